@@ -1,0 +1,118 @@
+// Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/backends/params.py mirrors
+// it with ctypes; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
+//
+// Words (docs/architecture.md): rows = batch * kv_heads. tokens = length of the sequence held so far. A cache has an
+// exact segment (sinks, then a ring that holds the open group and the window) and a middle segment (one slot per closed
+// group of `compress` tokens). A full cache is the case sinks >= tokens, ring = 0, no middle.
+//
+//   closed(n)  = n > sinks + window ? (n - sinks - window) / compress : 0        closed groups of n tokens
+//   live ring  = tokens [sinks + closed(n) * compress, n)
+//   place(t)   = t < sinks ? t : sinks + (t - sinks) % ring                      exact slot of token t
+#pragma once
+
+enum Dtype { FP32 = 0, FP16 = 1, BF16 = 2, INT8 = 3, INT4 = 4 };
+enum Anchor { LAST = 0, FIRST = 1, VALUE_NORM = 2, MEAN = 3 };
+
+struct Cache {
+  void* exact_k;         // [rows, sinks + ring, dim] in dtype
+  void* exact_v;
+  void* middle_k;        // [rows, middle_capacity, dim] in cache_dtype; int4: byte j holds dims 2j (low nibble) and 2j+1,
+  void* middle_v;        //   each stored as code + 8
+  void* middle_k_scale;  // fp16 [rows, middle_capacity]; null unless cache_dtype is INT8 or INT4
+  void* middle_v_scale;
+  float* exact_bias;     // [rows, sinks + ring]; null: no bias is read
+  float* middle_bias;    // [rows, middle_capacity]
+  int* middle_token;     // [rows, middle_capacity]: which token each middle slot stands for (MEAN: the group's first);
+                         //   written by compress and append, never read by decode
+  const int* tokens;     // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
+  int dtype;             // Dtype of exact slots, q and out
+  int cache_dtype;       // Dtype of middle slots; equal to dtype when not quantised
+  int rows;
+  int dim;
+  int sinks;
+  int window;
+  int compress;
+  int ring;
+  int middle_capacity;
+  int pad;
+};
+
+// out[i] = (sum of the four bytes of a Philox4x32-10 word - 510) / 147.8 (mean 0, std 1), converted to dtype.
+// Element i uses word i % 4 of counter (i / 4 low, i / 4 high, stream, 0) under key (seed, 0).
+struct FillParams {
+  void* out;
+  long long count;
+  int dtype;  // FP32, FP16 or BF16
+  unsigned seed;
+  unsigned stream;
+  int pad;
+};
+
+// Builds an elastic cache of `source_tokens` tokens from a full one: copies the exact tokens, makes every closed group's slot.
+struct CompressParams {
+  Cache cache;
+  const void* k;  // [rows, source_capacity, dim] in dtype
+  const void* v;
+  int source_capacity;
+  int source_tokens;
+  int anchor;         // Anchor
+  float anchor_bias;  // written to middle_bias where that is not null
+};
+
+// Appends token number *cache.tokens to a cache, taken from a pool: entry (*cache.tokens + shift) % pool_size.
+// Closes a group (chooses or averages, quantises, stores its middle slot) when this token makes one complete.
+// Does not change *cache.tokens: `advance` does, once per token, after the last layer.
+struct AppendParams {
+  Cache cache;
+  const void* pool_k;  // [pool_size, rows, dim] in dtype
+  const void* pool_v;
+  int pool_size;
+  int shift;
+  int anchor;
+  float anchor_bias;
+};
+
+struct AdvanceParams {
+  int* tokens;
+  int delta;
+  int pad;
+};
+
+// out[row, j, :] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over the slots of a cache that holds
+// *cache.tokens + pending tokens. q, out: [rows, group, dim] in dtype ([batch, heads, dim] with group = heads / kv_heads).
+struct DecodeParams {
+  Cache cache;
+  const void* q;
+  void* out;
+  void* workspace;  // size from the backend's decode_workspace; zeroed once when allocated
+  int group;
+  int pending;  // 1 when this step's append came first, else 0
+  float scale;
+  int max_tokens;  // host's upper bound of tokens + pending, for choosing the launch shape
+};
+
+// One pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:
+//   anchors (t % compress == 0): out_g = exp(dot(q_g, k_g) * scale) * v_g;  others: out_g = 0.95 * previous_g of the anchor.
+struct ElementwiseParams {
+  const float* q;
+  const float* k;
+  const float* v;
+  const float* previous;
+  float* out;
+  int heads;
+  int seq;
+  int dim;
+  int compress;
+  float scale;
+  int pad;
+};
+
+// A pure pass: reads `read_bytes` and writes `write_bytes` (multiples of 16), no arithmetic worth naming. Measures ceilings.
+// Large passes read and write at the same pace. `sink` takes 4 bytes that depend on everything read (so nothing is elided).
+struct StreamParams {
+  const void* read;
+  long long read_bytes;
+  void* write;
+  long long write_bytes;
+  unsigned* sink;
+};

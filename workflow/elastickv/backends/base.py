@@ -1,0 +1,58 @@
+"""What a backend offers. Implementations: `cuda.CudaBackend`, `cpu.CpuBackend`."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple, Protocol
+
+
+class Call(NamedTuple):
+    """One kernel launch: a name out of `params.KERNELS` and its filled parameter block."""
+
+    kernel: str
+    params: ctypes.Structure
+
+
+class Backend(Protocol):
+    """Memory, launches and time on one device. Addresses are plain integers; nothing is shared between instances."""
+
+    name: str
+
+    def facts(self) -> dict[str, Any]:
+        """The device part of a record: name, uuid, driver, last_level_cache_bytes, peak_gbps (None where unknown), …"""
+
+    def memory_budget(self) -> int:
+        """Bytes one measurement may allocate in all."""
+
+    def supports(self, case: dict[str, Any]) -> str | None:
+        """None, or one sentence that says why this backend cannot run `case` (status `unsupported`)."""
+
+    def allocate(self, nbytes: int) -> int:
+        """Address of `nbytes` zeroed bytes, 256-byte aligned. Raises MemoryError."""
+
+    def free_all(self) -> None:
+        """Gives back everything allocated."""
+
+    def write(self, address: int, array: Any) -> None:
+        """Copies a NumPy array to the device."""
+
+    def read(self, address: int, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Copies from the device; bfloat16 is read as uint16."""
+
+    def fill_bytes(self, address: int, nbytes: int, byte: int) -> None:
+        """memset; 0xFF poisons (a NaN in fp16, bf16 and fp32)."""
+
+    def decode_workspace(self, params: ctypes.Structure) -> int:
+        """Bytes of workspace that a decode launch with these parameters needs."""
+
+    def launch(self, call: Call) -> None:
+        """Enqueues one kernel."""
+
+    def program(self, calls: list[Call], graph: bool) -> Any:
+        """A replayable sequence: a CUDA graph, or the plain launches behind one call."""
+
+    def seconds(self, program: Any) -> float:
+        """Replays `program` once, waits for it and returns the device time in seconds."""
+
+    def synchronize(self) -> None:
+        """Waits; raises when the device reports an error."""

@@ -1,0 +1,37 @@
+"""The errors a user can meet, each with its exit code. Everything else is a defect and keeps its traceback."""
+
+from __future__ import annotations
+
+MOST_PROBLEMS_SHOWN = 10
+
+
+class ElastickvError(Exception):
+    """An error that ends the program with a message and `exit_code`, never a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(ElastickvError):
+    """Bad usage or bad config (exit 2).
+
+    `problems` holds every error found, one line each: file, key, value and what is allowed.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | list[str]):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        shown = self.problems[:MOST_PROBLEMS_SHOWN]
+        rest = len(self.problems) - len(shown)
+        super().__init__("\n".join(shown + ([f"... and {rest} more"] if rest else [])))
+
+
+class MachineError(ElastickvError):
+    """The machine lacks something (exit 3); the message ends with the fix."""
+
+    exit_code = 3
+
+    def __init__(self, problem: str, fix: str):
+        super().__init__(f"{problem}\nfix: {fix}")
+        self.problem = problem
+        self.fix = fix
