@@ -1,4 +1,4 @@
-"""float64 reference answers, computed from the values as stored, and the comparison that decides `ok` or `incorrect`."""
+"""float64 reference answers from the values as stored, and the comparison that decides `ok` or `incorrect`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-# Relative L2 error allowed against float64 on the stored inputs, by the dtype of the output (also with quantised middles).
+# Relative L2 error allowed against float64 on the stored inputs, by the dtype of the output (quantised middles too).
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 5e-3}
 
 

@@ -1,8 +1,7 @@
 """Which tokens an elastic cache keeps, how they are stored and with what bias: the NumPy reference for the kernels.
 
-Definitions: docs/architecture.md and the README's "Words". A cache of S tokens keeps its first `sinks` and last `window` tokens exact;
-the tokens between form groups of `compress` consecutive tokens. Each closed (complete) group becomes one middle slot;
-the tokens of the open group stay exact.
+A cache of S tokens keeps its first `sinks` and last `window` tokens exact; the tokens between form groups of `compress`
+consecutive tokens. Each closed (complete) group becomes one middle slot; the tokens of the open group stay exact.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ class Policy:
 class CompactCache:
     """An elastic cache in token order. rows = batch * kv_heads; G = closed groups.
 
-    kept: int [rows, slots], token of each slot (the group's first for `mean`). k, v: float32 [rows, slots, dim] as stored
-    (dequantised). middle: bool [slots]. k_scale, v_scale: float16 [rows, slots], 0 for exact slots. bias: float32
+    kept: int [rows, slots], token of each slot (the group's first for `mean`). k, v: float32 [rows, slots, dim] as
+    stored (dequantised). middle: bool [slots]. k_scale, v_scale: float16 [rows, slots], 0 for exact slots. bias: float32
     [rows, slots]. middle_k, middle_v: what lies in memory for the middle: words [rows, G, dim] or int8 codes.
     """
 

@@ -1,0 +1,160 @@
+"""`elastickv`: argument parsing and nothing else. Each command's module offers `run(args) -> exit code`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from elastickv import __version__
+from elastickv.errors import ElastickvError
+
+CONFIG_DEFAULT = "config/config.yaml"
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--configfile", action="append", metavar="F", help=f"YAML matrix (default {CONFIG_DEFAULT})")
+    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="override one config value")
+
+
+def _add_cases(commands) -> None:
+    parser = commands.add_parser("cases", help="list the resolved cases")
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(module="elastickv.listing")
+
+
+def _add_env(commands) -> None:
+    parser = commands.add_parser("env", help="make one of the pinned environments under .envs/")
+    parser.add_argument("name", help="core, dev, cuda, llm, ...: a lock in envs/")
+    parser.add_argument("--adopt", action="store_true", help="use this interpreter and PATH instead of installing")
+    parser.set_defaults(module="elastickv.environments")
+
+
+def _add_build(commands) -> None:
+    parser = commands.add_parser("build", help="compile kernels")
+    parser.set_defaults(module="elastickv.build")
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="{cuda,cpu,image,fatbin}")
+
+    image = kinds.add_parser("image", help="one CUDA image")
+    image.add_argument("--architecture", type=int, required=True)
+    image.add_argument("--ptx", action="store_true")
+    image.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
+    image.add_argument("--out", required=True)
+
+    fatbin = kinds.add_parser("fatbin", help="merge images and read the result back")
+    fatbin.add_argument("--images", nargs="+", required=True)
+    fatbin.add_argument("--out", required=True)
+    fatbin.add_argument("--manifest", required=True)
+
+    cuda = kinds.add_parser("cuda", help="every image and the fatbin")
+    cuda.add_argument("--architectures", default="61,70,75,80,86,89,90", help="comma-separated")
+    cuda.add_argument("--ptx", type=int, default=90)
+    cuda.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
+    cuda.add_argument("--out", default="build/cuda")
+
+    cpu = kinds.add_parser("cpu", help="the CPU library")
+    cpu.add_argument("--out", default="build/cpu")
+
+
+def _add_measure(commands) -> None:
+    parser = commands.add_parser("measure", help="measure one case of the plan")
+    parser.add_argument("--case", required=True, help="canonical case JSON")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--store", required=True, help="record store: a finished measurement there is not repeated")
+    parser.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
+    parser.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+    parser.set_defaults(module="elastickv.measure.supervisor")
+
+    ceilings = commands.add_parser("ceilings", help="read and copy bandwidth by size")
+    ceilings.add_argument("--backend", choices=["auto", "cuda", "cpu"], default="auto")
+    ceilings.add_argument("--build", default="build")
+    ceilings.add_argument("--out", required=True)
+    ceilings.set_defaults(module="elastickv.measure.ceilings")
+
+
+def _add_bench(commands) -> None:
+    parser = commands.add_parser("bench", help="measure one case given by flags (--flag=value or --flag value)")
+    parser.set_defaults(module="elastickv.measure.bench")
+    case = parser.add_argument_group("case")
+    for flag, kind in {"seq": int, "heads": int, "dim": int, "compress": int, "batch": int, "kv_heads": int}.items():
+        case.add_argument(f"--{flag}", type=kind)
+    for flag in ("sinks", "window", "seed"):
+        case.add_argument(f"--{flag}", type=int)
+    for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "backend"):
+        case.add_argument(f"--{flag}")
+    measure = parser.add_argument_group("measuring (exact, not upper bounds)")
+    for flag, kind in {"reps": int, "warmup": int, "inner_loops": int, "truncate": float, "decode_tokens": int}.items():
+        measure.add_argument(f"--{flag}", type=kind)
+    measure.add_argument("--max_seconds", type=float)
+    measure.add_argument("--precision", type=float)
+    measure.add_argument("--confidence", type=float)
+    measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
+    measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
+    measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
+    output.add_argument("--out", metavar="FILE", help="write the record here too")
+    output.add_argument("--save-tensors", metavar="FILE.npz", help="inputs and outputs, to recheck the answer")
+    output.add_argument("--once", action="store_true", help="a single launch of the elastic arm, for a profiler")
+    output.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+    output.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
+
+
+def _add_baseline(commands) -> None:
+    parser = commands.add_parser("baseline", help="language-model baselines")
+    parser.set_defaults(module="elastickv.baselines")
+    kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers}")
+    transformers = kinds.add_parser("transformers", help="Hugging Face Transformers")
+    transformers.add_argument("--settings", required=True, help="JSON settings of the plan")
+    transformers.add_argument("--out", required=True)
+    transformers.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+
+
+def _add_judging(commands) -> None:
+    summarise = commands.add_parser("summarise", help="summary.csv from the records of a plan")
+    summarise.set_defaults(module="elastickv.report.summary")
+    verdict = commands.add_parser("verdict", help="verdicts.json from the records of a plan")
+    verdict.add_argument("--golden", required=True, help="thresholds JSON of the plan")
+    verdict.set_defaults(module="elastickv.verdict")
+    report = commands.add_parser("report", help="report.md, figures, posts, manifest")
+    report.add_argument("what", choices=["markdown", "figures", "social", "manifest"])
+    report.set_defaults(module="elastickv.report")
+    for parser in (summarise, verdict, report):
+        parser.add_argument("--cases", required=True, help="case list JSON of the plan")
+        parser.add_argument("--results", required=True, help="results folder")
+        parser.add_argument("--out", required=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="elastickv", description="Elastic KV cache benchmark: no number without a check.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_cases, _add_env, _add_build, _add_measure, _add_bench, _add_baseline, _add_judging):
+        add(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code (0 done, 1 found something, 2 bad usage or config, 3 machine)."""
+    if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
+        from elastickv import orphans
+
+        orphans.die_with_parent()
+    args = build_parser().parse_args(argv)
+    try:
+        return import_module(args.module).run(args)
+    except ElastickvError as error:
+        print(f"elastickv: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("elastickv: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
