@@ -66,8 +66,8 @@ class CompactCache:
     """An elastic cache in token order. rows = batch * kv_heads; G = closed groups.
 
     kept: int [rows, slots], token of each slot (the group's first for `mean`). k, v: float32 [rows, slots, dim] as
-    stored (dequantised). middle: bool [slots]. k_scale, v_scale: float16 [rows, slots], 0 for exact slots. bias: float32
-    [rows, slots]. middle_k, middle_v: what lies in memory for the middle: words [rows, G, dim] or int8 codes.
+    stored (dequantised). middle: bool [slots]. k_scale, v_scale: float16 [rows, slots], 0 for exact slots. bias:
+    float32 [rows, slots]. middle_k, middle_v: what lies in memory for the middle: words [rows, G, dim] or int8 codes.
     """
 
     kept: np.ndarray

@@ -1,4 +1,4 @@
-"""The only reader and writer of JSON records: schema check, atomic write, and the store that never loses a measurement."""
+"""The only reader and writer of JSON records: schema check, atomic write, and the store that loses no measurement."""
 
 from __future__ import annotations
 
