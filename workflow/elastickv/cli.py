@@ -146,6 +146,10 @@ def main(argv: list[str] | None = None) -> int:
         from elastickv import orphans
 
         orphans.die_with_parent()
+    if os.environ.get("ELASTICKV_LOG"):
+        from elastickv import logs
+
+        logs.keep_stderr()
     args = build_parser().parse_args(argv)
     try:
         return import_module(args.module).run(args)

@@ -1,0 +1,31 @@
+"""Elastic KV cache benchmark: YAML matrix -> builds -> measurements -> verdicts -> report (docs/architecture.md).
+
+snakemake --cores N [--configfile F ...] [--config key=value ...] [target]
+"""
+
+from elastickv import start
+
+RUN = start.begin(workflow)
+PLAN = RUN.plan
+RESULTS = str(PLAN.results)
+
+
+include: "workflow/rules/environments.smk"
+include: "workflow/rules/build.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/baselines.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        BINARIES,
+        RECORDS,
+        CEILINGS,
+        BASELINES,
+        REPORTS,
+
+
+onstart:
+    RUN.retire()

@@ -1,0 +1,56 @@
+"""No process outlives the run that started it: a child asks the kernel to be killed when its parent dies (Linux only).
+
+The parent puts its process id into `ELASTICKV_DIE_WITH_PARENT`; the child reads it at start-up. The command has to be
+the direct child: `shell: "exec python -m elastickv ..."`, since without `exec` the shell in between is the parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import MutableMapping
+
+VARIABLE = "ELASTICKV_DIE_WITH_PARENT"
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def adopt_children(environment: MutableMapping[str, str] = os.environ) -> None:
+    """From now on the elastickv commands that this process starts die with it."""
+    environment[VARIABLE] = str(os.getpid())
+
+
+def kill_me_with_my_parent() -> None:
+    """Asks for SIGKILL at the parent's death; kept over exec, so it serves as `preexec_fn` for foreign programs too.
+
+    The kernel watches the parent's *thread*: start children from one that lives as long as they do.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+
+
+def die_with_parent() -> None:
+    """Ties this process to the parent named in `ELASTICKV_DIE_WITH_PARENT`, and its own children to it.
+
+    A parent that died before the request would be missed, so the process ends here if that one is gone.
+    """
+    expected = os.environ.get(VARIABLE, "")
+    if not expected.isdecimal():
+        return
+    kill_me_with_my_parent()
+    if os.getppid() != int(expected) and not _alive(int(expected)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    adopt_children()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,157 @@
+"""What a config asks for: the files that Snakemake makes, and the small plan files whose content decides what reruns.
+
+A plan file is written only when its content changes, so comments, key order and other cases' edits re-time nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import matrix, records
+
+BUILD = Path("build")
+BUILD_PLAN = BUILD / ".plan"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The final outputs of one config, as far as the DAG has to know them.
+
+    `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
+    `images` the CUDA image files, such as `sm_80.cubin`; `transformers` whether that baseline is enabled.
+    """
+
+    results: Path
+    backend: str
+    cases: tuple[str, ...]
+    backends: tuple[str, ...]
+    images: tuple[str, ...]
+    compiler: str
+    transformers: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where this config's plan files lie."""
+        return self.results / ".plan"
+
+    @property
+    def records(self) -> list[Path]:
+        """The measurement records, in the order of the cases."""
+        return [self.results / f"results_{case}.json" for case in self.cases]
+
+
+def resolve(config: matrix.Config) -> Plan:
+    """The plan of a config. `auto` builds both backends: whoever builds may have no GPU."""
+    asked = {config.backend} | {case["backend"] for case in config.cases.values()}
+    backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
+    return Plan(
+        results=Path(config.results),
+        backend=config.backend,
+        cases=tuple(config.cases),
+        backends=backends,
+        images=image_names(config.build) if "cuda" in backends else (),
+        compiler=config.build["compiler"],
+        transformers=bool(config.baselines["transformers"]["enable"]),
+    )
+
+
+def image_names(build: dict[str, Any]) -> tuple[str, ...]:
+    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
+    images = [f"sm_{architecture}.cubin" for architecture in build["architectures"]]
+    return tuple(images + ([f"compute_{build['ptx']}.ptx"] if build.get("ptx") else []))
+
+
+def image_target(image: str) -> tuple[int, bool]:
+    """Architecture and whether it is PTX, of an image file's name: `compute_90.ptx` is (90, True)."""
+    match = re.fullmatch(r"(?:sm_(\d+)\.cubin|compute_(\d+)\.ptx)", image)
+    if match is None:
+        raise ValueError(f"{image}: not the name of an image")
+    return int(match[1] or match[2]), match[2] is not None
+
+
+def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    """Path and content of every plan file. Asks the compilers for their versions (for the fingerprints)."""
+    files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
+    files[plan.folder / "cases.json"] = _line({"schema": "cases/1", "cases": list(plan.cases)})
+    files[plan.folder / "golden.json"] = _line(config.golden)
+    files[plan.folder / "config.json"] = _line(asdict(config))
+    if plan.transformers:
+        settings = {key: value for key, value in config.baselines["transformers"].items() if key != "enable"}
+        files[plan.folder / "transformers.json"] = _line(settings | {"backend": config.backend})
+    return files | _build_contents(config, plan)
+
+
+def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    from elastickv.build import fingerprint
+
+    files = {}
+    for image in plan.images:
+        architecture, ptx = image_target(image)
+        files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
+            fingerprint.cuda_image(architecture, ptx, plan.compiler)
+        )
+    if "cuda" in plan.backends:
+        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.cuda_fatbin(config.build))
+    if "cpu" in plan.backends:
+        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
+    for name in environments(plan):
+        files[BUILD_PLAN / f"environment_{name}.json"] = _line(lock_lines(Path("envs") / f"{name}.txt"))
+    return files
+
+
+def environments(plan: Plan) -> tuple[str, ...]:
+    """The heavy environments that the plan needs, by the names of their locks."""
+    return (("cuda",) if "cuda" in plan.backends else ()) + (("llm",) if plan.transformers else ())
+
+
+def lock_lines(lock: Path) -> list[str]:
+    """The pins of a lock, without comments and blank lines."""
+    lines = (line.split(" #")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _line(content: Any) -> str:
+    return matrix.canonical_json(content) + "\n"
+
+
+def changes(files: dict[Path, str], folder: Path) -> tuple[list[Path], list[Path]]:
+    """The plan files to write, and the stale ones under `folder` (a results folder's plan) to delete."""
+    return [path for path, text in files.items() if _read(path) != text], stale(folder, files)
+
+
+def stale(folder: Path, wanted: Iterable[Path]) -> list[Path]:
+    """Plan files under `folder` that no longer belong to the plan."""
+    present = [*folder.glob("*.json"), *folder.glob("cases/*.json")]
+    return sorted(set(present) - set(wanted))
+
+
+def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> None:
+    """Writes the changed plan files, each atomically, and deletes the obsolete ones."""
+    for path in changed:
+        records.write_text(path, files[path])
+    for path in obsolete:
+        path.unlink()
+
+
+def retire(plan: Plan) -> list[Path]:
+    """Moves records that the plan no longer has out of the results folder, to `.retired/`; returns where they went."""
+    wanted = {path.name for path in plan.records}
+    found = [path for path in plan.results.glob("results_*.json") if path.name not in wanted]
+    baseline = plan.results / "transformers_baseline.json"
+    if not plan.transformers and baseline.exists():
+        found.append(baseline)
+    retired = plan.results / ".retired"
+    if found:
+        retired.mkdir(exist_ok=True)
+    return [path.replace(retired / path.name) for path in found]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,54 @@
+"""One run at a time in a checkout: the kernel drops the lock with its holder, so nothing is ever unlocked by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import filelock
+
+from elastickv.errors import ElastickvError
+
+LOCK = Path("build/.run.lock")
+
+
+class RunInProgress(ElastickvError):
+    """Another run holds this checkout."""
+
+    def __init__(self, holder: str):
+        super().__init__(
+            f"a run is in progress in this checkout{f' (process {holder})' if holder else ''}: "
+            "wait for it or stop it, or use another clone"
+        )
+
+
+class RunLock:
+    """The lock of the checkout in the current folder. `held` says whether this process has it."""
+
+    def __init__(self, path: Path = LOCK):
+        self.holder = path.with_suffix(".holder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = filelock.FileLock(path, timeout=0)
+
+    @property
+    def held(self) -> bool:
+        return self._lock.is_locked
+
+    def try_acquire(self) -> bool:
+        """Takes the lock for the rest of this process's life, if it is free."""
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            return False
+        self.holder.write_text(str(os.getpid()), encoding="ascii")
+        return True
+
+    def refuse(self) -> RunInProgress:
+        """The error that names the holder."""
+        try:
+            return RunInProgress(self.holder.read_text(encoding="ascii").strip())
+        except OSError:
+            return RunInProgress("")
+
+    def release(self) -> None:
+        self._lock.release()

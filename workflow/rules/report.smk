@@ -1,0 +1,135 @@
+"""From records to judgement and publication. All read the plan's list of cases: a removed case leaves every table."""
+
+CASES = f"{RESULTS}/.plan/cases.json"
+SUMMARY = f"{RESULTS}/summary.csv"
+VERDICTS = f"{RESULTS}/verdicts.json"
+REPORT = f"{RESULTS}/report.md"
+FIGURES = f"{RESULTS}/figures"
+POSTS = f"{RESULTS}/social_media_content.txt"
+MANIFEST = f"{RESULTS}/manifest.json"
+REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, MANIFEST]
+
+
+rule summarise:
+    input:
+        RECORDS,
+        CEILINGS,
+        cases=CASES,
+    output:
+        SUMMARY,
+    log:
+        f"{RESULTS}/.logs/summarise.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv summarise --cases {input.cases} --results {params.results}"
+        " --out {output}"
+
+
+rule verdict:
+    input:
+        RECORDS,
+        cases=CASES,
+        golden=f"{RESULTS}/.plan/golden.json",
+    output:
+        VERDICTS,
+    log:
+        f"{RESULTS}/.logs/verdict.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv verdict --cases {input.cases} --golden {input.golden}"
+        " --results {params.results} --out {output}"
+
+
+rule report_markdown:
+    input:
+        RECORDS,
+        CEILINGS,
+        BASELINES,
+        BUILD_MANIFESTS,
+        SUMMARY,
+        VERDICTS,
+        cases=CASES,
+    output:
+        REPORT,
+    log:
+        f"{RESULTS}/.logs/report_markdown.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv report markdown --cases {input.cases}"
+        " --results {params.results} --out {output}"
+
+
+rule figures:
+    input:
+        RECORDS,
+        CEILINGS,
+        SUMMARY,
+        VERDICTS,
+        cases=CASES,
+    output:
+        directory(FIGURES),
+    log:
+        f"{RESULTS}/.logs/figures.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv report figures --cases {input.cases}"
+        " --results {params.results} --out {output}"
+
+
+rule social:
+    input:
+        RECORDS,
+        BASELINES,
+        VERDICTS,
+        cases=CASES,
+    output:
+        posts=POSTS,
+        trace=f"{RESULTS}/social_media_content.json",
+    log:
+        f"{RESULTS}/.logs/social.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output.posts}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv report social --cases {input.cases}"
+        " --results {params.results} --out {output.posts}"
+
+
+rule manifest:
+    input:
+        RECORDS,
+        CEILINGS,
+        BASELINES,
+        BINARIES,
+        BUILD_MANIFESTS,
+        SUMMARY,
+        VERDICTS,
+        REPORT,
+        FIGURES,
+        POSTS,
+        f"{RESULTS}/.plan/config.json",
+        cases=CASES,
+    output:
+        MANIFEST,
+    log:
+        f"{RESULTS}/.logs/manifest.log",
+    params:
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv report manifest --cases {input.cases}"
+        " --results {params.results} --out {output}"
