@@ -28,4 +28,4 @@ rule all:
 
 
 onstart:
-    RUN.retire()
+    RUN.start()

@@ -25,6 +25,12 @@ def _add_cases(commands) -> None:
     parser.set_defaults(module="elastickv.listing")
 
 
+def _add_show(commands) -> None:
+    parser = commands.add_parser("show", help="the verdict table of a finished run")
+    _add_config(parser)
+    parser.set_defaults(module="elastickv.show")
+
+
 def _add_env(commands) -> None:
     parser = commands.add_parser("env", help="make one of the pinned environments under .envs/")
     parser.add_argument("name", help="core, dev, cuda, llm, ...: a lock in envs/")
@@ -135,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_cases, _add_env, _add_build, _add_measure, _add_bench, _add_baseline, _add_judging):
+    for add in (_add_cases, _add_show, _add_env, _add_build, _add_measure, _add_bench, _add_baseline, _add_judging):
         add(commands)
     return parser
 

@@ -15,6 +15,7 @@ from elastickv import matrix, records
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
+ENVIRONMENT_PLAN = Path(".envs/.plan")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     if "cpu" in plan.backends:
         files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
     for name in environments(plan):
-        files[BUILD_PLAN / f"environment_{name}.json"] = _line(lock_lines(Path("envs") / f"{name}.txt"))
+        files[ENVIRONMENT_PLAN / f"{name}.json"] = _line(lock_lines(Path("envs") / f"{name}.txt"))
     return files
 
 

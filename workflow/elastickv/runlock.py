@@ -35,7 +35,9 @@ class RunLock:
         return self._lock.is_locked
 
     def try_acquire(self) -> bool:
-        """Takes the lock for the rest of this process's life, if it is free."""
+        """Takes the lock for the rest of this object's life, if it is free; True when this process has it."""
+        if self.held:
+            return True
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -43,12 +45,9 @@ class RunLock:
         self.holder.write_text(str(os.getpid()), encoding="ascii")
         return True
 
-    def refuse(self) -> RunInProgress:
+    def refusal(self) -> RunInProgress:
         """The error that names the holder."""
         try:
             return RunInProgress(self.holder.read_text(encoding="ascii").strip())
         except OSError:
             return RunInProgress("")
-
-    def release(self) -> None:
-        self._lock.release()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,32 +19,53 @@ CONFIG_DEFAULT = Path("config/config.yaml")
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation of Snakemake. Holding it holds the lock (in the main process of a real run)."""
+    """One invocation of Snakemake. Its lock is None in the processes that Snakemake starts for jobs elsewhere."""
 
     plan: plan.Plan
     lock: RunLock | None
 
-    def retire(self) -> None:
-        """Takes records of removed cases out of the results folder."""
+    def start(self) -> None:
+        """Called when jobs are about to run: refuses beside another run, retires the records of removed cases."""
+        with _message_alone():
+            if self.lock is not None and not self.lock.try_acquire():
+                raise self.lock.refusal()
         for path in plan.retire(self.plan):
             print(f"elastickv: no longer in the matrix, moved to {path}", file=sys.stderr)
 
 
 def begin(workflow: Any) -> Run:
-    """What the Snakefile does first. Ends the process with the message alone when the config is bad or a run is on.
+    """What the Snakefile does first. Ends the process with the message alone when the config is bad.
 
-    Jobs that Snakemake starts on other nodes parse the Snakefile again: they find the plan written and take no lock.
+    The lock is taken while the plan is written and kept. A dry run beside a real one goes without, as long as it would
+    change no plan file; whether jobs will run is not known before `Run.start`.
     """
     orphans.die_with_parent()
     orphans.adopt_children()
     _own_python_first()
-    try:
+    with _message_alone():
         config = matrix.load(workflow.configfiles or [CONFIG_DEFAULT], workflow.config_settings.config)
         resolved = plan.resolve(config)
         if not workflow.is_main_process:
             return Run(resolved, None)
-        executes = workflow.executor_plugin is not None and not workflow.dryrun
-        return Run(resolved, _write_plan(config, resolved, executes))
+        lock = RunLock()
+        lock.try_acquire()
+        _write_plan(config, resolved, lock)
+        return Run(resolved, lock)
+
+
+def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:
+    files = plan.contents(config, resolved)
+    changed, obsolete = plan.changes(files, resolved.folder)
+    if (changed or obsolete) and not lock.held:
+        raise lock.refusal()
+    plan.write(files, changed, obsolete)
+
+
+@contextmanager
+def _message_alone() -> Iterator[None]:
+    """Ends the process with an error's message and exit code: Snakemake would put a traceback around it."""
+    try:
+        yield
     except ElastickvError as error:
         print(f"elastickv: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
@@ -51,19 +74,3 @@ def begin(workflow: Any) -> Run:
 def _own_python_first() -> None:
     """Rules run `python`: make it this one, also where snakemake was called by its path without activation."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-
-
-def _write_plan(config: matrix.Config, resolved: plan.Plan, executes: bool) -> RunLock:
-    """Writes the plan under the lock. A dry run beside a real one is fine as long as it would change no plan file."""
-    lock = RunLock()
-    acquired = lock.try_acquire()
-    if executes and not acquired:
-        raise lock.refuse()
-    files = plan.contents(config, resolved)
-    changed, obsolete = plan.changes(files, resolved.folder)
-    if (changed or obsolete) and not acquired:
-        raise lock.refuse()
-    plan.write(files, changed, obsolete)
-    if not executes:
-        lock.release()
-    return lock

@@ -5,7 +5,7 @@ BASELINES = [f"{RESULTS}/transformers_baseline.json"] if PLAN.transformers else 
 
 rule transformers_baseline:
     input:
-        ancient(LLM_ENVIRONMENT),
+        LLM_ENVIRONMENT,
         settings=f"{RESULTS}/.plan/transformers.json",
     output:
         f"{RESULTS}/transformers_baseline.json",

@@ -14,7 +14,7 @@ BUILD_MANIFESTS = [f"build/{backend}/manifest.json" for backend in PLAN.backends
 rule build_image:
     input:
         "build/.plan/image_{target}.json",
-        ancient(CUDA_ENVIRONMENT),
+        CUDA_ENVIRONMENT,
     output:
         "build/cuda/{target}.{kind}",
     log:
@@ -36,7 +36,7 @@ rule build_image:
 rule build_fatbin:
     input:
         "build/.plan/fatbin.json",
-        ancient(CUDA_ENVIRONMENT),
+        CUDA_ENVIRONMENT,
         images=[f"build/cuda/{image}" for image in PLAN.images],
     output:
         fatbin=FATBIN,

@@ -1,14 +1,14 @@
 """The heavy environments: made from their locks, each in its own folder, only when an enabled rule needs them."""
 
-# The mark of a finished environment. Users take it as ancient(): its time re-times nothing, since what matters of a lock
-# (compiler versions) is in the fingerprints.
+# The mark of a finished environment; it changes only with the pins of its lock. Not ancient(): Snakemake 9 leaves out jobs
+# behind an ancient input whose rule has to run, even when they have to run themselves. The record store makes up for it.
 CUDA_ENVIRONMENT = ".envs/cuda/ready"
 LLM_ENVIRONMENT = ".envs/llm/ready"
 
 
 rule environment:
     input:
-        "build/.plan/environment_{name}.json",
+        ".envs/.plan/{name}.json",
     output:
         ".envs/{name}/ready",
     log:

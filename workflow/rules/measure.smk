@@ -2,7 +2,7 @@
 
 RECORDS = [str(record) for record in PLAN.records]
 CEILINGS = f"{RESULTS}/ceilings.json"
-MEASURING_ENVIRONMENTS = [ancient(CUDA_ENVIRONMENT)] if "cuda" in PLAN.backends else []
+MEASURING_ENVIRONMENTS = [CUDA_ENVIRONMENT] if "cuda" in PLAN.backends else []
 
 
 rule ceilings:

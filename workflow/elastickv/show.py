@@ -1,0 +1,54 @@
+"""`elastickv show`: the verdicts of a finished run as a table on the terminal, and where its report is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from elastickv import matrix
+from elastickv.errors import MachineError
+
+REASON_WIDTH = 60
+HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the verdict table of the config's results folder. MachineError when there is no finished run yet."""
+    results = Path(matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config).results)
+    verdicts = results / "verdicts.json"
+    if not verdicts.exists():
+        raise MachineError(f"{verdicts}: no finished run yet", "make run")
+    print(table(json.loads(verdicts.read_text(encoding="utf-8"))["cases"]))
+    print(f"\nreport: {results / 'report.md'}")
+    return 0
+
+
+def table(cases: list[dict[str, Any]]) -> str:
+    """The verdict entries of `verdicts.json`, one row each."""
+    from tabulate import tabulate
+
+    return tabulate([row(case) for case in cases], HEADERS, disable_numparse=True, tablefmt="simple")
+
+
+def row(case: dict[str, Any]) -> list[str]:
+    """Mark, case, verdict, speedup with interval, byte ceiling, device and reason of one verdict entry, as text."""
+    return [
+        case["mark"],
+        case["case"],
+        case["verdict"],
+        speedup_text(case["criteria"].get("speedup") or {}),
+        f"{case['byte_ceiling']:.2f}x" if case.get("byte_ceiling") else "",
+        case.get("device") or "",
+        textwrap.fill(case.get("reason") or "", REASON_WIDTH),
+    ]
+
+
+def speedup_text(criterion: dict[str, Any]) -> str:
+    """`1.96x [1.95, 1.97]`, or nothing where a case has no valid speedup."""
+    if criterion.get("value") is None:
+        return ""
+    interval = f" [{criterion['low']:.2f}, {criterion['high']:.2f}]" if criterion.get("low") is not None else ""
+    return f"{criterion['value']:.2f}x{interval}"
