@@ -65,6 +65,29 @@ def cuda_driver_version() -> tuple[int, int] | None:
     return version.value // 1000, version.value % 1000 // 10
 
 
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+
+
+def cpu_model() -> str:
+    """Model name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def resolve_backend(wanted: str) -> str:
     """`auto` -> cuda where a GPU is visible, else cpu. `cuda` without a GPU raises MachineError."""
     if wanted == "cpu":

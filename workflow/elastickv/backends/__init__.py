@@ -1,1 +1,18 @@
 """The machines that run kernels: one small interface (base.py), one class each for CUDA and CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from elastickv.backends.base import Backend
+
+
+def open_backend(name: str, build: Path | str) -> Backend:
+    """The backend `cuda` or `cpu` on the binaries of `build`/cuda or `build`/cpu."""
+    if name == "cuda":
+        from elastickv.backends.cuda import CudaBackend
+
+        return CudaBackend(Path(build) / "cuda")
+    from elastickv.backends.cpu import CpuBackend
+
+    return CpuBackend(Path(build) / "cpu")

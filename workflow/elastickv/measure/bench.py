@@ -1,0 +1,78 @@
+"""`elastickv bench`: one case given by flags, measured by the same code path as a case of the matrix."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from elastickv import device, matrix, records
+from elastickv.errors import MachineError, UsageError
+from elastickv.measure import supervisor
+
+CASE_FLAGS = (
+    "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
+    "anchor", "bias", "launch", "backend", "seed",
+)  # fmt: skip
+MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence")
+EXACT_FLAGS = ("reps", "warmup", "inner_loops")
+
+
+def case_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The canonical case of the flags; the documented defaults fill in what was not given."""
+    flags = {name: getattr(args, name) for name in CASE_FLAGS if getattr(args, name) is not None}
+    measure = {name: getattr(args, name) for name in MEASURE_FLAGS if getattr(args, name) is not None}
+    if not args.graphs:
+        measure["graphs"] = False
+    if not args.inference:
+        measure["decode_tokens"] = 0
+    elif args.decode_tokens is not None:
+        measure["decode_tokens"] = args.decode_tokens
+    return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+
+
+def _built(build: str, backend: str) -> None:
+    """The CPU library takes seconds to build, so a missing one is built; a missing fatbin is an error with its fix."""
+    if backend == "cpu" and not (Path(build) / "cpu" / "manifest.json").exists():
+        from elastickv.build import cpu
+
+        cpu.build(Path(build) / "cpu")
+
+
+def _once(case: dict[str, Any], build: str) -> int:
+    backend = device.resolve_backend(case["backend"])
+    request = {"task": "once", "backend": backend, "case": case, "build": build}
+    response = supervisor.in_worker(backend, request, supervisor.GRACE_SECONDS)
+    problem = response.get("error") or response.get("crashed") or response.get("out_of_memory")
+    if problem:
+        raise MachineError(problem, response.get("fix", "choose a smaller or supported case"))
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints the record (`--json`) or a line, writes `--out` and `--save-tensors`."""
+    case = case_of(args)
+    for path in (args.out, args.save_tensors):
+        if path and not Path(path).resolve().parent.is_dir():
+            raise UsageError(f"{path}: its folder does not exist")
+    backend = device.resolve_backend(case["backend"])
+    _built(args.build, backend)
+    if args.once:
+        return _once(case, args.build)
+    exact = tuple(name for name in EXACT_FLAGS if getattr(args, name) is not None)
+    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=args.save_tensors)
+    records.check(record, "measurement", "bench")
+    if args.out:
+        records.write(args.out, record, "measurement")
+    if args.json:
+        sys.stdout.write(records.to_json(record))
+    else:
+        print(supervisor.describe(record))
+        for arm, efficiency in (record.get("efficiency") or {}).items():
+            share = "not applicable" if efficiency["roofline"] is None else f"{efficiency['roofline']:.3f}"
+            print(f"  {arm}: {efficiency['achieved_gbps']:.1f} GB/s, roofline {share}")
+        if record["inference_cycle"]:
+            speedup = record["inference_cycle"]["speedup"]
+            print(f"  inference cycle: {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]")
+    return supervisor.exit_code(record, args.strict)

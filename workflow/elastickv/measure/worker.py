@@ -1,0 +1,88 @@
+"""The process that touches the device: reads a request, answers with one JSON file. It may crash; its supervisor copes.
+
+Called as `python -m elastickv.measure.worker REQUEST RESPONSE` by the interpreter of the backend's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from elastickv import device, orphans, records
+from elastickv.backends import open_backend
+from elastickv.backends.base import Backend
+from elastickv.errors import MachineError
+
+
+def _progress(done: int, total: int) -> None:
+    """A progress line on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r  triple {done} of at most {total} ", end="", file=sys.stderr, flush=True)
+
+
+def _measure(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+    from elastickv.measure import run
+
+    facts = backend.facts()
+    state = device.state_of(backend.name, facts["uuid"])
+    energy = state.snapshot()
+    fields, workload = run.measure(backend, request["case"], set(request["exact"]), state, _progress)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if request.get("save_tensors") and workload is not None:
+        import numpy as np
+
+        np.savez(request["save_tensors"], **workload.tensors())
+    return {"fields": {**fields, **_power(state, energy)}, "device": facts, "software": device.software()}
+
+
+def _power(state: device.GpuState | device.CpuState, before: dict[str, Any]) -> dict[str, Any]:
+    """Power and energy of the whole measurement, or null with the reason."""
+    after = state.snapshot()
+    if before.get("energy_j") is None or after.get("energy_j") is None:
+        reason = {"value": None, "reason": state.reason or "the device does not report it"}
+        return {"power": reason, "energy": reason}
+    return {"power": {"watts_at_end": after["power_w"]}, "energy": {"joules": after["energy_j"] - before["energy_j"]}}
+
+
+def _once(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+    """One launch of the elastic arm, for a profiler."""
+    from elastickv import workloads
+
+    reason = backend.supports(request["case"])
+    if reason:
+        return {"error": reason}
+    workload = workloads.create(backend, request["case"])
+    backend.launch(workload.call("elastic", 0))
+    backend.synchronize()
+    return {"launched": 1}
+
+
+def _ceilings(backend: Backend, _: dict[str, Any]) -> dict[str, Any]:
+    from elastickv.measure import ceilings
+
+    return {"record": ceilings.measure(backend)}
+
+
+TASKS = {"measure": _measure, "once": _once, "ceilings": _ceilings}
+
+
+def main(request_file: str, response_file: str) -> int:
+    """Runs one task; errors of the machine are answered, defects crash with their traceback."""
+    orphans.die_with_parent()
+    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
+    try:
+        backend = open_backend(request["backend"], request["build"])
+        response = TASKS[request["task"]](backend, request)
+    except MachineError as error:
+        response = {"error": error.problem, "fix": error.fix}
+    except MemoryError as error:
+        response = {"out_of_memory": str(error) or "allocation failed"}
+    records.write_text(response_file, records.to_json(response))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,18 @@
+"""What is timed: `decode` (attention over a KV cache) and `elementwise` (the original's pass)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv.backends.base import Backend
+
+
+def create(backend: Backend, case: dict[str, Any]) -> Any:
+    """The workload of a canonical case, allocated and filled on `backend`. Raises MemoryError when it does not fit."""
+    if case["workload"] == "decode":
+        from elastickv.workloads.decode import DecodeWorkload
+
+        return DecodeWorkload(backend, case)
+    from elastickv.workloads.elementwise import ElementwiseWorkload
+
+    return ElementwiseWorkload(backend, case)

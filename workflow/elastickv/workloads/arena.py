@@ -1,0 +1,27 @@
+"""Device memory cut into aligned pieces."""
+
+from __future__ import annotations
+
+from elastickv.backends.base import Backend
+
+ALIGNMENT = 256
+
+
+def padded(nbytes: int) -> int:
+    """`nbytes` rounded up to the alignment of a piece."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+class Arena:
+    """One allocation handed out front to back: a layer's buffers lie together, and a pure pass reads them as one."""
+
+    def __init__(self, backend: Backend, sizes: list[int]):
+        self.size = sum(map(padded, sizes))
+        self.address = backend.allocate(max(self.size, ALIGNMENT))
+        self._next = self.address
+
+    def take(self, nbytes: int) -> int:
+        """Address of the next piece."""
+        address = self._next
+        self._next += padded(nbytes)
+        return address

@@ -1,0 +1,253 @@
+"""The `decode` workload: attention of one new token over a full cache (baseline) and its elastic counterpart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from elastickv import numerics, oracle, policy, roofline
+from elastickv.backends.base import Backend, Call
+from elastickv.backends.params import (
+    ANCHORS,
+    DTYPES,
+    AdvanceParams,
+    AppendParams,
+    CompressParams,
+    DecodeParams,
+    FillParams,
+    StreamParams,
+)
+from elastickv.workloads.cache import CacheShape, LayerCaches
+
+CHECK_CHUNK_BYTES = 64 << 20
+APPEND_POOL = 16
+SCRATCH_BYTES = 64 << 20  # workspace and small buffers beside the caches
+NORM_TOLERANCE = 1e-6
+
+
+def _same_words(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.array_equal(a, b))
+
+
+class DecodeWorkload:
+    """Rotates over `layers` caches per arm. Inputs are seeded and made on the device; nothing is warm when timed."""
+
+    def __init__(self, backend: Backend, case: dict[str, Any]):
+        self.backend, self.case = backend, case
+        self.tokens = case["seq"]
+        self.steps = case["measure"]["decode_tokens"]
+        self.shape = CacheShape(case, self.tokens + self.steps)
+        self.group = case["heads"] // case["kv_heads"]
+        self.traffic = roofline.decode_traffic(case)
+        self.layers, self.cold = self._plan_layers()
+        self._tokens = {arm: backend.allocate(4) for arm in ("baseline", "elastic")}
+        self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
+        self._query_bytes = case["batch"] * case["heads"] * self.shape.vector
+        self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
+        self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("baseline", "elastic")}
+        # Two sets of chained outputs: token t writes set t % 2; layer 0 reads the last layer of the other set.
+        self._chain = {
+            arm: [[backend.allocate(self._query_bytes) for _ in self._q] for _ in range(2)] for arm in self._out
+        }
+        self._pool = [backend.allocate(APPEND_POOL * self.shape.rows * self.shape.vector) for _ in "kv"]
+        self._sink = backend.allocate(256)
+        self._pure_out = backend.allocate(self._query_bytes)
+        needed = max(backend.decode_workspace(self._decode_params(arm, 0, 0, 0, 0)) for arm in self._out)
+        self._workspace = backend.allocate(max(needed, 256))
+        self._fill()
+        self.restore()
+        backend.synchronize()
+
+    def _plan_layers(self) -> tuple[int, bool]:
+        facts = self.backend.facts()
+        last_level = facts["last_level_cache_bytes"]
+        elastic = self.traffic["elastic"].total
+        budget = self.backend.memory_budget() - SCRATCH_BYTES
+        count = roofline.layers(elastic, self.shape.footprint(), last_level, budget)
+        if count < 1:
+            raise MemoryError(
+                f"one layer needs {self.shape.footprint() / 1e9:.2f} GB, {max(budget, 0) / 1e9:.2f} GB may be used"
+            )
+        return count, roofline.is_cold(elastic, count, last_level)
+
+    def _fill(self) -> None:
+        seed, dtype = self.case["seed"], DTYPES[self.case["dtype"]]
+        per_row = self.shape.capacity * self.shape.dim
+        pieces = [(cache.full.exact_k, self.shape.rows * per_row) for cache in self.caches]
+        pieces += [(cache.full.exact_v, self.shape.rows * per_row) for cache in self.caches]
+        query_count = self._query_bytes // numerics.BYTES[self.case["dtype"]]
+        pieces += [(address, query_count) for address in self._q]
+        pieces += [(address, APPEND_POOL * self.shape.rows * self.shape.dim) for address in self._pool]
+        for stream, (address, count) in enumerate(pieces):
+            self.backend.launch(Call("fill", FillParams(address, count, dtype, seed, stream, 0)))
+
+    def restore(self) -> None:
+        """Brings counters and elastic caches back to `seq` tokens, and the chain's first query to the seeded one."""
+        for arm, address in self._tokens.items():
+            self.backend.write(address, np.array([self.tokens], np.int32))
+            first = self.backend.read(self._q[0], (self._query_bytes,), np.uint8)
+            self.backend.write(self._chain[arm][1][-1], first)
+        for layer in range(self.layers):
+            self.backend.launch(self.compress_call(layer))
+        self.backend.synchronize()
+
+    def compress_call(self, layer: int) -> Call:
+        """Builds layer `layer`'s elastic cache from its full one."""
+        cache, rule = self.caches[layer], self.shape.policy
+        return Call(
+            "compress",
+            CompressParams(
+                cache.elastic, cache.full.exact_k, cache.full.exact_v, self.shape.capacity, self.tokens,
+                ANCHORS[rule.anchor], rule.anchor_bias,
+            ),
+        )  # fmt: skip
+
+    def _cache(self, arm: str, layer: int) -> Any:
+        return self.caches[layer].full if arm == "baseline" else self.caches[layer].elastic
+
+    def _decode_params(self, arm: str, layer: int, q: int, out: int, pending: int) -> DecodeParams:
+        workspace = getattr(self, "_workspace", 0)
+        scale = 1 / math.sqrt(self.shape.dim)
+        return DecodeParams(
+            self._cache(arm, layer), q, out, workspace, self.group, pending, scale, self.tokens + pending * self.steps
+        )
+
+    def call(self, arm: str, index: int) -> Call:
+        """Launch number `index` of an arm (`baseline` or `elastic`): layer index % layers."""
+        layer = index % self.layers
+        return Call("decode", self._decode_params(arm, layer, self._q[layer], self._out[arm][layer], 0))
+
+    def pure_call(self, arm: str, index: int) -> Call:
+        """A pure pass with the arm's reads and writes over the arm's own cold bytes."""
+        cache = self.caches[index % self.layers]
+        arena = cache.full_arena if arm == "baseline" else cache.elastic_arena
+        moved = self.traffic[arm]
+        read = min(moved.read, arena.size) // 16 * 16
+        return Call("stream", StreamParams(arena.address, read, self._pure_out, moved.write // 16 * 16, self._sink))
+
+    @property
+    def period(self) -> int:
+        """Launches after which the rotation repeats."""
+        return self.layers
+
+    # -- the inference cycle -------------------------------------------------------------------------------------------
+
+    def cycle_calls(self, arm: str, parity: int) -> list[Call]:
+        """One token through all layers: append (and close a group), attend, the output is the next layer's query."""
+        rule = self.shape.policy
+        calls = []
+        query = self._chain[arm][1 - parity][-1]
+        for layer in range(self.layers):
+            cache = self._cache(arm, layer)
+            calls.append(
+                Call(
+                    "append",
+                    AppendParams(
+                        cache, *self._pool, APPEND_POOL, layer, ANCHORS[rule.anchor], rule.anchor_bias
+                    ),
+                )
+            )  # fmt: skip
+            out = self._chain[arm][parity][layer]
+            calls.append(Call("decode", self._decode_params(arm, layer, query, out, 1)))
+            query = out
+        calls.append(Call("advance", AdvanceParams(self._tokens[arm], 1, 0)))
+        return calls
+
+    def check_cycle(self) -> dict[str, dict[str, Any]]:
+        """Correctness of a finished cycle's last token: elastic anchors against the policy, answers against float64."""
+        tokens, last = self.tokens + self.steps, (self.steps - 1) % 2
+        results = {}
+        for arm in ("baseline", "elastic"):
+            entries = []
+            for layer in sorted({0, self.layers - 1}):
+                query = self._chain[arm][last][layer - 1] if layer else self._chain[arm][1 - last][-1]
+                entries.append(self._check(arm, layer, query, self._chain[arm][last][layer], tokens))
+            results[arm] = _worst(entries)
+        return results
+
+    # -- correctness ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> dict[str, dict[str, Any]]:
+        """Correctness per arm on the first and the last layer, outputs poisoned with NaN beforehand."""
+        results = {}
+        layers = sorted({0, self.layers - 1})
+        for arm in ("baseline", "elastic"):
+            entries = []
+            for layer in layers:
+                self.backend.fill_bytes(self._out[arm][layer], self._query_bytes, 0xFF)
+                self.backend.launch(self.call(arm, layer))
+                self.backend.synchronize()
+                entries.append(self._check(arm, layer, self._q[layer], self._out[arm][layer], self.tokens))
+            results[arm] = _worst(entries)
+        return results
+
+    def _vectors(self, address: int) -> np.ndarray:
+        dtype = self.case["dtype"]
+        shape = (self.shape.rows, self.group, self.shape.dim)
+        return numerics.decode(self.backend.read(address, shape, numerics.STORAGE[dtype]), dtype)
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        rows = max(1, CHECK_CHUNK_BYTES // (self.shape.capacity * self.shape.dim * 4))
+        return [(row, min(rows, self.shape.rows - row)) for row in range(0, self.shape.rows, rows)]
+
+    def _check(self, arm: str, layer: int, query: int, out: int, tokens: int) -> dict[str, Any]:
+        q, answer = self._vectors(query), self._vectors(out)
+        reference = np.empty(answer.shape, np.float64)
+        anchors_right = True
+        for row, rows in self._chunks():
+            k, v = self.caches[layer].read_full(row, rows, tokens)
+            bias = None
+            if arm == "elastic":
+                anchors = self.caches[layer].read_anchors(row, rows, tokens)
+                anchors_right &= self._anchors_right(v, anchors)
+                compact = policy.compact(k, v, self.shape.policy, anchors if anchors_right else None)
+                k, v, bias = compact.k, compact.v, compact.bias
+            reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias)
+        entry = oracle.compare(answer, reference, self.case["dtype"])
+        return {**entry, "layers_checked": [layer], "anchors": "as the policy" if anchors_right else "wrong"}
+
+    def _anchors_right(self, v: np.ndarray, anchors: np.ndarray) -> bool:
+        """Whether the device's anchors are the policy's, or within 1e-6 of the largest norm where norms tie."""
+        rule = self.shape.policy
+        expected = policy.choose_anchors(v, rule)
+        if _same_words(expected, anchors):
+            return True
+        groups = np.arange(anchors.shape[1])
+        if rule.anchor != "value_norm" or not _same_words(
+            (anchors - rule.sinks) // rule.compress, groups + 0 * anchors
+        ):
+            return False
+        norms = np.einsum("rtd,rtd->rt", v, v, dtype=np.float64, casting="safe")
+        chosen, best = (np.take_along_axis(norms, index, axis=1) for index in (anchors, expected))
+        return bool((chosen >= best * (1 - NORM_TOLERANCE)).all())
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Layer 0 for `--save-tensors`: shapes and names as the README says."""
+        case, rows, tokens = self.case, self.shape.rows, self.tokens
+        heads = (case["batch"], case["heads"], case["dim"])
+        by_row = (case["batch"], case["kv_heads"], -1)
+        cache = self.caches[0]
+        k, v = cache.read_full(0, rows, tokens)
+        compact = policy.compact(k, v, self.shape.policy, cache.read_anchors(0, rows, tokens))
+        elastic_k, k_scale = cache.read_elastic("k", 0, rows, tokens)
+        elastic_v, v_scale = cache.read_elastic("v", 0, rows, tokens)
+        vectors = {"k": k, "v": v, "elastic_k": elastic_k, "elastic_v": elastic_v}
+        saved = {name: x.reshape(case["batch"], case["kv_heads"], -1, case["dim"]) for name, x in vectors.items()}
+        saved["q"] = self._vectors(self._q[0]).reshape(heads)
+        saved["kept"] = compact.kept.reshape(by_row)
+        saved["middle"] = compact.middle
+        saved["bias"] = compact.bias.reshape(by_row)
+        if self.shape.quantised:
+            saved["k_scale"], saved["v_scale"] = k_scale.reshape(by_row), v_scale.reshape(by_row)
+        for arm in ("baseline", "elastic"):
+            saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
+        return saved
+
+
+def _worst(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The entry of the layer with the largest error (not finite counts as largest), naming all layers checked."""
+    failing = [e for e in entries if e["relative_error"] is None or e["anchors"] == "wrong"]
+    worst = failing[0] if failing else max(entries, key=lambda e: e["relative_error"])
+    return {**worst, "layers_checked": [e["layers_checked"][0] for e in entries]}
