@@ -1,6 +1,6 @@
 """What this machine is, who may use it now, and what state it is in: facts, locks, clocks, throttling.
 
-No GPU library is needed to import this: the CUDA driver is asked through ctypes, NVML through nvidia-ml-py where present.
+Importing this needs no GPU library: the CUDA driver is asked through ctypes, NVML through nvidia-ml-py where present.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,12 +57,14 @@ def _block_medians(values: np.ndarray, block: int, resamples: int, seed: int) ->
 
 def _bca(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap of the median (Efron, 1987), by SciPy."""
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     rng = np.random.default_rng(seed)
-    result = bootstrap(
-        (values,), np.median, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=rng, batch=500
-    )
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # the caller handles the NaN that comes with it
+        result = bootstrap(
+            (values,), np.median, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=rng, batch=500
+        )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 

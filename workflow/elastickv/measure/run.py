@@ -57,7 +57,7 @@ def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], exac
 
 
 class Probes:
-    """Ceilings interleaved with the samples: large read, copy and mixed passes, and pure passes over each arm's bytes."""
+    """Ceilings interleaved with the samples: large read, copy, mixed passes; pure passes over each arm's bytes."""
 
     def __init__(self, backend: Backend, workload: Any, buffer: LargeBuffer, loops: int, graph: bool):
         self.backend = backend
