@@ -27,8 +27,8 @@ class Traffic(NamedTuple):
 def decode_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
-    Per (batch, KV head): exact slots 2 D size(dtype), middle slots 2 D size(cache_dtype) + 4 if quantised, 4 per slot if
-    biased; plus q and the output once.
+    Per (batch, KV head): exact slots 2 D size(dtype), middle slots 2 D size(cache_dtype) + 4 if quantised, 4 per slot
+    if biased; plus q and the output once.
     """
     policy = Policy.of_case(case)
     tokens, dim = case["seq"], case["dim"]

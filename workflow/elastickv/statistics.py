@@ -73,8 +73,8 @@ def median_interval(
 ) -> dict[str, Any]:
     """The median of `values` with a two-sided interval.
 
-    Autocorrelated values (lag 1 beyond 2 / sqrt(n)) take a circular block bootstrap with blocks of ceil(2 n^(1/3)), others
-    BCa. Fewer than five values, or values without spread, give their range.
+    Autocorrelated values (lag 1 beyond 2 / sqrt(n)) take a circular block bootstrap with blocks of ceil(2 n^(1/3)),
+    others BCa. Fewer than five values, or values without spread, give their range.
     """
     series = np.asarray(values, dtype=float)
     if len(series) < FEWEST_FOR_BOOTSTRAP or np.ptp(series) == 0:
