@@ -1,0 +1,89 @@
+"""Shared by tests that need a checkout of their own: copies of this one, and Snakemake run in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+
+def source_files() -> list[str]:
+    """What a clone of this checkout would hold: every file that git does not ignore, relative to its root."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A Snakemake run that ended: exit code, everything it printed, and the messages of the jobs it ran (or would run)."""
+
+    code: int
+    text: str
+
+    @property
+    def jobs(self) -> set[str]:
+        return set(re.findall(r"^Job \d+: (.*)$", self.text, re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of this checkout whose commands import its own package."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """No `.venv` on PATH: the rules have to find their Python themselves."""
+        path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != BIN)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ELASTICKV_")}
+        return inherited | {"PATH": path, "PYTHONPATH": str(self.root / "workflow")}
+
+    def snakemake(self, *arguments: str) -> Finished:
+        """Runs Snakemake to its end, by path, without activating the environment it lies in."""
+        done = subprocess.run(
+            [BIN / "snakemake", "--cores", "2", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout)
+
+    def copy(self, destination: Path) -> Checkout:
+        """A copy with the same time stamps and Snakemake metadata."""
+        shutil.copytree(self.root, destination, symlinks=True)
+        return Checkout(destination)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replaces `old`, which has to be there, in a file."""
+        path = self.root / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{name} has no {old!r}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A fresh copy of this checkout's sources. Not to be changed: take a `copy` of it."""
+    root = tmp_path_factory.mktemp("clone") / "checkout"
+    for name in source_files():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    return Checkout(root)

@@ -1,0 +1,244 @@
+"""The rerun rules, each by real Snakemake runs on a tiny CPU matrix in a copy of the checkout."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BIN, Checkout
+
+MATRIX = """
+results: results/tiny
+backend: cpu
+measure: {reps: 8, warmup: 2, inner_loops: 2, decode_tokens: 2, max_seconds: 1, precision: 0.5}
+defaults: {workload: decode, window: 16}
+cases:
+  first: {seq: 128, heads: 2, dim: 64, compress: 2}
+  second: {seq: 256, heads: 2, dim: 64, compress: 4}
+baselines:
+  transformers: {enable: false}
+"""
+RESULTS = "results/tiny"
+CONFIG = "config/tiny.yaml"
+JUDGED = {f"write {RESULTS}/{name}" for name in ("verdicts.json", "report.md", "figures", "manifest.json")} | {
+    f"write {RESULTS}/social_media_content.txt"
+}
+AGGREGATES = JUDGED | {f"write {RESULTS}/summary.csv"}
+CEILINGS = "read and copy ceilings"
+
+
+@pytest.fixture(scope="module")
+def finished(clone: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the tiny matrix has run to its end. Not to be changed."""
+    checkout = clone.copy(tmp_path_factory.mktemp("finished") / "checkout")
+    (checkout.root / CONFIG).write_text(MATRIX, encoding="utf-8")
+    run = checkout.snakemake("--configfile", CONFIG)
+    assert run.code == 0, run.text
+    assert {"compile the CPU library", "measure first", "measure second", CEILINGS} | AGGREGATES == run.jobs
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout to change and to run again."""
+    return finished.copy(tmp_path / "checkout")
+
+
+def run_again(checkout: Checkout, *arguments: str) -> set[str]:
+    """The jobs of the next real run, which has to succeed and to leave nothing to do."""
+    run = checkout.snakemake("--configfile", CONFIG, *arguments)
+    assert run.code == 0, run.text
+    rest = checkout.snakemake("--configfile", CONFIG, "--dry-run")
+    assert rest.code == 0 and rest.jobs == set(), rest.text
+    return run.jobs
+
+
+def started(checkout: Checkout, case: str) -> str:
+    """When the measurement behind a case's record began."""
+    return json.loads((checkout.root / RESULTS / f"results_{case}.json").read_text(encoding="utf-8"))["started"]
+
+
+def table_cases(checkout: Checkout) -> dict[str, set[str]]:
+    """The cases that each published table names."""
+    results = checkout.root / RESULTS
+    verdicts = json.loads((results / "verdicts.json").read_text(encoding="utf-8"))
+    with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    report = (results / "report.md").read_text(encoding="utf-8")
+    return {
+        "verdicts": {entry["case"] for entry in verdicts["cases"]},
+        "summary": {row["case"] for row in rows},
+        "report": {case for case in ("first", "second", "third") if case in report},
+    }
+
+
+def test_nothing_changed_nothing_runs(checkout: Checkout):
+    assert run_again(checkout) == set()
+
+
+def test_comments_and_key_order_rerun_nothing(checkout: Checkout):
+    first = "  first: {seq: 128, heads: 2, dim: 64, compress: 2}\n"
+    checkout.edit(CONFIG, first, "  first: {compress: 2, dim: 64, seq: 128, heads: 2}  # the same\n")
+    checkout.edit(CONFIG, "backend: cpu\n", "# on this machine's processor\nbackend: cpu\n")
+    assert run_again(checkout) == set()
+
+
+def test_a_changed_value_measures_that_case_alone(checkout: Checkout):
+    before = started(checkout, "first")
+    checkout.edit(CONFIG, "seq: 256", "seq: 192")
+    assert run_again(checkout) == {"measure second"} | AGGREGATES
+    assert started(checkout, "first") == before
+
+
+def test_an_added_case_measures_it_alone_and_a_removed_one_leaves_every_table(checkout: Checkout):
+    third = "  third: {seq: 128, heads: 2, dim: 64, compress: 4}\n"
+    checkout.edit(CONFIG, "baselines:\n", third + "baselines:\n")
+    assert run_again(checkout) == {"measure third"} | AGGREGATES
+    assert all(cases == {"first", "second", "third"} for cases in table_cases(checkout).values())
+    checkout.edit(CONFIG, third, "")
+    assert run_again(checkout) == AGGREGATES
+    assert all(cases == {"first", "second"} for cases in table_cases(checkout).values())
+    assert not (checkout.root / RESULTS / "results_third.json").exists()
+
+
+def test_a_case_removed_without_snakemake_metadata_leaves_every_table(checkout: Checkout):
+    subprocess.run(["rm", "-rf", checkout.root / ".snakemake"], check=True)
+    checkout.edit(CONFIG, "  second: {seq: 256, heads: 2, dim: 64, compress: 4}\n", "")
+    run_again(checkout)
+    assert all(cases == {"first"} for cases in table_cases(checkout).values())
+
+
+def test_a_threshold_judges_again_and_times_nothing(checkout: Checkout):
+    checkout.edit(CONFIG, "cases:\n", "golden: {speedup: 1.5}\ncases:\n")
+    assert run_again(checkout) == JUDGED
+
+
+def test_a_comment_in_a_kernel_rebuilds_nothing(checkout: Checkout):
+    for kernel in ("kernels/cpu/decode.cpp", "kernels/params.h"):
+        path = checkout.root / kernel
+        path.write_text("// a remark\n" + path.read_text(encoding="utf-8") + "/* and\n * more */\n", encoding="utf-8")
+    assert run_again(checkout) == set()
+
+
+def test_kernel_code_rebuilds_and_measures_every_case(checkout: Checkout):
+    before = started(checkout, "first")
+    path = checkout.root / "kernels/cpu/decode.cpp"
+    path.write_text(path.read_text(encoding="utf-8") + "\nstatic_assert(sizeof(char) == 1);\n", encoding="utf-8")
+    assert run_again(checkout) == {"compile the CPU library", "measure first", "measure second", CEILINGS} | AGGREGATES
+    assert started(checkout, "first") != before
+
+
+def test_a_deleted_record_comes_back_from_the_store_untimed(checkout: Checkout):
+    before = started(checkout, "first")
+    (checkout.root / RESULTS / "results_first.json").unlink()
+    assert run_again(checkout) == {"measure first"} | AGGREGATES
+    assert started(checkout, "first") == before
+
+
+def test_fresh_measures_again_and_is_forgotten_afterwards(checkout: Checkout):
+    before = started(checkout, "first")
+    done = subprocess.run(
+        [BIN / "snakemake", "--cores", "2", "--configfile", CONFIG, "--forcerun", "measure"],
+        cwd=checkout.root,
+        env=checkout.environment | {"ELASTICKV_FRESH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert started(checkout, "first") != before
+    assert run_again(checkout) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config", "backend=gpu"], "backend"),
+        (["--configfile", "config/none.yaml"], "none.yaml"),
+    ],
+)
+def test_bad_config_ends_with_the_message_alone(clone: Checkout, tmp_path: Path, arguments: list[str], expected: str):
+    run = clone.copy(tmp_path / "checkout").snakemake(*arguments, "--dry-run")
+    assert run.code != 0
+    assert expected in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: Checkout):
+    command = [BIN / "snakemake", "--cores", "2", "--configfile", CONFIG, "--forcerun", "ceilings"]
+    holder = subprocess.Popen(
+        command,
+        cwd=checkout.root,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for line in holder.stdout:
+            if CEILINGS in line:
+                break
+        holder.send_signal(signal.SIGSTOP)
+        second = checkout.snakemake("--configfile", CONFIG, "--forcerun", "summarise")
+        dry = checkout.snakemake("--configfile", CONFIG, "--dry-run")
+    finally:
+        holder.send_signal(signal.SIGCONT)
+        rest, _ = holder.communicate(timeout=300)
+    assert second.code != 0
+    assert f"a run is in progress in this checkout (process {holder.pid})" in second.text
+    assert "Traceback" not in second.text
+    assert dry.code == 0, dry.text
+    assert holder.returncode == 0, rest
+
+
+def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checkout: Checkout):
+    """SIGKILL of Snakemake alone, while a measurement runs: no orphan, no unlocking by hand."""
+    checkout.edit(CONFIG, "max_seconds: 1, precision: 0.5", "max_seconds: 20, precision: 0.000001, reps: 100000")
+    checkout.edit(CONFIG, "reps: 8, ", "")
+    snakemake = subprocess.Popen(
+        [BIN / "snakemake", "--cores", "2", "--configfile", CONFIG],
+        cwd=checkout.root,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in snakemake.stdout:
+        if "measure " in line:
+            break
+    wait_until(lambda: any("measure" in " ".join(command) for command in commands_in(checkout.root)))
+    os.kill(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    wait_until(lambda: commands_in(checkout.root) == [])
+    checkout.edit(
+        CONFIG, "max_seconds: 20, precision: 0.000001, reps: 100000", "max_seconds: 1, precision: 0.5, reps: 8"
+    )
+    assert "measure first" not in run_again(checkout) or started(checkout, "first")
+
+
+def commands_in(folder: Path) -> list[list[str]]:
+    """The command lines of processes that work in a folder."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    """Waits for a condition; fails when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)

@@ -1,0 +1,93 @@
+"""No process outlives its run; a run's lock drops with its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from elastickv import orphans
+from elastickv.runlock import RunInProgress, RunLock
+
+CHILD = "from elastickv import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
+PARENT = f"""
+import subprocess, sys
+from elastickv import orphans
+orphans.adopt_children()
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+FOREIGN = """
+import subprocess, time
+from elastickv import orphans
+child = subprocess.Popen(["sleep", "60"], preexec_fn=orphans.kill_me_with_my_parent)
+print(child.pid, flush=True)
+child.wait()
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from elastickv.runlock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+print(lock.try_acquire(), flush=True)
+time.sleep(60)
+"""
+
+
+def gone(process: int, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.parametrize("program", [PARENT, FOREIGN], ids=["own command", "foreign program"])
+def test_a_child_dies_with_its_killed_parent(program: str):
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert psutil.pid_exists(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert gone(child)
+
+
+def test_a_parent_that_is_already_dead_ends_the_child():
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    environment = os.environ | {orphans.VARIABLE: str(dead.pid)}
+    child = subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, check=False, timeout=50)
+    assert child.returncode == -signal.SIGKILL
+    assert child.stdout == b""
+
+
+def test_a_live_parent_further_up_is_no_reason_to_end():
+    program = "from elastickv import orphans; orphans.die_with_parent(); print('up')"
+    environment = os.environ | {orphans.VARIABLE: str(os.getpid())}
+    command = ["sh", "-c", f'"{sys.executable}" -c "{program}"; exit $?']
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stdout) == (0, "up\n")
+
+
+def test_the_lock_drops_with_a_killed_holder(tmp_path):
+    path = tmp_path / "build" / ".run.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "True\n"
+    lock = RunLock(path)
+    assert not lock.try_acquire()
+    assert not lock.held
+    assert f"process {holder.pid}" in str(lock.refusal())
+    assert isinstance(lock.refusal(), RunInProgress)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert lock.try_acquire()
+    assert lock.held
+    assert lock.holder.read_text(encoding="ascii") == str(os.getpid())

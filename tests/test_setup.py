@@ -1,0 +1,122 @@
+"""The set-up of a fresh clone, the lint gate, and the copies of messages that the rules keep."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import ROOT, Checkout
+from elastickv import logs
+
+
+def load(path: Path) -> ModuleType:
+    """A module of `workflow/` that is no part of the package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def bootstrap(tmp_path: Path) -> ModuleType:
+    """The set-up script of a checkout that holds nothing but locks."""
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "envs").mkdir()
+    (tmp_path / ".venv").mkdir()
+    shutil.copy2(ROOT / "workflow/bootstrap.py", tmp_path / "workflow")
+    shutil.copy2(ROOT / "pyproject.toml", tmp_path)
+    for name in ("core", "dev"):
+        (tmp_path / "envs" / f"{name}.txt").write_text(f"{name}==1\n", encoding="utf-8")
+    return load(tmp_path / "workflow/bootstrap.py")
+
+
+def finish(bootstrap: ModuleType, *names: str) -> None:
+    for name in names:
+        bootstrap.touch(bootstrap.mark_of(name))
+
+
+def test_a_finished_environment_is_not_made_again(bootstrap):
+    assert bootstrap.missing(["core", "dev"]) == ["core", "dev"]
+    finish(bootstrap, "core")
+    assert bootstrap.missing(["core", "dev"]) == ["dev"]
+    finish(bootstrap, "dev")
+    assert bootstrap.missing(["core", "dev"]) == []
+    bootstrap.main(["core", "dev"])
+
+
+@pytest.mark.parametrize(("changed", "expected"), [("core", ["core", "dev"]), ("dev", ["dev"])])
+def test_a_changed_lock_is_installed(bootstrap, changed, expected):
+    finish(bootstrap, "core", "dev")
+    Path(bootstrap.lock_path(changed)).write_text("other==2\n", encoding="utf-8")
+    assert bootstrap.missing(["core", "dev"]) == expected
+
+
+def test_a_cut_off_installation_starts_over(bootstrap):
+    finish(bootstrap, "core", "dev")
+    bootstrap.touch(bootstrap.UNFINISHED)
+    assert bootstrap.missing(["core", "dev"]) == ["core", "dev"]
+
+
+def test_an_old_python_is_refused_with_the_fix(bootstrap, monkeypatch):
+    monkeypatch.setattr(bootstrap, "OLDEST", (99, 0))
+    with pytest.raises(SystemExit, match=r"Python >= 3\.11 is needed.*\nfix: make PYTHON="):
+        bootstrap.main(["core"])
+
+
+def test_a_failed_installer_ends_with_one_line(bootstrap):
+    with pytest.raises(SystemExit, match=r"set-up: failed: .*\nfix: "):
+        bootstrap.run(sys.executable, "-c", "raise SystemExit(3)")
+
+
+def test_make_help_names_the_two_commands():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"run", "test", "test-slow", "remeasure"} <= {line.split(":")[0] for line in done.stdout.splitlines()}
+
+
+def test_lint_allows_missing_conda_and_nothing_else():
+    lint = load(ROOT / "workflow/lint.py")
+    report = "Lints for rule a (line 1, Snakefile):\n    * {}:\n      because\n"
+    assert lint.unexpected(report.format("Specify a conda environment or container for each rule.")) == []
+    assert lint.unexpected(report.format("No log directive defined")) == ["No log directive defined"]
+
+
+def test_a_message_reaches_terminal_and_log_and_progress_only_its_last_state():
+    stream, log = io.StringIO(), io.StringIO()
+    tee = logs.Tee(stream, log)
+    for text in ("one\ntw", "o\n", " 10%\r", " 90%\r", "100%\n"):
+        tee.write(text)
+    assert stream.getvalue() == "one\ntwo\n 10%\r 90%\r100%\n"
+    assert log.getvalue() == "one\ntwo\n100%\n"
+    assert tee.isatty() is False
+
+
+def test_a_command_of_a_rule_keeps_its_error_in_the_log(tmp_path: Path, clone: Checkout):
+    log = tmp_path / "logs" / "build.log"
+    done = subprocess.run(
+        [sys.executable, "-m", "elastickv", "verdict", "--cases", "none.json", "--golden", "none.json", "--results", "none",
+         "--out", str(tmp_path / "verdicts.json")],
+        env=clone.environment | {logs.VARIABLE: str(log)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "none.json" in done.stderr
+    assert log.read_text(encoding="utf-8") == done.stderr
+
+
+@pytest.mark.slow
+def test_a_fresh_clone_sets_itself_up_and_is_instant_the_second_time(clone: Checkout, tmp_path: Path):
+    root = clone.copy(tmp_path / "checkout").root
+    first = subprocess.run(["make", "setup"], cwd=root, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "making .venv" in first.stderr
+    second = subprocess.run(["make", "setup"], cwd=root, capture_output=True, text=True, check=False)
+    assert (second.returncode, second.stderr) == (0, "")
+    version = subprocess.run([".venv/bin/elastickv", "--version"], cwd=root, capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("elastickv ")
+    heavy = subprocess.run([".venv/bin/python", "-c", "import torch"], cwd=root, capture_output=True, check=False)
+    assert heavy.returncode != 0, "a core-only user never downloads torch"
