@@ -29,7 +29,7 @@ def source_files() -> list[str]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A Snakemake run that ended: exit code, everything it printed, and the messages of the jobs it ran (or would run)."""
+    """A Snakemake run that ended: exit code, all it printed, and the messages of the jobs it ran (or would run)."""
 
     code: int
     text: str
@@ -54,17 +54,20 @@ class Checkout:
 
     def snakemake(self, *arguments: str) -> Finished:
         """Runs Snakemake to its end, by path, without activating the environment it lies in."""
-        done = subprocess.run(
+        process = self.start_snakemake(*arguments)
+        text, _ = process.communicate(timeout=600)
+        return Finished(process.returncode, text)
+
+    def start_snakemake(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Snakemake under way; stdout carries everything that it prints."""
+        return subprocess.Popen(
             [BIN / "snakemake", "--cores", "2", *arguments],
             cwd=self.root,
-            env=self.environment,
+            env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
-            check=False,
         )
-        return Finished(done.returncode, done.stdout)
 
     def copy(self, destination: Path) -> Checkout:
         """A copy with the same time stamps and Snakemake metadata."""

@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+
 from elastickv import orphans
 from elastickv.runlock import RunInProgress, RunLock
 

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 from conftest import ROOT, Checkout
+
 from elastickv import logs
 
 
@@ -98,11 +99,9 @@ def test_a_message_reaches_terminal_and_log_and_progress_only_its_last_state():
 
 def test_a_command_of_a_rule_keeps_its_error_in_the_log(tmp_path: Path, clone: Checkout):
     log = tmp_path / "logs" / "build.log"
-    done = subprocess.run(
-        [sys.executable, "-m", "elastickv", "verdict", "--cases", "none.json", "--golden", "none.json", "--results", "none",
-         "--out", str(tmp_path / "verdicts.json")],
-        env=clone.environment | {logs.VARIABLE: str(log)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "elastickv", "measure", "--case", "none.json", "--store", "store", "--out", "out"]
+    environment = clone.environment | {logs.VARIABLE: str(log)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "none.json" in done.stderr
     assert log.read_text(encoding="utf-8") == done.stderr
