@@ -72,7 +72,7 @@ def dequantise(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def pack_int4(codes: np.ndarray) -> np.ndarray:
-    """int8 codes in [-7, 7], [..., dim] -> bytes [..., dim / 2]: byte j holds dims 2j (low nibble), 2j + 1, as code + 8."""
+    """int8 codes in [-7, 7], [..., dim] -> bytes [..., dim / 2]: byte j: dims 2j (low nibble), 2j + 1; code + 8."""
     nibbles = (codes.astype(np.int16) + 8).astype(np.uint8)
     return nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)
 

@@ -44,10 +44,11 @@ def elementwise(q: np.ndarray, k: np.ndarray, v: np.ndarray, previous: np.ndarra
     return out
 
 
-def compare(answer: np.ndarray, reference: np.ndarray, dtype: str) -> dict:
+def compare(answer: np.ndarray, reference: np.ndarray, dtype: str, anchors: str | None = None) -> dict:
     """The `correctness` entry of one arm. NaN or infinity in `answer` never passes.
 
     answer: float32, poisoned with NaN before the kernel ran; reference: float64 of the same shape.
+    anchors: whether the device kept the tokens that the policy keeps (`right`, `wrong`; None: nothing was dropped).
     """
     finite = bool(np.isfinite(answer).all())
     written = not bool(np.isnan(answer).any())
@@ -61,10 +62,12 @@ def compare(answer: np.ndarray, reference: np.ndarray, dtype: str) -> dict:
         "tolerance": TOLERANCE[dtype],
         "finite": finite,
         "written": written,
+        "anchors": anchors,
     }
 
 
 def passes(correctness: dict) -> bool:
     """Whether one arm's answer is right."""
     error = correctness["relative_error"]
-    return correctness["finite"] and correctness["written"] and error is not None and error <= correctness["tolerance"]
+    whole = correctness["finite"] and correctness["written"] and correctness["anchors"] != "wrong"
+    return whole and error is not None and error <= correctness["tolerance"]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from elastickv import device, records
+from elastickv import device, records, statistics
 from elastickv.backends.base import Backend, Call
 from elastickv.backends.params import FillParams, StreamParams
 from elastickv.roofline import Traffic, gbps
@@ -19,6 +15,7 @@ LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
 CURVE_MIB = {"cuda": (1, 4, 16, 64, 256, 1024, 4096), "cpu": (1, 4, 16, 64, 256)}
 LAUNCHES = {"cuda": 20, "cpu": 2}
 REPETITIONS = 9
+CONFIDENCE = 0.99
 
 
 class LargeBuffer:
@@ -49,8 +46,8 @@ class LargeBuffer:
 def _sized_pass(backend: Backend, buffer: LargeBuffer, nbytes: int, copy: bool) -> dict[str, Any]:
     """Bandwidth of passes over `nbytes`, cold: consecutive launches walk through the large buffer."""
     count = max(1, buffer.nbytes // nbytes)
-    launches = min(max(LAUNCHES[backend.name], 1), 64)
-    half = nbytes // 2 // 256 * 256
+    launches = LAUNCHES[backend.name]
+    half = nbytes // 2
     calls = []
     for index in range(launches):
         start = buffer.address + index % count * nbytes
@@ -58,37 +55,39 @@ def _sized_pass(backend: Backend, buffer: LargeBuffer, nbytes: int, copy: bool) 
         calls.append(Call("stream", StreamParams(*params, buffer.sink)))
     program = backend.program(calls, graph=backend.name == "cuda")
     backend.seconds(program)
-    times = [backend.seconds(program) * 1e6 / launches for _ in range(REPETITIONS)]
-    moved = 2 * half if copy else nbytes
-    return {"bytes": moved, "us": times, "gbps": gbps(moved, float(np.median(times)))}
+    rates = [gbps(nbytes * launches, backend.seconds(program) * 1e6) for _ in range(REPETITIONS)]
+    interval = statistics.median_interval(rates, CONFIDENCE)
+    return {**{key: interval[key] for key in ("value", "low", "high")}, "samples": rates}
 
 
-def curve(backend: Backend) -> dict[str, Any]:
-    """Read and copy bandwidth by size on this device."""
+def curve(backend: Backend) -> list[dict[str, Any]]:
+    """Read and copy bandwidth by size on this device, ascending."""
     sizes = [mib << 20 for mib in CURVE_MIB[backend.name]]
-    buffer = LargeBuffer(backend, max(sizes) if backend.name == "cuda" else None)
-    sizes = [size for size in sizes if size <= buffer.nbytes]
-    return {
-        "read": [_sized_pass(backend, buffer, size, copy=False) for size in sizes],
-        "copy": [_sized_pass(backend, buffer, size, copy=True) for size in sizes],
-    }
+    buffer = LargeBuffer(backend, max(sizes))
+    return [
+        {
+            "bytes": size,
+            "read_gbps": _sized_pass(backend, buffer, size, copy=False),
+            "copy_gbps": _sized_pass(backend, buffer, size, copy=True),
+        }
+        for size in sizes
+        if size <= buffer.nbytes
+    ]
 
 
 def measure(backend: Backend) -> dict[str, Any]:
-    """The record of `ceilings.json`."""
-    started = datetime.datetime.now(datetime.UTC).isoformat()
+    """The measured part of `ceilings.json`; the plateau is the median at the largest size."""
     points = curve(backend)
-    return {
-        "schema": "ceilings/1",
-        "backend": backend.name,
-        "device": backend.facts(),
-        "software": device.software(),
-        "started": started,
-        "ended": datetime.datetime.now(datetime.UTC).isoformat(),
-        "read_gbps": max(point["gbps"] for point in points["read"][-2:]),
-        "copy_gbps": max(point["gbps"] for point in points["copy"][-2:]),
-        **points,
-    }
+    plateau = {kind: points[-1][kind]["value"] for kind in ("read_gbps", "copy_gbps")}
+    return {"device": backend.facts(), "software": device.software(), "points": points, **plateau}
+
+
+def _not_measured(response: dict[str, Any]) -> dict[str, Any]:
+    """Status and reason of a worker that brought no curve."""
+    reason = response.get("error") or response.get("crashed") or response.get("out_of_memory")
+    status = "out_of_memory" if "out_of_memory" in response else "failed"
+    empty = {"device": None, "software": device.software(), "points": [], "read_gbps": None, "copy_gbps": None}
+    return {"status": status, "reason": reason, **empty}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,11 +95,18 @@ def run(args: argparse.Namespace) -> int:
     from elastickv.measure import supervisor
 
     backend = device.resolve_backend(args.backend)
+    build, started = supervisor.build_facts(args.build, backend), supervisor.now()
     response = supervisor.in_worker(backend, {"task": "ceilings", "backend": backend, "build": args.build}, 600)
-    if "error" in response:
-        from elastickv.errors import MachineError
-
-        raise MachineError(f"ceilings could not be measured: {response['error']}", response.get("fix", "see above"))
-    records.write(Path(args.out), response["record"], "ceilings")
-    print(json.dumps({key: response["record"][key] for key in ("backend", "read_gbps", "copy_gbps")}))
+    measured = {"status": "ok", "reason": None, **response["record"]} if "record" in response else None
+    record = {
+        "schema": "ceilings/1",
+        "backend": backend,
+        "build": build,
+        "started": started,
+        "ended": supervisor.now(),
+        **(measured or _not_measured(response)),
+    }
+    records.write(Path(args.out), record, "ceilings")
+    rates = "" if record["reason"] else f", read {record['read_gbps']:.1f} GB/s, copy {record['copy_gbps']:.1f} GB/s"
+    print(f"ceilings on {backend}: {record['status']}{rates}")
     return 0

@@ -46,10 +46,10 @@ def measure(backend: Backend, workload: Any, settings: dict[str, Any], graph: bo
         "decode_tokens": workload.steps,
         "layers": workload.layers,
         "layer_steps_per_second": {
-            arm: statistics.median_interval([layer_steps / seconds for seconds in series], confidence)
+            arm: statistics.median_interval([layer_steps / seconds for seconds in series], confidence)["value"]
             for arm, series in times.items()
         },
         "speedup": statistics.ratio_interval(times["baseline"], times["elastic"], confidence),
-        "samples_seconds": times,
+        "samples": {f"{arm}_seconds": series for arm, series in times.items()},
         "correctness": correctness,
     }

@@ -67,7 +67,8 @@ class Probes:
         }
         self.mixes = {"read": READ, "copy": COPY, **{f"mix_{arm}": workload.traffic[arm] for arm in self.pure}}
         self.large = {name: buffer.program(mix) for name, mix in self.mixes.items()}
-        self.samples: dict[str, list[dict[str, Any]]] = {name: [] for name in (*self.large, "pure")}
+        self.taken: list[dict[str, Any]] = []
+        self._bytes = {arm: workload.traffic[arm].total for arm in self.pure}
         for rotation in self.pure.values():
             rotation.sample()
 
@@ -79,21 +80,23 @@ class Probes:
             if name.startswith("mix") and self.mixes[name].write < self.mixes[name].read / 100:
                 continue  # a few bytes of output: the read ceiling is this mix's ceiling
             us = self.backend.seconds(program) * 1e6 / launches
-            self.samples[name].append({"triple": triple, "bytes": nbytes, "us": us})
-        pure = {f"{arm}_us": rotation.sample() for arm, rotation in self.pure.items()}
-        self.samples["pure"].append({"triple": triple, **pure})
+            self.taken.append({"kind": name, "triple": triple, "bytes": nbytes, "us": us})
+        for arm, rotation in self.pure.items():
+            entry = {"kind": f"pure_{arm}", "triple": triple, "bytes": self._bytes[arm], "us": rotation.sample()}
+            self.taken.append(entry)
 
-    def bandwidths(self, name: str) -> np.ndarray:
-        """GB/s of each sample of one large pass."""
-        return np.array([gbps(sample["bytes"], sample["us"]) for sample in self.samples[name]])
+    def bandwidths(self, kind: str) -> np.ndarray:
+        """GB/s of each sample of one kind of pass."""
+        return np.array([gbps(sample["bytes"], sample["us"]) for sample in self.taken if sample["kind"] == kind])
 
     def ceiling(self, arm: str) -> np.ndarray:
-        """GB/s samples of the ceiling that arm is held against: the read ceiling, or that of its read-write mix."""
-        return self.bandwidths(f"mix_{arm}" if self.samples[f"mix_{arm}"] else "read")
+        """GB/s samples of the ceiling that arm is held against: that of its read-write mix, or the read ceiling."""
+        mixed = self.bandwidths(f"mix_{arm}")
+        return mixed if len(mixed) else self.bandwidths("read")
 
     def pure_us(self, arm: str) -> list[float]:
         """Microseconds of each pure pass over an arm's bytes."""
-        return [sample[f"{arm}_us"] for sample in self.samples["pure"]]
+        return [sample["us"] for sample in self.taken if sample["kind"] == f"pure_{arm}"]
 
 
 def _efficiency(
@@ -119,10 +122,11 @@ def _efficiency(
         "roofline_high": over(ceiling, time["low"]),
         "pure_memory": pure / peak if peak and cold else None,
         "pure_roofline": pure / ceiling if cold else None,
+        "reason": None if cold else "the rotation does not flush the last-level cache, so the cache is not cold",
     }
 
 
-def _quality(record: dict[str, Any], backend: str, probes: Probes) -> tuple[str, str]:
+def _quality(record: dict[str, Any], backend: str, probes: Probes) -> tuple[str, str | None]:
     """Status and reason of finished samples: `ok`, `noisy` or `failed`."""
     control, limit = record["statistics"]["control"], CONTROL_LIMIT[backend]
     highest = max(record["efficiency"][arm]["roofline"] or 0 for arm in ("baseline", "elastic"))
@@ -135,7 +139,7 @@ def _quality(record: dict[str, Any], backend: str, probes: Probes) -> tuple[str,
     if not (1 - limit <= control["low"] and control["high"] <= 1 + limit):
         interval = f"[{control['low']:.4f}, {control['high']:.4f}]"
         return "noisy", f"the A/A control's interval {interval} is not inside 1 +- {limit:.1%}"
-    return "ok", ""
+    return "ok", None
 
 
 def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
     return {
         "baseline_us": float(np.median(probes.pure_us("baseline"))),
         "elastic_us": float(np.median(probes.pure_us("elastic"))),
-        **interval,
+        **{key: interval[key] for key in ("value", "low", "high")},
     }
 
 
@@ -170,28 +174,34 @@ def measure(
         workload = workloads.create(backend, case)
     except MemoryError as error:
         return {"status": "out_of_memory", "reason": str(error) or "allocation failed"}, None
-    record = {"resolved": {"layers": workload.layers, "cold": workload.cold}, "correctness": workload.check()}
-    wrong = [arm for arm, entry in record["correctness"].items() if not oracle.passes(entry)]
-    wrong += [arm for arm, entry in record["correctness"].items() if entry.get("anchors") == "wrong"]
+    resolved, correctness = {"layers": workload.layers, "cold": workload.cold}, workload.check()
+    record = {"resolved": resolved, "correctness": correctness}
+    wrong = _wrong(correctness)
     if wrong:
-        entry = record["correctness"][wrong[0]]
-        reason = f"{wrong[0]} arm: relative error {entry['relative_error']} (allowed {entry['tolerance']})"
-        if entry.get("anchors") == "wrong":
-            reason = f"{wrong[0]} arm: the device kept other tokens than the policy"
-        return {**record, "status": "incorrect", "reason": reason}, workload
+        return {**record, "status": "incorrect", "reason": wrong}, workload
     record.update(_timed(backend, case, exact, state, workload, buffer, progress))
-    record["resolved"].update(layers=workload.layers, cold=workload.cold)
-    if case["workload"] == "decode" and case["measure"]["decode_tokens"]:
+    record["resolved"].update(resolved)
+    if record.get("statistics") and case["workload"] == "decode" and case["measure"]["decode_tokens"]:
         record["inference_cycle"] = cycle.measure(backend, workload, case["measure"], record["resolved"]["graphs"])
-        wrong = [arm for arm, entry in record["inference_cycle"]["correctness"].items() if not oracle.passes(entry)]
+        wrong = _wrong(record["inference_cycle"]["correctness"])
         if wrong:
-            kept = ("resolved", "correctness")
-            return {
-                **{key: record[key] for key in kept},
-                "status": "incorrect",
-                "reason": f"{wrong[0]} arm: wrong answer at the end of the inference cycle",
-            }, workload
+            fields = {"resolved": record["resolved"], "correctness": correctness, "status": "incorrect"}
+            return {**fields, "reason": f"at the end of the inference cycle: {wrong}"}, workload
+    if record["status"] == "failed":
+        record = {key: record[key] for key in ("resolved", "correctness", "status", "reason")}
     return record, workload
+
+
+def _wrong(correctness: dict[str, dict[str, Any]]) -> str | None:
+    """What is wrong with the first arm that is, or None."""
+    for arm, entry in correctness.items():
+        if entry["anchors"] == "wrong":
+            return f"{arm} arm: the device kept other tokens than the policy"
+        if not entry["written"] or not entry["finite"]:
+            return f"{arm} arm: the output holds NaN or infinity, or was not written everywhere"
+        if not oracle.passes(entry):
+            return f"{arm} arm: relative error {entry['relative_error']:.3g}, allowed {entry['tolerance']:.3g}"
+    return None
 
 
 def _timed(
@@ -247,11 +257,7 @@ def _timed(
             "baseline_us": samples.baseline_us,
             "elastic_us": samples.elastic_us,
             "control_us": samples.control_us,
-            "read_ceiling": probes.samples["read"],
-            "copy_ceiling": probes.samples["copy"],
-            "mix_baseline": probes.samples["mix_baseline"],
-            "mix_elastic": probes.samples["mix_elastic"],
-            "pure": probes.samples["pure"],
+            "read_ceiling": probes.taken,
             "dropped": samples.dropped,
         },
         "statistics": {
@@ -260,7 +266,7 @@ def _timed(
             "speedup": statistics.ratio_interval(samples.baseline_us, samples.elastic_us, confidence),
             "control": {"ratio": control.pop("value"), **control},
         },
-        "bytes": {**moved, "reachable_ceiling": reachable["value"], "reachable": reachable},
+        "bytes": {**moved, "reachable_ceiling": reachable.pop("value"), "reachable": reachable},
         "efficiency": {
             arm: _efficiency(moved[arm], getattr(samples, f"{arm}_us"), probes, arm, peak, workload.cold, confidence)
             for arm in ("baseline", "elastic")

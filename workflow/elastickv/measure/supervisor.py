@@ -24,7 +24,8 @@ STDERR_LINES = 3
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 
-def _now() -> str:
+def now() -> str:
+    """Time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
@@ -151,7 +152,7 @@ def measure_case(
             found = store.find(key)
             if found:
                 return {**found, "case": case}
-        started = _now()
+        started = now()
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
                    "save_tensors": save_tensors and os.path.abspath(save_tensors)}  # fmt: skip
         timeout = GRACE_SECONDS + 10 * case["measure"]["max_seconds"]
@@ -173,7 +174,7 @@ def compose(
         fields = {"status": "failed", "reason": f"{response['error']} (fix: {response.get('fix', '')})"}
     elif "out_of_memory" in response:
         fields = {"status": "out_of_memory", "reason": response["out_of_memory"]}
-    resolved = {"backend": backend, "launch": None, **fields.pop("resolved", {})}
+    resolved = {"backend": backend, **fields.pop("resolved", {})}
     unmeasured = {"clocks", "throttling", "power", "energy"}
     return {
         "schema": "measurement/1",
@@ -181,11 +182,11 @@ def compose(
         "resolved": resolved,
         "status": fields.pop("status"),
         "reason": fields.pop("reason"),
-        "device": response.get("device") or {"name": "unknown", "uuid": None},
+        "device": response.get("device"),
         "software": response.get("software") or device.software(),
         "build": build,
         "started": started,
-        "ended": _now(),
+        "ended": now(),
         "correctness": None,
         "inference_cycle": None,
         "original_score": None,

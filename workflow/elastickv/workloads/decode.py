@@ -205,8 +205,8 @@ class DecodeWorkload:
                 compact = policy.compact(k, v, self.shape.policy, anchors if anchors_right else None)
                 k, v, bias = compact.k, compact.v, compact.bias
             reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias)
-        entry = oracle.compare(answer, reference, self.case["dtype"])
-        return {**entry, "layers_checked": [layer], "anchors": "as the policy" if anchors_right else "wrong"}
+        anchors = None if arm == "baseline" else "right" if anchors_right else "wrong"
+        return {**oracle.compare(answer, reference, self.case["dtype"], anchors), "layers_checked": [layer]}
 
     def _anchors_right(self, v: np.ndarray, anchors: np.ndarray) -> bool:
         """Whether the device's anchors are the policy's, or within 1e-6 of the largest norm where norms tie."""
