@@ -1,0 +1,52 @@
+"""A results folder made of the example records, as a run would leave it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+RECORDS = Path(__file__).parent / "fixtures" / "records"
+THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
+BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
+
+
+def example(name: str) -> dict[str, Any]:
+    """A fresh copy of one example record."""
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def put(results: Path, record: dict[str, Any]) -> None:
+    """Writes a measurement record under its name, unchecked."""
+    path = results / f"results_{record['case']['id']}.json"
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[str, float] = THRESHOLDS) -> Path:
+    """Plan and records of `cases` (and records `others`, such as "ceilings") in a new folder `results`."""
+    plan = results / ".plan"
+    plan.mkdir(parents=True)
+    (plan / "cases.json").write_text(json.dumps({"schema": "cases/1", "cases": list(cases)}), encoding="utf-8")
+    (plan / "golden.json").write_text(json.dumps(thresholds), encoding="utf-8")
+    (plan / "config.json").write_text(json.dumps({"results": "results/local", "golden": thresholds}), encoding="utf-8")
+    (plan / "cases").mkdir()
+    for case in cases:
+        record = example(case)
+        put(results, record)
+        (plan / "cases" / f"{case}.json").write_text(json.dumps(record["case"]), encoding="utf-8")
+    for name in others:
+        shutil.copy(RECORDS / f"{name}.json", results / f"{name}.json")
+    return results
+
+
+def elastickv(command: list[str], results: Path, out: str) -> Path:
+    """Runs `elastickv COMMAND` on a folder as the rules do; returns the output's path. The exit code must be 0."""
+    from elastickv.cli import main
+
+    path = results / out
+    golden = ["--golden", str(results / ".plan/golden.json")] if command == ["verdict"] else []
+    shared = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(path)]
+    assert main([*command, *golden, *shared]) == 0
+    return path

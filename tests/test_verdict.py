@@ -1,0 +1,229 @@
+"""Thresholds -> verdict: outcomes, the ladder, and what never gets a number."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from results_folder import THRESHOLDS, elastickv, example, make, put
+
+from elastickv import records, verdict
+
+
+def judged(record):
+    entry = verdict.judge(record, THRESHOLDS)
+    records.check({"schema": "verdicts/1", "thresholds": THRESHOLDS, "cases": [entry]}, "verdict", "test")
+    return entry
+
+
+def with_speedup(low, high, name="4096_golden_ticket"):
+    """The example with another speedup interval, its A/A control exactly 1 and ceilings out of the way."""
+    record = example(name)
+    record["statistics"]["speedup"] |= {"value": (low + high) / 2, "low": low, "high": high}
+    record["statistics"]["control"] |= {"ratio": 1.0, "low": 1.0, "high": 1.0}
+    return record
+
+
+def outcomes(entry):
+    return {name: criterion["outcome"] for name, criterion in entry["criteria"].items()}
+
+
+def test_golden_needs_three_passes_and_gets_a_star_for_the_roofline():
+    record = example("4096_elementwise")
+    entry = judged(record)
+    assert (entry["verdict"], entry["mark"], set(outcomes(entry).values())) == ("golden_ticket", "✅☆", {"pass"})
+    for key in ("roofline", "roofline_low"):
+        record["efficiency"]["elastic"][key] = 0.75
+    assert judged(record)["criteria"]["roofline"]["outcome"] == "ambiguous"
+    assert judged(record)["mark"] == "✅"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome", "name"),
+    [
+        (1.95, 1.97, "pass", "excellent"),
+        (1.94, 1.96, "ambiguous", "excellent"),
+        (1.90, 1.94, "fail", "excellent"),
+        (1.69, 1.96, "ambiguous", "good"),
+        (1.01, 1.02, "fail", "good"),
+        (1.00, 1.02, "fail", "same"),
+        (0.98, 1.00, "fail", "same"),
+        (0.97, 0.99, "fail", "slower"),
+    ],
+)
+def test_the_interval_decides_not_the_value(low, high, outcome, name):
+    entry = judged(with_speedup(low, high))
+    assert entry["criteria"]["speedup"]["outcome"] == outcome
+    assert entry["verdict"] == name  # memory efficiency fails in this example, so never golden
+    assert entry["criteria"]["speedup"]["reason"]
+
+
+def test_speedup_is_unreachable_below_either_ceiling():
+    entry = judged(example("1024_standard"))
+    assert entry["criteria"]["speedup"]["outcome"] == "unreachable"
+    assert "byte ceiling 1.594x" not in entry["criteria"]["speedup"]["reason"]
+    assert "reachable ceiling 1.255x is below 1.95x" in entry["criteria"]["speedup"]["reason"]
+    assert entry["verdict"] == "good"
+    record = example("1024_standard")
+    record["bytes"]["reachable_ceiling"] = 2.5
+    assert "byte ceiling 1.594x" in judged(record)["criteria"]["speedup"]["reason"]
+
+
+def test_efficiencies_are_unreachable_when_a_pure_pass_stays_below():
+    record = example("4096_golden_ticket")
+    record["efficiency"]["elastic"] |= {"pure_memory": 0.69, "pure_roofline": 0.79}
+    assert outcomes(judged(record)) == {
+        "speedup": "pass",
+        "cv": "pass",
+        "memory_efficiency": "unreachable",
+        "roofline": "unreachable",
+    }
+
+
+def test_a_cpu_is_never_golden():
+    record = example("4096_cpu")
+    entry = judged(record)
+    assert outcomes(entry) == {
+        "speedup": "pass",
+        "cv": "pass",
+        "memory_efficiency": "not_applicable",
+        "roofline": "pass",
+    }
+    assert entry["verdict"] == "excellent"
+    assert "CPU" in entry["criteria"]["memory_efficiency"]["reason"]
+
+
+def test_warm_caches_take_memory_and_roofline_out():
+    record = example("4096_elementwise")
+    record["resolved"]["cold"] = False
+    entry = judged(record)
+    assert outcomes(entry)["memory_efficiency"] == outcomes(entry)["roofline"] == "not_applicable"
+    assert entry["criteria"]["roofline"]["value"] is None
+    assert entry["verdict"] == "excellent"
+
+
+def test_cv_has_no_interval():
+    record = example("4096_elementwise")
+    record["statistics"]["elastic"]["cv"] = 0.05
+    assert judged(record)["verdict"] == "golden_ticket"
+    record["statistics"]["elastic"]["cv"] = 0.0501
+    entry = judged(record)
+    assert entry["criteria"]["cv"] | {"reason": ""} == {
+        "value": 0.0501,
+        "low": None,
+        "high": None,
+        "threshold": 0.05,
+        "outcome": "fail",
+        "reason": "",
+    }
+    assert entry["verdict"] == "excellent"
+
+
+def test_nothing_compressed_is_the_same_whatever_the_clock_says():
+    record = with_speedup(1.8, 1.9)
+    moved = record["bytes"]
+    moved |= {"elastic": moved["baseline"], "ceiling": 1.0, "ceiling_slots": 1.0}
+    entry = judged(record)
+    assert (entry["verdict"], entry["mark"]) == ("same", "=")
+    assert "nothing was compressed" in entry["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("4096_noisy", "invalid"),
+        ("4096_incorrect", "invalid"),
+        ("4096_failed", "invalid"),
+        ("65536_batch64", "skipped"),
+        ("4096_dim72", "skipped"),
+    ],
+)
+def test_what_was_not_measured_well_has_no_numbers(name, expected):
+    entry = judged(example(name))
+    assert entry["verdict"] == expected
+    assert set(outcomes(entry).values()) == {"not_applicable"}
+    assert all(entry["criteria"][c][k] is None for c in entry["criteria"] for k in ("value", "low", "high"))
+    assert example(name)["reason"] in entry["reason"]
+
+
+def test_a_speedup_beyond_the_bytes_is_invalid():
+    ceiling = example("4096_golden_ticket")["bytes"]["ceiling"]
+    assert judged(with_speedup(ceiling - 0.01, ceiling + 0.02))["verdict"] == "excellent"
+    entry = judged(with_speedup(ceiling + 0.01, ceiling + 0.02))
+    assert entry["verdict"] == "invalid"
+    assert entry["criteria"]["speedup"]["value"] is None
+    assert "beyond the byte ceiling" in entry["reason"]
+
+
+def test_the_control_says_how_far_beyond_is_noise():
+    record = with_speedup(3.37, 3.38)
+    assert judged(record)["verdict"] == "invalid"
+    record["statistics"]["control"]["high"] = 1.01
+    assert judged(record)["verdict"] == "excellent"
+
+
+def test_a_record_marked_ok_with_a_wrong_answer_is_invalid():
+    record = example("4096_elementwise")
+    record["correctness"]["elastic"]["relative_error"] = 0.5
+    entry = judged(record)
+    assert entry["verdict"] == "invalid"
+    assert "elastic arm" in entry["reason"]
+
+
+def test_an_interval_upside_down_is_invalid():
+    assert judged(with_speedup(2.0, 1.9))["verdict"] == "invalid"
+
+
+@given(
+    low=st.floats(0.1, 4),
+    width=st.floats(0, 1),
+    cv=st.floats(0, 0.2),
+    memory=st.floats(0, 1),
+    cold=st.booleans(),
+)
+def test_golden_exactly_when_all_three_bounds_hold(low, width, cv, memory, cold):
+    record = with_speedup(low, low + width, "4096_elementwise")
+    record["bytes"] |= {"ceiling": 4.0, "reachable_ceiling": 4.0, "elastic": 67108864}
+    record["resolved"]["cold"] = cold
+    record["statistics"]["elastic"]["cv"] = cv
+    record["efficiency"]["elastic"] |= {"memory": memory, "memory_low": memory, "memory_high": memory}
+    entry = judged(record)
+    golden = low >= 1.95 and cv <= 0.05 and memory >= 0.70 and cold
+    assert (entry["verdict"] == "golden_ticket") is golden
+    assert ("✅" in entry["mark"]) is golden
+
+
+def test_command_judges_every_case_of_the_plan_in_order(tmp_path):
+    cases = ("4096_golden_ticket", "4096_elementwise", "4096_noisy", "4096_incorrect", "4096_failed", "4096_cpu")
+    results = make(tmp_path / "results", cases)
+    (results / "results_4096_cpu.json").unlink()
+    (results / "results_4096_failed.json").write_text('{"schema": NaN}')
+    put(results, example("4096_dim72"))  # not in the plan: gone from every table
+    verdicts = json.loads(elastickv(["verdict"], results, "verdicts.json").read_text(encoding="utf-8"))
+    assert verdicts["thresholds"] == THRESHOLDS
+    assert [entry["case"] for entry in verdicts["cases"]] == list(cases)
+    missing, broken = verdicts["cases"][5], verdicts["cases"][4]
+    assert (missing["status"], missing["verdict"], missing["reason"]) == ("failed", "invalid", "no record")
+    assert "NaN is not JSON" in broken["reason"]
+
+
+def test_a_record_of_another_case_is_not_judged_as_this_one(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "4096_elementwise"))
+    impostor = example("4096_golden_ticket")
+    impostor["case"]["seq"] = 8192
+    put(results, impostor)
+    first, second = json.loads(elastickv(["verdict"], results, "verdicts.json").read_text(encoding="utf-8"))["cases"]
+    assert "another case" in first["reason"]
+    assert second["verdict"] == "golden_ticket"
+
+
+def test_bad_thresholds_are_a_clear_error(tmp_path, capsys):
+    from elastickv.cli import main
+
+    results = make(tmp_path / "results", ("4096_elementwise",), thresholds={"speedup": "fast"})
+    arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(tmp_path / "v")]
+    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 1
+    assert "golden.json" in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()
