@@ -1,13 +1,16 @@
-# The two commands: make run, make test. Variables: CONFIG (one or more files), CORES, PYTHON, ARGS (for snakemake, pytest).
+# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, key=value), CORES, PYTHON,
+# ARGS (for snakemake or pytest).
 CONFIG ?= config/config.yaml
+SET ?=
 CORES ?= all
 PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
-CONFIGFILES := $(foreach file,$(CONFIG),--configfile $(file))
-# A killed make takes its snakemake along: $$PPID of the recipe's shell is this make.
+MATRIX := $(foreach file,$(CONFIG),--configfile $(file)) $(foreach override,$(SET),--config $(override))
+# A killed make takes what it runs along: $$PPID of the recipe's shell is this make.
 TIED := ELASTICKV_DIE_WITH_PARENT=$$PPID exec
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(ARGS) --configfile $(CONFIG) $(if $(SET),--config $(SET))
 
 .DEFAULT_GOAL := help
 .PHONY: help run remeasure test test-slow lint format clean setup setup-dev
@@ -16,26 +19,25 @@ help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /: /'
 
 run: setup ## build, measure, judge, report; then print the verdicts
-	@$(BIN)/elastickv cases $(CONFIGFILES) > /dev/null
-	@$(TIED) $(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
-	@$(BIN)/elastickv show $(CONFIGFILES)
+	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
+	@$(TIED) $(SNAKEMAKE)
+	@$(BIN)/elastickv show $(MATRIX)
 
 remeasure: setup ## as run, but time every case again
-	@$(BIN)/elastickv cases $(CONFIGFILES) > /dev/null
-	@ELASTICKV_FRESH=1 $(TIED) $(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG) \
-		--forcerun measure ceilings $(ARGS)
-	@$(BIN)/elastickv show $(CONFIGFILES)
+	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
+	@ELASTICKV_FRESH=1 $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
+	@$(BIN)/elastickv show $(MATRIX)
 
 test: setup-dev lint ## lint and the fast tests (minutes)
-	@$(TIED) $(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-slow: setup-dev ## the tests that take longer
-	@$(TIED) $(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: setup-dev ## ruff, snakefmt, snakemake --lint
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/snakefmt --check --quiet Snakefile workflow/rules
+	@$(BIN)/snakefmt --check Snakefile workflow/rules
 	@$(BIN)/python workflow/lint.py
 
 format: setup-dev ## rewrite the sources in the project's style
@@ -47,7 +49,7 @@ clean: ## delete everything that this checkout made but results and reference
 	rm -rf build .venv .envs .snakemake .pytest_cache .ruff_cache .hypothesis
 
 setup:
-	@$(PYTHON) workflow/bootstrap.py
+	@$(TIED) $(PYTHON) workflow/bootstrap.py
 
 setup-dev:
-	@$(PYTHON) workflow/bootstrap.py dev
+	@$(TIED) $(PYTHON) workflow/bootstrap.py dev

@@ -7,11 +7,10 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from conftest import Checkout
+from conftest import Checkout, commands_in, wait_until
 
 MATRIX = """
 results: results/tiny
@@ -193,25 +192,3 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checko
     wait_until(lambda: commands_in(checkout.root) == [])
     assert run_again(checkout) >= AGGREGATES
     assert started(checkout, "first") >= before
-
-
-def commands_in(folder: Path) -> list[list[str]]:
-    """The command lines of processes that work in a folder."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.cmdline())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    """Waits for a condition; fails when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import venv
 
+from elastickv import orphans  # beside this file; needs no installation
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
@@ -40,7 +42,7 @@ def missing(names):
 def run(*command):
     """Runs an installer; ends with one line when it fails (its own messages stand above). uv sees pip's local files."""
     environment = dict(os.environ, UV_FIND_LINKS=os.environ.get("PIP_FIND_LINKS", ""))
-    if subprocess.call(command, cwd=ROOT, env=environment) != 0:
+    if subprocess.call(command, cwd=ROOT, env=environment, preexec_fn=orphans.kill_me_with_my_parent) != 0:
         sys.exit(f"set-up: failed: {' '.join(command)}\nfix: see the message above, then repeat the make command")
 
 
@@ -90,6 +92,7 @@ def main(names):
         sys.exit(f"set-up: Python >= 3.11 is needed, {sys.executable} is {found}\nfix: make PYTHON=python3.11")
     if not missing(names):
         return
+    orphans.die_with_parent()
     os.makedirs(os.path.join(ROOT, ".envs"), exist_ok=True)
     with open(os.path.join(ROOT, ".envs", ".venv.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

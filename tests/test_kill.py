@@ -1,0 +1,61 @@
+"""Fault injection: `make run` killed at random moments goes on by itself and loses no finished measurement."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Checkout, commands_in, wait_until
+
+CONFIG = "config/smoke.yaml"
+KILLS = 10
+
+
+def store_starts(results: Path) -> dict[str, str]:
+    """When each finished measurement began, by its key in the record store."""
+    records = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in results.glob(".records/*.json")}
+    return {name: record["started"] for name, record in records.items()}
+
+
+def make_run(root: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["make", "run", f"CONFIG={CONFIG}", "CORES=2"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("ELASTICKV_")},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["whole group", "make alone"])
+def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: Path, whole_group: bool):
+    root = clone.copy(tmp_path / "checkout").root
+    moments = random.Random(f"kill {whole_group}")
+    seen: dict[str, str] = {}
+    for _ in range(KILLS):
+        run = make_run(root)
+        time.sleep(moments.uniform(0.5, 25.0))
+        (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
+        run.wait()
+        run.stdout.close()
+        wait_until(lambda: commands_in(root) == [])
+        starts = {name: when for results in root.glob("results/*") for name, when in store_starts(results).items()}
+        assert seen.items() <= starts.items(), "a finished measurement was lost or repeated"
+        seen = starts
+    last = make_run(root)
+    text, _ = last.communicate(timeout=900)
+    assert last.returncode == 0, text
+    assert "report: " in text
+    final = {name: when for results in root.glob("results/*") for name, when in store_starts(results).items()}
+    assert seen.items() <= final.items()
+    published = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob("results/*/results_*.json")]
+    assert {record["started"] for record in published if record["status"] in ("ok", "noisy")} == set(final.values())
