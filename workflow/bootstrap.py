@@ -5,10 +5,13 @@ and the marks of finished ones lie inside the folder that they speak of. Two cal
 """
 
 import fcntl
+import glob
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 
 from elastickv import orphans  # beside this file; needs no installation
@@ -17,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 UNFINISHED = os.path.join(VENV, ".unfinished")
+UV = "uv==0.13.9"
 OLDEST = (3, 11)
 
 
@@ -46,14 +50,23 @@ def run(*command):
         sys.exit(f"set-up: failed: {' '.join(command)}\nfix: see the message above, then repeat the make command")
 
 
+def bundled_pip():
+    """The pip that comes with this Python, as a wheel that can be run where it lies (Debian keeps it elsewhere)."""
+    folders = [sysconfig.get_config_var("WHEEL_PKG_DIR") or "", "/usr/share/python-wheels"]
+    if importlib.util.find_spec("ensurepip") is not None:
+        folders.append(os.path.join(os.path.dirname(importlib.util.find_spec("ensurepip").origin), "_bundled"))
+    wheels = [wheel for folder in folders for wheel in glob.glob(os.path.join(folder, "pip-*.whl"))]
+    if not wheels:
+        sys.exit("set-up: this Python comes without pip\nfix: install its venv module (Debian: python3-venv)")
+    return wheels[-1]
+
+
 def make_venv():
-    """An empty `.venv` with uv in it."""
-    try:
-        venv.create(VENV, clear=True, with_pip=True)
-    except subprocess.CalledProcessError:
-        sys.exit("set-up: this Python makes no environments\nfix: install its venv module (Debian: python3-venv)")
+    """An empty `.venv` with uv in it. Not by ensurepip: its own child processes would outlive a killed make."""
+    pip = os.path.join(bundled_pip(), "pip")
+    venv.create(VENV, clear=True, symlinks=True)
     touch(UNFINISHED)
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
+    run(PYTHON, pip, "install", "--quiet", "--disable-pip-version-check", UV)
 
 
 def install(name):
