@@ -1,0 +1,89 @@
+"""Sections of the report about what the numbers were taken on and beside: machine, builds, ceilings, baselines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv.report.inputs import Baseline, Inputs
+from elastickv.report.tables import table
+from elastickv.report.text import NOTHING, escape, size
+
+SIZES = ("last_level_cache_bytes", "memory_bytes")
+
+
+def machine(inputs: Inputs) -> str:
+    """Device facts and software, as this run's records name them."""
+    device = inputs.device or {}
+    rows = [[escape(key.replace("_", " ")), _fact(key, value)] for key, value in device.items() if value is not None]
+    measured = next((case.record for case in inputs.cases if case.record and not inputs.is_foreign(case)), None)
+    software = (inputs.ceilings or measured or {}).get("software", {})
+    rows += [[escape(name), escape(version)] for name, version in software.items() if version]
+    return f"## Machine\n\n{table(rows, ['', ''])}" if rows else "## Machine\n\nNo record names a device."
+
+
+def _fact(key: str, value: Any) -> str:
+    return size(value) if key in SIZES and isinstance(value, int) else escape(value)
+
+
+def builds(inputs: Inputs) -> str:
+    """What was compiled, and which build the records used."""
+    used = {
+        (case.record["resolved"] or {}).get("backend"): case.record["build"]["fingerprint"]
+        for case in inputs.cases
+        if case.record and case.record["build"] and not inputs.is_foreign(case)
+    }
+    rows = [[escape(backend or NOTHING), f"`{print_[:16]}`", "measured here"] for backend, print_ in used.items()]
+    rows += [
+        [escape(backend), f"`{manifest['fingerprint'][:16]}`", escape(_contents(manifest))]
+        for backend, manifest in inputs.builds.items()
+    ]
+    return f"## Build\n\n{table(rows, ['backend', 'kernel fingerprint', 'what'])}" if rows else ""
+
+
+def _contents(manifest: dict[str, Any]) -> str:
+    if "images" not in manifest:
+        return f"in this checkout: {manifest.get('compiler', '')} {manifest.get('compiler_version', '')}"
+    images = [f"{image['architecture']} ({image['compiler']})" for image in manifest["images"]]
+    return "in this checkout: " + ", ".join(images)
+
+
+def ceilings(inputs: Inputs) -> str:
+    """Read and copy bandwidth by size."""
+    record = inputs.ceilings
+    if record is None or record["status"] != "ok":
+        why = inputs.ceilings_problem or (record["reason"] if record else "no ceilings.json")
+        return f"## Ceilings\n\nNone: {escape(why)}."
+    rows = [
+        [size(point["bytes"]), *(f"{point[kind]['value']:,.0f}" for kind in ("read_gbps", "copy_gbps"))]
+        for point in record["points"]
+    ]
+    rows.append(["**plateau**", f"**{record['read_gbps']:,.0f}**", f"**{record['copy_gbps']:,.0f}**"])
+    return f"## Ceilings\n\n{table(rows, ['buffer', 'read, GB/s', 'copy, GB/s'])}"
+
+
+def baselines(inputs: Inputs) -> str:
+    """Language-model engines with their own full cache; empty when none is enabled."""
+    if not inputs.baselines:
+        return ""
+    headers = ["engine", "model", "device", "dtype", "prefill, tokens/s", "decode, tokens/s", "first token, ms"]
+    headers += ["perplexity", "peak memory", "status"]
+    rows = [_baseline_row(baseline) for baseline in inputs.baselines]
+    return f"## Language-model baselines\n\n{table(rows, headers)}"
+
+
+def _baseline_row(baseline: Baseline) -> list[str]:
+    record = baseline.record
+    if record is None:
+        return [baseline.engine, *[NOTHING] * 8, f"failed: {escape(baseline.problem)}"]
+    about = [escape(record["model"]["name"]), escape((record["device"] or {}).get("name") or NOTHING)]
+    status = record["status"] if record["reason"] is None else f"{record['status']}: {escape(record['reason'])}"
+    if record["status"] != "ok":
+        return [baseline.engine, *about, *[NOTHING] * 6, status]
+    rates = [_rate(record[key]) for key in ("prefill_tokens_per_second", "decode_tokens_per_second")]
+    first, perplexity = _rate(record["time_to_first_token_ms"]), f"{record['perplexity']:.2f}"
+    memory = NOTHING if record["peak_memory_bytes"] is None else size(record["peak_memory_bytes"])
+    return [baseline.engine, *about, escape(record["dtype"]), *rates, first, perplexity, memory, status]
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    return f"{rate['value']:,.1f} [{rate['low']:,.1f}, {rate['high']:,.1f}]"

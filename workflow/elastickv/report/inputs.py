@@ -1,0 +1,116 @@
+"""What every report is made from: the plan's records beside their verdicts, the ceilings, the baselines, the builds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import folder, records
+
+BUILD = Path("build")
+BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
+NUMBERLESS = ("invalid", "skipped")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the plan: its record (None when there is none to read) and its verdict entry."""
+
+    id: str
+    record: dict[str, Any] | None
+    verdict: dict[str, Any]
+
+    @property
+    def publishable(self) -> bool:
+        """Whether its numbers may be shown as results."""
+        return self.record is not None and self.verdict["verdict"] not in NUMBERLESS
+
+    @property
+    def golden(self) -> bool:
+        return self.verdict["verdict"] == "golden_ticket"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A language-model baseline by its engine: the record, or why it cannot be read."""
+
+    engine: str
+    record: dict[str, Any] | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A results folder, read once. `device` is the name of this run's device, `backend` what ran on it."""
+
+    cases: list[Case]
+    thresholds: dict[str, float]
+    ceilings: dict[str, Any] | None
+    ceilings_problem: str | None
+    baselines: list[Baseline]
+    builds: dict[str, dict[str, Any]]
+    device: dict[str, Any] | None
+    backend: str | None
+
+    @property
+    def publishable(self) -> list[Case]:
+        return [case for case in self.cases if case.publishable]
+
+    @property
+    def own(self) -> list[Case]:
+        """The publishable cases of this run's device."""
+        return [case for case in self.publishable if not self.is_foreign(case)]
+
+    def is_foreign(self, case: Case) -> bool:
+        """Whether a record comes from another device than this run's."""
+        measured = case.record and case.record["device"]
+        return bool(measured and self.device and measured["name"] != self.device["name"])
+
+
+def load(cases_file: Path | str, results: Path | str) -> Inputs:
+    """Reads a results folder that has its verdicts.json. Raises RecordError when plan or verdicts cannot be used."""
+    results = Path(results)
+    judged = records.read(results / "verdicts.json", "verdict")
+    entries = folder.entries(cases_file, results)
+    verdicts = {entry["case"]: entry for entry in judged["cases"]}
+    unjudged = [entry.case for entry in entries if entry.case not in verdicts]
+    if unjudged:
+        raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
+    cases = [Case(entry.case, entry.record, verdicts[entry.case]) for entry in entries]
+    ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
+    device, backend = this_device(cases, ceilings)
+    return Inputs(
+        cases=cases,
+        thresholds=judged["thresholds"],
+        ceilings=ceilings,
+        ceilings_problem=problem,
+        baselines=_baselines(results),
+        builds=_builds(),
+        device=device,
+        backend=backend,
+    )
+
+
+def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
+    """Device and backend of this run: those of its ceilings, else those that most of the records name."""
+    if ceilings and ceilings["device"]:
+        return ceilings["device"], ceilings["backend"]
+    measured = [case.record for case in cases if case.record and case.record["device"] and case.record["resolved"]]
+    if not measured:
+        return None, None
+    name, _ = Counter(record["device"]["name"] for record in measured).most_common(1)[0]
+    record = next(record for record in measured if record["device"]["name"] == name)
+    return record["device"], record["resolved"]["backend"]
+
+
+def _baselines(results: Path) -> list[Baseline]:
+    found = ((engine, *folder.optional(results / file, "baseline")) for engine, file in BASELINE_ENGINES.items())
+    return [Baseline(*baseline) for baseline in found if baseline[1] or baseline[2]]
+
+
+def _builds() -> dict[str, dict[str, Any]]:
+    """Build manifests of this checkout, by backend; only what fits the schema."""
+    found = {name: folder.optional(BUILD / name / "manifest.json", "build")[0] for name in ("cuda", "cpu")}
+    return {name: manifest for name, manifest in found.items() if manifest}

@@ -1,0 +1,206 @@
+"""`elastickv report markdown`: report.md. Sections are functions of Inputs; those about the machine: environment.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Any
+
+from elastickv import records
+from elastickv.report import environment
+from elastickv.report.inputs import Case, Inputs, load
+from elastickv.report.tables import table
+from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
+
+KINDS = {"cuda": "GPU", "cpu": "CPU"}
+FOREIGN = "‡"
+LONGEST_REASON = 600
+# The original's own figures (its README, "Current Achievement"); its speedup threshold is the ladder's.
+ORIGINAL_CLAIMS = ["*the original's claim*", "1.96x", "< 5%", "73.8%", "0.82", NOTHING]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes `args.out` from the results folder `args.results` by the plan `args.cases`."""
+    records.write_text(args.out, report(load(args.cases, args.results)))
+    return 0
+
+
+def report(inputs: Inputs) -> str:
+    """The whole report."""
+    sections = [
+        heading(inputs),
+        results(inputs),
+        inference_cycles(inputs),
+        without_result(inputs),
+        times_and_bytes(inputs),
+        beside_the_original(inputs),
+        environment.baselines(inputs),
+        environment.machine(inputs),
+        environment.builds(inputs),
+        environment.ceilings(inputs),
+        HOW_TO_READ,
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def heading(inputs: Inputs) -> str:
+    """Title that says GPU or CPU, the device, and how many cases came to what."""
+    kind = KINDS.get(inputs.backend or "", "no device")
+    name = escape(inputs.device["name"]) if inputs.device else "no device that any record names"
+    counts = Counter(case.verdict["verdict"] for case in inputs.cases)
+    tally = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
+    lines = [f"# Elastic KV cache: {kind} results", "", f"Device: **{name}**{_driver(inputs.device)}.", ""]
+    if inputs.backend == "cpu":
+        lines += ["**These are timings of native CPU kernels. They say nothing about any accelerator.**", ""]
+    lines += [f"{len(inputs.cases)} cases: {tally}."]
+    foreign = [case for case in inputs.cases if inputs.is_foreign(case)]
+    if foreign:
+        lines += ["", f"{FOREIGN} marks {len(foreign)} that another device measured; its name stands in the row."]
+    return "\n".join(lines)
+
+
+def _driver(device: dict[str, Any] | None) -> str:
+    return f", driver {escape(device['driver'])}" if device and device.get("driver") else ""
+
+
+def results(inputs: Inputs) -> str:
+    """One row per case: speedup with interval, ceilings, variation, efficiencies, verdict with mark and reason."""
+    confidences = sorted({case.record["statistics"]["speedup"]["confidence"] for case in inputs.publishable})
+    levels = " and ".join(f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}" for level in confidences)
+    headers = ["case", "speedup", "byte ceiling", "reachable", "CV", "memory eff.", "roofline", "verdict", "why"]
+    rows = [_result_row(inputs, case) for case in inputs.cases]
+    note = f"Speedup: full cache / elastic cache, median of paired ratios with its {levels} interval." if levels else ""
+    note += " Memory efficiency and roofline are the elastic arm's (the full cache's in parentheses)."
+    return f"## Results\n\n{table(rows, headers)}\n\n{note.strip()}"
+
+
+def _result_row(inputs: Inputs, case: Case) -> list[str]:
+    verdict = case.verdict
+    ceilings = [times(verdict["byte_ceiling"])]
+    judgement = [f"{verdict['mark']} {verdict['verdict'].replace('_', ' ')}", escape(verdict["reason"], LONGEST_REASON)]
+    if not case.publishable:
+        return [_name(inputs, case), NOTHING, *ceilings, NOTHING, NOTHING, NOTHING, NOTHING, *judgement]
+    measured = case.record["statistics"]
+    return [
+        _name(inputs, case),
+        times_interval(measured["speedup"]),
+        *ceilings,
+        times(verdict["reachable_ceiling"]),
+        percent(measured["elastic"]["cv"], 2),
+        _efficiency(case, "memory_efficiency", "memory"),
+        _efficiency(case, "roofline", "roofline"),
+        *judgement,
+    ]
+
+
+def _name(inputs: Inputs, case: Case) -> str:
+    if not inputs.is_foreign(case):
+        return f"`{case.id}`"
+    return f"`{case.id}` {FOREIGN} {escape(case.record['device']['name'])}{_driver(case.record['device'])}"
+
+
+def _efficiency(case: Case, criterion: str, kind: str) -> str:
+    value = case.verdict["criteria"][criterion]["value"]
+    baseline = case.record["efficiency"]["baseline"][kind]
+    if value is None:
+        return NOTHING
+    return percent(value) + (f" ({percent(baseline)})" if baseline is not None else "")
+
+
+def inference_cycles(inputs: Inputs) -> str:
+    """Append, compress and attend, layer after layer; empty when no case has it."""
+    rows = []
+    for case in inputs.publishable:
+        cycle = case.record["inference_cycle"]
+        if cycle:
+            steps = cycle["layer_steps_per_second"]
+            rates = [f"{steps[arm]:,.0f}" for arm in ("baseline", "elastic")]
+            rows.append(
+                [_name(inputs, case), cycle["decode_tokens"], cycle["layers"], *rates, times_interval(cycle["speedup"])]
+            )
+    if not rows:
+        return ""
+    headers = ["case", "tokens", "layers", "full cache, layer steps/s", "elastic, layer steps/s", "speedup"]
+    note = "Each step appends a token's key and value, compresses what has left the window, and attends. "
+    note += "A layer step is one attention layer's, not a model's token."
+    return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
+
+
+def without_result(inputs: Inputs) -> str:
+    """The cases that have no number, with status and reason; empty when there are none."""
+    missing = [case for case in inputs.cases if not case.publishable]
+    rows = [
+        [
+            _name(inputs, case) if case.record else f"`{case.id}`",
+            case.verdict["status"],
+            escape(_reason(case), LONGEST_REASON),
+        ]
+        for case in missing
+    ]
+    return f"## Cases without a result\n\n{table(rows, ['case', 'status', 'reason'])}" if rows else ""
+
+
+def _reason(case: Case) -> str:
+    return (case.record or {}).get("reason") or case.verdict["reason"]
+
+
+def times_and_bytes(inputs: Inputs) -> str:
+    """What the speedups are made of: times, bytes, the A/A control, and how it was sampled."""
+    rows = []
+    for case in inputs.publishable:
+        record = case.record
+        measured, moved, used = record["statistics"], record["bytes"], record["resolved"]
+        control = {"value": measured["control"]["ratio"]} | {key: measured["control"][key] for key in ("low", "high")}
+        dropped = len(record["samples"]["dropped"])
+        rows.append(
+            [
+                _name(inputs, case),
+                *(microseconds(measured[arm]["median_us"]) for arm in ("baseline", "elastic")),
+                *(size(moved[arm]) for arm in ("baseline", "elastic")),
+                times_interval(control).replace("x", ""),
+                f"{measured['elastic']['count']}" + (f" ({dropped} dropped)" if dropped else ""),
+                f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
+                f"{used['launch']}, {'graph' if used['graphs'] else 'no graph'}",
+                f"{record['correctness']['elastic']['relative_error']:.1e}",
+            ]
+        )
+    headers = ["case", "full, us", "elastic, us", "full, bytes", "elastic, bytes", "A/A control", "triples"]
+    headers += ["layers", "launch", "relative error"]
+    return f"## Times, bytes and checks\n\n{table(rows, headers)}" if rows else ""
+
+
+def beside_the_original(inputs: Inputs) -> str:
+    """The original's own claims over the same figures of this run."""
+    rows = [ORIGINAL_CLAIMS]
+    for case in inputs.publishable:
+        measured, elastic = case.record["statistics"], case.record["efficiency"]["elastic"]
+        score = case.record["original_score"]
+        rows.append(
+            [
+                _name(inputs, case),
+                times_interval(measured["speedup"]),
+                percent(measured["elastic"]["cv"], 2),
+                percent(elastic["memory"]),
+                NOTHING if elastic["roofline"] is None else f"{elastic['roofline']:.2f}",
+                NOTHING if score is None else f"{score:.2f}",
+            ]
+        )
+    headers = ["case", "speedup", "CV", "memory efficiency", "roofline", "original's score"]
+    note = "The original measured its elementwise pass, checked no output, divided by a fixed 256 GB/s and clipped its "
+    note += (
+        "roofline at 1. Its score, min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), stands here with the real peak."
+    )
+    return f"## Beside the original's claims\n\n{table(rows, headers)}\n\n{note}"
+
+
+HOW_TO_READ = """## How to read this
+
+- **Byte ceiling**: full-cache bytes / elastic bytes, the largest speedup the bytes allow. **Reachable**: the same ratio
+  in time, of pure passes over the same bytes launched the same way.
+- **CV**: standard deviation / mean of the trimmed elastic samples. **A/A control**: the full cache against itself, in
+  the same triples.
+- **Memory efficiency**: bytes / time / datasheet peak. **Roofline**: bytes / time / read ceiling of the same process,
+  never clipped.
+- Verdicts: golden ticket (speedup, CV and memory efficiency pass; ☆ roofline too), ⭐ excellent, ✓ good, = same,
+  – slower, ✗ invalid, · skipped. A case whose output is wrong, whose timing is noise or whose claim is beyond its
+  bytes has no number."""

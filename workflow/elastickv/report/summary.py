@@ -1,0 +1,128 @@
+"""`elastickv summarise`: summary.csv, one row a case in the order of the plan. Numbers only where they hold."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+from elastickv import folder, records, verdict
+from elastickv.report.text import plain
+
+
+class Column(NamedTuple):
+    """A column: where it stands in the record, what it means, and whether it is blank when the case has no result."""
+
+    path: str
+    meaning: str
+    result: bool = True
+
+
+def _fact(path: str, meaning: str) -> Column:
+    return Column(path, meaning, result=False)
+
+
+COLUMNS = {
+    "case": _fact("case.id", "id in the matrix"),
+    "status": _fact("status", "ok, noisy, incorrect, failed, out_of_memory, unsupported"),
+    "problem": _fact("", "why the row has no result; empty when it has one"),
+    "device": _fact("device.name", "device that was measured"),
+    "driver": _fact("device.driver", "its driver"),
+    "backend": _fact("resolved.backend", "cuda or cpu"),
+    "launch": _fact("resolved.launch", "plain or dependent"),
+    "workload": _fact("case.workload", "decode or elementwise"),
+    "batch": _fact("case.batch", "sequences"),
+    "seq": _fact("case.seq", "tokens held"),
+    "heads": _fact("case.heads", "query heads"),
+    "kv_heads": _fact("case.kv_heads", "key-value heads"),
+    "dim": _fact("case.dim", "elements a head"),
+    "dtype": _fact("case.dtype", "of exact slots and the baseline"),
+    "cache_dtype": _fact("case.cache_dtype", "of middle slots"),
+    "compress": _fact("case.compress", "tokens a middle slot stands for"),
+    "sinks": _fact("case.sinks", "first tokens kept exact"),
+    "window": _fact("case.window", "last tokens kept exact"),
+    "anchor": _fact("case.anchor", "how a group's slot is chosen"),
+    "bias": _fact("case.bias", "logit bias of anchors"),
+    "layers": _fact("resolved.layers", "caches that samples rotate over"),
+    "cold": _fact("resolved.cold", "whether the rotation flushes the last-level cache"),
+    "baseline_us": Column("statistics.baseline.median_us", "full cache: median time of one launch, us"),
+    "elastic_us": Column("statistics.elastic.median_us", "elastic cache: median time of one launch, us"),
+    "speedup": Column("statistics.speedup.value", "median of the per-triple ratios baseline / elastic"),
+    "speedup_low": Column("statistics.speedup.low", "its interval"),
+    "speedup_high": Column("statistics.speedup.high", "its interval"),
+    "confidence": Column("statistics.speedup.confidence", "of all intervals"),
+    "cv": Column("statistics.elastic.cv", "coefficient of variation of the trimmed elastic samples"),
+    "control_ratio": Column("statistics.control.ratio", "A/A control: baseline / second baseline"),
+    "control_low": Column("statistics.control.low", "its interval"),
+    "control_high": Column("statistics.control.high", "its interval"),
+    "baseline_bytes": _fact("bytes.baseline", "moved by one launch of the full cache"),
+    "elastic_bytes": _fact("bytes.elastic", "moved by one launch of the elastic cache"),
+    "byte_ceiling": _fact("bytes.ceiling", "largest speedup the bytes allow"),
+    "ceiling_slots": _fact("bytes.ceiling_slots", "of it, from fewer slots"),
+    "ceiling_bits": _fact("bytes.ceiling_bits", "of it, from smaller slots"),
+    "reachable_ceiling": Column("bytes.reachable_ceiling", "the same ratio in time, by pure passes"),
+    "memory_efficiency": Column("efficiency.elastic.memory", "elastic bandwidth / datasheet peak"),
+    "roofline": Column("efficiency.elastic.roofline", "elastic bandwidth / read ceiling of the same process"),
+    "baseline_memory_efficiency": Column("efficiency.baseline.memory", "the same of the full cache"),
+    "baseline_roofline": Column("efficiency.baseline.roofline", "the same of the full cache"),
+    "achieved_gbps": Column("efficiency.elastic.achieved_gbps", "elastic bandwidth, GB/s"),
+    "ceiling_gbps": Column("efficiency.elastic.ceiling_gbps", "read ceiling of the same process, GB/s"),
+    "peak_gbps": Column("efficiency.elastic.peak_gbps", "datasheet peak, GB/s"),
+    "cycle_speedup": Column("inference_cycle.speedup.value", "inference cycle: append, compress, attend"),
+    "cycle_speedup_low": Column("inference_cycle.speedup.low", "its interval"),
+    "cycle_speedup_high": Column("inference_cycle.speedup.high", "its interval"),
+    "baseline_layer_steps_per_second": Column(
+        "inference_cycle.layer_steps_per_second.baseline", "of one attention layer"
+    ),
+    "elastic_layer_steps_per_second": Column(
+        "inference_cycle.layer_steps_per_second.elastic", "of one attention layer"
+    ),
+    "original_score": Column("original_score", "the original's score, for comparison only"),
+    "relative_error": _fact("correctness.elastic.relative_error", "L2 against float64"),
+    "tolerance": _fact("correctness.elastic.tolerance", "largest relative error allowed"),
+    "triples": Column("statistics.elastic.count", "samples of each arm"),
+    "fingerprint": _fact("build.fingerprint", "of the kernels"),
+    "ended": _fact("ended", "UTC"),
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes `args.out` from the records of the plan `args.cases` in `args.results`."""
+    rows = [row(entry) for entry in folder.entries(args.cases, args.results)]
+    records.write_text(args.out, to_csv(rows))
+    return 0
+
+
+def row(entry: folder.Entry) -> dict[str, Any]:
+    """One case as a row; a case without a usable record has its id, the status `failed` and the problem."""
+    if entry.record is None:
+        return dict.fromkeys(COLUMNS) | {"case": entry.case, "status": "failed", "problem": cell(entry.problem)}
+    problem = verdict.invalidity(entry.record)
+    cells = {
+        name: None if column.result and problem else cell(at(entry.record, column.path))
+        for name, column in COLUMNS.items()
+        if column.path
+    }
+    return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)}
+
+
+def at(record: dict[str, Any], path: str) -> Any:
+    """The value at a dotted path, or None as soon as a part is absent or null."""
+    value: Any = record
+    for part in path.split("."):
+        value = value.get(part) if value is not None else None
+    return value
+
+
+def cell(value: Any) -> Any:
+    """Strings on one line, and never one that a spreadsheet takes for a formula."""
+    if not isinstance(value, str):
+        return value
+    line = plain(value)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+
+
+def to_csv(rows: list[dict[str, Any]]) -> str:
+    """CSV with the columns of COLUMNS; whole numbers stay whole beside blanks."""
+    import pandas
+
+    return pandas.DataFrame(rows, columns=list(COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n")

@@ -1,0 +1,12 @@
+"""Markdown tables by tabulate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def table(rows: list[list[Any]], headers: list[str]) -> str:
+    """A pipe table. Cells must be escaped by the caller; numbers are left as they are written."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, preserve_whitespace=False)

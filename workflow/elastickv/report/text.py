@@ -1,0 +1,67 @@
+"""Strings and numbers as they stand in a report. Every string that comes from a record passes `escape` or `plain`."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from typing import Any
+
+LONGEST = 300
+NOTHING = "–"
+
+
+def plain(text: Any, longest: int = LONGEST) -> str:
+    """One line without control or formatting characters (newlines, bidirectional overrides), at most `longest` long."""
+    kept = "".join(
+        " " if unicodedata.category(char).startswith(("C", "Z")) else char for char in str(text)[: 4 * longest]
+    )
+    line = re.sub(" +", " ", kept).strip()
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def escape(text: Any, longest: int = LONGEST) -> str:
+    """`plain` with everything disarmed that Markdown or HTML would act on (underscores inside words do nothing)."""
+    safe = html.escape(plain(text, longest), quote=False)
+    safe = re.sub(r"([\\`*\[\]|~#!@])", r"\\\1", safe)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", safe)
+
+
+def times(value: float | None) -> str:
+    """A ratio: `1.96x`."""
+    return NOTHING if value is None else f"{value:.2f}x"
+
+
+def times_interval(value: dict[str, Any]) -> str:
+    """A ratio with its interval: `1.96x [1.95, 1.97]`; three decimals where two would hide the interval."""
+    digits = 2 if value["high"] - value["low"] >= 0.02 else 3
+    return f"{value['value']:.{digits}f}x [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NOTHING if value is None else f"{value * 100:.{digits}f}%"
+
+
+def microseconds(value: float) -> str:
+    return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def size(nbytes: float) -> str:
+    """Bytes in decimal units, as bandwidths are."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.3g} {unit}"
+    return f"{nbytes:.0f} B"
+
+
+def shape(case: dict[str, Any]) -> str:
+    """A case in words, without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
+    parts = [f"{case['seq']} tokens x {case['heads']} heads x {case['dim']}"]
+    if case.get("batch", 1) != 1:
+        parts[0] = f"batch {case['batch']} x {parts[0]}"
+    if case.get("kv_heads", case["heads"]) != case["heads"]:
+        parts.append(f"{case['kv_heads']} KV heads")
+    parts.append(f"compress {case['compress']}")
+    stored = case.get("cache_dtype", case["dtype"])
+    parts.append(case["dtype"] if stored == case["dtype"] else f"{case['dtype']} with {stored} middle")
+    return ", ".join(parts)
