@@ -1,0 +1,151 @@
+"""Draws rows from figures.py with Matplotlib (no display needed). Computes nothing; every text is taken literally."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from typing import Any
+
+BASELINE, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
+REACHABLE, GOAL = "#e08a1e", "#c0392b"
+PANELS_ACROSS = 3
+KINDS = {"memory": ("memory efficiency", "memory_efficiency"), "roofline": ("roofline", "roofline")}
+
+
+def style() -> AbstractContextManager[Any]:
+    """Settings for all figures: Agg, no mathtext in strings from records, the same SVG ids every time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    settings = {
+        "text.parse_math": False,
+        "svg.hashsalt": "elastickv",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 150,
+    }
+    return matplotlib.rc_context(settings)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
+    """One line per case: the interval, both ceilings, and figures with verdict beside."""
+    figure = _figure(9, 1.8 + 0.45 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(1, color=BASELINE, linewidth=1)
+    axes.axvline(goal, color=GOAL, linewidth=1, linestyle="--", label=f"threshold {goal:g}x", zorder=0)
+    for y, row in enumerate(rows):
+        if row["speedup"] is not None:
+            _speedup_row(axes, y, row)
+        axes.annotate(
+            row["note"],
+            (1.01, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            annotation_clip=False,
+            color=LIMIT if row["speedup"] else BASELINE,
+        )
+    axes.plot([], [], "o", color=ELASTIC, label="measured, with interval")
+    axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="byte ceiling")
+    axes.plot([], [], "|", color=REACHABLE, markersize=12, markeredgewidth=2, label="reachable ceiling")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    axes.set_yticks(range(len(rows)), [row["case"] for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=min(0.9, axes.get_xlim()[0]), right=axes.get_xlim()[1] + 0.05)
+    axes.set_xlabel("speedup over the full cache (x)")
+    figure.suptitle(f"Speedup and what limits it\n{title}", x=0.01, ha="left")
+    return figure
+
+
+def _speedup_row(axes: Any, y: int, row: dict[str, Any]) -> None:
+    interval = row["speedup"]
+    reach = [[interval["value"] - interval["low"]], [interval["high"] - interval["value"]]]
+    axes.barh(y, interval["value"] - 1, left=1, height=0.5, color=ELASTIC, alpha=0.3)
+    axes.errorbar(interval["value"], y, xerr=reach, fmt="o", color=ELASTIC, capsize=4, markersize=5)
+    for key, colour in (("byte_ceiling", LIMIT), ("reachable_ceiling", REACHABLE)):
+        axes.plot(row[key], y, "|", color=colour, markersize=16, markeredgewidth=2)
+
+
+def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: str) -> Any:
+    """Shares of datasheet peak and of the read ceiling: both arms, the pure pass, the threshold. None without rows."""
+    kinds = [kind for kind in KINDS if any(row[kind]["elastic"] is not None for row in rows)]
+    if not kinds:
+        return None
+    figure = _figure(2 + 4 * len(kinds), 1.6 + 0.55 * len(rows))
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for axes, kind in zip(panels, kinds, strict=True):
+        _efficiency_panel(axes, [row[kind] for row in rows], *KINDS[kind], thresholds)
+    panels[0].set_yticks(range(len(rows)), [row["case"] for row in rows])
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    figure.suptitle(f"How much of the memory bandwidth is used\n{title}", x=0.01, ha="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _efficiency_panel(axes: Any, rows: list[dict[str, Any]], name: str, key: str, thresholds: dict[str, float]) -> None:
+    for offset, arm, colour in ((-0.2, "baseline", BASELINE), (0.2, "elastic", ELASTIC)):
+        values = [row[arm] if row[arm] is not None else math.nan for row in rows]
+        label = {"baseline": "full cache", "elastic": "elastic cache"}[arm]
+        axes.barh([y + offset for y in range(len(rows))], values, height=0.36, color=colour, label=label)
+        for y, value in enumerate(values):
+            if not math.isnan(value):
+                axes.text(value - 0.01, y + offset, f"{value:.0%}", va="center", ha="right", color="white", fontsize=8)
+    for y, row in enumerate(rows):
+        if row["pure"] is not None:
+            axes.plot(row["pure"], y + 0.2, "|", color=LIMIT, markersize=14, markeredgewidth=2)
+    axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="pure pass over the elastic bytes")
+    axes.axvline(thresholds[key], color=GOAL, linewidth=1, linestyle="--", label="threshold", zorder=0)
+    axes.set_xlim(0, max(1.05, axes.get_xlim()[1]))
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set_title(name, loc="left")
+
+
+def samples(panels: list[dict[str, Any]], title: str) -> Any:
+    """Every sample in the order taken, one panel per case. None without panels."""
+    if not panels:
+        return None
+    across = min(PANELS_ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = _figure(3.6 * across, 0.9 + 2.3 * down)
+    grid = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        for arm, colour in (("control", CONTROL), ("baseline", BASELINE), ("elastic", ELASTIC)):
+            label = {"baseline": "full cache", "control": "full cache again (control)", "elastic": "elastic cache"}[arm]
+            axes.plot(panel[arm], ".", color=colour, markersize=4, label=label)
+        axes.set_ylim(bottom=0)
+        axes.set_title(panel["case"], loc="left", fontsize=9)
+        axes.set_ylabel("us a launch")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"Samples in the order taken\n{title}", x=0.01, ha="left")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def ceilings(points: list[dict[str, Any]], title: str) -> Any:
+    """Bandwidth of pure passes by buffer size. None without points."""
+    if not points:
+        return None
+    figure = _figure(6, 3.6)
+    axes = figure.subplots()
+    for kind, colour in (("read", ELASTIC), ("copy", BASELINE)):
+        axes.plot(
+            [p["bytes"] / 1e6 for p in points], [p[kind] for p in points], "o-", color=colour, label=f"pure {kind}"
+        )
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("buffer (MB)")
+    axes.set_ylabel("GB/s")
+    axes.set_title(f"Bandwidth by size\n{title}", loc="left")
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,118 @@
+"""`elastickv report figures`: speedups and their ceilings, samples, efficiencies, bandwidth by size, as SVG and PNG.
+
+Functions named *_data turn Inputs into plain rows; those in `drawing.py` draw them and compute nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from elastickv.report import drawing
+from elastickv.report.inputs import Case, Inputs, load
+from elastickv.report.text import plain, times_interval
+
+LONGEST_NAME = 40
+WRAPPED = 26
+FORMATS = ("svg", "png")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the figures of `args.results` into the folder `args.out`."""
+    inputs, out = load(args.cases, args.results), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    title = device_title(inputs)
+    with drawing.style():
+        drawn = {
+            "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds["speedup"], title),
+            "efficiency": drawing.efficiency(efficiency_data(inputs), inputs.thresholds, title),
+            "samples": drawing.samples(samples_data(inputs), title),
+            "ceilings": drawing.ceilings(ceilings_data(inputs), title),
+        }
+        for name, figure in drawn.items():
+            if figure is not None:
+                save(figure, out, name)
+    return 0
+
+
+def device_title(inputs: Inputs) -> str:
+    """`GPU: NVIDIA H200` or `CPU: …`."""
+    kind = {"cuda": "GPU: ", "cpu": "CPU: "}.get(inputs.backend or "", "")
+    return kind + (plain(inputs.device["name"], 60) if inputs.device else "no device")
+
+
+def speedup_data(inputs: Inputs) -> list[dict[str, Any]]:
+    """One row per case: `speedup` {value, low, high} or None, `note` to stand beside it, and the two ceilings."""
+    rows = []
+    for case in inputs.cases:
+        known, verdict = case.publishable, case.verdict["verdict"].replace("_", " ")
+        interval = case.record["statistics"]["speedup"] if known else None
+        without = case.verdict["status"].replace("_", " ")
+        rows.append(
+            {
+                "case": _label(inputs, case),
+                "note": f"{times_interval(interval)} {verdict}" if interval else f"no result: {without}",
+                "speedup": interval,
+                "byte_ceiling": case.verdict["byte_ceiling"],
+                "reachable_ceiling": case.verdict["reachable_ceiling"],
+            }
+        )
+    return rows
+
+
+def efficiency_data(inputs: Inputs) -> list[dict[str, Any]]:
+    """One row per case with an efficiency: for `memory` and `roofline` the shares of both arms and of the pure pass."""
+    rows = []
+    for case in inputs.publishable:
+        arms = case.record["efficiency"]
+        row: dict[str, Any] = {"case": _label(inputs, case)}
+        for kind in ("memory", "roofline"):
+            row[kind] = {arm: arms[arm][kind] for arm in ("baseline", "elastic")}
+            row[kind]["pure"] = arms["elastic"].get(f"pure_{kind}")
+        if case.record["resolved"]["cold"] and any(row[kind]["elastic"] is not None for kind in ("memory", "roofline")):
+            rows.append(row)
+    return rows
+
+
+def samples_data(inputs: Inputs) -> list[dict[str, Any]]:
+    """One panel per case with samples, noisy ones too: microseconds of each arm in the order taken."""
+    return [
+        {
+            "case": _label(inputs, case) + ("" if case.publishable else f" ({case.verdict['status']})"),
+            **{arm: case.record["samples"][f"{arm}_us"] for arm in ("baseline", "control", "elastic")},
+        }
+        for case in inputs.cases
+        if case.record and case.record.get("samples") and case.record["samples"]["baseline_us"]
+    ]
+
+
+def ceilings_data(inputs: Inputs) -> list[dict[str, Any]]:
+    """Bytes, read and copy bandwidth (GB/s) of each size."""
+    points = inputs.ceilings["points"] if inputs.ceilings else []
+    return [
+        {"bytes": point["bytes"], "read": point["read_gbps"]["value"], "copy": point["copy_gbps"]["value"]}
+        for point in points
+    ]
+
+
+def _label(inputs: Inputs, case: Case) -> str:
+    name = plain(case.id, LONGEST_NAME)
+    device = f"on {plain(case.record['device']['name'], LONGEST_NAME)}" if inputs.is_foreign(case) else ""
+    return "\n".join([name, *textwrap.wrap(device, WRAPPED)])
+
+
+def save(figure: Any, folder: Path, name: str) -> None:
+    """Writes one figure in every format, each atomically; the same data gives the same bytes."""
+    for kind in FORMATS:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(buffer.getvalue())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, folder / f"{name}.{kind}")
