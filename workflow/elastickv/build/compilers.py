@@ -1,0 +1,130 @@
+"""The compilers of this machine: nvcc, NVRTC 12.9 for what nvcc 13 no longer targets, and the system's C++ compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from elastickv import device, environments
+from elastickv.errors import MachineError
+
+OLDEST_OF_NVCC_13 = 75
+HOST_COMPILERS = ("g++", "clang++", "c++")
+NVRTC_LIBRARY = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
+
+
+class Compiler(NamedTuple):
+    """kind: nvcc, nvrtc, or a host compiler's name; path: program or library, None until its environment is made."""
+
+    kind: str
+    path: Path | None
+    version: str
+
+    @property
+    def major(self) -> int:
+        """CUDA major version."""
+        return int(self.version.split(".")[0])
+
+    @property
+    def minimum_driver(self) -> str:
+        """Oldest NVIDIA driver that loads its images."""
+        return "580" if self.major >= 13 else "525"
+
+
+def _locked(package: str) -> str:
+    """Version of a package in the cuda lock."""
+    for line in environments.requirement_lines(environments.LOCKS / "cuda.txt"):
+        name, _, rest = line.partition("==")
+        if name == package:
+            return rest.split(";")[0].strip()
+    raise MachineError(f"envs/cuda.txt does not pin {package}", "restore envs/cuda.txt")
+
+
+def _in_environment(relative: str) -> Path | None:
+    folder = environments.site_packages("cuda")
+    path = folder / relative if folder else None
+    return path if path and path.exists() else None
+
+
+@cache
+def _version_of(nvcc: str) -> str:
+    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    return re.search(r"V(\d+\.\d+\.\d+)", text)[1]
+
+
+@cache
+def _targets_of(nvcc: str) -> tuple[int, ...]:
+    text = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(number) for number in re.findall(r"^sm_(\d+)$", text, re.MULTILINE))
+
+
+def nvcc() -> Compiler:
+    """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made)."""
+    found = shutil.which("nvcc")
+    if found:
+        return Compiler("nvcc", Path(found), _version_of(found))
+    return Compiler("nvcc", _in_environment("nvidia/cu13/bin/nvcc"), _locked("nvidia-cuda-nvcc"))
+
+
+def nvrtc() -> Compiler:
+    """NVRTC 12.9 of the pinned wheels."""
+    return Compiler("nvrtc", _in_environment(NVRTC_LIBRARY), _locked("nvidia-cuda-nvrtc-cu12"))
+
+
+def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
+    if compiler.path is None:
+        return architecture >= OLDEST_OF_NVCC_13
+    return architecture in _targets_of(str(compiler.path))
+
+
+def choose(architecture: int, wanted: str) -> Compiler:
+    """The compiler of one image: `auto` takes nvcc where it targets the architecture and the driver is new enough.
+
+    Raises MachineError where `nvcc` is asked for and cannot target the architecture.
+    """
+    if wanted == "nvrtc":
+        return nvrtc()
+    compiler = nvcc()
+    targeted = _nvcc_targets(compiler, architecture)
+    if wanted == "nvcc":
+        if not targeted:
+            raise MachineError(
+                f"nvcc {compiler.version} cannot target sm_{architecture}",
+                "set build.compiler to auto or nvrtc, or take the architecture out of build.architectures",
+            )
+        return compiler
+    driver = device.cuda_driver_version()
+    return compiler if targeted and (driver is None or compiler.major <= driver[0]) else nvrtc()
+
+
+def host() -> Compiler:
+    """The system's C++ compiler ($CXX, g++, clang++)."""
+    for name in filter(None, (os.environ.get("CXX"), *HOST_COMPILERS)):
+        found = shutil.which(name)
+        if found:
+            return Compiler(Path(found).name, Path(found), _first_line(found))
+    raise MachineError("no C++ compiler was found ($CXX, g++, clang++)", "apt-get install g++ (or set CXX)")
+
+
+@cache
+def _first_line(program: str) -> str:
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+@cache
+def cpu_features_sha256() -> str:
+    """Hash of model and instruction sets: code built with -march=native for one is foreign to another."""
+    text = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        kept = ("model name", "flags", "Features", "cpu family", "model\t")
+        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith(kept)]
+        text += "\n".join(sorted(set(lines)))
+    return hashlib.sha256(text.encode()).hexdigest()

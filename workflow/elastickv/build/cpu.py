@@ -1,0 +1,67 @@
+"""`libelastickv.so`: the CPU kernels, by the system's C++ compiler."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from elastickv import records
+from elastickv.build import compilers, fingerprint, store
+from elastickv.errors import MachineError
+
+LIBRARY = "libelastickv.so"
+
+
+def _compile(out: Path) -> None:
+    compiler = compilers.host()
+    source = fingerprint.KERNELS / "cpu" / "elastickv.cpp"
+    command = [str(compiler.path), *fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), "-o", str(out), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(
+            f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "a C++17 compiler with OpenMP (apt-get install g++)"
+        )
+
+
+def _kernels() -> list[str]:
+    """Names of the kernels: one file each beside the translation unit that includes them."""
+    unit = (fingerprint.KERNELS / "cpu" / "elastickv.cpp").read_text(encoding="utf-8")
+    return sorted(re.findall(r'#include "(\w+)\.cpp"', unit))
+
+
+def build(folder: Path) -> dict[str, Any]:
+    """Builds (or restores) the library and its manifest in `folder`; returns the manifest."""
+    made_of = fingerprint.cpu()
+    stored = store.find(made_of["sha256"])
+    if stored is None:
+        with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
+            library = Path(scratch) / LIBRARY
+            _compile(library)
+            store.keep(made_of["sha256"], library, {"kernels": _kernels()})
+        stored = store.find(made_of["sha256"])
+        assert stored is not None
+    binary, facts = stored
+    store.put_in_place(binary, folder / LIBRARY)
+    manifest = {
+        "schema": "build/1",
+        "backend": "cpu",
+        "fingerprint": made_of["sha256"],
+        "binary": {"path": str(folder / LIBRARY), "sha256": facts["sha256"], "bytes": facts["bytes"]},
+        "compiler": made_of["compiler"],
+        "compiler_version": made_of["compiler_version"],
+        "flags": made_of["flags"],
+        "kernels": facts["kernels"],
+    }
+    records.write(folder / "manifest.json", manifest, "build")
+    return manifest
+
+
+def run(args: argparse.Namespace) -> int:
+    """`elastickv build cpu`."""
+    manifest = build(Path(args.out))
+    print(f"{manifest['binary']['path']}: {manifest['compiler_version']}, fingerprint {manifest['fingerprint'][:12]}")
+    return 0

@@ -1,0 +1,204 @@
+"""CUDA images, one per architecture, merged into one fatbin that is read back before anyone trusts it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from elastickv import plan, records
+from elastickv.build import compilers, fatbin, fingerprint, nvrtc, store
+from elastickv.errors import MachineError, UsageError
+
+SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda")
+ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
+FIX_ENVIRONMENT = "elastickv env cuda"
+
+_ENTRY = re.compile(r"Compiling entry function '(\w+)'")
+_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"Used (\d+) registers")
+_SHARED = re.compile(r"(\d+) bytes smem")
+
+
+def resources(log: str) -> dict[str, dict[str, int]]:
+    """Registers, spilled bytes (stores and loads) and static shared memory per kernel, from ptxas's report."""
+    kernels: dict[str, dict[str, int]] = {}
+    name, spilled = "", 0
+    for line in log.splitlines():
+        if entry := _ENTRY.search(line):
+            name, spilled = entry[1], 0
+        elif spills := _SPILLS.search(line):
+            spilled = int(spills[1]) + int(spills[2])
+        elif name and (used := _USED.search(line)):
+            shared = _SHARED.search(line)
+            kernels[name] = {
+                "registers": int(used[1]),
+                "spill_bytes": spilled,
+                "shared_bytes": int(shared[1]) if shared else 0,
+            }
+    return kernels
+
+
+def _with_nvcc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool, out: Path) -> str:
+    output = (
+        ["-ptx", f"-arch={made_of['target']}"] if ptx else ["-cubin", f"-arch={made_of['target']}", "-Xptxas", "-v"]
+    )
+    includes = [flag for folder in INCLUDES for flag in ("-I", str(folder))]
+    command = [str(compiler.path), *output, *made_of["flags"], *includes, "-o", str(out), str(SOURCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "see the compiler's message above")
+    return done.stdout + done.stderr
+
+
+def _with_nvrtc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool, out: Path) -> str:
+    options = [f"--gpu-architecture={made_of['target']}", *made_of["flags"], "--ptxas-options=-v"]
+    if ptx:
+        options = [option for option in options if not option.startswith("--ptxas-options")]
+    options += [f"-I{folder}" for folder in INCLUDES]
+    image, log = nvrtc.compile_source(compiler.path, SOURCE, options, ptx)
+    out.write_bytes(image)
+    return log
+
+
+def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> dict[str, Any]:
+    """Compiles (or restores) one image to `out`, its facts beside it as `<out>.json`; returns the facts."""
+    made_of = fingerprint.cuda_image(architecture, ptx, wanted)
+    stored = store.find(made_of["sha256"])
+    if stored is None:
+        compiler = compilers.choose(architecture, wanted)
+        if compiler.path is None:
+            raise MachineError(f"sm_{architecture} needs {compiler.kind} {compiler.version}", FIX_ENVIRONMENT)
+        with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
+            image = Path(folder) / out.name
+            compile_with = _with_nvcc if compiler.kind == "nvcc" else _with_nvrtc
+            log = compile_with(compiler, made_of, ptx, image)
+            try:
+                fatbin.check_image(image, architecture, ptx)
+            except fatbin.BrokenBinary as error:
+                raise MachineError(f"the compiler made a wrong image: {error}", FIX_ENVIRONMENT) from error
+            facts = {
+                "architecture": made_of["target"],
+                "kind": "ptx" if ptx else "elf",
+                "compiler": compiler.kind,
+                "compiler_version": compiler.version,
+                "flags": made_of["flags"],
+                "minimum_driver": compiler.minimum_driver,
+                "kernels": resources(log),
+                "fingerprint": made_of["sha256"],
+            }
+            store.keep(made_of["sha256"], image, facts)
+        stored = store.find(made_of["sha256"])
+        assert stored is not None
+    binary, facts = stored
+    store.put_in_place(binary, out)
+    records.write_text(f"{out}.json", records.to_json(facts))
+    return facts
+
+
+def _facts_of(image: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(Path(f"{image}.json").read_text(encoding="utf-8"))
+        whole = records.sha256_file(image) == facts["sha256"]
+    except (OSError, ValueError, KeyError):
+        whole = False
+    if not whole:
+        raise UsageError(f"{image}: not an image that `elastickv build image` made (or changed since)")
+    return facts
+
+
+def _merger() -> str:
+    beside = compilers.nvcc().path
+    found = shutil.which("fatbinary") or (str(beside.with_name("fatbinary")) if beside else None)
+    if not found:
+        raise MachineError("fatbinary is missing, which merges the images", FIX_ENVIRONMENT)
+    return found
+
+
+def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
+    """Merges images into a fatbin, reads it back, writes the manifest; returns the manifest."""
+    facts = {image: _facts_of(image) for image in images}
+    wanted = [(fact["kind"], int(fact["architecture"].split("_")[1])) for fact in facts.values()]
+    for image, (kind, architecture) in zip(images, wanted, strict=True):
+        fatbin.check_image(image, architecture, kind == "ptx")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
+        merged = Path(folder) / out.name
+        parts = [
+            f"--image3=kind={kind},sm={architecture},file={image}"
+            for image, (kind, architecture) in zip(images, wanted, strict=True)
+        ]
+        # Uncompressed: drivers older than the merger cannot read its newest compression.
+        command = [_merger(), f"--create={merged}", "-64", "--compress-mode=none", *parts]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise MachineError(f"fatbinary failed: {done.stderr[-1000:]}", FIX_ENVIRONMENT)
+        try:
+            read_back = fatbin.check_fatbin(merged, wanted)
+        except fatbin.BrokenBinary as error:
+            raise MachineError(f"the merged fatbin is wrong: {error}", "rm -r build, then build again") from error
+        store.put_in_place(merged, out)
+    made_of = fingerprint.fatbin_of([{"sha256": fact["fingerprint"]} for fact in facts.values()])
+    content = {
+        "schema": "build/1",
+        "backend": "cuda",
+        "fingerprint": made_of["sha256"],
+        "binary": {"path": str(out), "sha256": records.sha256_file(out), "bytes": out.stat().st_size},
+        "images": [{key: value for key, value in fact.items() if key != "fingerprint"} for fact in facts.values()],
+        "read_back": read_back,
+    }
+    records.write(manifest, content, "build")
+    return content
+
+
+def run_image(args: argparse.Namespace) -> int:
+    """`elastickv build image`."""
+    facts = build_image(args.architecture, args.ptx, args.compiler, Path(args.out))
+    spilling = sorted(name for name, kernel in facts["kernels"].items() if kernel["spill_bytes"])
+    print(f"{args.out}: {facts['compiler']} {facts['compiler_version']}, {len(facts['kernels'])} kernels")
+    if spilling:
+        print(f"  spill registers: {', '.join(spilling)}")
+    return 0
+
+
+def run_fatbin(args: argparse.Namespace) -> int:
+    """`elastickv build fatbin`."""
+    content = merge([Path(image) for image in args.images], Path(args.out), Path(args.manifest))
+    print(f"{args.out}: {', '.join(content['read_back']['elf'] + content['read_back']['ptx'])}")
+    return 0
+
+
+def _architectures(text: str) -> list[int]:
+    wrong = [part for part in text.split(",") if not part.isdecimal() or int(part) not in ARCHITECTURES]
+    if wrong:
+        allowed = ",".join(map(str, ARCHITECTURES))
+        raise UsageError(f"build cuda: --architectures: {wrong[0]!r}; allowed: {allowed}")
+    return [int(part) for part in text.split(",")]
+
+
+def run_all(args: argparse.Namespace) -> int:
+    """`elastickv build cuda`: every image, two at a time, and the fatbin."""
+    folder = Path(args.out)
+    wanted = {"architectures": _architectures(args.architectures), "ptx": args.ptx}
+    names = plan.image_names(wanted)
+
+    def one(name: str) -> None:
+        architecture, ptx = plan.image_target(name)
+        facts = build_image(architecture, ptx, args.compiler, folder / name)
+        print(f"{folder / name}: {facts['compiler']} {facts['compiler_version']}", flush=True)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(one, names))
+    fatbin_args = argparse.Namespace(
+        images=[str(folder / name) for name in names],
+        out=str(folder / "elastickv.fatbin"),
+        manifest=str(folder / "manifest.json"),
+    )
+    return run_fatbin(fatbin_args)

@@ -1,0 +1,90 @@
+"""What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from elastickv.build import compilers
+
+KERNELS = Path("kernels")
+SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
+NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
+NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
+CPU_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17", "-fno-math-errno")
+
+_COMMENT_OR_STRING = re.compile(
+    r"""//(?:[^\\\n]|\\\n|\\.)*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.DOTALL
+)
+
+
+def without_comments(source: str) -> str:
+    """C++ source without comments, white space folded; strings stay as they are."""
+
+    def replace(match: re.Match[str]) -> str:
+        text = match.group()
+        return " " if text.startswith("/") else text
+
+    lines = (re.sub(r"[ \t]+", " ", line).strip() for line in _COMMENT_OR_STRING.sub(replace, source).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
+    """Hash of a backend's comment-free sources: `kernels/params.h` and everything in its folder, names included."""
+    files = [kernels / "params.h", *sorted(p for p in (kernels / backend).iterdir() if p.suffix in SUFFIXES)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"\0{file.name}\0{without_comments(file.read_text(encoding='utf-8'))}".encode())
+    return digest.hexdigest()
+
+
+def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` with its own hash as `sha256`."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def cuda_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
+    """Fingerprint of one CUDA image; `compiler` is auto, nvcc or nvrtc."""
+    chosen = compilers.choose(architecture, compiler)
+    return _sealed(
+        {
+            "schema": "fingerprint/1",
+            "target": f"compute_{architecture}" if ptx else f"sm_{architecture}",
+            "source": source_sha256("cuda"),
+            "flags": list(NVCC_FLAGS if chosen.kind == "nvcc" else NVRTC_FLAGS),
+            "compiler": chosen.kind,
+            "compiler_version": chosen.version,
+        }
+    )
+
+
+def cuda_fatbin(build: dict[str, Any]) -> dict[str, Any]:
+    """Fingerprint of the fatbin that a config's `build` section asks for."""
+    images = [cuda_image(architecture, False, build["compiler"]) for architecture in build["architectures"]]
+    if build.get("ptx"):
+        images.append(cuda_image(build["ptx"], True, build["compiler"]))
+    return fatbin_of(images)
+
+
+def fatbin_of(images: list[dict[str, Any]]) -> dict[str, Any]:
+    """Fingerprint of a fatbin with these image fingerprints."""
+    return _sealed({"schema": "fingerprint/1", "images": sorted(image["sha256"] for image in images)})
+
+
+def cpu() -> dict[str, Any]:
+    """Fingerprint of the CPU library. -march=native makes the CPU's features part of it."""
+    compiler = compilers.host()
+    return _sealed(
+        {
+            "schema": "fingerprint/1",
+            "source": source_sha256("cpu"),
+            "flags": list(CPU_FLAGS),
+            "compiler": compiler.kind,
+            "compiler_version": compiler.version,
+            "cpu": compilers.cpu_features_sha256(),
+        }
+    )

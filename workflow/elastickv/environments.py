@@ -1,0 +1,161 @@
+"""The pinned environments under `.envs/`: made from `envs/<name>.txt`, remade when the lock changes, safe to kill.
+
+A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
+installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
+requirements in `envs/<name>.nodeps` are added without what they depend on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from elastickv import records
+from elastickv.errors import MachineError, UsageError
+
+LOCKS = Path("envs")
+ENVIRONMENTS = Path(".envs")
+
+# What an environment is for: modules that its interpreter must find.
+NEEDED = {"cuda": ("cupy",), "llm": ("torch", "transformers"), "core": ("snakemake",), "dev": ("pytest",)}
+WITH_TORCH = ("llm",)
+
+# Said before the download begins (MB), for environments that may fetch more than 500 MB.
+LARGE_DOWNLOADS = {
+    "llm": "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
+}
+
+
+def requirement_lines(file: Path) -> list[str]:
+    """The requirements of a file, without comments and blank lines; [] when there is no such file."""
+    if not file.exists():
+        return []
+    lines = (line.split(" #")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def lock_sha256(name: str) -> str:
+    """Hash of everything that decides what `name` holds; comments and blank lines do not."""
+    kinds = ("txt", "nodeps", *(["in"] if name in WITH_TORCH else []))
+    content = {kind: requirement_lines(LOCKS / f"{name}.{kind}") for kind in kinds}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def ready_file(name: str) -> Path:
+    """The mark of a finished environment: JSON {schema, python, lock_sha256, adopted}."""
+    return ENVIRONMENTS / name / "ready"
+
+
+def _ready(name: str) -> dict[str, Any] | None:
+    try:
+        mark = json.loads(ready_file(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) and Path(str(mark.get("python"))).exists() else None
+
+
+def finds(python: str, modules: tuple[str, ...]) -> bool:
+    """Whether `python` finds all `modules` (without importing them)."""
+    check = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in {modules!r}))"
+    return subprocess.run([python, "-c", check], check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def interpreter(name: str) -> Path:
+    """The Python that runs workers of environment `name`: the made or adopted one, else this one if it will do."""
+    mark = _ready(name)
+    if mark:
+        return Path(mark["python"])
+    if finds(sys.executable, NEEDED.get(name, ())):
+        return Path(sys.executable)
+    raise MachineError(f"environment {name} is missing", f"elastickv env {name}")
+
+
+def site_packages(name: str) -> Path | None:
+    """Where the packages of a made environment lie, or None when it was not made (or adopted)."""
+    mark = _ready(name)
+    if not mark or mark["adopted"]:
+        return None
+    found = sorted((ENVIRONMENTS / name / "lib").glob("python3*/site-packages"))
+    return found[0].resolve() if found else None
+
+
+def _uv() -> list[str]:
+    beside = Path(sys.executable).with_name("uv")
+    program = str(beside) if beside.exists() else shutil.which("uv")
+    if not program:
+        raise MachineError("uv is missing, which installs the environments", "make setup (or: pip install uv)")
+    return [program]
+
+
+def _call(command: list[str], name: str) -> None:
+    variables = dict(os.environ)
+    if variables.get("PIP_FIND_LINKS"):
+        variables.setdefault("UV_FIND_LINKS", variables["PIP_FIND_LINKS"])
+    done = subprocess.run(command, env=variables, check=False)
+    if done.returncode:
+        raise MachineError(
+            f"environment {name} could not be installed: {' '.join(command)} ended with {done.returncode}",
+            f"see the message above (no network?), then: elastickv env {name}"
+            f" (or, to use what this machine has: elastickv env {name} --adopt)",
+        )
+
+
+def _install(name: str, folder: Path) -> Path:
+    """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
+    if name in LARGE_DOWNLOADS:
+        print(f"elastickv: environment {name}: {LARGE_DOWNLOADS[name]}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    uv, python = _uv(), folder.resolve() / "bin" / "python"
+    _call([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], name)
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+    if name in WITH_TORCH:
+        wanted = requirement_lines(LOCKS / f"{name}.in")
+        _call([*install, "--constraints", str(LOCKS / f"{name}.txt"), *wanted], name)
+    else:
+        _call([*install, "--requirements", str(LOCKS / f"{name}.txt")], name)
+    without = requirement_lines(LOCKS / f"{name}.nodeps")
+    if without:
+        _call([*install, "--no-deps", *without], name)
+    return python
+
+
+def make(name: str, adopt: bool = False) -> Path:
+    """Makes (or adopts) environment `name` unless it is ready and its lock unchanged; returns its Python."""
+    import filelock
+
+    if not (LOCKS / f"{name}.txt").exists():
+        known = ", ".join(sorted(path.stem for path in LOCKS.glob("*.txt")))
+        raise UsageError(f"env: {name}: no lock envs/{name}.txt; allowed: {known}")
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with filelock.FileLock(ENVIRONMENTS / f".{name}.lock"):
+        mark = _ready(name)
+        if mark and mark["lock_sha256"] == lock_sha256(name) and mark["adopted"] == adopt:
+            return Path(mark["python"])
+        folder = ENVIRONMENTS / name
+        if adopt:
+            modules = NEEDED.get(name, ())
+            if not finds(sys.executable, modules):
+                raise MachineError(
+                    f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
+                    f"install it there, or: elastickv env {name}",
+                )
+            shutil.rmtree(folder, ignore_errors=True)
+            python = Path(sys.executable)
+        else:
+            python = _install(name, folder)
+        content = {"schema": "environment/1", "python": str(python), "lock_sha256": lock_sha256(name), "adopted": adopt}
+        records.write_text(ready_file(name), records.to_json(content))
+        return python
+
+
+def run(args: argparse.Namespace) -> int:
+    """`elastickv env NAME [--adopt]`."""
+    print(f"environment {args.name}: {make(args.name, args.adopt)}")
+    return 0
