@@ -1,0 +1,67 @@
+"""`elastickv report manifest`: the resolved config and the hash of every input and output of a results folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elastickv import __version__, folder, records
+from elastickv.report.inputs import BUILD
+
+BUILD_FILES = ("cuda/elastickv.fatbin", "cuda/manifest.json", "cpu/libelastickv.so", "cpu/manifest.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes `args.out` about the folder `args.results`. Raises RecordError when a plan file is missing or broken."""
+    records.write(args.out, manifest(Path(args.cases), Path(args.results), Path(args.out)), "manifest")
+    return 0
+
+
+def manifest(cases_file: Path, results: Path, out: Path) -> dict[str, Any]:
+    """The manifest record: plan and builds are inputs, what else lies in the folder (but `out`) is output."""
+    plan = cases_file.parent
+    cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
+    planned = [cases_file, *(path for path in (plan / "config.json", plan / "golden.json") if path.exists()), *cases]
+    builds = (BUILD / name for name in BUILD_FILES)
+    return {
+        "schema": "manifest/1",
+        "elastickv": __version__,
+        "config": _plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
+        "cases": [_plan_file(path) for path in cases],
+        "inputs": [
+            *_hashes("results", results, planned),
+            *_hashes("checkout", Path(), (path for path in builds if path.exists())),
+        ],
+        "outputs": _hashes("results", results, (path for path in outputs(results) if path != out)),
+    }
+
+
+def outputs(results: Path) -> list[Path]:
+    """Every file of a results folder but the hidden ones (plan, logs, the record store), sorted."""
+    return sorted(
+        path
+        for path in results.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(results).parts)
+    )
+
+
+def _plan_file(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise records.RecordError(f"{path}: cannot be read as a plan file: {error}") from error
+
+
+def _hashes(root: str, base: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
+    return [
+        {
+            "root": root,
+            "path": path.relative_to(base).as_posix(),
+            "sha256": records.sha256_file(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in paths
+    ]

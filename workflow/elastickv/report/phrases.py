@@ -1,0 +1,114 @@
+"""Phrases of the social posts: text in which every number knows the record field it comes from."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from elastickv.report.inputs import Case
+from elastickv.report.text import plain
+
+KINDS = {"cuda": "GPU", "cpu": "CPU"}
+VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
+LONGEST_NAME = 48
+
+
+@dataclass(frozen=True)
+class Number:
+    """A published number: its text, its value, and the JSON pointers it comes from (`count`: how many they are)."""
+
+    text: str
+    value: float
+    file: str
+    fields: tuple[str, ...]
+    how: str = "value"
+
+
+Phrase = list[str | Number]
+
+
+def text_of(phrase: Phrase) -> str:
+    """The phrase as it is published."""
+    return "".join(piece if isinstance(piece, str) else piece.text for piece in phrase)
+
+
+def numbers_of(phrase: Phrase) -> list[Number]:
+    return [piece for piece in phrase if isinstance(piece, Number)]
+
+
+def measured(case: Case, path: str, form: Callable[[Any], str] = str) -> Number:
+    """The number at a path such as `statistics/speedup/value` of a case's record."""
+    value: Any = case.record
+    for part in path.split("/"):
+        value = value[part]
+    return Number(form(value), value, f"results_{case.id}.json", (f"/{path}",))
+
+
+def times(case: Case, path: str, digits: int = 2) -> Number:
+    """A ratio: `1.96x`, x in ASCII."""
+    return measured(case, path, lambda value: f"{value:.{digits}f}x")
+
+
+def interval(case: Case, path: str) -> Phrase:
+    """`1.96x [1.95, 1.97]`; three decimals where two would hide the interval."""
+    entry: Any = case.record
+    for part in path.split("/"):
+        entry = entry[part]
+    digits = 2 if entry["high"] - entry["low"] >= 0.02 else 3
+    low, high = (measured(case, f"{path}/{key}", lambda value: f"{value:.{digits}f}") for key in ("low", "high"))
+    return [times(case, f"{path}/value", digits), " [", low, ", ", high, "]"]
+
+
+def confidence(case: Case) -> Number:
+    """`99%`: of the speedup's interval."""
+    return measured(case, "statistics/speedup/confidence", lambda value: f"{value * 100:g}%")
+
+
+def count(cases: list[tuple[int, Case]]) -> Number:
+    """How many: (index in verdicts.json, case) pairs."""
+    fields = tuple(f"/cases/{index}/verdict" for index, _ in cases)
+    return Number(str(len(cases)), len(cases), "verdicts.json", fields, "count")
+
+
+def tally(cases: list[tuple[int, Case]]) -> Phrase:
+    """`Of 6 cases: 1 golden, 4 excellent, 1 invalid`: every verdict that occurs, best first."""
+    phrase: Phrase = ["Of ", count(cases), " case" + ("s" if len(cases) != 1 else "")]
+    separator = ": "
+    for word in VERDICT_WORDS:
+        chosen = [(index, case) for index, case in cases if case.verdict["verdict"] == word]
+        if chosen:
+            phrase += [separator, count(chosen), f" {word.removesuffix('_ticket')}"]
+            separator = ", "
+    return phrase
+
+
+def workload(case: Case) -> str:
+    """What was timed, without a claim it does not carry."""
+    return (
+        "elementwise pass (not attention)" if case.record["case"]["workload"] == "elementwise" else "decode attention"
+    )
+
+
+def shape(case: Case) -> Phrase:
+    """The case without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
+    content = case.record["case"]
+    phrase: Phrase = []
+    if content.get("batch", 1) != 1:
+        phrase += ["batch ", measured(case, "case/batch"), " x "]
+    phrase += [measured(case, "case/seq"), " tokens x ", measured(case, "case/heads"), " heads x "]
+    phrase += [measured(case, "case/dim")]
+    if content.get("kv_heads", content["heads"]) != content["heads"]:
+        phrase += [", ", measured(case, "case/kv_heads"), " KV heads"]
+    stored = content.get("cache_dtype", content["dtype"])
+    stored = content["dtype"] if stored == content["dtype"] else f"{content['dtype']} with {stored} middle"
+    return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
+
+
+def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:
+    """A device's or model's name, harmless in a post: no mentions, tags or marks, no word that the post may not say."""
+    harmless = re.sub(r"[^A-Za-z0-9_ ()+,./-]", " ", plain(text))
+    kept = textwrap.shorten(harmless, LONGEST_NAME, placeholder="")
+    return instead if not kept or any(word in kept.lower() for word in forbidden) else kept

@@ -1,0 +1,206 @@
+"""`elastickv report social`: the X and LinkedIn posts, worded by the verdicts, and the trace of every number in them.
+
+A post leaves out whole clauses until it fits; it never cuts a number. Cases of another device are not posted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import records
+from elastickv.report import phrases
+from elastickv.report.inputs import Case, Inputs, load
+from elastickv.report.phrases import Phrase
+
+X_LIMIT, LINKEDIN_LIMIT = 280, 3000
+X_TAGS, LINKEDIN_TAGS = " #NVIDIAGTC @NVIDIAGTC", "#NVIDIAGTC #KVCache #LLM"
+NO_RESULT = "no case gave a result that holds, so there is no number to post."
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A phrase that may be left out: the highest `rank` goes first; rank 0 always stays."""
+
+    rank: int
+    phrase: Phrase
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the posts to `args.out` and their trace beside it, with the suffix .json."""
+    inputs = load(args.cases, args.results)
+    trace = posts(inputs)
+    records.write(Path(args.out).with_suffix(".json"), trace, "social")
+    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
+    records.write_text(args.out, f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n")
+    return 0
+
+
+def posts(inputs: Inputs) -> dict[str, Any]:
+    """Both posts, and as variants the X posts about the other cases: the record of schemas/social.schema.json."""
+    best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict["verdict"]))
+    x_posts = [x_post(inputs, case) for case in best_first] or [[f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]]
+    linkedin = linkedin_post(inputs, best_first)
+    return {
+        "schema": "social/1",
+        "device": inputs.device["name"] if inputs.device else None,
+        "backend": inputs.backend,
+        "golden": [case.id for case in inputs.own if case.golden],
+        "posts": {
+            "x": _post(x_posts[0], x_length, X_LIMIT),
+            "linkedin": _post(linkedin, linkedin_length, LINKEDIN_LIMIT),
+        },
+        "variants": [{"network": "x", **_post(form, x_length, X_LIMIT)} for form in x_posts[1:]],
+    }
+
+
+def _post(phrase: Phrase, length: Any, limit: int) -> dict[str, Any]:
+    text = phrases.text_of(phrase)
+    numbers = [asdict(number) | {"fields": list(number.fields)} for number in phrases.numbers_of(phrase)]
+    return {"text": text, "length": length(text), "limit": limit, "numbers": numbers}
+
+
+def x_length(text: str) -> int:
+    """Weighted length as X counts it."""
+    from twitter_text import parse_tweet
+
+    return parse_tweet(text).weightedLength
+
+
+def linkedin_length(text: str) -> int:
+    """Length in UTF-16 code units, the strictest way to count."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def forbidden_words(inputs: Inputs) -> tuple[str, ...]:
+    """What no name may smuggle into a post."""
+    golden = any(case.golden for case in inputs.own)
+    return (() if golden else ("golden",)) + (() if inputs.backend == "cuda" else ("gpu",))
+
+
+def device_name(inputs: Inputs) -> str:
+    kind = phrases.KINDS.get(inputs.backend or "")
+    if kind is None or inputs.device is None:
+        return "an unknown device"
+    name = phrases.name(inputs.device["name"], "", forbidden_words(inputs))
+    return f"{name} ({kind})" if name else f"a {kind}"
+
+
+def subject(inputs: Inputs) -> str:
+    return f"Elastic KV cache on {device_name(inputs)}"
+
+
+def missed(case: Case) -> str:
+    """The criteria that keep a case from the top verdict, in words."""
+    criteria = case.verdict["criteria"]
+    names = ("speedup", "cv", "memory_efficiency")
+    return ", ".join(
+        f"{name.replace('_', ' ')} {criteria[name]['outcome'].replace('_', ' ')}"
+        for name in names
+        if criteria[name]["outcome"] != "pass"
+    )
+
+
+def claim(case: Case) -> Phrase:
+    """The speedup with its interval, called what the verdict allows."""
+    speedup = phrases.interval(case, "statistics/speedup")
+    if case.verdict["verdict"] == "same":
+        return ["no gain over a full cache, ", *speedup]
+    if case.verdict["verdict"] == "slower":
+        return ["slower than a full cache, ", *speedup]
+    return [*speedup, " the speed of a full cache"]
+
+
+def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
+    """The X post about one case, whole."""
+    rest = [(index, other) for index, other in enumerate(inputs.cases) if not inputs.is_foreign(other)]
+    verdict = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
+    none_golden = not any(other.golden for other in inputs.own)
+    elementwise = case.record["case"]["workload"] == "elementwise"
+    return [
+        Clause(0, [f"✅ {subject(inputs)}: " if case.golden else f"{subject(inputs)}: ", *claim(case)]),
+        Clause(2, [" (", phrases.confidence(case), " interval)"]),
+        Clause(3, ["; its bytes allow ", phrases.times(case, "bytes/ceiling")]),
+        Clause(0, ["."]),
+        Clause(0 if elementwise else 4, [f" {phrases.workload(case).capitalize()}"]),
+        Clause(4, [" of ", *phrases.shape(case)]),
+        Clause(0 if elementwise else 4, ["."]),
+        Clause(5, [" ", *verdict]) if case.verdict["verdict"] not in ("same", "slower") else Clause(0, []),
+        Clause(0, [" No case meets every threshold." if none_golden else ""]),
+        Clause(1, [" ", *phrases.tally(rest), "."]),
+        Clause(0, [X_TAGS]),
+    ]
+
+
+def x_post(inputs: Inputs, case: Case) -> Phrase:
+    """The fullest form of the X post about one case that fits."""
+    forms = shortenings(x_clauses(inputs, case))
+    return next(form for form in forms if x_length(phrases.text_of(form)) <= X_LIMIT)
+
+
+def shortenings(clauses: list[Clause]) -> list[Phrase]:
+    """The post whole, then without the clauses of the highest rank, and so on."""
+    ranks = sorted({clause.rank for clause in clauses}, reverse=True)
+    return [[piece for c in clauses if c.rank <= highest for piece in c.phrase] for highest in ranks]
+
+
+def linkedin_post(inputs: Inputs, best_first: list[Case]) -> Phrase:
+    """The LinkedIn post: as many cases as fit, best verdict first, and what has no result."""
+    if not best_first:
+        return [f"{subject(inputs)}: {NO_RESULT}\n\n{LINKEDIN_TAGS}"]
+    for shown in range(len(best_first), -1, -1):
+        phrase = _linkedin(inputs, best_first[:shown], best_first[shown:])
+        if linkedin_length(phrases.text_of(phrase)) <= LINKEDIN_LIMIT:
+            return phrase
+    raise AssertionError("unreachable: without cases the post is a few hundred characters")
+
+
+def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase:
+    places = {case.id: index for index, case in enumerate(inputs.cases)}
+    own = [(index, case) for index, case in enumerate(inputs.cases) if not inputs.is_foreign(case)]
+    phrase: Phrase = [f"{subject(inputs)}: what it gains, and what it does not.\n\n"]
+    phrase += [
+        "An elastic cache keeps fewer or smaller entries than a full KV cache. Every case ran paired with its full "
+        "cache, launch by launch, and its answer was checked against a float64 reference before anything was timed.\n"
+    ]
+    for case in shown:
+        phrase += _linkedin_line(case)
+    if left_out:
+        phrase += ["\n… and ", phrases.count([(places[case.id], case) for case in left_out]), " more in the report"]
+    phrase += ["\n\n", *phrases.tally(own), "."]
+    if not any(case.golden for case in inputs.own):
+        phrase += [" No case meets every threshold."]
+    if any(not case.publishable for _, case in own):
+        phrase += [" What is invalid or skipped has no number: a wrong answer, noise, or no room to run."]
+    phrase += _baseline_line(inputs)
+    phrase += [f"\n\nReproduces and checks the PHIQ.IO Elastic KV Cache by Guilherme de Camargo.\n\n{LINKEDIN_TAGS}"]
+    return phrase
+
+
+def _linkedin_line(case: Case) -> Phrase:
+    record = case.record
+    line: Phrase = [f"\n{case.verdict['mark']} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
+    line += [" (", phrases.confidence(case), " interval); its bytes allow ", phrases.times(case, "bytes/ceiling")]
+    if record["inference_cycle"]:
+        line += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
+    if not case.golden and missed(case):
+        line += [f"; {missed(case)}"]
+    return line
+
+
+def _baseline_line(inputs: Inputs) -> Phrase:
+    """What a language model reaches with its own full cache, if that was measured on the same device."""
+    for baseline in inputs.baselines:
+        record = baseline.record
+        if record and record["status"] == "ok" and inputs.device and record["device"]["name"] == inputs.device["name"]:
+            rate, file = record["decode_tokens_per_second"], f"{baseline.engine}_baseline.json"
+            number = {
+                key: phrases.Number(f"{rate[key]:.1f}", rate[key], file, (f"/decode_tokens_per_second/{key}",))
+                for key in ("value", "low", "high")
+            }
+            model = phrases.name(record["model"]["name"], "a language model", forbidden_words(inputs))
+            phrase: Phrase = [f"\n\nFor scale, {model} in {baseline.engine} decodes ", number["value"], " tokens/s ["]
+            return [*phrase, number["low"], ", ", number["high"], "] on the same device, with its own full cache."]
+    return []
