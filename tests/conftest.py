@@ -113,3 +113,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     return Checkout(root)
+
+
+@pytest.fixture(scope="session")
+def cpu_build() -> Path:
+    """The build folder of this checkout, its CPU library made (or restored from the store)."""
+    from elastickv.build import cpu
+
+    cpu.build(Path("build/cpu"))
+    return ROOT / "build"

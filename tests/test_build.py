@@ -1,0 +1,149 @@
+"""Builds: fingerprints ignore comments, images are what they claim, stores heal, manifests say what is inside."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from elastickv import records
+from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, store
+from elastickv.errors import MachineError, UsageError
+
+KERNEL = 'extern "C" __global__ void scale(float* x) { x[threadIdx.x] *= 2.0f; }\n'
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A folder with one small CUDA kernel where the real ones would be; builds and store go there too."""
+    kernels = tmp_path / "kernels"
+    (kernels / "cuda").mkdir(parents=True)
+    (kernels / "params.h").write_text("#pragma once\n")
+    (kernels / "cuda" / "elastickv.cu").write_text('#include "params.h"\n' + KERNEL)
+    root = Path(__file__).resolve().parents[1]
+    (tmp_path / "envs").symlink_to(root / "envs")
+    (tmp_path / ".envs").symlink_to(root / ".envs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def needs_nvcc() -> None:
+    if compilers.nvcc().path is None:
+        pytest.skip("needs nvcc: on PATH, or `elastickv env cuda`")
+
+
+def test_comments_and_white_space_change_no_fingerprint_but_code_does(workshop):
+    source = workshop / "kernels" / "cuda" / "elastickv.cu"
+    before = fingerprint.source_sha256("cuda")
+    source.write_text("// a comment\n" + source.read_text().replace(" { ", "  {  /* inside */  ") + "\n\n")
+    assert fingerprint.source_sha256("cuda") == before
+    source.write_text(source.read_text().replace("2.0f", "3.0f"))
+    assert fingerprint.source_sha256("cuda") != before
+
+
+def test_comment_marks_inside_strings_are_code():
+    kept = fingerprint.without_comments('const char* a = "// not a comment"; // gone')
+    assert kept == 'const char* a = "// not a comment";'
+    assert fingerprint.without_comments('x = "/*"; y(); z = "*/";') == 'x = "/*"; y(); z = "*/";'
+
+
+def test_the_shared_parameter_header_counts_for_both_backends(workshop):
+    shutil.copytree(workshop / "kernels" / "cuda", workshop / "kernels" / "cpu")
+    before = [fingerprint.source_sha256(backend) for backend in ("cuda", "cpu")]
+    (workshop / "kernels" / "params.h").write_text("#pragma once\nstruct Added { int x; };\n")
+    after = [fingerprint.source_sha256(backend) for backend in ("cuda", "cpu")]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):
+    needs_nvcc()
+    if compilers.nvrtc().path is None:
+        pytest.skip("needs NVRTC 12.9: `elastickv env cuda`")
+    out = workshop / "build" / "cuda"
+    images = [(61, False), (80, False), (90, False), (90, True)]
+    names = [f"compute_{a}.ptx" if ptx else f"sm_{a}.cubin" for a, ptx in images]
+    for (architecture, ptx), name in zip(images, names, strict=True):
+        cuda.build_image(architecture, ptx, "auto", out / name)
+    manifest = cuda.merge([out / name for name in names], out / "elastickv.fatbin", out / "manifest.json")
+    assert manifest["read_back"] == {"elf": ["sm_61", "sm_80", "sm_90"], "ptx": ["compute_90"]}
+    by_name = {image["architecture"] + image["kind"]: image for image in manifest["images"]}
+    assert by_name["sm_61elf"]["compiler"] == "nvrtc"
+    assert by_name["sm_61elf"]["minimum_driver"] == "525"
+    assert by_name["sm_90elf"]["kernels"]["scale"]["registers"] > 0
+    assert manifest == records.read(out / "manifest.json", "build")
+    assert manifest["binary"]["sha256"] == records.sha256_file(out / "elastickv.fatbin")
+
+
+def test_an_image_for_another_architecture_is_refused(workshop):
+    needs_nvcc()
+    out = workshop / "build"
+    cuda.build_image(80, False, "nvcc", out / "sm_80.cubin")
+    with pytest.raises(fatbin.BrokenBinary, match="sm_80, not sm_90"):
+        fatbin.check_image(out / "sm_80.cubin", 90, ptx=False)
+    claimed = json.loads((out / "sm_80.cubin.json").read_text()) | {"architecture": "sm_90"}
+    (out / "sm_80.cubin.json").write_text(json.dumps(claimed))
+    with pytest.raises(fatbin.BrokenBinary):
+        cuda.merge([out / "sm_80.cubin"], out / "e.fatbin", out / "manifest.json")
+    assert not (out / "e.fatbin").exists()
+
+
+def test_an_edited_image_is_refused(workshop):
+    needs_nvcc()
+    out = workshop / "build"
+    cuda.build_image(80, False, "nvcc", out / "sm_80.cubin")
+    (out / "sm_80.cubin").write_bytes((out / "sm_80.cubin").read_bytes() + b"\0")
+    with pytest.raises(UsageError, match=r"sm_80\.cubin"):
+        cuda.merge([out / "sm_80.cubin"], out / "e.fatbin", out / "manifest.json")
+
+
+def test_a_damaged_store_entry_is_built_again(workshop):
+    needs_nvcc()
+    facts = cuda.build_image(80, False, "nvcc", workshop / "a.cubin")
+    stored = store.STORE / facts["fingerprint"] / "binary"
+    stored.write_bytes(b"damaged")
+    assert cuda.build_image(80, False, "nvcc", workshop / "b.cubin")["sha256"] == records.sha256_file(
+        workshop / "b.cubin"
+    )
+    assert (workshop / "a.cubin").read_bytes() == (workshop / "b.cubin").read_bytes()
+
+
+def test_source_that_does_not_compile_is_one_message_with_the_compilers_words(workshop):
+    needs_nvcc()
+    (workshop / "kernels" / "cuda" / "elastickv.cu").write_text("this is not CUDA\n")
+    with pytest.raises(MachineError, match=r"elastickv\.cu"):
+        cuda.build_image(80, False, "nvcc", workshop / "a.cubin")
+
+
+def test_nvcc_alone_cannot_build_what_it_no_longer_targets(workshop):
+    needs_nvcc()
+    if compilers.nvcc().major < 13:
+        pytest.skip("this nvcc still targets sm_61")
+    with pytest.raises(MachineError, match="cannot target sm_61"):
+        compilers.choose(61, "nvcc")
+
+
+def test_ptxas_report_is_read_per_kernel():
+    log = """ptxas info    : Compiling entry function 'a' for 'sm_80'
+    8 bytes stack frame, 12 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 1024 bytes smem, 360 bytes cmem[0]
+ptxas info    : Compiling entry function 'b' for 'sm_80'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 6 registers, 328 bytes cmem[0]"""
+    assert cuda.resources(log) == {
+        "a": {"registers": 40, "spill_bytes": 16, "shared_bytes": 1024},
+        "b": {"registers": 6, "spill_bytes": 0, "shared_bytes": 0},
+    }
+
+
+def test_a_missing_compiler_names_the_fix(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(MachineError, match=r"apt-get install g\+\+"):
+        compilers.host()
+
+
+def test_cpu_library_is_restored_from_the_store(cpu_build, monkeypatch):
+    monkeypatch.setattr(cpu, "_compile", lambda out: pytest.fail("compiled again"))
+    manifest = cpu.build(cpu_build / "cpu")
+    assert manifest["backend"] == "cpu"
+    assert "decode" in manifest["kernels"]
