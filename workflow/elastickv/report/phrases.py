@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastickv.report.inputs import Case
-from elastickv.report.text import plain
+from elastickv.report.text import interval_digits, plain
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
@@ -53,11 +53,11 @@ def times(case: Case, path: str, digits: int = 2) -> Number:
 
 
 def interval(case: Case, path: str) -> Phrase:
-    """`1.96x [1.95, 1.97]`; three decimals where two would hide the interval."""
+    """`1.96x [1.95, 1.97]`."""
     entry: Any = case.record
     for part in path.split("/"):
         entry = entry[part]
-    digits = 2 if entry["high"] - entry["low"] >= 0.02 else 3
+    digits = interval_digits(entry)
     low, high = (measured(case, f"{path}/{key}", lambda value: f"{value:.{digits}f}") for key in ("low", "high"))
     return [times(case, f"{path}/value", digits), " [", low, ", ", high, "]"]
 

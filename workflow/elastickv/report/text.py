@@ -32,9 +32,14 @@ def times(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}x"
 
 
+def interval_digits(interval: dict[str, Any]) -> int:
+    """Decimals that show a ratio's interval: two, or three where two would hide it (the slack is for rounding)."""
+    return 2 if interval["high"] - interval["low"] > 0.0199 else 3
+
+
 def times_interval(value: dict[str, Any]) -> str:
-    """A ratio with its interval: `1.96x [1.95, 1.97]`; three decimals where two would hide the interval."""
-    digits = 2 if value["high"] - value["low"] >= 0.02 else 3
+    """A ratio with its interval: `1.96x [1.95, 1.97]`, or `1.955x [1.951, 1.959]`."""
+    digits = interval_digits(value)
     return f"{value['value']:.{digits}f}x [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
@@ -52,16 +57,3 @@ def size(nbytes: float) -> str:
         if nbytes >= factor:
             return f"{nbytes / factor:.3g} {unit}"
     return f"{nbytes:.0f} B"
-
-
-def shape(case: dict[str, Any]) -> str:
-    """A case in words, without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
-    parts = [f"{case['seq']} tokens x {case['heads']} heads x {case['dim']}"]
-    if case.get("batch", 1) != 1:
-        parts[0] = f"batch {case['batch']} x {parts[0]}"
-    if case.get("kv_heads", case["heads"]) != case["heads"]:
-        parts.append(f"{case['kv_heads']} KV heads")
-    parts.append(f"compress {case['compress']}")
-    stored = case.get("cache_dtype", case["dtype"])
-    parts.append(case["dtype"] if stored == case["dtype"] else f"{case['dtype']} with {stored} middle")
-    return ", ".join(parts)

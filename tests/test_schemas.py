@@ -1,0 +1,154 @@
+"""The status decides which fields may exist; records are strict JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from results_folder import BROKEN_CASES, GPU_CASES, RECORDS, example
+
+from elastickv import records
+
+MEASURED = (*GPU_CASES, "4096_cpu", "4096_noisy")
+UNMEASURED = BROKEN_CASES
+
+
+def valid(record, schema="measurement"):
+    try:
+        records.check(record, schema, "test")
+    except records.RecordError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", sorted(records.SCHEMAS.glob("*.schema.json")), ids=lambda path: path.name)
+def test_schemas_are_schemas(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(content)
+    assert content["$id"] == path.name
+
+
+@pytest.mark.parametrize("name", [*MEASURED, *UNMEASURED])
+def test_examples_are_valid_and_every_status_has_one(name):
+    assert valid(example(name))
+
+
+def test_examples_cover_every_status():
+    statuses = {example(name)["status"] for name in (*MEASURED, *UNMEASURED)}
+    assert statuses == set(records.schema("measurement")["properties"]["status"]["enum"])
+
+
+@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("field", ["statistics", "samples", "bytes", "efficiency", "correctness", "inference_cycle"])
+def test_what_was_timed_has_everything(name, field):
+    record = example(name)
+    del record[field]
+    assert not valid(record)
+
+
+@pytest.mark.parametrize("name", UNMEASURED)
+@pytest.mark.parametrize("field", ["statistics", "efficiency", "original_score"])
+def test_what_was_not_timed_has_no_figures(name, field):
+    record = example(name) | {field: example("4096_golden_ticket")[field]}
+    assert not valid(record)
+
+
+def test_incorrect_may_not_even_name_statistics_and_needs_the_answers():
+    record = example("4096_incorrect")
+    assert not valid(record | {"statistics": None})
+    del record["correctness"]
+    assert not valid(record)
+
+
+def test_ok_needs_finite_written_answers():
+    for key in ("finite", "written"):
+        record = example("4096_cpu")
+        record["correctness"]["elastic"][key] = False
+        assert not valid(record)
+
+
+@pytest.mark.parametrize("name", ["4096_noisy", *UNMEASURED])
+def test_everything_but_ok_needs_a_reason(name):
+    assert not valid(example(name) | {"reason": None})
+    assert not valid(example(name) | {"reason": ""})
+
+
+def test_ok_has_no_reason():
+    assert not valid(example("4096_cpu") | {"reason": "fine"})
+
+
+def test_a_missing_reading_needs_its_reason():
+    assert not valid(example("4096_cpu") | {"power": {"value": None}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "fast"},
+        {"note": "an extra field"},
+        {"started": "yesterday"},
+        {"build": {"fingerprint": "abc", "sha256": "abc"}},
+        {"device": {}},
+        {"original_score": True},
+    ],
+)
+def test_measurement_refuses(change):
+    assert not valid(example("4096_golden_ticket") | change)
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "1e999", '"2.0"', "-1", "null"])
+def test_speedups_are_finite_positive_numbers(tmp_path, bad):
+    text = (RECORDS / "4096_golden_ticket.json").read_text(encoding="utf-8")
+    value = json.dumps(example("4096_golden_ticket")["statistics"]["speedup"]["value"])
+    path = tmp_path / "results_x.json"
+    path.write_text(text.replace(value, bad, 1), encoding="utf-8")
+    assert text.count(value) == 1
+    with pytest.raises(records.RecordError, match=r"results_x\.json"):
+        records.read(path, "measurement")
+
+
+def test_nan_is_never_written(tmp_path):
+    record = example("4096_golden_ticket")
+    record["statistics"]["speedup"]["value"] = float("nan")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write(tmp_path / "r.json", record, "measurement")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"), [("ceilings", "ceilings"), ("transformers_baseline", "baseline"), ("gguf_baseline", "baseline")]
+)
+def test_other_examples_are_valid(name, schema):
+    assert valid(example(name), schema)
+
+
+def test_a_failed_baseline_has_no_figures():
+    assert not valid(example("gguf_baseline") | {"perplexity": 12.0}, "baseline")
+    assert not valid(example("transformers_baseline") | {"perplexity": None}, "baseline")
+
+
+def test_ceilings_without_a_curve_need_a_reason():
+    empty = {"points": [], "read_gbps": None, "copy_gbps": None}
+    assert not valid(example("ceilings") | empty, "ceilings")
+    assert valid(example("ceilings") | empty | {"status": "failed", "reason": "no library"}, "ceilings")
+
+
+def test_examples_are_what_the_script_makes(tmp_path, monkeypatch):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make_records", Path(__file__).parent / "fixtures/make_records.py")
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    monkeypatch.setattr(maker, "FOLDER", tmp_path)
+    maker.main()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in RECORDS.iterdir()}
+    for path in tmp_path.iterdir():
+        made = json.loads(path.read_text(encoding="utf-8"))
+        if "statistics" in made:
+            assert made["statistics"]["speedup"]["value"] == pytest.approx(
+                example(path.stem)["statistics"]["speedup"]["value"]
+            )
+        else:
+            assert made == example(path.stem)
