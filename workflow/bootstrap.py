@@ -20,7 +20,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 UNFINISHED = os.path.join(VENV, ".unfinished")
-UV = "uv==0.13.9"
 OLDEST = (3, 11)
 
 
@@ -66,7 +65,13 @@ def make_venv():
     pip = os.path.join(bundled_pip(), "pip")
     venv.create(VENV, clear=True, symlinks=True)
     touch(UNFINISHED)
-    run(PYTHON, pip, "install", "--quiet", "--disable-pip-version-check", UV)
+    run(PYTHON, pip, "install", "--quiet", "--disable-pip-version-check", uv_pin())
+
+
+def uv_pin():
+    """The core lock's line for uv, which then installs the rest of it."""
+    with open(lock_path("core")) as lock:
+        return next(line.strip() for line in lock if line.startswith("uv=="))
 
 
 def install(name):
