@@ -16,6 +16,7 @@ from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
 
 X_LIMIT, LINKEDIN_LIMIT = 280, 3000
+MOST_VARIANTS = 5
 X_TAGS, LINKEDIN_TAGS = " #NVIDIAGTC @NVIDIAGTC", "#NVIDIAGTC #KVCache #LLM"
 NO_RESULT = "no case gave a result that holds, so there is no number to post."
 
@@ -39,9 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def posts(inputs: Inputs) -> dict[str, Any]:
-    """Both posts, and as variants the X posts about the other cases: the record of schemas/social.schema.json."""
+    """Both posts, and as variants X posts about the next best cases: the record of schemas/social.schema.json."""
     best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict["verdict"]))
-    x_posts = [x_post(inputs, case) for case in best_first] or [[f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]]
+    x_posts = [x_post(inputs, case) for case in best_first[: 1 + MOST_VARIANTS]] or [
+        [f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]
+    ]
     linkedin = linkedin_post(inputs, best_first)
     return {
         "schema": "social/1",
