@@ -1,0 +1,102 @@
+"""From what a case says to its canonical form: defaults filled in, rules between keys checked, keys in one order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from elastickv.matrix import defaults
+from elastickv.matrix.layers import shown
+
+LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
+Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text. NaN and infinities raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_key(case: dict[str, Any]) -> str:
+    """Hex sha256 of what a case measures: its canonical JSON without the id."""
+    content = {key: value for key, value in case.items() if key != "id"}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def tidy_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Integral floats become integers, so that `max_seconds: 20.0` and `20` are the same case."""
+    return {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in values.items()
+    }
+
+
+def resolve(
+    case_id: str, said: dict[str, Any], common: dict[str, Any], measure: dict[str, Any], backend: str
+) -> tuple[dict[str, Any], list[Fault]]:
+    """The canonical case, and the faults that make it invalid (then it must not be used).
+
+    said: what the case says itself, structurally valid; common: the config's `defaults`; measure: the complete one.
+    """
+    workload = said.get("workload", common.get("workload", defaults.CASE["workload"]))
+    keys = defaults.CASE_KEYS[workload]
+    full = defaults.CASE | common | said
+    if workload == "elementwise":
+        full["dtype"] = said.get("dtype", "fp32")
+    full.setdefault("kv_heads", full.get("heads"))
+    full.setdefault("cache_dtype", full["dtype"])
+    own_measure = said.get("measure", {})
+    full_measure = tidy_numbers(measure | own_measure)
+    if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
+        full_measure["decode_tokens"] = 0
+    faults = list(_faults(workload, said, full, full_measure))
+    head = {"schema": defaults.CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
+    return head | {key: full.get(key) for key in keys} | {"measure": full_measure}, faults
+
+
+def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:
+    keys = defaults.CASE_KEYS[workload]
+    for key in said:
+        if key not in (*keys, "workload", "measure"):
+            yield (key,), f"does not apply to workload {workload}; keys that do: {', '.join(keys)}"
+    if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
+        yield ("measure", "decode_tokens"), "does not apply to workload elementwise, which has no inference cycle"
+    missing = [key for key in defaults.REQUIRED if key not in full]
+    if missing:
+        yield (), f"lacks {', '.join(missing)}: give it here or in defaults"
+        return
+    yield from (_decode_faults(full, measure) if workload == "decode" else _elementwise_faults(full))
+    kept = measure["reps"] - 2 * math.floor(measure["reps"] * measure["truncate"] / 100)
+    if kept < 2:
+        yield ("measure", "truncate"), f"{shown(measure['truncate'])} leaves {kept} of {measure['reps']} reps; need 2"
+
+
+def _elementwise_faults(case: dict[str, Any]) -> Iterator[Fault]:
+    if case["dtype"] != "fp32":
+        yield ("dtype",), f"must be fp32 for workload elementwise, is {case['dtype']}"
+    if case["seq"] * case["dim"] > LARGEST_INT:
+        yield ("seq",), f"seq * dim must be at most {LARGEST_INT}, is {case['seq'] * case['dim']}"
+
+
+def _decode_faults(case: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:
+    if case["heads"] % case["kv_heads"]:
+        yield (
+            ("kv_heads",),
+            f"heads must be a multiple of kv_heads; heads is {case['heads']}, kv_heads {case['kv_heads']}",
+        )
+    if case["cache_dtype"] not in (case["dtype"], "int8", "int4"):
+        yield (
+            ("cache_dtype",),
+            f"must be dtype ({case['dtype']}), int8 or int4, is {case['cache_dtype']}; the exact segment decides dtype",
+        )
+    products = {
+        "seq * dim": case["seq"] * case["dim"],
+        "batch * heads * dim": case["batch"] * case["heads"] * case["dim"],
+        "sinks + window": case["sinks"] + case["window"],
+        "seq + measure.decode_tokens": case["seq"] + measure["decode_tokens"],
+    }
+    for words, value in products.items():
+        if value > LARGEST_INT:
+            yield (words.split()[0],), f"{words} must be at most {LARGEST_INT}, is {value}"

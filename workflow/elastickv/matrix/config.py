@@ -1,0 +1,185 @@
+"""The validated config: files and overrides merged, checked, defaults filled in, every case resolved."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from elastickv.errors import UsageError
+from elastickv.matrix import cases, defaults, layers, structure, sweep
+from elastickv.matrix.layers import Layers
+from elastickv.matrix.strict_yaml import KeyPath
+
+CONFIG_DEFAULT = "config/config.yaml"
+BENCH = "bench"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written."""
+
+    results: str
+    backend: str
+    build: dict[str, Any]
+    measure: dict[str, Any]
+    golden: dict[str, Any]
+    baselines: dict[str, Any]
+    cases: dict[str, dict[str, Any]]
+    sources: list[str] = field(default_factory=list)
+
+
+def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None) -> Config:
+    """Reads, merges and validates config files (later ones win), overrides last.
+
+    overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts. Raises UsageError with every
+    problem found.
+    """
+    if isinstance(overrides, list):
+        overrides = layers.overrides_from_flags(overrides)
+    merged = layers.merge(list(files), overrides)
+    problems, concerned = structure.problems(merged)
+    tree = merged.tree
+    rows = _rows(merged, concerned, problems)
+    measure = cases.tidy_numbers(defaults.MEASURE | _section(tree, "measure", concerned))
+    backend = tree.get("backend", defaults.BACKEND)
+    resolved = _resolve(merged, rows, measure, backend, concerned, problems)
+    if not rows and not problems:
+        problems.append(merged.problem((), "cases and matrices are both empty: nothing to measure"))
+    results = tree.get("results", defaults.RESULTS)
+    if ("results",) not in concerned:
+        problems += [merged.problem(("results",), text) for text in _results_faults(results)]
+    baselines = _baselines(merged, concerned, problems)
+    if problems:
+        raise UsageError(problems)
+    return Config(
+        results=os.path.normpath(results),
+        backend=backend,
+        build=defaults.BUILD | tree.get("build", {}),
+        measure=measure,
+        golden=defaults.GOLDEN | tree.get("golden", {}),
+        baselines=baselines,
+        cases=resolved,
+        sources=list(merged.sources),
+    )
+
+
+def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """A canonical case from `elastickv bench` flags, validated like a case of the matrix. Raises UsageError.
+
+    flags: case keys, `id`, `backend` and `measure`; shape keys that are absent take the original program's defaults.
+    """
+    said = {key: value for key, value in flags.items() if key not in ("id", "backend", "measure")}
+    measure = flags.get("measure", {})
+    faults = list(structure.faults({**said, "measure": measure}, "case"))
+    backend = flags.get("backend", defaults.BACKEND)
+    if backend not in ("auto", "cuda", "cpu"):
+        faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {layers.shown(backend)}"))
+    case: dict[str, Any] = {}
+    if not faults:
+        case_id = flags.get("id", BENCH)
+        case, faults = cases.resolve(case_id, said, defaults.BENCH, defaults.MEASURE | measure, backend)
+    if faults:
+        raise UsageError([f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults])
+    return case
+
+
+def check_results_writable(path: Path | str) -> None:
+    """Raises UsageError unless the results folder exists or can be made, and takes files."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        reason = "it cannot be written to"
+    except OSError as error:
+        writable, reason = False, str(error)
+    if not writable:
+        raise UsageError(f"results: {path}: {reason}; name a folder that can be written to")
+
+
+def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[str, Any]:
+    """A section's keys, without those that structural faults concern."""
+    section = tree.get(name, {})
+    if not isinstance(section, dict):
+        return {}
+    return {key: value for key, value in section.items() if (name, key) not in concerned}
+
+
+def _touched(path: KeyPath, concerned: set[KeyPath]) -> bool:
+    """Whether a structural fault lies at, above or below `path`."""
+    return any(fault[: len(path)] == path or path[: len(fault)] == fault for fault in concerned if fault)
+
+
+def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[tuple[str, dict[str, Any], KeyPath]]:
+    """(id, what the case says, key path) of every structurally sound case; duplicate ids become problems."""
+    tree = merged.tree
+    written = tree.get("cases") or {}
+    rows = [
+        (case_id, said, ("cases", case_id))
+        for case_id, said in (written.items() if isinstance(written, dict) else ())
+        if not _touched(("cases", case_id), concerned)
+    ]
+    sweeps = tree.get("matrices") or {}
+    for name, content in sweeps.items() if isinstance(sweeps, dict) else ():
+        path = ("matrices", name)
+        if _touched(path, concerned):
+            continue
+        expanded, faults = sweep.expand(name, content, _section(tree, "defaults", concerned))
+        problems += [merged.problem((*path, *place), text) for place, text in faults]
+        rows += [(case_id, said, (*path, *place)) for case_id, said, place in expanded]
+    seen: dict[str, KeyPath] = {}
+    for case_id, _, path in rows:
+        if case_id in seen:
+            first = layers.dotted(seen[case_id])
+            problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
+        seen.setdefault(case_id, path)
+    return rows
+
+
+def _resolve(
+    merged: Layers,
+    rows: list[tuple[str, dict[str, Any], KeyPath]],
+    measure: dict[str, Any],
+    backend: str,
+    concerned: set[KeyPath],
+    problems: list[str],
+) -> dict[str, dict[str, Any]]:
+    """Canonical cases by id; what is wrong between their keys goes to `problems`."""
+    resolved: dict[str, dict[str, Any]] = {}
+    common = _section(merged.tree, "defaults", concerned)
+    for case_id, said, path in rows:
+        case, faults = cases.resolve(case_id, said, common, measure, backend)
+        for place, text in faults:
+            what = f"{case_id}: {text}" if path[0] == "matrices" else text
+            problems.append(merged.problem((*path, *place), what))
+        resolved[case_id] = case
+    return resolved
+
+
+def _results_faults(results: str) -> list[str]:
+    """What is wrong with a results path: it may not climb out of the project."""
+    if ".." in PurePath(results).parts:
+        return [f"{layers.shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
+    if os.path.normpath(results) in (".", "/"):
+        return [f"{layers.shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
+    return []
+
+
+def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Both baselines' settings, complete. `gguf` names either `model` or `repo` with `file`."""
+    tree = merged.tree.get("baselines", {})
+    said = {
+        name: _section(tree, name, {path[1:] for path in concerned if path[:1] == ("baselines",)})
+        for name in ("transformers", "gguf")
+        if isinstance(tree, dict)
+    }
+    gguf = said.get("gguf", {})
+    if ("repo" in gguf) != ("file" in gguf):
+        problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
+    if "repo" in gguf and "model" in gguf:
+        problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
+    settings = {"transformers": defaults.TRANSFORMERS | said.get("transformers", {}), "gguf": defaults.GGUF | gguf}
+    if "repo" in gguf:
+        settings["gguf"].pop("model")
+    return settings

@@ -1,0 +1,53 @@
+"""What absent keys of a config mean. `schemas/config.schema.json` says what each key is and which values it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CASE_SCHEMA = "case/1"
+RESULTS = "results/local"
+BACKEND = "auto"
+BUILD: dict[str, Any] = {"compiler": "auto", "architectures": [61, 70, 75, 80, 86, 89, 90], "ptx": 90}
+MEASURE: dict[str, Any] = {
+    "reps": 100,
+    "warmup": 50,
+    "inner_loops": 64,
+    "truncate": 5,
+    "decode_tokens": 64,
+    "graphs": True,
+    "precision": 0.005,
+    "max_seconds": 20,
+    "confidence": 0.99,
+}
+GOLDEN: dict[str, Any] = {
+    "speedup": 1.95,
+    "excellent": 1.7,
+    "cv": 0.05,
+    "memory_efficiency": 0.70,
+    "roofline": 0.80,
+}
+TRANSFORMERS: dict[str, Any] = {"enable": True, "model": "smollm2", "decode_tokens": 64, "context": 1024}
+GGUF: dict[str, Any] = {"enable": False, "model": "smollm2", "decode_tokens": 64, "context": 1024}
+
+# seq, heads, dim and compress have none: a case says them, or the config's `defaults`. kv_heads is heads, cache_dtype
+# is dtype unless said otherwise.
+CASE: dict[str, Any] = {
+    "workload": "decode",
+    "batch": 1,
+    "dtype": "fp16",
+    "sinks": 4,
+    "window": 256,
+    "anchor": "value_norm",
+    "bias": "none",
+    "launch": "auto",
+    "seed": 0,
+}
+BENCH: dict[str, Any] = {"seq": 1024, "heads": 16, "dim": 64, "compress": 2}  # `elastickv bench` without flags
+REQUIRED = ("seq", "heads", "dim", "compress")
+
+# In the order that a canonical case lists them.
+CASE_KEYS = {
+    "decode": ("batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
+               "anchor", "bias", "launch", "seed"),
+    "elementwise": ("seq", "heads", "dim", "dtype", "compress", "launch", "seed"),
+}  # fmt: skip

@@ -1,0 +1,241 @@
+"""Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no alias bombs.
+
+PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and let
+a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value stands, and
+bounds size, depth and expansion before any of them can hurt.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from elastickv.errors import UsageError
+
+MOST_BYTES = 2 * 1024 * 1024
+MOST_DEPTH = 32
+MOST_VALUES = 500_000  # after aliases are expanded
+
+KeyPath = tuple[str | int, ...]
+
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_LONGEST_NUMBER = 400  # characters; Python refuses to print integers of more than 4,300 digits
+
+
+@dataclass
+class Document:
+    """One parsed YAML text: its value, and the line (from 1) of each key path."""
+
+    source: str
+    value: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Frame:
+    """One collection under construction. A mapping alternates between expecting a key and expecting its value."""
+
+    value: dict | list
+    path: KeyPath
+    anchor: str | None
+    values_before: int
+    key: str | None = None
+
+
+def scalar(text: str) -> Any:
+    """The value of a plain (unquoted) scalar by YAML 1.2 core rules: None, bool, int, float or the text itself."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if len(text) > _LONGEST_NUMBER:
+        return text
+    if _DECIMAL.fullmatch(text):
+        return int(text)
+    if _OCTAL.fullmatch(text):
+        return int(text[2:], 8)
+    if _HEXADECIMAL.fullmatch(text):
+        return int(text[2:], 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+def read_file(path: Path | str) -> Document:
+    """Reads one YAML file. Raises UsageError (missing, unreadable, too large, not UTF-8, not strict YAML, empty)."""
+    source = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{source}: cannot be read: {reason}") from error
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{source}: larger than {MOST_BYTES // 1024**2} MiB, the most a config file may hold")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"{source}:{line}: not UTF-8 text (byte 0x{content[error.start]:02x}); save it as UTF-8"
+        ) from None
+    return parse(text, source)
+
+
+def parse(text: str, source: str) -> Document:
+    """Parses YAML text that comes from `source` (a name for messages). Raises UsageError with every problem found."""
+    builder = _Builder(source)
+    try:
+        for event in yaml.parse(text, Loader=_PARSER):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        raise UsageError([*builder.problems, _syntax_problem(error, text, source)]) from None
+    except yaml.YAMLError as error:  # a character that YAML does not allow: the reader has no line, only a position
+        detail = " ".join(str(error).split())
+        raise UsageError([*builder.problems, f"{source}: not YAML: {detail}"]) from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{source}: not YAML: holds characters that are not Unicode text") from None
+    if not builder.documents:
+        raise UsageError(f"{source}: is empty; a config is a mapping of keys to values")
+    if builder.problems:
+        raise UsageError(builder.problems)
+    return builder.document
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    lines = text.splitlines()
+    written = lines[line - 1] if line <= len(lines) else ""
+    indentation = written[: len(written) - len(written.lstrip())]
+    hint = "; a tab cannot indent YAML, use spaces" if "\t" in indentation or "'\\t'" in str(error.problem) else ""
+    what = ": ".join(part for part in (error.context, error.problem) if part)
+    return f"{source}:{line}: YAML syntax error: {what}{hint}"
+
+
+class _Builder:
+    """Turns events into plain values, without recursion, and collects what strict reading forbids."""
+
+    def __init__(self, source: str):
+        self.document = Document(source, None)
+        self.documents = 0
+        self.problems: list[str] = []
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> (value, how many values it holds when expanded)
+        self._values = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Handles one event. Raises UsageError at once where going on could run away."""
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                self._stop(line, "a second YAML document starts here; a config file holds one")
+            return
+        if getattr(event, "tag", None) is not None:
+            self._problem(line, f"YAML tag {event.tag!r}: tags are not allowed; write the plain value")
+        if isinstance(event, yaml.AliasEvent):
+            self._alias(event.anchor, line)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._scalar(event, line)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._open(event, line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._close()
+
+    def _problem(self, line: int, text: str) -> None:
+        self.problems.append(f"{self.document.source}:{line}: {text}")
+
+    def _stop(self, line: int, text: str) -> None:
+        self._problem(line, text)
+        raise UsageError(self.problems)
+
+    def _awaits_key(self) -> bool:
+        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
+
+    def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
+        if self._awaits_key():
+            self._take_key(event.value, line)
+            return
+        value = scalar(event.value) if event.implicit[0] else event.value
+        self._count(1, line)
+        if event.anchor:
+            self._anchors[event.anchor] = (value, 1)
+        self._place(value, line)
+
+    def _take_key(self, key: str, line: int) -> None:
+        frame = self._stack[-1]
+        frame.key = key
+        if key in frame.value:
+            first = self.document.lines.get((*frame.path, key))
+            where = ".".join(map(str, (*frame.path, key)))
+            self._problem(line, f"duplicate key {where} (first on line {first}); each key may stand once")
+        self.document.lines[(*frame.path, key)] = line
+
+    def _alias(self, name: str, line: int) -> None:
+        if self._awaits_key():
+            self._stop(line, f"alias *{name} as a key; keys are plain strings")
+        if name not in self._anchors:  # PyYAML leaves both checks to its composer, which is not used here
+            inside = any(frame.anchor == name for frame in self._stack)
+            self._stop(line, f"alias *{name} " + ("holds itself" if inside else "names no anchor above it"))
+        value, size = self._anchors[name]
+        self._count(size, line)
+        self._place(value, line)
+
+    def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        if self._awaits_key():
+            self._stop(line, "a list or mapping as a key; keys are plain strings")
+        if len(self._stack) >= MOST_DEPTH:
+            self._stop(line, f"nested deeper than {MOST_DEPTH} levels")
+        path = self._here()
+        self.document.lines.setdefault(path, line)
+        value: dict | list = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self._stack.append(_Frame(value, path, event.anchor, self._values))
+        self._count(1, line)
+
+    def _close(self) -> None:
+        frame = self._stack.pop()
+        if frame.anchor:
+            self._anchors[frame.anchor] = (frame.value, self._values - frame.values_before)
+        self._place(frame.value, None)
+
+    def _here(self) -> KeyPath:
+        """The key path of the value that comes next."""
+        if not self._stack:
+            return ()
+        frame = self._stack[-1]
+        return (*frame.path, frame.key if isinstance(frame.value, dict) else len(frame.value))
+
+    def _place(self, value: Any, line: int | None) -> None:
+        if line is not None:
+            self.document.lines.setdefault(self._here(), line)
+        if not self._stack:
+            self.document.value = value
+            return
+        frame = self._stack[-1]
+        if isinstance(frame.value, dict):
+            frame.value[frame.key] = value
+            frame.key = None
+        else:
+            frame.value.append(value)
+
+    def _count(self, values: int, line: int) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            self._stop(
+                line, f"more than {MOST_VALUES} values once aliases are expanded; write a sweep under `matrices`"
+            )

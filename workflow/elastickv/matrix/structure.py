@@ -1,0 +1,119 @@
+"""Checks a merged config against schemas/config.schema.json and words each fault: what, where, what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from elastickv.matrix.layers import Layers, kind, shown
+from elastickv.matrix.strict_yaml import KeyPath
+
+_TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
+_TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
+_LEAST_LIKENESS = 50  # percent; below it the nearest key is no help
+
+
+def is_integer(_checker: Any, value: Any) -> bool:
+    """Stricter than JSON Schema, to which true and 64.0 can pass for integers."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(_checker: Any, value: Any) -> bool:
+    """A number that is neither a truth value nor NaN or infinite."""
+    return is_integer(None, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    from elastickv import records
+
+    return records.schema("config")
+
+
+@cache
+def _validator(definition: str | None) -> Any:
+    import jsonschema
+
+    base = jsonschema.Draft202012Validator
+    types = base.TYPE_CHECKER.redefine("integer", is_integer).redefine("number", is_finite)
+    schema = _schema() if definition is None else {"$ref": f"#/$defs/{definition}", "$defs": _schema()["$defs"]}
+    return jsonschema.validators.extend(base, type_checker=types)(schema)
+
+
+def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath, str]]:
+    """(key path, message) of each fault of a config, or of one `$defs` entry of its schema.
+
+    An unknown or badly named key is reported at its own path.
+    """
+    for error in sorted(_validator(definition).iter_errors(value), key=_order):
+        path = tuple(error.absolute_path)
+        if error.validator == "additionalProperties":
+            known = list(error.schema["properties"])
+            for key in (key for key in error.instance if key not in error.schema["properties"]):
+                yield (*path, key), unknown_key(key, known)
+        elif "propertyNames" in error.absolute_schema_path:
+            name = error.instance
+            yield (
+                (*path, name),
+                (
+                    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter or digit "
+                    "and have at most 100 characters"
+                ),
+            )
+        elif error.validator == "required":
+            missing = [key for key in error.validator_value if key not in error.instance]
+            yield path, f"lacks {', '.join(missing)}"
+        elif error.validator == "minProperties":
+            yield path, "is empty; at least one key is needed"
+        else:
+            yield path, f"{allowed(error.schema)} is needed, this is {_described(error.instance, error.schema)}"
+
+
+def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
+    """Messages for every structural fault of the merged config, and the key paths they concern."""
+    found = list(dict.fromkeys(faults(layers.tree)))  # one key may break several keywords
+    return [layers.problem(path, text) for path, text in found], {path for path, _ in found}
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """`unknown key` with the nearest known one, or all of them when none is near."""
+    from rapidfuzz import fuzz, process
+
+    nearest = process.extractOne(key.lower(), known, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKENESS)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown key; {hint}known here: {', '.join(known)}"
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a schema allows, in words: `an integer from 1 to 65535, a multiple of 4`."""
+    if "enum" in schema:
+        return "one of " + ", ".join("null" if value is None else str(value) for value in schema["enum"])
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    text = " or ".join(_TYPES[name] for name in types)
+    bounds = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
+    ranges = [words.format(schema[key]) for key, words in bounds.items() if key in schema]
+    extras = []
+    if "multipleOf" in schema:
+        extras.append(f"a multiple of {schema['multipleOf']}")
+    if schema.get("uniqueItems"):
+        extras.append("none twice")
+    if "minItems" in schema:
+        extras.append("not empty")
+    if "pattern" in schema:
+        extras.append(schema.get("$comment", f"matching {schema['pattern']}"))
+    return ", ".join([" ".join([text, *ranges]), *extras])
+
+
+def _described(value: Any, schema: dict[str, Any]) -> str:
+    if isinstance(value, str):
+        number = not schema.get("enum") and schema.get("type") in ("integer", "number", "boolean")
+        return f"{shown(value)}, which is text" if number else shown(value)
+    if isinstance(value, dict | list) or value is None:
+        return kind(value) if value or value is None else f"an empty {kind(value).removeprefix('a ')}"
+    return shown(value)
+
+
+def _order(error: Any) -> list[str]:
+    return [str(part) for part in error.absolute_path]

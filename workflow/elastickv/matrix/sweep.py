@@ -1,0 +1,94 @@
+"""Expands `matrices`: every combination of a sweep's axes, less `exclude`, with `include`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from elastickv.matrix import defaults
+from elastickv.matrix.layers import shown
+from elastickv.matrix.strict_yaml import KeyPath
+
+MOST_CASES = 10_000
+_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch")
+_KEY_ORDER = (*(key for key in defaults.CASE_KEYS["decode"] if key not in _WORDS), *_WORDS)
+Case = dict[str, Any]
+Row = tuple[str, Case, KeyPath]  # id, what the case says, key path within the sweep that it came from
+
+
+def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], list[tuple[KeyPath, str]]]:
+    """The cases of a structurally valid sweep, and its faults (key path within the sweep, message).
+
+    common: the config's `defaults`, which `exclude` can name too. An include's axis keys say which combinations it adds
+    its other keys to; when no combination has them it is a case of its own, to which `base` does not apply.
+    """
+    base, axes = sweep.get("base", {}), sweep["axes"]
+    faults = [
+        (("axes", key), "also in base; a key is the same for all cases or an axis") for key in axes if key in base
+    ]
+    combinations = math.prod(len(values) for values in axes.values())
+    if combinations > MOST_CASES:
+        faults.append((("axes",), f"{combinations} combinations; at most {MOST_CASES} are allowed"))
+    if faults:
+        return [], faults
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    points, faults = _excluded(points, sweep.get("exclude", []), defaults.CASE | common | base)
+    rows = [(_id(name, point), base | point) for point in points]
+    rows, own = _included(name, points, rows, sweep.get("include", []))
+    if not rows and not own:
+        faults.append(((), "has no case left: exclude removes every combination"))
+    return [(case_id, case, ()) for case_id, case in rows] + own, faults
+
+
+def _excluded(points: list[Case], excludes: list[Case], shared: Case) -> tuple[list[Case], list[tuple[KeyPath, str]]]:
+    """Each exclude is held against all combinations, so that two overlapping ones are both of use."""
+    faults, dropped = [], set()
+    for index, pick in enumerate(excludes):
+        hits = [i for i, point in enumerate(points) if _has(shared | point, pick)]
+        if not hits:
+            faults.append((("exclude", index), f"{shown(pick)} matches no combination of the axes"))
+        dropped.update(hits)
+    return [point for i, point in enumerate(points) if i not in dropped], faults
+
+
+def _included(
+    name: str, points: list[Case], rows: list[tuple[str, Case]], includes: list[Case]
+) -> tuple[list[tuple[str, Case]], list[Row]]:
+    rows, own = list(rows), []
+    axes = set().union(*points)
+    for index, include in enumerate(includes):
+        pick = {key: value for key, value in include.items() if key in axes}
+        hits = [i for i, point in enumerate(points) if _has(point, pick)]
+        for i in hits:
+            case_id, case = rows[i]
+            rows[i] = (case_id, _with(case, include))
+        if not hits:
+            own.append((_id(name, include), dict(include), ("include", index)))
+    return rows, own
+
+
+def _with(case: Case, added: Case) -> Case:
+    both = case | added
+    if "measure" in case and "measure" in added:
+        both["measure"] = case["measure"] | added["measure"]
+    return both
+
+
+def _has(case: Case, pick: Case) -> bool:
+    return all(key in case and case[key] == value for key, value in pick.items())
+
+
+def _id(name: str, said: Case) -> str:
+    """`sweep-seq1024-compress2-int8`: numbers after their key, then words alone, in one order whatever the YAML's.
+
+    Axis order in the file does not matter either, so that reordering re-times nothing.
+    """
+    return "-".join([name, *_id_parts(said)])
+
+
+def _id_parts(said: Case) -> Iterator[str]:
+    for key in _KEY_ORDER:
+        if key in said:
+            yield str(said[key]) if isinstance(said[key], str) else f"{key}{said[key]}"
