@@ -79,7 +79,10 @@ def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
     files[plan.folder / "cases.json"] = _line({"schema": "cases/1", "cases": list(plan.cases)})
     files[plan.folder / "golden.json"] = _line(config.golden)
-    files[plan.folder / "config.json"] = _line(asdict(config))
+    resolved = {
+        key: value for key, value in asdict(config).items() if key != "sources"
+    }  # where it lies changes nothing
+    files[plan.folder / "config.json"] = _line(resolved)
     if plan.transformers:
         settings = {key: value for key, value in config.baselines["transformers"].items() if key != "enable"}
         files[plan.folder / "transformers.json"] = _line(settings | {"backend": config.backend})

@@ -14,8 +14,6 @@ from elastickv import matrix, orphans, plan
 from elastickv.errors import ElastickvError
 from elastickv.runlock import RunLock
 
-CONFIG_DEFAULT = Path("config/config.yaml")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -43,10 +41,11 @@ def begin(workflow: Any) -> Run:
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
-        config = matrix.load(workflow.configfiles or [CONFIG_DEFAULT], workflow.config_settings.config)
+        config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
         resolved = plan.resolve(config)
         if not workflow.is_main_process:
             return Run(resolved, None)
+        matrix.check_results_writable(resolved.results)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)
