@@ -50,3 +50,27 @@ def elastickv(command: list[str], results: Path, out: str) -> Path:
     shared = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(path)]
     assert main([*command, *golden, *shared]) == 0
     return path
+
+
+HOSTILE = "<script>alert(1)</script> | `x` \n# H1 [a](http://b) $\\frac{ ✅ GPU golden @you #tag \u202e"
+EVERYTHING = (*GPU_CASES, "4096_noisy", *BROKEN_CASES)
+
+
+def judged(results: Path) -> Path:
+    """The folder with its verdicts."""
+    elastickv(["verdict"], results, "verdicts.json")
+    return results
+
+
+def gpu_folder(tmp_path: Path) -> Path:
+    """One record of each kind, ceilings and baselines of a GPU; the noisy case is a CPU's."""
+    return judged(make(tmp_path / "results", EVERYTHING, "ceilings", "transformers_baseline", "gguf_baseline"))
+
+
+def cpu_folder(tmp_path: Path, **changes: Any) -> Path:
+    """One CPU case, with changes to its device."""
+    results = make(tmp_path / "results", ("4096_cpu",))
+    record = example("4096_cpu")
+    record["device"] |= changes
+    put(results, record)
+    return judged(results)

@@ -116,9 +116,10 @@ def efficiency_criterion(record: dict[str, Any], kind: str, threshold: float) ->
 
 
 def _why_missing(record: dict[str, Any], kind: str) -> str:
-    if kind == "memory" and record["resolved"]["backend"] == "cpu":
-        return "a CPU reports no datasheet peak"
-    return "the device reports no datasheet peak" if kind == "memory" else "no read ceiling was measured"
+    if kind == "roofline":
+        return "no read ceiling was measured"
+    told = record["device"].get("peak_gbps_reason")
+    return "no datasheet peak to compare with" + (f": {told}" if told else "")
 
 
 def cv_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:

@@ -8,43 +8,58 @@ from elastickv.report.inputs import Baseline, Inputs
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, size
 
-SIZES = ("last_level_cache_bytes", "memory_bytes")
-
 
 def machine(inputs: Inputs) -> str:
     """Device facts and software, as this run's records name them."""
-    device = inputs.device or {}
-    rows = [[escape(key.replace("_", " ")), _fact(key, value)] for key, value in device.items() if value is not None]
+    rows = device_rows(inputs.device or {})
     measured = next((case.record for case in inputs.cases if case.record and not inputs.is_foreign(case)), None)
     software = (inputs.ceilings or measured or {}).get("software", {})
     rows += [[escape(name), escape(version)] for name, version in software.items() if version]
     return f"## Machine\n\n{table(rows, ['', ''])}" if rows else "## Machine\n\nNo record names a device."
 
 
-def _fact(key: str, value: Any) -> str:
-    return size(value) if key in SIZES and isinstance(value, int) else escape(value)
+def device_rows(device: dict[str, Any]) -> list[list[str]]:
+    """Facts of a device as rows; what it does not tell (`driver`: null) stands with its reason (`driver_reason`)."""
+    facts = {key: value for key, value in device.items() if not key.endswith("_reason")}
+    return [[escape(key.replace("_", " ")), _fact(key, value, device)] for key, value in facts.items()]
+
+
+def _fact(key: str, value: Any, device: dict[str, Any]) -> str:
+    if value is None:
+        return f"{NOTHING} {escape(device.get(f'{key}_reason') or '')}".rstrip()
+    if key.endswith("_bytes") and isinstance(value, int | float):
+        return size(value)
+    return escape(", ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 def builds(inputs: Inputs) -> str:
-    """What was compiled, and which build the records used."""
+    """Which kernels the records ran, by fingerprint, and what the builds in this checkout hold."""
     used = {
-        (case.record["resolved"] or {}).get("backend"): case.record["build"]["fingerprint"]
+        (case.record["build"]["fingerprint"], (case.record["resolved"] or {}).get("backend"))
         for case in inputs.cases
         if case.record and case.record["build"] and not inputs.is_foreign(case)
     }
-    rows = [[escape(backend or NOTHING), f"`{print_[:16]}`", "measured here"] for backend, print_ in used.items()]
-    rows += [
-        [escape(backend), f"`{manifest['fingerprint'][:16]}`", escape(_contents(manifest))]
-        for backend, manifest in inputs.builds.items()
+    present = {(manifest["fingerprint"], backend): manifest for backend, manifest in inputs.builds.items()}
+    rows = [
+        [
+            escape(backend or NOTHING),
+            f"`{fingerprint[:16]}`",
+            "yes" if (fingerprint, backend) in used else "no",
+            escape(_contents(present.get((fingerprint, backend)))),
+        ]
+        for fingerprint, backend in sorted(used | set(present), key=str)
     ]
-    return f"## Build\n\n{table(rows, ['backend', 'kernel fingerprint', 'what'])}" if rows else ""
+    headers = ["backend", "kernel fingerprint", "used by the records", "holds"]
+    return f"## Build\n\n{table(rows, headers)}" if rows else ""
 
 
-def _contents(manifest: dict[str, Any]) -> str:
-    if "images" not in manifest:
-        return f"in this checkout: {manifest.get('compiler', '')} {manifest.get('compiler_version', '')}"
-    images = [f"{image['architecture']} ({image['compiler']})" for image in manifest["images"]]
-    return "in this checkout: " + ", ".join(images)
+def _contents(manifest: dict[str, Any] | None) -> str:
+    """What a build holds: every image with its compiler, or the CPU library's compiler."""
+    if manifest is None:
+        return "not in this checkout"
+    if manifest["backend"] == "cpu":
+        return f"library by {manifest['compiler_version']} {' '.join(manifest['flags'])}"
+    return ", ".join(f"{image['architecture']} ({image['compiler']})" for image in manifest["images"])
 
 
 def ceilings(inputs: Inputs) -> str:

@@ -71,7 +71,9 @@ def results(inputs: Inputs) -> str:
     rows = [_result_row(inputs, case) for case in inputs.cases]
     note = f"Speedup: full cache / elastic cache, median of paired ratios with its {levels} interval." if levels else ""
     note += " Memory efficiency and roofline are the elastic arm's (the full cache's in parentheses)."
-    return f"## Results\n\n{table(rows, headers)}\n\n{note.strip()}"
+    return (
+        f"## Results\n\n{table(rows, headers)}\n\n{note.strip()}\n\n![Speedups and their ceilings](figures/speedup.png)"
+    )
 
 
 def _result_row(inputs: Inputs, case: Case) -> list[str]:
