@@ -1,8 +1,8 @@
 """Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no alias bombs.
 
-PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and let
-a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value stands, and
-bounds size, depth and expansion before any of them can hurt.
+PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and
+let a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value stands,
+and bounds size, depth and expansion before any of them can hurt.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Frame:
     key: str | None = None
 
 
-def scalar(text: str) -> Any:
+def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scalar)
     """The value of a plain (unquoted) scalar by YAML 1.2 core rules: None, bool, int, float or the text itself."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]

@@ -58,8 +58,8 @@ def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath,
             yield (
                 (*path, name),
                 (
-                    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter or digit "
-                    "and have at most 100 characters"
+                    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter "
+                    "or digit and have at most 100 characters"
                 ),
             )
         elif error.validator == "required":

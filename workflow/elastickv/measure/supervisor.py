@@ -45,7 +45,6 @@ def _environment(backend: str, uuid: str | None) -> dict[str, str]:
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package, variables.get("PYTHONPATH", "")]))
     if backend == "cuda" and uuid:
         variables["CUDA_VISIBLE_DEVICES"] = uuid
-    variables.setdefault("OMP_PROC_BIND", "true")
     return variables
 
 
