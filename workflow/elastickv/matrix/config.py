@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -56,9 +57,9 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     return Config(
         results=os.path.normpath(results),
         backend=backend,
-        build=defaults.BUILD | tree.get("build", {}),
+        build=_build(tree.get("build", {})),
         measure=measure,
-        golden=defaults.GOLDEN | tree.get("golden", {}),
+        golden=cases.tidy_numbers(defaults.GOLDEN | tree.get("golden", {})),
         baselines=baselines,
         cases=resolved,
         sources=list(merged.sources),
@@ -90,12 +91,19 @@ def check_results_writable(path: Path | str) -> None:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-        reason = "it cannot be written to"
+        with tempfile.TemporaryFile(
+            dir=folder
+        ):  # permission bits do not tell: root, read-only and virtual file systems
+            pass
     except OSError as error:
-        writable, reason = False, str(error)
-    if not writable:
-        raise UsageError(f"results: {path}: {reason}; name a folder that can be written to")
+        reason = error.strerror or str(error)
+        raise UsageError(f"results: {path}: cannot be written to: {reason}; name a folder that can") from error
+
+
+def _build(said: dict[str, Any]) -> dict[str, Any]:
+    """Build settings, complete; architectures in ascending order, so that reordering them rebuilds nothing."""
+    settings = defaults.BUILD | said
+    return settings | {"architectures": sorted(settings["architectures"])}
 
 
 def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[str, Any]:
@@ -148,9 +156,12 @@ def _resolve(
     """Canonical cases by id; what is wrong between their keys goes to `problems`."""
     resolved: dict[str, dict[str, Any]] = {}
     common = _section(merged.tree, "defaults", concerned)
+    defaults_broken = any(path[:1] == ("defaults",) for path in concerned)
     for case_id, said, path in rows:
         case, faults = cases.resolve(case_id, said, common, measure, backend)
         for place, text in faults:
+            if not place and defaults_broken:
+                continue  # what it lacks may be the default that was refused
             what = f"{case_id}: {text}" if path[0] == "matrices" else text
             problems.append(merged.problem((*path, *place), what))
         resolved[case_id] = case
@@ -163,6 +174,8 @@ def _results_faults(results: str) -> list[str]:
         return [f"{layers.shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
     if os.path.normpath(results) in (".", "/"):
         return [f"{layers.shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
+    if results.startswith("~"):
+        return [f"{layers.shown(results)}: '~' is not expanded; write the absolute path"]
     return []
 
 

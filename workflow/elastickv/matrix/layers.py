@@ -43,7 +43,8 @@ class Layers:
         return f"{self.origin(path)}: {dotted(path)}: {text}" if path else f"{self.origin(path)}: {text}"
 
     def _merge(self, below: Any, above: Any, path: KeyPath, document: Document) -> Any:
-        self._origins[path] = (document.source, document.lines.get(path))
+        if not (isinstance(above, dict) and isinstance(below, dict) and path in self._origins):
+            self._origins[path] = (document.source, document.lines.get(path))
         if not isinstance(above, dict):
             if isinstance(above, list):
                 self._note_items(above, path, document)

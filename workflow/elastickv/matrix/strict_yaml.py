@@ -1,8 +1,8 @@
 """Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no alias bombs.
 
 PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and
-let a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value stands,
-and bounds size, depth and expansion before any of them can hurt.
+let a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value
+stands, and bounds size, depth and expansion before any of them can hurt.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class _Frame:
     anchor: str | None
     values_before: int
     key: str | None = None
+    height: int = 1  # levels of nesting inside, this one included
 
 
 def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scalar)
@@ -135,7 +136,7 @@ class _Builder:
         self.documents = 0
         self.problems: list[str] = []
         self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> (value, how many values it holds when expanded)
+        self._anchors: dict[str, tuple[Any, int, int]] = {}  # name -> (value, values it holds expanded, its height)
         self._values = 0
 
     def take(self, event: yaml.Event) -> None:
@@ -174,7 +175,7 @@ class _Builder:
         value = scalar(event.value) if event.implicit[0] else event.value
         self._count(1, line)
         if event.anchor:
-            self._anchors[event.anchor] = (value, 1)
+            self._anchors[event.anchor] = (value, 1, 0)
         self._place(value, line)
 
     def _take_key(self, key: str, line: int) -> None:
@@ -192,15 +193,16 @@ class _Builder:
         if name not in self._anchors:  # PyYAML leaves both checks to its composer, which is not used here
             inside = any(frame.anchor == name for frame in self._stack)
             self._stop(line, f"alias *{name} " + ("holds itself" if inside else "names no anchor above it"))
-        value, size = self._anchors[name]
+        value, size, height = self._anchors[name]
         self._count(size, line)
+        self._check_depth(height, line)
+        self._grow(height)
         self._place(value, line)
 
     def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
         if self._awaits_key():
             self._stop(line, "a list or mapping as a key; keys are plain strings")
-        if len(self._stack) >= MOST_DEPTH:
-            self._stop(line, f"nested deeper than {MOST_DEPTH} levels")
+        self._check_depth(1, line)
         path = self._here()
         self.document.lines.setdefault(path, line)
         value: dict | list = {} if isinstance(event, yaml.MappingStartEvent) else []
@@ -210,8 +212,18 @@ class _Builder:
     def _close(self) -> None:
         frame = self._stack.pop()
         if frame.anchor:
-            self._anchors[frame.anchor] = (frame.value, self._values - frame.values_before)
+            self._anchors[frame.anchor] = (frame.value, self._values - frame.values_before, frame.height)
+        self._grow(frame.height)
         self._place(frame.value, None)
+
+    def _grow(self, height: int) -> None:
+        """The collection under construction holds a value of that height."""
+        if self._stack:
+            self._stack[-1].height = max(self._stack[-1].height, height + 1)
+
+    def _check_depth(self, height: int, line: int) -> None:
+        if len(self._stack) + height > MOST_DEPTH:
+            self._stop(line, f"nested deeper than {MOST_DEPTH} levels")
 
     def _here(self) -> KeyPath:
         """The key path of the value that comes next."""

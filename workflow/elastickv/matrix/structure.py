@@ -12,6 +12,10 @@ from elastickv.matrix.strict_yaml import KeyPath
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
+_ID_RULE = (
+    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter or digit "
+    "and have at most 100 characters"
+)
 _LEAST_LIKENESS = 50  # percent; below it the nearest key is no help
 
 
@@ -54,14 +58,7 @@ def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath,
             for key in (key for key in error.instance if key not in error.schema["properties"]):
                 yield (*path, key), unknown_key(key, known)
         elif "propertyNames" in error.absolute_schema_path:
-            name = error.instance
-            yield (
-                (*path, name),
-                (
-                    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter "
-                    "or digit and have at most 100 characters"
-                ),
-            )
+            yield (*path, error.instance), _ID_RULE
         elif error.validator == "required":
             missing = [key for key in error.validator_value if key not in error.instance]
             yield path, f"lacks {', '.join(missing)}"
@@ -99,8 +96,11 @@ def allowed(schema: dict[str, Any]) -> str:
         extras.append(f"a multiple of {schema['multipleOf']}")
     if schema.get("uniqueItems"):
         extras.append("none twice")
-    if "minItems" in schema:
+    if "minItems" in schema or "minLength" in schema:
         extras.append("not empty")
+    for key, words in {"maxItems": "at most {} entries", "maxLength": "at most {} characters"}.items():
+        if key in schema:
+            extras.append(words.format(schema[key]))
     if "pattern" in schema:
         extras.append(schema.get("$comment", f"matching {schema['pattern']}"))
     return ", ".join([" ".join([text, *ranges]), *extras])
@@ -110,6 +110,8 @@ def _described(value: Any, schema: dict[str, Any]) -> str:
     if isinstance(value, str):
         number = not schema.get("enum") and schema.get("type") in ("integer", "number", "boolean")
         return f"{shown(value)}, which is text" if number else shown(value)
+    if isinstance(value, list) and value and schema.get("type") == "array":
+        return shown(value)
     if isinstance(value, dict | list) or value is None:
         return kind(value) if value or value is None else f"an empty {kind(value).removeprefix('a ')}"
     return shown(value)
