@@ -1,0 +1,158 @@
+// What one lane holds of a cached row: eight elements, as stored, and their conversion to fp32.
+//
+// LANES lanes share a row. Lane c holds elements [8c, 8c + 8); in a cache whose exact dtype is FP32 (SPLIT) it holds
+// [4c, 4c + 4) and [4 (LANES + c), 4 (LANES + c) + 4), so that each 16-byte load of the row is contiguous over the lanes.
+// Loads: 16 bytes (FP32: two of them), 8 for INT8, 4 for INT4; with SPLIT half of that, twice.
+#pragma once
+#include "convert.cuh"
+
+constexpr int ELEMENTS = 8;
+
+// Streaming loads: every byte of a cache is read once, so it takes no place in L1.
+#if __CUDA_ARCH__ >= 750
+#define STREAMED "ld.global.nc.L1::no_allocate.L2::128B"
+#elif __CUDA_ARCH__ >= 700
+#define STREAMED "ld.global.nc.L1::no_allocate"
+#else
+#define STREAMED "ld.global.nc"
+#endif
+
+__device__ inline void load_streamed(const void* from, uint4& to) {
+  asm volatile(STREAMED ".v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w) : "l"(from));
+}
+
+__device__ inline void load_streamed(const void* from, uint2& to) {
+  asm volatile(STREAMED ".v2.u32 {%0, %1}, [%2];" : "=r"(to.x), "=r"(to.y) : "l"(from));
+}
+
+__device__ inline void load_streamed(const void* from, Word32& to) {
+  asm volatile(STREAMED ".u32 %0, [%1];" : "=r"(to) : "l"(from));
+}
+
+__device__ inline void load_streamed(const void* from, Word16& to) {
+  asm volatile(STREAMED ".u16 %0, [%1];" : "=h"(to) : "l"(from));
+}
+
+__device__ inline void unpack_fp16(Word32 word, float* out) {
+  asm("{.reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high;}"
+      : "=f"(out[0]), "=f"(out[1])
+      : "r"(word));
+}
+
+// Bytes holding code + OFFSET -> codes as fp32: the byte becomes the low mantissa bits of 2^23, then 2^23 + OFFSET goes.
+template <int OFFSET>
+__device__ inline float code_of_byte(Word32 bytes, int which) {
+  return __uint_as_float(__byte_perm(bytes, 0x4b000000u, 0x7440 + which)) - (8388608.0f + OFFSET);
+}
+
+template <int FORMAT>
+struct Fragment;
+
+template <>
+struct Fragment<FP32> {
+  uint4 words[2];
+  template <bool SPLIT>
+  __device__ void load(const char* row, int part, int element) {
+    static_assert(SPLIT, "FP32 rows are always split");
+    load_streamed(row + element * 4, words[part]);
+  }
+  __device__ void unpack(float (&out)[ELEMENTS]) const {
+    const Word32 all[8] = {words[0].x, words[0].y, words[0].z, words[0].w, words[1].x, words[1].y, words[1].z, words[1].w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) out[i] = __uint_as_float(all[i]);
+  }
+};
+
+template <>
+struct Fragment<FP16> {
+  uint4 words;
+  template <bool SPLIT>
+  __device__ void load(const char* row, int, int element) {
+    load_streamed(row + element * 2, words);
+  }
+  __device__ void unpack(float (&out)[ELEMENTS]) const {
+    unpack_fp16(words.x, out);
+    unpack_fp16(words.y, out + 2);
+    unpack_fp16(words.z, out + 4);
+    unpack_fp16(words.w, out + 6);
+  }
+};
+
+template <>
+struct Fragment<BF16> {
+  uint4 words;
+  template <bool SPLIT>
+  __device__ void load(const char* row, int, int element) {
+    load_streamed(row + element * 2, words);
+  }
+  __device__ void unpack(float (&out)[ELEMENTS]) const {
+    const Word32 all[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      out[2 * i] = __uint_as_float(all[i] << 16);
+      out[2 * i + 1] = __uint_as_float(all[i] & 0xffff0000u);
+    }
+  }
+};
+
+template <>
+struct Fragment<INT8> {
+  uint2 words;
+  template <bool SPLIT>
+  __device__ void load(const char* row, int part, int element) {
+    if (!SPLIT) load_streamed(row + element, words);
+    else if (part == 0) load_streamed(row + element, words.x);
+    else load_streamed(row + element, words.y);
+  }
+  __device__ void unpack(float (&out)[ELEMENTS]) const {
+    const Word32 low = words.x ^ 0x80808080u, high = words.y ^ 0x80808080u;  // two's complement -> code + 128
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      out[i] = code_of_byte<128>(low, i);
+      out[4 + i] = code_of_byte<128>(high, i);
+    }
+  }
+};
+
+template <>
+struct Fragment<INT4> {
+  Word32 words;
+  template <bool SPLIT>
+  __device__ void load(const char* row, int part, int element) {
+    if (!SPLIT) {
+      load_streamed(row + element / 2, words);
+    } else {
+      Word16 half;
+      load_streamed(row + element / 2, half);
+      words = part == 0 ? Word32(half) : words | Word32(half) << 16;
+    }
+  }
+  __device__ void unpack(float (&out)[ELEMENTS]) const {
+    const Word32 even = words & 0x0f0f0f0fu, odd = (words >> 4) & 0x0f0f0f0fu;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      out[2 * i] = code_of_byte<8>(even, i);
+      out[2 * i + 1] = code_of_byte<8>(odd, i);
+    }
+  }
+};
+
+// Which elements of a row a lane holds.
+template <int LANES, bool SPLIT>
+struct Columns {
+  static constexpr int PARTS = SPLIT ? 2 : 1;
+  static constexpr int WIDTH = ELEMENTS / PARTS;
+  int column;  // lane % LANES
+  int dim;
+
+  __device__ int position(int part) const { return (part * LANES + column) * WIDTH; }
+  // Only the class of 16 lanes serves several dims (80, 96, 128); elsewhere dim = LANES * ELEMENTS.
+  __device__ bool inside(int part) const { return LANES != 16 || position(part) < dim; }
+
+  // Lanes past dim load the row's first elements again (no extra traffic); their query is zero and nobody writes their sums.
+  template <int FORMAT>
+  __device__ void load(Fragment<FORMAT>& fragment, const char* row) const {
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) fragment.template load<SPLIT>(row, part, inside(part) ? position(part) : 0);
+  }
+};
