@@ -14,7 +14,6 @@ import pytest
 from conftest import Checkout, commands_in, wait_until
 
 CONFIG = "config/smoke.yaml"
-KILLS = 10
 
 
 def store_starts(results: Path) -> dict[str, str]:
@@ -36,12 +35,12 @@ def make_run(root: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole_group", [True, False], ids=["whole group", "make alone"])
-def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: Path, whole_group: bool):
+@pytest.mark.parametrize(("whole_group", "kills"), [(True, 10), (False, 4)], ids=["whole group", "make alone"])
+def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: Path, whole_group: bool, kills: int):
     root = clone.copy(tmp_path / "checkout").root
     moments = random.Random(f"kill {whole_group}")
     seen: dict[str, str] = {}
-    for _ in range(KILLS):
+    for _ in range(kills):
         run = make_run(root)
         time.sleep(moments.uniform(0.5, 25.0))
         (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
