@@ -1,21 +1,17 @@
-// append: token number *cache.tokens enters a cache; when it makes a group complete, the group becomes a middle slot.
-// Traffic: one key and value per row read and written; when a group closes, as compress for that group.
-// Launch: grid (rows), 64 threads: warp 0 does keys, warp 1 values.
+// append: writes one token's key and value to a cache and closes a group when that makes one complete (AppendParams).
+// Traffic: 2 vectors read and written a row; every `compress` tokens also one group.
+// Launch: grid rows, 32 threads. *cache.tokens is read, not changed: `advance` follows the last layer.
+#pragma once
 #include "group.cuh"
 
-template <int DTYPE>
-__device__ void append(const AppendParams& p) {
-  const Cache& cache = p.cache;
-  const int row = blockIdx.x, token = *cache.tokens;
-  const long long entry = (long long)(((long long)token + p.shift) % p.pool_size) * cache.rows + row;
-  store_exact<DTYPE>(cache, row, token, p.pool_k, p.pool_v, entry);
-  const int group = closed_groups(cache, token);
-  if (closed_groups(cache, token + 1) == group) return;
-  __syncthreads();  // with no window the group holds the token just written
-  const long long first = (long long)row * (cache.sinks + cache.ring);
-  close_group<DTYPE>(cache, {cache.exact_k, cache.exact_v, first, cache.sinks, cache.ring}, row, group, p.anchor, p.anchor_bias);
+extern "C" __global__ __launch_bounds__(32) void append(const AppendParams p) {
+  const int lane = threadIdx.x, row = blockIdx.x, token = *p.cache.tokens;
+  const long long entry = (long long)(token + p.shift) % p.pool_size;
+  copy_token(p.cache, p.pool_k, p.pool_v, entry * p.cache.rows + row, row, token, lane);
+  const int group = closed_groups(p.cache, token);
+  if (p.cache.middle_capacity == 0 || closed_groups(p.cache, token + 1) == group) return;
+  __syncwarp();  // without a window the token just written belongs to the group
+  const Source source = {p.cache.exact_k, p.cache.exact_v, (long long)row * (p.cache.sinks + p.cache.ring), p.cache.sinks,
+                         p.cache.ring};
+  close_group(p.cache, source, row, group, p.anchor, p.anchor_bias, lane);
 }
-
-extern "C" __global__ __launch_bounds__(64) void append_fp32(const AppendParams p) { append<FP32>(p); }
-extern "C" __global__ __launch_bounds__(64) void append_fp16(const AppendParams p) { append<FP16>(p); }
-extern "C" __global__ __launch_bounds__(64) void append_bf16(const AppendParams p) { append<BF16>(p); }

@@ -1,25 +1,23 @@
-// compress: an elastic cache of `source_tokens` tokens from a full one (policy.py is the reference, bit for bit).
-// Traffic: reads keys and values of exact tokens and anchors (value_norm: all values; mean: everything), writes the cache.
-// Launch: any grid of 64-thread blocks; block after block takes one closed group or one exact token of one row.
+// compress: an elastic cache from a full one (CompressParams). Each closed group's slot is chosen or averaged, quantised and
+// stored; sinks, open group and window are copied.
+// Traffic: the full cache's values once (keys too where they are kept), the elastic cache written once.
+// Launch: grid (any, rows), 128 threads; a warp does one group or one exact token at a time.
+#pragma once
 #include "group.cuh"
 
-template <int DTYPE>
-__device__ void compress(const CompressParams& p) {
-  const Cache& cache = p.cache;
-  const int groups = closed_groups(cache, p.source_tokens), in_groups = groups * cache.compress;
-  const int items = p.source_tokens - in_groups + groups;
-  for (long long at = blockIdx.x; at < (long long)cache.rows * items; at += gridDim.x) {
-    const int row = int(at / items), item = int(at % items);
-    const long long first = (long long)row * p.source_capacity;
+extern "C" __global__ __launch_bounds__(128) void compress(const CompressParams p) {
+  const int lane = threadIdx.x % 32, row = blockIdx.y;
+  const int groups = closed_groups(p.cache, p.source_tokens);
+  const int in_groups = groups * p.cache.compress, exact = p.source_tokens - in_groups;
+  const int head = min(p.cache.sinks, p.source_tokens);
+  const Source source = {p.k, p.v, (long long)row * p.source_capacity, 0, 0};
+  const int warps = gridDim.x * (blockDim.x / 32);
+  for (int item = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; item < groups + exact; item += warps) {
     if (item < groups) {
-      close_group<DTYPE>(cache, {p.k, p.v, first, 0, 0}, row, item, p.anchor, p.anchor_bias);
+      close_group(p.cache, source, row, item, p.anchor, p.anchor_bias, lane);
     } else {
-      const int exact = item - groups, token = exact < cache.sinks ? exact : exact + in_groups;
-      store_exact<DTYPE>(cache, row, token, p.k, p.v, first + token);
+      const int entry = item - groups, token = entry < head ? entry : entry + in_groups;
+      copy_token(p.cache, p.k, p.v, source.vector(token), row, token, lane);
     }
   }
 }
-
-extern "C" __global__ __launch_bounds__(64) void compress_fp32(const CompressParams p) { compress<FP32>(p); }
-extern "C" __global__ __launch_bounds__(64) void compress_fp16(const CompressParams p) { compress<FP16>(p); }
-extern "C" __global__ __launch_bounds__(64) void compress_bf16(const CompressParams p) { compress<BF16>(p); }

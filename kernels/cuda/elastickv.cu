@@ -1,6 +1,5 @@
 // Every CUDA kernel in one translation unit, so that each architecture is one compilation (nvcc or NVRTC).
-// Kernels are extern "C", take one parameter block of ../params.h by value, and need no CUDA header.
-// backends/cuda_launch.py knows their names and launch shapes.
+// Conventions: kernels are extern "C", take one parameter block of ../params.h by value, and use no CUDA header.
 #include "advance.cu"
 #include "append.cu"
 #include "compress.cu"

@@ -1,88 +1,152 @@
-// Closing a group: from `compress` consecutive tokens to one middle slot. Two warps work on it, one for the key and one for
-// the value; both find the anchor, so that neither waits for the other.
+// Closing a group: which token stands for it, its stored key and value, its scales. Shared by compress and append; one warp
+// does one group. Bits are those of workflow/elastickv/policy.py.
 #pragma once
 #include "cache.cuh"
-#include "vector.cuh"
+#include "convert.cuh"
+#include "state.cuh"
 
-// Tokens of one row, either in a plain array (ring 0) or in the exact segment of a cache.
-struct TokenRows {
+constexpr int MOST_PAIRS = 4;  // pairs of dims a lane holds: dim <= 256
+
+// Tokens of one row: token t is vector slot(t) of k and v.
+struct Source {
   const void* k;
   const void* v;
-  long long first;  // index of the row's first vector
+  long long first;  // vector index of the row's slot 0
   int sinks;
-  int ring;
+  int ring;  // 0: a token's slot is its own number
 
-  __device__ long long index(int token) const { return first + place(token, sinks, ring); }
+  __device__ long long vector(int token) const { return first + place(token, sinks, ring); }
 };
 
-// The token that stands for group [first, first + compress): by value norm the largest sum of squares, the earliest of equals.
-template <int DTYPE>
-__device__ inline int choose_anchor(const TokenRows& rows, int first, int compress, int dim, int anchor) {
-  if (anchor == LAST) return first + compress - 1;
-  if (anchor != VALUE_NORM || compress == 1) return first;
+__device__ inline float load_value(const void* from, int dtype, long long index) {
+  if (dtype == FP32) return static_cast<const float*>(from)[index];
+  const Word16 bits = static_cast<const Word16*>(from)[index];
+  return dtype == FP16 ? from_fp16(bits) : from_bf16(bits);
+}
+
+__device__ inline void store_value(void* to, int dtype, long long index, float value) {
+  if (dtype == FP32) store1<FP32>(to, index, value);
+  else if (dtype == FP16) store1<FP16>(to, index, value);
+  else store1<BF16>(to, index, value);
+}
+
+__device__ inline double warp_sum_double(double x) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(WHOLE_WARP, x, step);
+  return x;
+}
+
+// The group's token with the largest sum of squares of its value (float64); the earliest of equals.
+__device__ inline int largest_value(const Cache& cache, const Source& source, int first, int lane) {
   int best = first;
-  double largest = -1.0;
-  for (int token = first; token < first + compress; token++) {
-    const double norm = squared_norm(load_vector<DTYPE>(rows.v, rows.index(token), dim));
-    if (norm > largest) {
-      largest = norm;
+  double most = -1.0;
+  for (int token = first; token < first + cache.compress; token++) {
+    const long long at = source.vector(token) * cache.dim;
+    double sum = 0.0;
+    for (int d = lane; d < cache.dim; d += 32) {
+      const double x = load_value(source.v, cache.dtype, at + d);
+      sum += x * x;
+    }
+    sum = warp_sum_double(sum);
+    if (sum > most) {
+      most = sum;
       best = token;
     }
   }
   return best;
 }
 
-// fp32 sum in token order, divided once.
-template <int DTYPE>
-__device__ inline Vector mean_vector(const TokenRows& rows, const void* vectors, int first, int compress, int dim) {
-  Vector total;
-  total.zero();
-  for (int token = first; token < first + compress; token++) {
-    const Vector v = load_vector<DTYPE>(vectors, rows.index(token), dim);
+// Stores one vector (a lane's pairs of dims) as middle slot `slot`, quantised where the cache is.
+__device__ inline void store_middle(const Cache& cache, void* to, void* scales, long long slot,
+                                    const float (&x)[MOST_PAIRS][2], int lane) {
+  const int pairs = cache.dim / 2, format = cache.cache_dtype;
+  const bool quantised = format == INT8 || format == INT4;
+  const float largest = format == INT8 ? 127.0f : 7.0f;
+  float divisor = 0.0f;
+  if (quantised) {
+    float peak = 0.0f;
 #pragma unroll
-    for (int i = 0; i < PAIRS; i++) {
-      total.x[i][0] = add_rn(total.x[i][0], v.x[i][0]);
-      total.x[i][1] = add_rn(total.x[i][1], v.x[i][1]);
+    for (int i = 0; i < MOST_PAIRS; i++)
+      if (lane + 32 * i < pairs) peak = fmaxf(peak, fmaxf(fabsf(x[i][0]), fabsf(x[i][1])));
+    const Word16 scale = to_fp16(fminf(div_rn(warp_max(peak), largest), LARGEST_FP16));
+    divisor = from_fp16(scale);
+    if (lane == 0) static_cast<Word16*>(scales)[slot] = scale;
+  }
+#pragma unroll
+  for (int i = 0; i < MOST_PAIRS; i++) {
+    const int pair = lane + 32 * i;
+    if (pair >= pairs) continue;
+    const long long at = slot * cache.dim + 2 * pair;
+    if (!quantised) {
+      store_value(to, cache.dtype, at, x[i][0]);
+      store_value(to, cache.dtype, at + 1, x[i][1]);
+      continue;
+    }
+    int code[2];
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+      const float exact = divisor == 0.0f ? 0.0f : div_rn(x[i][e], divisor);
+      code[e] = __float2int_rn(fminf(fmaxf(exact, -largest), largest));
+    }
+    if (format == INT8) {
+      static_cast<signed char*>(to)[at] = code[0];
+      static_cast<signed char*>(to)[at + 1] = code[1];
+    } else {
+      static_cast<unsigned char*>(to)[at / 2] = (code[0] + 8) | (code[1] + 8) << 4;
     }
   }
-#pragma unroll
-  for (int i = 0; i < PAIRS; i++) {
-    total.x[i][0] = div_rn(total.x[i][0], float(compress));
-    total.x[i][1] = div_rn(total.x[i][1], float(compress));
-  }
-  return total;
 }
 
-// Writes middle slot `group` of `row`; warp 0 of the block does the key, warp 1 the value.
-template <int DTYPE>
-__device__ inline void close_group(const Cache& cache, const TokenRows& rows, int row, int group, int anchor, float bias) {
-  const bool is_key = threadIdx.x < 32;
-  const void* source = is_key ? rows.k : rows.v;
-  void* middle = is_key ? cache.middle_k : cache.middle_v;
-  const long long slot = (long long)row * cache.middle_capacity + group;
+// Makes middle slot `group` of `row` from its `compress` tokens.
+__device__ inline void close_group(const Cache& cache, const Source& source, int row, int group, int anchor,
+                                   float anchor_bias, int lane) {
   const int first = cache.sinks + group * cache.compress;
-  const int token = choose_anchor<DTYPE>(rows, first, cache.compress, cache.dim, anchor);
-  const bool quantised = cache.cache_dtype == INT8 || cache.cache_dtype == INT4;
-  if (quantised || anchor == MEAN) {
-    const Vector v = anchor == MEAN ? mean_vector<DTYPE>(rows, source, first, cache.compress, cache.dim)
-                                    : load_vector<DTYPE>(source, rows.index(token), cache.dim);
-    void* scales = is_key ? cache.middle_k_scale : cache.middle_v_scale;
-    if (quantised) store_quantised(middle, scales, slot, cache.dim, cache.cache_dtype, v);
-    else store_vector<DTYPE>(middle, slot, cache.dim, v);
-  } else {
-    copy_vector<DTYPE>(source, rows.index(token), middle, slot, cache.dim);
+  int token = first;
+  if (anchor == LAST) token = first + cache.compress - 1;
+  if (anchor == VALUE_NORM) token = largest_value(cache, source, first, lane);
+  const int members = anchor == MEAN ? cache.compress : 1;
+  const long long slot = (long long)row * cache.middle_capacity + group;
+#pragma unroll 1
+  for (int which = 0; which < 2; which++) {
+    const void* from = which ? source.v : source.k;
+    float x[MOST_PAIRS][2];
+#pragma unroll
+    for (int i = 0; i < MOST_PAIRS; i++) {
+      const int pair = lane + 32 * i;
+      if (pair >= cache.dim / 2) continue;
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        float sum = anchor == MEAN ? 0.0f : load_value(from, cache.dtype, source.vector(token) * cache.dim + 2 * pair + e);
+        if (anchor == MEAN) {
+          for (int t = first; t < first + members; t++)
+            sum = add_rn(sum, load_value(from, cache.dtype, source.vector(t) * cache.dim + 2 * pair + e));
+          sum = div_rn(sum, float(members));
+        }
+        x[i][e] = sum;
+      }
+    }
+    store_middle(cache, which ? cache.middle_v : cache.middle_k, which ? cache.middle_v_scale : cache.middle_k_scale, slot,
+                 x, lane);
   }
-  if (threadIdx.x == 0) {
+  if (lane == 0) {
     cache.middle_token[slot] = token;
-    if (cache.middle_bias) cache.middle_bias[slot] = bias;
+    if (cache.middle_bias) cache.middle_bias[slot] = anchor_bias;
   }
 }
 
-// Copies one token into its exact slot; warp 0 the key, warp 1 the value.
-template <int DTYPE>
-__device__ inline void store_exact(const Cache& cache, int row, int token, const void* k, const void* v, long long from) {
-  const bool is_key = threadIdx.x < 32;
-  const long long slot = (long long)row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring);
-  copy_vector<DTYPE>(is_key ? k : v, from, is_key ? cache.exact_k : cache.exact_v, slot, cache.dim);
-  if (threadIdx.x == 0 && cache.exact_bias) cache.exact_bias[slot] = 0.0f;
+// Copies one token's key and value into its exact slot. `from` indexes vectors of k and v.
+__device__ inline void copy_token(const Cache& cache, const void* k, const void* v, long long from, int row, int token,
+                                  int lane) {
+  const long long to = ((long long)row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring)) * cache.dim;
+  if (cache.dtype == FP32) {
+    for (int d = lane; d < cache.dim; d += 32) {
+      static_cast<float*>(cache.exact_k)[to + d] = static_cast<const float*>(k)[from * cache.dim + d];
+      static_cast<float*>(cache.exact_v)[to + d] = static_cast<const float*>(v)[from * cache.dim + d];
+    }
+  } else {
+    for (int d = lane; d < cache.dim; d += 32) {
+      static_cast<Word16*>(cache.exact_k)[to + d] = static_cast<const Word16*>(k)[from * cache.dim + d];
+      static_cast<Word16*>(cache.exact_v)[to + d] = static_cast<const Word16*>(v)[from * cache.dim + d];
+    }
+  }
 }

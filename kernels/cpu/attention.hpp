@@ -1,0 +1,170 @@
+// Attention of a tile of query heads over a run of consecutive slots in one storage format, as online softmax over
+// blocks of slots (Milakov & Gimelshein 2018; split over the sequence as in Flash-Decoding):
+//   s_i = q.k_i + bias_i;  m' = max(m, max s_i);  l' = l e^(m - m') + sum e^(s_i - m');  o' = o e^(m - m') + sum e^(s_i - m') v_i
+// Each block sums on its own before it joins the state, so rounding grows with the block and the number of blocks, not
+// with the number of slots. A NaN in a key or value reaches the output: no comparison drops it.
+#pragma once
+#include <algorithm>
+
+#include "simd.hpp"
+
+namespace elastickv {
+
+// A run of slots that lie one after the other; `scores`, `weights` scales and bias may be null.
+struct Run {
+  const char* k;
+  const char* v;
+  const uint16_t* k_scale;  // fp16, only for quantised formats
+  const uint16_t* v_scale;
+  const float* bias;
+  int slots;
+};
+
+// The softmax state of one query head: running maximum, sum and `dim` weighted sums that follow in memory.
+struct State {
+  float max;
+  float sum;
+  float* out;
+};
+
+constexpr int MOST_SLOTS = 64;
+constexpr int BLOCK_BYTES = 16 << 10;  // a block's keys or values stay in the first-level cache between the passes
+constexpr int ACCUMULATORS = 8;        // enough to hide the latency of fused multiply-adds
+
+// Slots of a block: a multiple of 16.
+constexpr int block_slots(int format, int dim) {
+  const int fit = BLOCK_BYTES / vector_bytes(format, dim) / 16 * 16;
+  return fit > MOST_SLOTS ? MOST_SLOTS : fit < 16 ? 16 : fit;
+}
+
+ELASTICKV_INLINE void prefetch(const char* address, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(address + i);
+}
+
+// scores[g * MOST_SLOTS + i] = q_g . k_i for a tile of TILE queries; 8 dot products at a time. `ahead` (as long as the
+// keys) is what is wanted next: it is asked for here, so that memory works while the core does.
+template <int FORMAT, int TILE>
+ELASTICKV_INLINE void score(const char* k, int slots, int dim, const float* q, float* scores, const char* ahead) {
+  constexpr int TOGETHER = ACCUMULATORS / TILE;
+  const int bytes = vector_bytes(FORMAT, dim);
+  for (int first = 0; first < slots; first += TOGETHER) {
+    if (ahead) prefetch(ahead + first * bytes, TOGETHER * bytes);
+    const char* keys[TOGETHER];
+    for (int i = 0; i < TOGETHER; ++i) keys[i] = k + std::min(first + i, slots - 1) * bytes;
+    Floats sums[ACCUMULATORS] = {};
+    for (int step = 0; step < dim / STEP; ++step)
+      for (int part = 0; part < STEPS; ++part) {
+        Floats query[TILE];
+        for (int g = 0; g < TILE; ++g) query[g] = load<Floats>(q + g * dim + step * STEP + part * LANES);
+        for (int i = 0; i < TOGETHER; ++i) {
+          const Floats key = load_floats<FORMAT>(keys[i], step, part);
+          for (int g = 0; g < TILE; ++g) sums[i * TILE + g] += key * query[g];
+        }
+      }
+    float dots[ACCUMULATORS];
+    reduce8(sums, dots);
+    for (int i = 0; i < TOGETHER; ++i)
+      for (int g = 0; g < TILE; ++g) scores[g * MOST_SLOTS + first + i] = dots[i * TILE + g];
+  }
+}
+
+// o_g = o_g * rescale_g + sum_i weights_gi v_i over dims [16 * step, 16 * (step + WIDTH)).
+template <int FORMAT, int TILE, int WIDTH>
+ELASTICKV_INLINE void accumulate_steps(const char* v, int slots, int dim, int step, const float* weights,
+                                       const float* rescale, State* states, const char* ahead) {
+  const int bytes = vector_bytes(FORMAT, dim);
+  Floats sums[TILE][WIDTH * STEPS] = {};
+  for (int i = 0; i < slots; ++i) {
+    if (ahead) prefetch(ahead + i * bytes, bytes);
+    Floats weight[TILE];
+    for (int g = 0; g < TILE; ++g) weight[g] = splat(weights[g * MOST_SLOTS + i]);
+    for (int j = 0; j < WIDTH * STEPS; ++j) {
+      const Floats value = load_floats<FORMAT>(v + i * bytes, step + j / STEPS, j % STEPS);
+      for (int g = 0; g < TILE; ++g) sums[g][j] += weight[g] * value;
+    }
+  }
+  for (int g = 0; g < TILE; ++g)
+    for (int j = 0; j < WIDTH * STEPS; ++j) {
+      float* out = states[g].out + step * STEP + j * LANES;
+      store(out, load<Floats>(out) * rescale[g] + sums[g][j]);
+    }
+}
+
+// The same for all dims, in passes as wide as registers allow and about equally wide; the first one prefetches.
+template <int FORMAT, int TILE, int WIDTH>
+ELASTICKV_INLINE void accumulate(const char* v, int slots, int dim, const float* weights, const float* rescale,
+                                 State* states, const char* ahead) {
+  const int steps = dim / STEP, passes = (steps + WIDTH - 1) / WIDTH, even = (steps + passes - 1) / passes;
+  if constexpr (WIDTH > 1)
+    if (even < WIDTH) return accumulate<FORMAT, TILE, WIDTH - 1>(v, slots, dim, weights, rescale, states, ahead);
+  int step = 0;
+  for (; step + WIDTH <= steps; step += WIDTH, ahead = nullptr)
+    accumulate_steps<FORMAT, TILE, WIDTH>(v, slots, dim, step, weights, rescale, states, ahead);
+  for (; step < steps; ++step) accumulate_steps<FORMAT, TILE, 1>(v, slots, dim, step, weights, rescale, states, nullptr);
+}
+
+// Turns a query's scores into weights e^(score - max) in place, updates its state; returns the factor for old sums.
+inline __attribute__((noinline)) float soften(float* scores, int slots, State& state) {
+  const int padded = (slots + LANES - 1) / LANES * LANES;
+  std::fill(scores + slots, scores + padded, -INFINITY);
+  Floats largest = splat(-INFINITY);
+  for (int i = 0; i < padded; i += LANES) {
+    const Floats s = load<Floats>(scores + i);
+    largest = s > largest ? s : largest;
+  }
+  const float old = state.max;
+  state.max = std::max(old, lane_max(largest));
+  const float base = state.max == -INFINITY ? 0 : state.max;  // no finite score yet: -inf - -inf would be a NaN
+  Floats sum = {};
+  for (int i = 0; i < padded; i += LANES) {
+    const Floats weight = exp_floats(load<Floats>(scores + i) - base);
+    store(scores + i, weight);
+    sum += weight;
+  }
+  const float rescale = old == -INFINITY ? 0 : std::exp(old - base);
+  state.sum = state.sum * rescale + lane_sum(sum);
+  return rescale;
+}
+
+// values[g, i] *= factors[i] for the tile's queries.
+template <int TILE>
+ELASTICKV_INLINE void multiply(float* values, const float* factors, int slots) {
+  for (int g = 0; g < TILE; ++g)
+    for (int i = 0; i < slots; ++i) values[g * MOST_SLOTS + i] *= factors[i];
+}
+
+// All query heads of a row (tiles x TILE, padded) over one run. q: [tiles * TILE, dim] floats, scaled by 1 / sqrt(D).
+template <int FORMAT, int TILE>
+void attend(const Run& run, int dim, const float* q, int tiles, State* states) {
+  constexpr int WIDTH = std::max(1, ACCUMULATORS / TILE / STEPS);
+  const int bytes = vector_bytes(FORMAT, dim), block = block_slots(FORMAT, dim);
+  alignas(64) float scores[TILE * MOST_SLOTS], k_scale[MOST_SLOTS], v_scale[MOST_SLOTS];
+  for (int begin = 0; begin < run.slots; begin += block) {
+    const int slots = std::min(block, run.slots - begin);
+    const char* k = run.k + (long long)begin * bytes;
+    const char* v = run.v + (long long)begin * bytes;
+    if constexpr (is_quantised(FORMAT))
+      for (int i = 0; i < slots; ++i) {
+        k_scale[i] = decode_fp16(run.k_scale[begin + i]);
+        v_scale[i] = decode_fp16(run.v_scale[begin + i]);
+      }
+    for (int tile = 0; tile < tiles; ++tile) {
+      State* state = states + tile * TILE;
+      float rescale[TILE];
+      score<FORMAT, TILE>(k, slots, dim, q + tile * TILE * dim, scores, tile == 0 ? v : nullptr);
+      if constexpr (is_quantised(FORMAT)) multiply<TILE>(scores, k_scale, slots);
+      for (int g = 0; g < TILE; ++g) {
+        float* row = scores + g * MOST_SLOTS;
+        if (run.bias)
+          for (int i = 0; i < slots; ++i) row[i] += run.bias[begin + i];
+        rescale[g] = soften(row, slots, state[g]);
+      }
+      if constexpr (is_quantised(FORMAT)) multiply<TILE>(scores, v_scale, slots);
+      const bool last = tile == tiles - 1;
+      const char* ahead = last ? k + slots * bytes : nullptr;  // the next block's keys
+      accumulate<FORMAT, TILE, WIDTH>(v, slots, dim, scores, rescale, state, ahead);
+    }
+  }
+}
+
+}  // namespace elastickv

@@ -1,0 +1,71 @@
+// elementwise: one pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:
+//   anchors (t % compress == 0): out_g = exp(dot(q_g, k_g) * scale) * v_g;  others: out_g = 0.95 * previous_g of the anchor
+// Traffic in vectors of dim floats per head: A anchors read 3 and write 1; the other tokens write 1; each group that has
+// a copy reads its anchor's previous output once. Launch: threads take parts of heads x groups.
+#include <algorithm>
+
+#include "simd.hpp"
+#include "stores.hpp"
+#include "threads.hpp"
+
+namespace elastickv {
+
+typedef float Quad __attribute__((vector_size(16)));
+typedef int32_t QuadInts __attribute__((vector_size(16)));
+
+template <typename V, typename I>
+ELASTICKV_INLINE I lane_numbers(int flip) {
+  I lanes = {};
+  for (int i = 0; i < int(sizeof(V) / 4); ++i) lanes[i] = i ^ flip;
+  return lanes;
+}
+
+// Every lane: the sum over the 4 lanes of its group.
+template <typename V, typename I>
+ELASTICKV_INLINE V sum_of_four(V x) {
+  x += __builtin_shuffle(x, lane_numbers<V, I>(1));
+  return x + __builtin_shuffle(x, lane_numbers<V, I>(2));
+}
+
+template <typename V, typename I, bool PAST_CACHES>
+static void group(const ElementwiseParams& p, long long anchor, int tokens) {
+  constexpr int WIDTH = sizeof(V) / 4;
+  const long long at = anchor * p.dim;
+  for (int d = 0; d < p.dim; d += WIDTH) {
+    const V dot = sum_of_four<V, I>(load<V>(p.q + at + d) * load<V>(p.k + at + d));
+    write<V, PAST_CACHES>(p.out + at + d, exp_lanes<V, I>(dot * p.scale) * load<V>(p.v + at + d));
+    if (tokens == 1) continue;
+    const V copy = load<V>(p.previous + at + d) * 0.95f;
+    for (int t = 1; t < tokens; ++t) write<V, PAST_CACHES>(p.out + at + (long long)t * p.dim + d, copy);
+  }
+}
+
+template <typename V, typename I, bool PAST_CACHES>
+static void elementwise(const ElementwiseParams& p) {
+  const long long groups = (p.seq + p.compress - 1) / p.compress;
+#pragma omp parallel num_threads(thread_count)
+  {
+    const Share share = my_share(groups * p.heads);
+    for (long long index = share.begin; index < share.end; ++index) {
+      const long long head = index / groups, first = index % groups * p.compress;
+      group<V, I, PAST_CACHES>(p, head * p.seq + first, int(std::min<long long>(p.compress, p.seq - first)));
+    }
+    if (PAST_CACHES) order_writes();
+  }
+}
+
+template <typename V, typename I>
+static void elementwise(const ElementwiseParams& p) {
+  const long long bytes = 4LL * p.heads * p.seq * p.dim;
+  goes_past_caches(bytes, p.out, sizeof(V)) ? elementwise<V, I, true>(p) : elementwise<V, I, false>(p);
+}
+
+}  // namespace elastickv
+
+extern "C" void elastickv_elementwise(const ElementwiseParams* p) {
+  using namespace elastickv;
+  if (p->dim % LANES == 0)
+    elementwise<Floats, Ints>(*p);
+  else
+    elementwise<Quad, QuadInts>(*p);
+}

@@ -1,0 +1,168 @@
+// Vectors of floats in GCC's vector extension, as wide as the target's registers, and what the extension lacks:
+// loading each storage format, summing eight accumulators, exp. Everything works on any target; x86 gets intrinsics
+// where the compiler would not find the instruction.
+#pragma once
+#include <cmath>
+
+#include "../params.h"
+#include "scalar.hpp"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define ELASTICKV_INLINE inline __attribute__((always_inline))
+
+namespace elastickv {
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+#define ELASTICKV_AVX512 1
+constexpr int LANES = 16;
+constexpr const char* INSTRUCTIONS = "AVX-512";
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define ELASTICKV_AVX2 1
+constexpr int LANES = 8;
+constexpr const char* INSTRUCTIONS = "AVX2";
+#else
+constexpr int LANES = 4;
+constexpr const char* INSTRUCTIONS = "portable 128-bit vectors";
+#endif
+
+typedef float Floats __attribute__((vector_size(LANES * 4)));
+typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
+
+// All formats are read in steps of 16 dims (the supported dims are multiples of 16): STEPS registers each.
+constexpr int STEP = 16;
+constexpr int STEPS = STEP / LANES;
+
+template <typename T>
+ELASTICKV_INLINE T load(const void* address) {
+  T value;
+  std::memcpy(&value, address, sizeof(T));
+  return value;
+}
+
+template <typename T>
+ELASTICKV_INLINE void store(void* address, const T& value) {
+  std::memcpy(address, &value, sizeof(T));
+}
+
+ELASTICKV_INLINE Floats splat(float x) { return Floats{} + x; }
+
+// Bytes of a vector of `dim` values.
+constexpr int vector_bytes(int format, int dim) {
+  return format == FP32 ? 4 * dim : format == INT8 ? dim : format == INT4 ? dim / 2 : 2 * dim;
+}
+
+constexpr bool is_quantised(int format) { return format == INT8 || format == INT4; }
+
+// Dims [16 * step + LANES * part, + LANES) of a stored vector as floats; codes come back as whole numbers, unscaled.
+template <int FORMAT>
+ELASTICKV_INLINE Floats load_floats(const char* vector, int step, int part) {
+  const int first = STEP * step + LANES * part;
+  if constexpr (FORMAT == FP32) {
+    return load<Floats>(vector + 4 * first);
+#if defined(ELASTICKV_AVX512)
+  } else if constexpr (FORMAT == FP16) {
+    return _mm512_cvtph_ps(load<__m256i>(vector + 2 * first));
+  } else if constexpr (FORMAT == BF16) {
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(load<__m256i>(vector + 2 * first)), 16);
+  } else if constexpr (FORMAT == INT8) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(vector + first)));
+  } else if constexpr (FORMAT == INT4) {
+    // Lane i holds the word with its nibble; the nibble shifted down picks its value from a table of 16.
+    const __m512i words = _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
+        _mm512_castsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(vector + first / 2))));
+    const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shifts), values);
+#elif defined(ELASTICKV_AVX2)
+  } else if constexpr (FORMAT == FP16) {
+    return _mm256_cvtph_ps(load<__m128i>(vector + 2 * first));
+  } else if constexpr (FORMAT == BF16) {
+    return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(load<__m128i>(vector + 2 * first)), 16);
+  } else if constexpr (FORMAT == INT8) {
+    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(vector + first));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+  } else if constexpr (FORMAT == INT4) {
+    // Eight dims are the nibbles of one word: every lane gets the word and shifts its own nibble down.
+    const __m256i word = _mm256_set1_epi32(load<int32_t>(vector + first / 2));
+    const __m256i nibbles = _mm256_and_si256(
+        _mm256_srlv_epi32(word, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)), _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(nibbles, _mm256_set1_epi32(8)));
+#endif
+  } else {  // no instruction known: one by one
+    Floats values;
+    for (int i = 0; i < LANES; ++i) {
+      const int dim = first + i;
+      if constexpr (FORMAT == FP16) values[i] = decode_fp16(load<uint16_t>(vector + 2 * dim));
+      if constexpr (FORMAT == BF16) values[i] = decode_bf16(load<uint16_t>(vector + 2 * dim));
+      if constexpr (FORMAT == INT8) values[i] = float(load<int8_t>(vector + dim));
+      if constexpr (FORMAT == INT4) values[i] = float(((uint8_t(vector[dim / 2]) >> (dim % 2 * 4)) & 15) - 8);
+    }
+    return values;
+  }
+}
+
+// out[i] = the sum of the lanes of sums[i].
+ELASTICKV_INLINE void reduce8(const Floats* sums, float* out) {
+#if defined(ELASTICKV_AVX512) || defined(ELASTICKV_AVX2)
+  __m256 a[8];
+  for (int i = 0; i < 8; ++i) {
+#if defined(ELASTICKV_AVX512)
+    const __m256d upper = _mm512_extractf64x4_pd(_mm512_castps_pd(sums[i]), 1);
+    a[i] = _mm256_add_ps(_mm512_castps512_ps256(sums[i]), _mm256_castpd_ps(upper));
+#else
+    a[i] = sums[i];
+#endif
+  }
+  const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+  const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+  const __m256 swapped = _mm256_permute2f128_ps(low, high, 0x21);
+  _mm256_storeu_ps(out, _mm256_add_ps(_mm256_blend_ps(low, high, 0xF0), swapped));
+#else
+  for (int i = 0; i < 8; ++i) {
+    out[i] = 0;
+    for (int lane = 0; lane < LANES; ++lane) out[i] += sums[i][lane];
+  }
+#endif
+}
+
+template <typename V>
+ELASTICKV_INLINE float lane_sum(V v) {
+  float sum = 0;
+  for (int i = 0; i < int(sizeof(V) / 4); ++i) sum += v[i];
+  return sum;
+}
+
+ELASTICKV_INLINE float lane_max(Floats v) {
+  float largest = v[0];
+  for (int i = 1; i < LANES; ++i) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+}
+
+// exp within 2 units in the last place (Cephes expf: Cody-Waite reduction, degree 6). Below -104 it is 0, above 88.73
+// infinity; a NaN stays one: every comparison lets it through and the last step is a product.
+template <typename V, typename I>
+ELASTICKV_INLINE V exp_lanes(V x) {
+  const V low = V{} - 106.0f, high = V{} + 90.0f;
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  const float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const V n = (x * 1.44269504088896341f + to_integer) - to_integer;
+  const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = V{} + 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // 2^n in two factors, so that results near the ends of the range neither overflow nor vanish on the way.
+  const I exponent = __builtin_convertvector(n, I), half = exponent >> 1;
+  return p * (V)((half + 127) << 23) * (V)((exponent - half + 127) << 23);
+}
+
+ELASTICKV_INLINE Floats exp_floats(Floats x) { return exp_lanes<Floats, Ints>(x); }
+
+}  // namespace elastickv
