@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from elastickv.matrix import defaults
-from elastickv.matrix.layers import shown
+from elastickv.matrix.wording import shown
 
 LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)

@@ -11,7 +11,7 @@ from typing import Any
 from elastickv.errors import UsageError
 from elastickv.matrix import cases, defaults, layers, structure, sweep
 from elastickv.matrix.layers import Layers
-from elastickv.matrix.strict_yaml import KeyPath
+from elastickv.matrix.wording import KeyPath, dotted, shown
 
 CONFIG_DEFAULT = "config/config.yaml"
 BENCH = "bench"
@@ -76,7 +76,7 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
     faults = list(structure.faults({**said, "measure": measure}, "case"))
     backend = flags.get("backend", defaults.BACKEND)
     if backend not in ("auto", "cuda", "cpu"):
-        faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {layers.shown(backend)}"))
+        faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {shown(backend)}"))
     case: dict[str, Any] = {}
     if not faults:
         case_id = flags.get("id", BENCH)
@@ -139,7 +139,7 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
     seen: dict[str, KeyPath] = {}
     for case_id, _, path in rows:
         if case_id in seen:
-            first = layers.dotted(seen[case_id])
+            first = dotted(seen[case_id])
             problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
         seen.setdefault(case_id, path)
     return rows
@@ -157,25 +157,28 @@ def _resolve(
     resolved: dict[str, dict[str, Any]] = {}
     common = _section(merged.tree, "defaults", concerned)
     defaults_broken = any(path[:1] == ("defaults",) for path in concerned)
+    found: dict[KeyPath, list[str]] = {}  # a sweep's combinations share their places: one message for each place
     for case_id, said, path in rows:
         case, faults = cases.resolve(case_id, said, common, measure, backend)
         for place, text in faults:
             if not place and defaults_broken:
                 continue  # what it lacks may be the default that was refused
-            what = f"{case_id}: {text}" if path[0] == "matrices" else text
-            problems.append(merged.problem((*path, *place), what))
+            found.setdefault((*path, *place), []).append(f"{case_id}: {text}" if path[0] == "matrices" else text)
         resolved[case_id] = case
+    for place, texts in found.items():
+        alike = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 and place[0] == "matrices" else ""
+        problems += [merged.problem(place, text + alike) for text in (texts[:1] if alike else texts)]
     return resolved
 
 
 def _results_faults(results: str) -> list[str]:
     """What is wrong with a results path: it may not climb out of the project."""
     if ".." in PurePath(results).parts:
-        return [f"{layers.shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
+        return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
     if os.path.normpath(results) in (".", "/"):
-        return [f"{layers.shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
+        return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
     if results.startswith("~"):
-        return [f"{layers.shown(results)}: '~' is not expanded; write the absolute path"]
+        return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
     return []
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from elastickv.errors import UsageError
 from elastickv.matrix import strict_yaml
-from elastickv.matrix.strict_yaml import Document, KeyPath
+from elastickv.matrix.strict_yaml import Document
+from elastickv.matrix.wording import KeyPath, dotted, kind
 
 OVERRIDES = "--config"
-_LONGEST_SHOWN = 60
 
 
 class Layers:
@@ -61,23 +60,6 @@ class Layers:
             self._note_items(item, (*path, key), document)
 
 
-def dotted(path: KeyPath) -> str:
-    """`matrices.sweep.axes.seq[2]`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it: JSON-like, on one line, cut when long."""
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except (TypeError, ValueError):
-        text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
-
-
 def merge(files: list[Path | str], overrides: dict[str, Any] | None) -> Layers:
     """Reads and merges files, then overrides (see `parse_overrides`). Raises UsageError with the problems of all."""
     layers, problems, documents = Layers(), [], []
@@ -109,19 +91,6 @@ def merge(files: list[Path | str], overrides: dict[str, Any] | None) -> Layers:
             nested = {part: nested}
         layers.add(Document(OVERRIDES, nested))
     return layers
-
-
-def kind(value: Any) -> str:
-    """What a value is, in words: `a list`, `text`, ..."""
-    names = {
-        dict: "a mapping",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "an integer",
-        float: "a number",
-    }
-    return "empty (null)" if value is None else names.get(type(value), type(value).__name__)
 
 
 def overrides_from_flags(flags: list[str]) -> dict[str, str]:

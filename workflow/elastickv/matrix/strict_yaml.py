@@ -15,12 +15,11 @@ from typing import Any
 import yaml
 
 from elastickv.errors import UsageError
+from elastickv.matrix.wording import KeyPath, dotted
 
 MOST_BYTES = 2 * 1024 * 1024
 MOST_DEPTH = 32
 MOST_VALUES = 500_000  # after aliases are expanded
-
-KeyPath = tuple[str | int, ...]
 
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS = {
@@ -105,9 +104,9 @@ def parse(text: str, source: str) -> Document:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         raise UsageError([*builder.problems, _syntax_problem(error, text, source)]) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow: the reader has no line, only a position
-        detail = " ".join(str(error).split())
-        raise UsageError([*builder.problems, f"{source}: not YAML: {detail}"]) from None
+    except yaml.reader.ReaderError as error:  # knows no line, only a position
+        line = text.encode()[: error.position].count(b"\n") + 1
+        raise UsageError([*builder.problems, f"{source}:{line}: not YAML: {error.reason}"]) from None
     except UnicodeEncodeError:
         raise UsageError(f"{source}: not YAML: holds characters that are not Unicode text") from None
     if not builder.documents:
@@ -183,8 +182,9 @@ class _Builder:
         frame.key = key
         if key in frame.value:
             first = self.document.lines.get((*frame.path, key))
-            where = ".".join(map(str, (*frame.path, key)))
-            self._problem(line, f"duplicate key {where} (first on line {first}); each key may stand once")
+            self._problem(
+                line, f"duplicate key {dotted((*frame.path, key))} (first on line {first}); each key may stand once"
+            )
         self.document.lines[(*frame.path, key)] = line
 
     def _alias(self, name: str, line: int) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from elastickv.matrix.layers import Layers, kind, shown
-from elastickv.matrix.strict_yaml import KeyPath
+from elastickv.matrix import defaults
+from elastickv.matrix.layers import Layers
+from elastickv.matrix.wording import KeyPath, kind, shown
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
@@ -78,6 +79,8 @@ def unknown_key(key: str, known: list[str]) -> str:
     """`unknown key` with the nearest known one, or all of them when none is near."""
     from rapidfuzz import fuzz, process
 
+    if key in defaults.MEASURE and "measure" in known:
+        return f"unknown key here; it belongs into measure: {{{key}: ...}}"
     nearest = process.extractOne(key.lower(), known, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKENESS)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     return f"unknown key; {hint}known here: {', '.join(known)}"
@@ -89,7 +92,12 @@ def allowed(schema: dict[str, Any]) -> str:
         return "one of " + ", ".join("null" if value is None else str(value) for value in schema["enum"])
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     text = " or ".join(_TYPES[name] for name in types)
-    bounds = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "exclusiveMaximum": "below {}"}
+    bounds = {
+        "minimum": "from {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "to {}",
+        "exclusiveMaximum": "and below {}",
+    }
     ranges = [words.format(schema[key]) for key, words in bounds.items() if key in schema]
     extras = []
     if "multipleOf" in schema:
@@ -110,11 +118,9 @@ def _described(value: Any, schema: dict[str, Any]) -> str:
     if isinstance(value, str):
         number = not schema.get("enum") and schema.get("type") in ("integer", "number", "boolean")
         return f"{shown(value)}, which is text" if number else shown(value)
-    if isinstance(value, list) and value and schema.get("type") == "array":
-        return shown(value)
-    if isinstance(value, dict | list) or value is None:
-        return kind(value) if value or value is None else f"an empty {kind(value).removeprefix('a ')}"
-    return shown(value)
+    if isinstance(value, dict | list):
+        return f"{kind(value)}, {shown(value)}"
+    return kind(value) if value is None else shown(value)
 
 
 def _order(error: Any) -> list[str]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from elastickv.matrix import defaults
-from elastickv.matrix.layers import shown
-from elastickv.matrix.strict_yaml import KeyPath
+from elastickv.matrix.wording import KeyPath, shown
 
 MOST_CASES = 10_000
 _WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch")

@@ -1,0 +1,160 @@
+"""Bad configs: each ends in one message that says what, where and what is allowed, and in exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bad_configs import BAD, GOOD, bomb
+
+from elastickv import matrix
+from elastickv.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def problems_of(tmp_path: Path, text: str | bytes, overrides=None) -> list[str]:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as caught:
+        matrix.load([file], overrides)
+    assert caught.value.exit_code == 2
+    return [problem.replace(str(file), "bad.yaml") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_config_names_what_where_and_what_is_allowed(tmp_path, name):
+    text, fragments = BAD[name]
+    problems = problems_of(tmp_path, text)
+    assert any(all(fragment in problem for fragment in fragments) for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+    assert len(problems) <= 4, "one fault must not raise a flood"
+
+
+def test_every_problem_is_reported_at_once(tmp_path):
+    text = (
+        "backend: gpu\nmeasure: {reps: x}\ndefaults: {heads: 4, dim: 64}\n"
+        "cases:\n  a: {seq: 0, compress: 2}\n  b: {seq: 8, compress: 2, kv_heads: 3}\n"
+    )
+    problems = "\n".join(problems_of(tmp_path, text))
+    for where in (
+        "bad.yaml:1: backend",
+        "bad.yaml:2: measure.reps",
+        "bad.yaml:5: cases.a.seq",
+        "bad.yaml:6: cases.b.kv_heads",
+    ):
+        assert where in problems
+
+
+def test_at_most_ten_are_shown_and_the_rest_counted(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("".join(f"key{n}: 1\n" for n in range(25)) + GOOD)
+    with pytest.raises(UsageError) as caught:
+        matrix.load([file])
+    assert len(str(caught.value).splitlines()) == 11
+    assert "15 more" in str(caught.value)
+
+
+def test_a_bad_default_is_one_problem_however_many_cases_use_it(tmp_path):
+    cases = "".join(f"  c{n}: {{seq: 64, dim: 64, compress: 2}}\n" for n in range(20))
+    assert len(problems_of(tmp_path, "defaults: {heads: many}\ncases:\n" + cases)) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        ({"backend": "gpu"}, ["--config", "backend", "one of auto, cuda, cpu"]),
+        ({"measure.rep": 5}, ["--config", "measure.rep", "did you mean reps"]),
+        ({"measure": {"reps": "many"}}, ["--config", "measure.reps", "an integer"]),
+        ({"measure": "5"}, ["--config", "measure", "a mapping"]),
+        ({"results": ""}, ["--config", "results", "empty"]),
+        ({"measure": "{reps: 5"}, ["--config measure", "syntax error"]),
+        ({"measure": "{reps: 5, reps: 6}"}, ["--config measure", "duplicate key reps"]),
+        ({"cases.a.window": -1}, ["--config", "cases.a.window", "from 0"]),
+        (["backend"], ["--config backend", "KEY=VALUE"]),
+        (["=cpu"], ["--config", "KEY=VALUE"]),
+        ({"golden": {"cv": float("nan")}}, ["golden.cv", "NaN"]),
+        ({"backend": {1, 2}}, ["backend", "one of auto, cuda, cpu"]),
+    ],
+    ids=str,
+)
+def test_overrides_are_validated_too(tmp_path, overrides, fragments):
+    problems = problems_of(tmp_path, GOOD, overrides)
+    assert any(all(fragment in problem for fragment in fragments) for problem in problems), problems
+
+
+def test_the_file_that_holds_the_fault_is_named(tmp_path):
+    (tmp_path / "first.yaml").write_text(GOOD)
+    (tmp_path / "second.yaml").write_text("measure:\n  reps: 1\n")
+    with pytest.raises(UsageError) as caught:
+        matrix.load([tmp_path / "first.yaml", tmp_path / "second.yaml"])
+    assert "second.yaml:2: measure.reps" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UsageError, match=reason) as caught:
+            matrix.load([path])
+        assert str(path) in str(caught.value)
+
+
+def test_results_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file/below", "/proc/elastickv", "/proc"):
+        with pytest.raises(UsageError, match="cannot be written to"):
+            matrix.check_results_writable(folder)
+    matrix.check_results_writable(tmp_path / "new/folder")
+    assert list((tmp_path / "new/folder").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders too")
+def test_read_only_results_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="Permission denied"):
+        matrix.check_results_writable(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("flags", "fragment"),
+    [
+        ({"seq": 0}, "--seq: an integer from 1"),
+        ({"dim": 66}, "--dim: an integer from 4 to 65536, a multiple of 4"),
+        ({"heads": 16, "kv_heads": 5}, "--kv_heads: heads must be a multiple"),
+        ({"backend": "gpu"}, "--backend: one of auto, cuda, cpu"),
+        ({"measure": {"truncate": float("nan")}}, "--truncate: a number from 0 to 45"),
+        ({"workload": "elementwise", "window": 4}, "--window: does not apply"),
+        ({"cache_dtype": "fp32"}, "--cache_dtype: must be dtype (fp16)"),
+    ],
+    ids=str,
+)
+def test_bench_flags_are_checked_like_a_case(flags, fragment):
+    with pytest.raises(UsageError) as caught:
+        matrix.case_from_flags({"id": "bench", **flags})
+    assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["syntax", "alias bomb", "unknown case key", "results climbs out"])
+def test_command_exits_2_with_the_message_alone(tmp_path, name):
+    file = tmp_path / "bad.yaml"
+    file.write_text(BAD[name][0])
+    ended = subprocess.run(
+        [sys.executable, "-m", "elastickv", "cases", "--configfile", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert str(file) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [bomb(60), "[" * 500_000, "a: &a [*a]", "- " * 200_000, "{" * 500_000, "? " * 100_000],
+    ids=["bomb", "lists", "self", "items", "mappings", "keys"],
+)
+def test_hostile_sizes_are_refused(tmp_path, text):
+    """Unbounded, some of these would take hours or all memory."""
+    assert problems_of(tmp_path, text)

@@ -1,0 +1,38 @@
+"""How messages name a place in a config and show a value: always on one line, cut when long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+KeyPath = tuple[str | int, ...]
+
+_LONGEST_VALUE = 60
+_LONGEST_KEY = 120
+_KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "an integer", float: "a number"}
+
+
+def dotted(path: KeyPath) -> str:
+    """`matrices.sweep.axes.seq[2]`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if part.isprintable() and 0 < len(part) <= _LONGEST_KEY else shown(part)
+            text += f".{key}" if text else key
+    return text
+
+
+def shown(value: Any) -> str:
+    """A value, JSON-like."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def kind(value: Any) -> str:
+    """What a value is, in words: `a list`, `text`, ..."""
+    return "empty (null)" if value is None else _KINDS.get(type(value), type(value).__name__)
