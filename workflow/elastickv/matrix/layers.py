@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elastickv.errors import UsageError
-from elastickv.matrix import strict_yaml
-from elastickv.matrix.strict_yaml import Document
 from elastickv.matrix.wording import KeyPath, dotted, kind
+
+if TYPE_CHECKING:  # PyYAML is loaded only when there is YAML to read: workers need no more than canonical JSON
+    from elastickv.matrix.strict_yaml import Document
 
 OVERRIDES = "--config"
 
@@ -62,6 +63,8 @@ class Layers:
 
 def merge(files: list[Path | str], overrides: dict[str, Any] | None) -> Layers:
     """Reads and merges files, then overrides (see `parse_overrides`). Raises UsageError with the problems of all."""
+    from elastickv.matrix import strict_yaml
+
     layers, problems, documents = Layers(), [], []
     try:
         overrides = parse_overrides(overrides or {})
@@ -89,7 +92,7 @@ def merge(files: list[Path | str], overrides: dict[str, Any] | None) -> Layers:
         nested = value
         for part in reversed(_override_path(str(key), layers.tree)):
             nested = {part: nested}
-        layers.add(Document(OVERRIDES, nested))
+        layers.add(strict_yaml.Document(OVERRIDES, nested))
     return layers
 
 
@@ -121,6 +124,8 @@ def parse_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_override(value: Any, source: str, top: bool = False) -> Any:
+    from elastickv.matrix import strict_yaml
+
     if isinstance(value, dict):
         return {str(key): _parse_override(item, source) for key, item in value.items()}
     if isinstance(value, list | tuple):
