@@ -29,7 +29,7 @@ remeasure: setup ## as run, but time every case again
 	@$(BIN)/elastickv show $(MATRIX)
 
 test: setup-dev lint ## lint and the fast tests (minutes)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup-dev ## the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -25,6 +25,8 @@ rule all:
         CEILINGS,
         BASELINES,
         REPORTS,
+    message:
+        "all done"
 
 
 onstart:

@@ -39,7 +39,7 @@ class Finished:
 
     @property
     def jobs(self) -> set[str]:
-        return set(re.findall(r"^Job \d+: (.*)$", self.text, re.MULTILINE))
+        return set(re.findall(r"^Job \d+: (.*)$", self.text, re.MULTILINE)) - {"all done"}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,20 @@ child = subprocess.Popen(["sleep", "60"], preexec_fn=orphans.kill_me_with_my_par
 print(child.pid, flush=True)
 child.wait()
 """
+GRANDCHILD = """
+import subprocess, sys
+from elastickv import orphans
+orphans.adopt_children()
+family = '''
+import subprocess
+from elastickv import orphans
+orphans.die_with_parent(and_descendants=True)
+shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"])
+shell.wait()
+'''
+child = subprocess.Popen([sys.executable, "-c", family])
+child.wait()
+"""
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -51,7 +65,9 @@ def gone(process: int, seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-@pytest.mark.parametrize("program", [PARENT, FOREIGN], ids=["own command", "foreign program"])
+@pytest.mark.parametrize(
+    "program", [PARENT, FOREIGN, GRANDCHILD], ids=["own command", "foreign program", "its children"]
+)
 def test_a_child_dies_with_its_killed_parent(program: str):
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())

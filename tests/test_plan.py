@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elastickv import plan
+from elastickv import environments, plan
 
 
 @pytest.fixture
@@ -38,10 +38,17 @@ def test_other_names_are_no_images(name):
         plan.image_target(name)
 
 
-def test_comments_in_a_lock_are_no_pins(tmp_path):
-    lock = tmp_path / "llm.txt"
-    lock.write_text("# made by uv\ntorch==2.13.0  # via transformers\n\n  numpy==2.4.6 ; python_version >= '3.11'\n")
-    assert plan.lock_lines(lock) == ["torch==2.13.0", "numpy==2.4.6 ; python_version >= '3.11'"]
+def test_an_environment_made_by_hand_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/core.txt").write_text("snakemake==9.27.1\n")
+    environments.make("core", adopt=True)
+    path = plan.ENVIRONMENT_PLAN / "core.json"
+    plan.write({path: "{}"}, [path], [])
+    assert path.stat().st_mtime < environments.ready_file("core").stat().st_mtime
+    (tmp_path / "envs/core.txt").write_text("snakemake==9.28.0\n")
+    plan.write({path: "{}"}, [path], [])
+    assert path.stat().st_mtime > environments.ready_file("core").stat().st_mtime
 
 
 def test_only_changed_plan_files_are_written_and_stale_ones_deleted(tmp_path):
@@ -69,6 +76,6 @@ def test_records_of_removed_cases_and_disabled_baselines_leave_the_results_folde
 
 
 def test_environments_are_needed_only_by_what_is_enabled(small):
-    assert plan.environments(small) == ()
-    assert plan.environments(plan.Plan(**{**vars(small), "backends": ("cuda", "cpu")})) == ("cuda",)
-    assert plan.environments(plan.Plan(**{**vars(small), "transformers": True})) == ("llm",)
+    assert plan.needed_environments(small) == ()
+    assert plan.needed_environments(plan.Plan(**{**vars(small), "backends": ("cuda", "cpu")})) == ("cuda",)
+    assert plan.needed_environments(plan.Plan(**{**vars(small), "transformers": True})) == ("llm",)

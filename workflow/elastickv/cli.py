@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
         from elastickv import orphans
 
-        orphans.die_with_parent()
+        orphans.die_with_parent(and_descendants=True)
     if os.environ.get("ELASTICKV_LOG"):
         from elastickv import logs
 

@@ -61,6 +61,12 @@ def _ready(name: str) -> dict[str, Any] | None:
     return mark if isinstance(mark, dict) and Path(str(mark.get("python"))).exists() else None
 
 
+def is_current(name: str) -> bool:
+    """Whether environment `name` was made, or adopted by hand, and its lock has not changed since."""
+    mark = _ready(name)
+    return mark is not None and mark.get("lock_sha256") == lock_sha256(name)
+
+
 def finds(python: str, modules: tuple[str, ...]) -> bool:
     """Whether `python` finds all `modules` (without importing them)."""
     check = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in {modules!r}))"

@@ -6,6 +6,7 @@ the direct child: `shell: "exec python -m elastickv ..."`, since without `exec` 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -21,29 +22,42 @@ def adopt_children(environment: MutableMapping[str, str] = os.environ) -> None:
     environment[VARIABLE] = str(os.getpid())
 
 
-def kill_me_with_my_parent() -> None:
-    """Asks for SIGKILL at the parent's death; kept over exec, so it serves as `preexec_fn` for foreign programs too.
+def kill_me_with_my_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Asks for a signal at the parent's death; kept over exec, so it serves as `preexec_fn` for foreign programs too.
 
     The kernel watches the parent's *thread*: start children from one that lives as long as they do.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        if libc.prctl(PR_SET_PDEATHSIG, by, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 
-def die_with_parent() -> None:
+def die_with_parent(and_descendants: bool = False) -> None:
     """Ties this process to the parent named in `ELASTICKV_DIE_WITH_PARENT`, and its own children to it.
 
     A parent that died before the request would be missed, so the process ends here if that one is gone.
+    and_descendants: for commands that start foreign programs (compilers, installers), which start their own; the
+    signal is then SIGTERM, handled between two steps of Python. Without it, it is SIGKILL, also amid a native call.
     """
     expected = os.environ.get(VARIABLE, "")
     if not expected.isdecimal():
         return
-    kill_me_with_my_parent()
+    if and_descendants:
+        signal.signal(signal.SIGTERM, _end_with_descendants)
+    kill_me_with_my_parent(signal.SIGTERM if and_descendants else signal.SIGKILL)
     if os.getppid() != int(expected) and not _alive(int(expected)):
         os.kill(os.getpid(), signal.SIGKILL)
     adopt_children()
+
+
+def _end_with_descendants(signal_number: int, _frame: object) -> None:
+    import psutil
+
+    for descendant in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            descendant.kill()
+    os._exit(128 + signal_number)
 
 
 def _alive(process: int) -> bool:

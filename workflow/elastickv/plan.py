@@ -5,13 +5,14 @@ A plan file is written only when its content changes, so comments, key order and
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import matrix, records
+from elastickv import environments, matrix, records
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
@@ -102,20 +103,14 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
         files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.cuda_fatbin(config.build))
     if "cpu" in plan.backends:
         files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
-    for name in environments(plan):
-        files[ENVIRONMENT_PLAN / f"{name}.json"] = _line(lock_lines(Path("envs") / f"{name}.txt"))
+    for name in needed_environments(plan):
+        files[ENVIRONMENT_PLAN / f"{name}.json"] = _line({"lock_sha256": environments.lock_sha256(name)})
     return files
 
 
-def environments(plan: Plan) -> tuple[str, ...]:
+def needed_environments(plan: Plan) -> tuple[str, ...]:
     """The heavy environments that the plan needs, by the names of their locks."""
     return (("cuda",) if "cuda" in plan.backends else ()) + (("llm",) if plan.transformers else ())
-
-
-def lock_lines(lock: Path) -> list[str]:
-    """The pins of a lock, without comments and blank lines."""
-    lines = (line.split(" #")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _line(content: Any) -> str:
@@ -137,6 +132,8 @@ def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> 
     """Writes the changed plan files, each atomically, and deletes the obsolete ones."""
     for path in changed:
         records.write_text(path, files[path])
+        if path.parent == ENVIRONMENT_PLAN and environments.is_current(path.stem):
+            _date_before(environments.ready_file(path.stem), path)  # made or adopted by hand: not to be made again
     for path in obsolete:
         path.unlink()
 
@@ -152,6 +149,11 @@ def retire(plan: Plan) -> list[Path]:
     if found:
         retired.mkdir(exist_ok=True)
     return [path.replace(retired / path.name) for path in found]
+
+
+def _date_before(mark: Path, path: Path) -> None:
+    moment = mark.stat().st_mtime - 1
+    os.utime(path, (moment, moment))
 
 
 def _read(path: Path) -> str | None:
