@@ -1,0 +1,386 @@
+"""The CPU kernels against the NumPy reference (bit for bit) and the float64 oracle (within its tolerances)."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elastickv import numerics, oracle
+from elastickv.backends.base import Call
+from elastickv.backends.cpu import CpuBackend
+from elastickv.backends.params import (
+    ANCHORS,
+    DTYPES,
+    KERNELS,
+    AdvanceParams,
+    AppendParams,
+    CompressParams,
+    DecodeParams,
+    ElementwiseParams,
+    FillParams,
+    StreamParams,
+)
+from elastickv.policy import choose_anchors, compact
+from elastickv.workloads.cache import CacheShape, LayerCaches
+
+KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
+FLAGS = "-O3 -march=native -fopenmp -fPIC -shared -std=c++17 -fno-math-errno".split()
+POISON = 0xFF
+
+
+@pytest.fixture(scope="session")
+def build_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cpu")
+    command = ["g++", *FLAGS, "-I", KERNEL_SOURCES, KERNEL_SOURCES / "cpu" / "elastickv.cpp"]
+    subprocess.run([*command, "-o", folder / "libelastickv.so"], check=True)
+    return folder
+
+
+@pytest.fixture
+def backend(build_dir):
+    backend = CpuBackend(build_dir)
+    backend.use_threads(3)  # more threads than rows, fewer, and not a divisor: work is cut inside rows
+    yield backend
+    backend.free_all()
+
+
+def case_of(**changes) -> dict:
+    case = dict(
+        workload="decode", launch="plain", batch=1, seq=101, heads=4, kv_heads=4, dim=64, dtype="fp16", sinks=4, window=16,
+        compress=4, anchor="value_norm", bias="none",
+    )  # fmt: skip
+    case.update(changes)
+    return {"cache_dtype": case["dtype"], **case}
+
+
+class Caches:
+    """A full cache of seeded keys and values and its elastic counterpart, poisoned before it was built."""
+
+    def __init__(self, backend: CpuBackend, case: dict, tokens: int | None = None, capacity: int | None = None):
+        self.backend, self.case = backend, case
+        self.tokens = case["seq"] if tokens is None else tokens
+        self.shape = CacheShape(case, capacity or case["seq"])
+        self.policy = self.shape.policy
+        self.counter = backend.allocate(4)
+        backend.write(self.counter, np.array([self.tokens], np.int32))
+        self.layer = LayerCaches(backend, self.shape, {"baseline": self.counter, "elastic": self.counter})
+        rows, dim = self.shape.rows, self.shape.dim
+        self.k, self.v = (self.vectors((rows, self.shape.capacity, dim), stream) for stream in (1, 2))
+        self.write_full()
+
+    def vectors(self, shape: tuple[int, ...], stream: int) -> np.ndarray:
+        values = numerics.seeded_values(math.prod(shape), 7, stream).reshape(shape)
+        return numerics.round_to(values, self.case["dtype"])
+
+    def write_full(self) -> None:
+        for address, values in ((self.layer.full.exact_k, self.k), (self.layer.full.exact_v, self.v)):
+            self.backend.write(address, numerics.encode(values, self.case["dtype"]))
+
+    def compress(self) -> None:
+        arena = self.layer.elastic_arena
+        self.backend.fill_bytes(arena.address, arena.size, POISON)
+        full, rule = self.layer.full, self.policy
+        params = CompressParams(
+            self.layer.elastic, full.exact_k, full.exact_v, self.shape.capacity, self.tokens, ANCHORS[rule.anchor],
+            rule.anchor_bias,
+        )  # fmt: skip
+        self.backend.launch(Call("compress", params))
+
+    def check_elastic(self, tokens: int) -> None:
+        """The elastic cache holds, bit for bit, what the policy makes of the first `tokens` tokens."""
+        expected = compact(self.k[:, :tokens], self.v[:, :tokens], self.policy)
+        rows, groups = self.shape.rows, self.policy.closed_groups(tokens)
+        anchors = self.layer.read_anchors(0, rows, tokens)
+        np.testing.assert_array_equal(anchors, choose_anchors(self.v[:, :tokens], self.policy))
+        for which, values, scales in (("k", expected.k, expected.k_scale), ("v", expected.v, expected.v_scale)):
+            stored, stored_scales = self.layer.read_elastic(which, 0, rows, tokens)
+            np.testing.assert_array_equal(stored, values)
+            np.testing.assert_array_equal(stored_scales.view(np.uint16), scales.view(np.uint16))
+        if self.shape.biased:
+            bias = self.backend.read(self.layer.elastic.middle_bias, (rows, self.shape.middle), np.float32)
+            assert (bias[:, :groups] == np.float32(self.policy.anchor_bias)).all()
+
+    def decode(self, arm: str = "elastic", pending: int = 0, q: np.ndarray | None = None) -> np.ndarray:
+        """float32 [rows, group, dim], the output poisoned beforehand."""
+        group, dtype = self.case["heads"] // self.case["kv_heads"], self.case["dtype"]
+        shape = (self.shape.rows, group, self.shape.dim)
+        self.q = self.vectors(shape, 3) if q is None else q
+        query, out = (self.backend.allocate(math.prod(shape) * numerics.BYTES[dtype]) for _ in range(2))
+        self.backend.write(query, numerics.encode(self.q, dtype))
+        self.backend.fill_bytes(out, math.prod(shape) * numerics.BYTES[dtype], POISON)
+        cache = self.layer.full if arm == "baseline" else self.layer.elastic
+        scale = 1 / math.sqrt(self.shape.dim)
+        params = DecodeParams(cache, query, out, None, group, pending, scale, self.shape.capacity)
+        params.workspace = self.backend.allocate(self.backend.decode_workspace(params))
+        self.backend.launch(Call("decode", params))
+        return numerics.decode(self.backend.read(out, shape, numerics.STORAGE[dtype]), dtype)
+
+    def check_decode(self, arm: str, tokens: int, pending: int = 0) -> None:
+        k, v, bias = self.k[:, :tokens], self.v[:, :tokens], None
+        if arm == "elastic":
+            expected = compact(k, v, self.policy)
+            k, v, bias = expected.k, expected.v, expected.bias
+        answer = self.decode(arm, pending)
+        correctness = oracle.compare(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
+        assert oracle.passes(correctness), correctness
+
+
+SHAPES = {
+    "plain": {},
+    "batch 3, 28 heads on 4": {"batch": 3, "heads": 28, "kv_heads": 4, "dim": 128, "seq": 301},
+    "dim 64 int8": {"seq": 333, "cache_dtype": "int8"},
+    "int4, nothing dropped": {"dim": 128, "compress": 1, "cache_dtype": "int4", "seq": 500},
+    "int4, dim 80": {"dim": 80, "compress": 2, "cache_dtype": "int4", "seq": 200},
+    "int8 of bf16": {"dtype": "bf16", "cache_dtype": "int8", "dim": 96, "seq": 200},
+    "int8 of fp32": {"dtype": "fp32", "cache_dtype": "int8", "dim": 80, "seq": 200},
+    "int4 of fp32": {"dtype": "fp32", "cache_dtype": "int4", "dim": 256, "seq": 400},
+    "dim 80 bf16": {"dim": 80, "dtype": "bf16", "heads": 6, "kv_heads": 3},
+    "compress 8, prime length": {"compress": 8, "seq": 1009, "heads": 2, "kv_heads": 1},
+    "71 heads": {"heads": 71, "kv_heads": 71, "seq": 64},
+    "71 heads on one": {"heads": 71, "kv_heads": 1, "seq": 150},
+    "dim 96 fp32": {"dim": 96, "dtype": "fp32", "seq": 700},
+    "dim 256": {"dim": 256, "heads": 5, "kv_heads": 1, "seq": 130},
+    "dim 256 fp32": {"dim": 256, "heads": 3, "kv_heads": 1, "dtype": "fp32", "seq": 130},
+    "one token": {"seq": 1},
+    "as many tokens as sinks": {"seq": 4},
+    "no middle": {"seq": 20},
+    "one closed group": {"seq": 24},
+    "mean": {"anchor": "mean", "compress": 3},
+    "mean int8": {"anchor": "mean", "compress": 3, "cache_dtype": "int8", "dtype": "bf16"},
+    "mean fp32": {"anchor": "mean", "compress": 7, "dtype": "fp32"},
+    "first": {"anchor": "first"},
+    "last int4": {"anchor": "last", "cache_dtype": "int4"},
+    "biased": {"bias": "log_count", "heads": 8},
+    "biased int8": {"bias": "log_count", "cache_dtype": "int8"},
+    "no window": {"window": 0},
+    "no sinks": {"sinks": 0},
+    "neither": {"sinks": 0, "window": 0, "compress": 5, "seq": 100},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
+def test_compress_and_decode_agree_with_the_reference(backend, changes):
+    case = case_of(**changes)
+    caches = Caches(backend, case)
+    caches.compress()
+    caches.check_elastic(case["seq"])
+    caches.check_decode("elastic", case["seq"])
+    caches.check_decode("baseline", case["seq"])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 16])
+def test_work_is_cut_between_any_number_of_threads(backend, threads):
+    backend.use_threads(threads)
+    for rows in (1, 2, 7):
+        case = case_of(seq=233, heads=rows * 2, kv_heads=rows, dtype="fp32", cache_dtype="int8")
+        caches = Caches(backend, case)
+        caches.compress()
+        caches.check_elastic(case["seq"])
+        caches.check_decode("elastic", case["seq"])
+        caches.check_decode("baseline", case["seq"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"window": 0, "sinks": 0, "compress": 3},
+        {"window": 5, "compress": 7, "cache_dtype": "int8", "bias": "log_count"},
+        {"window": 3, "compress": 1, "cache_dtype": "int4", "dtype": "bf16"},
+        {"window": 6, "compress": 4, "anchor": "mean", "dtype": "fp32"},
+        {"sinks": 200},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("start", [1, 9, 60])
+def test_a_growing_cache_equals_one_built_from_scratch(backend, changes, start):
+    """Tokens appended one by one, the ring wrapping and groups closing, against the policy on all tokens so far."""
+    case = case_of(seq=start, batch=2, kv_heads=3, heads=6, **changes)
+    caches = Caches(backend, case, capacity=start + 60)
+    pool, dtype = 16, case["dtype"]
+    pool_k, pool_v = (caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5))
+    shift = 3
+    for token in range(start, start + 60):
+        caches.k[:, token], caches.v[:, token] = pool_k[(token + shift) % pool], pool_v[(token + shift) % pool]
+    addresses = [backend.allocate(pool_k.size * numerics.BYTES[dtype]) for _ in range(2)]
+    for address, values in zip(addresses, (pool_k, pool_v), strict=True):
+        backend.write(address, numerics.encode(values, dtype))
+    caches.compress()
+    rule = caches.policy
+    full = {"anchor": ANCHORS[rule.anchor], "anchor_bias": rule.anchor_bias}
+    step = [
+        Call("append", AppendParams(cache, *addresses, pool, shift, **full))
+        for cache in (caches.layer.elastic, caches.layer.full)
+    ]
+    advance = backend.program([Call("advance", AdvanceParams(caches.counter, 1, 0))], graph=True)
+    append = backend.program(step, graph=True)
+    for token in range(start, start + 60):
+        backend.seconds(append)
+        if token % 7 == 0:
+            caches.check_decode("elastic", token + 1, pending=1)
+            caches.check_decode("baseline", token + 1, pending=1)
+        backend.seconds(advance)
+        caches.check_elastic(token + 1)
+    assert backend.read(caches.counter, (1,), np.int32)[0] == start + 60
+    k, v = caches.layer.read_full(0, caches.shape.rows, start + 60)
+    np.testing.assert_array_equal(k, caches.k)
+    np.testing.assert_array_equal(v, caches.v)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("count", [1, 63, 64, 1000, 100_003])
+def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
+    width = numerics.BYTES[dtype]
+    address = backend.allocate((count + 64) * width)
+    backend.fill_bytes(address, (count + 64) * width, 0xAB)
+    backend.launch(Call("fill", FillParams(address, count, DTYPES[dtype], 123, 456, 0)))
+    expected = numerics.encode(numerics.seeded_values(count, 123, 456), dtype)
+    np.testing.assert_array_equal(backend.read(address, (count,), numerics.STORAGE[dtype]), expected)
+    assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
+
+
+def test_equal_launches_give_equal_bits(backend):
+    case = case_of(heads=10, kv_heads=5, seq=777, cache_dtype="int8", dtype="fp32")
+    caches = Caches(backend, case)
+    caches.compress()
+    first = caches.decode()
+    assert all(np.array_equal(first, caches.decode()) for _ in range(20))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("which", ["k", "v"])
+def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which):
+    case = case_of(dtype=dtype, heads=8, kv_heads=4, seq=200)
+    caches = Caches(backend, case)
+    getattr(caches, which)[2, 150, 9] = np.nan
+    caches.write_full()
+    answer = caches.decode("baseline")
+    assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
+    assert np.isfinite(np.delete(answer, 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+def test_a_nan_survives_quantisation(backend, cache_dtype):
+    caches = Caches(backend, case_of(cache_dtype=cache_dtype, anchor="first"))
+    caches.k[1, 8, 9] = np.nan
+    caches.write_full()
+    caches.compress()
+    answer = caches.decode()
+    assert np.isnan(answer[1]).all()
+    assert np.isfinite(np.delete(answer, 1, axis=0)).all()
+
+
+@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
+    case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
+    caches = Caches(backend, case)
+    largest = numerics.LARGEST_CODE[cache_dtype]
+    caches.k[0, 0] = 0
+    caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
+    caches.k[0, 1, 0] = largest
+    caches.k[0, 2] = 1e30  # beyond the largest scale
+    caches.k[0, 3] = 1e-30  # below the smallest
+    caches.write_full()
+    caches.compress()
+    caches.check_elastic(5)
+
+
+def test_large_logits_do_not_overflow(backend):
+    case = case_of(dtype="fp32", heads=8, kv_heads=2, seq=300)
+    caches = Caches(backend, case)
+    caches.k *= 1000
+    caches.write_full()
+    caches.check_decode("baseline", 300)
+
+
+def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
+    caches = Caches(backend, case_of(compress=4))
+    caches.v[:, 4:20] = caches.v[:, 4:5]
+    caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
+    caches.write_full()
+    caches.compress()
+    anchors = caches.layer.read_anchors(0, 4, 101)
+    assert anchors[0, :4].tolist() == [4, 8, 12, 16]
+    assert anchors[1, :4].tolist() == [4, 9, 12, 16]
+
+
+@pytest.mark.parametrize(
+    ("heads", "seq", "dim", "compress"),
+    [(3, 50, 64, 4), (2, 33, 20, 4), (1, 1, 4, 1), (2, 17, 64, 1), (2, 700, 128, 2), (1, 10, 36, 16), (2, 600, 132, 8)],
+)
+def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
+    shape = (heads, seq, dim)
+    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
+    arrays[0] *= 5  # logits up to about 40
+    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
+    for address, array in zip(addresses, arrays, strict=False):
+        backend.write(address, array)
+    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, 1 / math.sqrt(dim), 0)))
+    answer = backend.read(addresses[4], shape, np.float32)
+    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
+    assert oracle.passes(correctness), correctness
+
+
+def test_elementwise_exp_reaches_both_ends_of_its_range(backend):
+    """exp of every size: relative error of each value, then zero, infinity and NaN."""
+    logits = np.concatenate([np.linspace(-87, 88.7, 4 * 500), [-200, -1e30, 89, 1e30, np.nan, 0, 88.72, -87.3]])
+    logits = logits.astype(np.float32)
+    seq = len(logits)
+    q = np.zeros((1, seq, 4), np.float32)
+    q[0, :, 2] = logits
+    ones = np.ones_like(q)
+    addresses = [backend.allocate(q.nbytes) for _ in range(5)]
+    for address, array in zip(addresses, (q, ones, ones, ones), strict=False):
+        backend.write(address, array)
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, 1, seq, 4, 1, 1.0, 0)))
+    answer = backend.read(addresses[4], q.shape, np.float32)[0, :, 1]
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.exp(logits.astype(np.float64))
+        rounded = exact.astype(np.float32)
+    normal = np.isfinite(rounded) & (exact > np.finfo(np.float32).tiny)
+    assert (np.abs(answer[normal] - exact[normal]) <= 2.5e-7 * exact[normal]).all()
+    np.testing.assert_array_equal(answer[~normal], rounded[~normal])
+
+
+@pytest.mark.parametrize(
+    ("read", "write"), [(0, 4096), (16, 0), (16, 16), (100_000, 16), (4112, 800_000), (1 << 20, 1 << 20)]
+)
+def test_stream_reads_all_and_writes_all(backend, read, write):
+    data = np.arange(max(read, 4) // 4, dtype=np.uint32) * np.uint32(2654435761)
+    source, target, sink = backend.allocate(data.nbytes), backend.allocate(write + 64), backend.allocate(4)
+    backend.write(source, data)
+    backend.fill_bytes(target, write, POISON)
+    backend.launch(Call("stream", StreamParams(source, read, target, write, sink)))
+    total = int(data[: read // 4].astype(np.uint64).sum()) & 0xFFFFFFFF
+    assert backend.read(sink, (1,), np.uint32)[0] == total
+    assert backend.read(target + write, (64,), np.uint8).max() == 0
+    data[0] += 1  # what is read decides what is written: nothing is elided
+    first = backend.read(target, (write,), np.uint8)
+    backend.write(source, data)
+    backend.fill_bytes(target, write, 0x55)
+    backend.launch(Call("stream", StreamParams(source, read, target, write, sink)))
+    again = backend.read(target, (write,), np.uint8)
+    assert read == 0 or backend.read(sink, (1,), np.uint32)[0] == (total + 1) & 0xFFFFFFFF
+    assert not ((first == POISON) & (again == 0x55)).any()
+
+
+def test_params_are_as_the_header_says(tmp_path):
+    """Size and field offsets of every parameter block, asked from the compiler."""
+    lines, expected = [], []
+    for block in KERNELS.values():
+        lines.append(f'printf("%zu\\n", sizeof({block.__name__}));')
+        expected.append(ctypes.sizeof(block))
+        for field, *_ in block._fields_:
+            lines.append(f'printf("%zu\\n", offsetof({block.__name__}, {field}));')
+            expected.append(getattr(block, field).offset)
+    program = '#include <cstddef>\n#include <cstdio>\n#include "params.h"\nint main() {' + "\n".join(lines) + "}"
+    (tmp_path / "offsets.cpp").write_text(program)
+    subprocess.run(["g++", "-I", KERNEL_SOURCES, tmp_path / "offsets.cpp", "-o", tmp_path / "offsets"], check=True)
+    printed = subprocess.run([tmp_path / "offsets"], check=True, capture_output=True, text=True).stdout
+    assert [int(line) for line in printed.split()] == expected

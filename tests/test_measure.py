@@ -1,0 +1,219 @@
+"""The measuring path on real CPU kernels: right answers, and a record with a status whatever goes wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from elastickv.backends.cpu import CpuBackend
+
+from elastickv import matrix, numerics, oracle, records
+from elastickv.device import CpuState
+from elastickv.measure import run, supervisor
+
+TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
+QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
+
+
+def tiny_case(**changes) -> dict:
+    measure = {**QUICK, **changes.pop("measure", {})}
+    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure})
+
+
+def measure_in_process(backend, case) -> dict:
+    fields, _ = run.measure(backend, case, {"reps", "warmup", "inner_loops"}, CpuState(), lambda done, total: None)
+    return fields
+
+
+@pytest.fixture
+def backend(cpu_build):
+    opened = CpuBackend(cpu_build / "cpu")
+    yield opened
+    opened.free_all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"batch": 3, "heads": 28, "kv_heads": 4, "dim": 128},
+        {"dim": 80, "dtype": "bf16", "anchor": "mean", "bias": "log_count"},
+        {"cache_dtype": "int8", "anchor": "last"},
+        {"compress": 1, "cache_dtype": "int4", "dim": 128},
+        {"seq": 20},
+        {"dtype": "fp32", "window": 0, "sinks": 0, "compress": 7},
+    ],
+    ids=str,
+)
+def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend, changes):
+    fields = measure_in_process(backend, tiny_case(**changes))
+    assert fields["status"] in ("ok", "noisy"), fields["reason"]
+    for correctness in (fields["correctness"], fields["inference_cycle"]["correctness"]):
+        assert all(oracle.passes(entry) for entry in correctness.values())
+    assert fields["correctness"]["elastic"]["anchors"] == "right"
+    assert len(fields["samples"]["baseline_us"]) == 3
+    assert fields["inference_cycle"]["decode_tokens"] == 10
+
+
+@pytest.mark.parametrize("compress", [1, 4, 7])
+def test_elementwise_is_right(backend, compress):
+    case = matrix.case_from_flags(
+        {"id": "pass", "workload": "elementwise", "backend": "cpu", "seq": 101, "heads": 3, "dim": 64,
+         "compress": compress, "measure": {key: QUICK[key] for key in ("reps", "warmup", "inner_loops")}}
+    )  # fmt: skip
+    fields = measure_in_process(backend, case)
+    assert fields["status"] in ("ok", "noisy"), fields["reason"]
+    assert fields.get("inference_cycle") is None
+
+
+class WrongByOnePercent(CpuBackend):
+    """Scales every query head's output: a fast kernel with a small error."""
+
+    def launch(self, call):
+        super().launch(call)
+        if call.kernel == "decode":
+            params = call.params
+            shape = (params.cache.rows * params.group, params.cache.dim)
+            out = self.read(params.out, shape, np.float16)
+            self.write(params.out, (out.astype(np.float32) * 1.01).astype(np.float16))
+
+
+class LeavesAHole(CpuBackend):
+    """Forgets the last element of the output."""
+
+    def launch(self, call):
+        super().launch(call)
+        if call.kernel == "decode":
+            params = call.params
+            last = params.cache.rows * params.group * params.cache.dim - 1
+            self.fill_bytes(params.out + 2 * last, 2, 0xFF)
+
+
+class KeepsAnotherToken(CpuBackend):
+    """Compresses with `first` whatever the policy says."""
+
+    def launch(self, call):
+        if call.kernel == "compress":
+            call.params.anchor = 1
+        super().launch(call)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "reason"),
+    [(WrongByOnePercent, "relative error"), (LeavesAHole, "NaN"), (KeepsAnotherToken, "other tokens")],
+)
+def test_a_wrong_kernel_is_incorrect_and_has_no_statistics(cpu_build, faulty, reason):
+    backend = faulty(cpu_build / "cpu")
+    fields = measure_in_process(backend, tiny_case())
+    backend.free_all()
+    assert fields["status"] == "incorrect"
+    assert reason in fields["reason"]
+    assert "statistics" not in fields
+    assert "samples" not in fields
+
+
+def test_a_record_of_every_kind_fits_its_schema(cpu_build):
+    ok = supervisor.measure_case(tiny_case(), str(cpu_build))
+    assert ok["status"] in ("ok", "noisy")
+    unsupported = supervisor.measure_case(tiny_case(dim=72), str(cpu_build))
+    assert unsupported["status"] == "unsupported"
+    assert "72" in unsupported["reason"]
+    huge = supervisor.measure_case(tiny_case(seq=2**27, heads=64, kv_heads=64, dim=256), str(cpu_build))
+    assert huge["status"] == "out_of_memory"
+    for record in (ok, unsupported, huge):
+        records.check(record, "measurement", record["status"])
+
+
+def test_a_worker_that_dies_is_a_failed_record(cpu_build, monkeypatch):
+    monkeypatch.setattr(supervisor, "_interpreter", lambda _: "/bin/false")
+    record = supervisor.measure_case(tiny_case(), str(cpu_build))
+    records.check(record, "measurement", "failed")
+    assert record["status"] == "failed"
+    assert "exit code 1" in record["reason"]
+
+
+def test_a_worker_that_hangs_is_stopped(monkeypatch, tmp_path):
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(supervisor, "_interpreter", lambda _: str(sleeper))
+    response = supervisor.in_worker("cpu", {"task": "ceilings"}, timeout=0.3)
+    assert "no answer" in response["crashed"]
+
+
+def test_a_finished_measurement_is_not_repeated_unless_asked(cpu_build, tmp_path):
+    store = records.RecordStore(tmp_path / "store")
+    case = tiny_case(measure={"decode_tokens": 0})
+    first = supervisor.measure_case(case, str(cpu_build), store=store)
+    again = supervisor.measure_case({**case, "id": "renamed"}, str(cpu_build), store=store)
+    fresh = supervisor.measure_case(case, str(cpu_build), store=store, fresh=True)
+    other = supervisor.measure_case(tiny_case(seq=301, measure={"decode_tokens": 0}), str(cpu_build), store=store)
+    assert again["started"] == first["started"]
+    assert again["case"]["id"] == "renamed"
+    assert fresh["started"] != first["started"]
+    assert other["case"]["seq"] == 301
+
+
+def test_a_damaged_stored_record_is_measured_again(cpu_build, tmp_path):
+    store = records.RecordStore(tmp_path / "store")
+    case = tiny_case(measure={"decode_tokens": 0})
+    supervisor.measure_case(case, str(cpu_build), store=store)
+    stored = next((tmp_path / "store").glob("*.json"))
+    stored.write_text(stored.read_text()[:200])
+    assert supervisor.measure_case(case, str(cpu_build), store=store)["status"] in ("ok", "noisy")
+    json.loads(stored.read_text())
+
+
+def bench(cpu_build, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "elastickv", "bench", "--build", str(cpu_build), "--backend=cpu", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_bench_prints_one_json_object_and_takes_flags_both_ways(cpu_build):
+    flags = ["--seq=256", "--heads", "4", "--dim=64", "--compress", "8", "--reps=4", "--warmup", "2",
+             "--inner_loops=3", "--truncate=5", "--paired-baseline", "--inference", "--decode_tokens=4", "--no-graphs", "--json"]  # fmt: skip
+    done = bench(cpu_build, *flags)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    records.check(record, "measurement", "bench")
+    assert len(record["samples"]["elastic_us"]) == 4
+    assert (record["resolved"]["inner_loops"], record["resolved"]["warmup"]) == (3, 2)
+    assert record["inference_cycle"]["decode_tokens"] == 4
+
+
+def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path):
+    file = tmp_path / "tensors.npz"
+    flags = ["--seq=300", "--heads=4", "--kv_heads=2", "--dim=64", "--compress=4", "--window=32", "--reps=3",
+             "--cache_dtype=int8", "--bias=log_count", "--warmup=1", "--inner_loops=1"]  # fmt: skip
+    done = bench(cpu_build, *flags, f"--save-tensors={file}")
+    assert done.returncode == 0, done.stderr
+    saved = np.load(file)
+    q = saved["q"].reshape(2, 2, 64)
+    k, v, bias = saved["elastic_k"][0], saved["elastic_v"][0], saved["bias"][0]
+    answer = oracle.decode_attention(q, k, v, bias)
+    assert oracle.passes(oracle.compare(saved["elastic_out"].reshape(2, 2, 64), answer, "fp16"))
+    full = oracle.decode_attention(q, saved["k"][0], saved["v"][0])
+    assert oracle.passes(oracle.compare(saved["baseline_out"].reshape(2, 2, 64), full, "fp16"))
+    middle = saved["middle"]
+    kept = np.take_along_axis(saved["k"][0], saved["kept"][0][:, :, None], axis=1)
+    assert (kept[:, ~middle] == k[:, ~middle]).all()
+    codes, scale = numerics.quantise(kept[:, middle], "int8")
+    assert (numerics.dequantise(codes, scale) == k[:, middle]).all()
+    assert (saved["k_scale"][0][:, middle] == scale).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [(["--dim=63"], "dim"), (["--compress=0"], "compress"), (["--heads=6", "--kv_heads=4"], "kv_heads")],
+)
+def test_bench_refuses_bad_flags_with_exit_2(cpu_build, flags, named):
+    done = bench(cpu_build, *flags)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_strict_turns_a_status_into_an_exit_code(cpu_build):
+    assert bench(cpu_build, "--dim=72").returncode == 0
+    assert bench(cpu_build, "--dim=72", "--strict").returncode == 1

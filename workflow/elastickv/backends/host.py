@@ -1,0 +1,121 @@
+"""What the host is and may use: processor, caches, cores, memory limits, as Linux tells."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from pathlib import Path
+from typing import Any
+
+from elastickv.device import cpu_model
+
+CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
+UNLIMITED_CGROUP = 1 << 60  # cgroup v1 says "no limit" by a number near 2^63
+FALLBACK_CACHE_BYTES = 32 << 20
+INSTRUCTION_SETS = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
+    *("avx512_fp16", "amx_tile", "asimd", "asimdhp", "sve", "sve2", "bf16", "i8mm"),
+)
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _cpuinfo(*keys: str) -> str | None:
+    """Value of the first of `keys` in /proc/cpuinfo."""
+    for line in (_text(CPUINFO) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in keys:
+            return value.strip()
+    return None
+
+
+def instruction_sets() -> list[str]:
+    """The vector extensions among INSTRUCTION_SETS that the processor offers."""
+    flags = set((_cpuinfo("flags", "Features") or "").split())
+    return [name for name in INSTRUCTION_SETS if name in flags]
+
+
+def last_level_cache_bytes(caches: Path = CACHES) -> tuple[int, str]:
+    """Size of the last-level cache and where it was read: sysfs index3, else the highest index, else a safe guess."""
+    levels = sorted(caches.glob("index*/size"), key=lambda path: int(path.parent.name.removeprefix("index")))
+    for path in [caches / "index3" / "size", *reversed(levels)]:
+        size = _text(path)
+        if size:
+            return int(size.rstrip("KMG")) * _UNITS.get(size[-1], 1), str(path)
+    return FALLBACK_CACHE_BYTES, "assumed: sysfs does not tell"
+
+
+def usable_cores() -> int:
+    """Cores this process may run on: its affinity, and its cgroup's quota rounded up."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_text("cpu.max")
+    if quota is None or quota.startswith("max"):
+        return affinity
+    share, period = map(int, quota.split())
+    return max(1, min(affinity, -(-share // period)))
+
+
+def _cgroup_text(name: str) -> str | None:
+    """File `name` of this process's cgroup (v2), or of the nearest group above it that has one."""
+    line = next((x for x in (_text(CGROUP_OF_PROCESS) or "").splitlines() if x.startswith("0::")), None)
+    folder = CGROUP_ROOT / (line or "0::/").removeprefix("0::").lstrip("/")
+    while folder.is_relative_to(CGROUP_ROOT):
+        text = _text(folder / name)
+        if text:
+            return text
+        folder = folder.parent
+    return None
+
+
+def _cgroup_room() -> int | None:
+    """Bytes left under the cgroup's memory limit (v2, then v1), or None where there is none."""
+    limit, used = _cgroup_text("memory.max"), _cgroup_text("memory.current")
+    if limit is None:
+        limit = _text(CGROUP_ROOT / "memory" / "memory.limit_in_bytes")
+        used = _text(CGROUP_ROOT / "memory" / "memory.usage_in_bytes")
+    if limit is None or limit == "max" or int(limit) >= UNLIMITED_CGROUP:
+        return None
+    return max(0, int(limit) - int(used or 0))
+
+
+def _address_space_room() -> int | None:
+    """Bytes left under RLIMIT_AS, or None where there is no such limit."""
+    import psutil
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else max(0, soft - psutil.Process().memory_info().vms)
+
+
+def available_memory() -> int:
+    """Bytes that this process can still fill: what the machine has free, within its cgroup's and its own limits."""
+    import psutil
+
+    limits = (psutil.virtual_memory().available, _cgroup_room(), _address_space_room())
+    return min(limit for limit in limits if limit is not None)
+
+
+def facts() -> dict[str, Any]:
+    """What identifies the processor and decides its speed; the same on every machine of a kind, whatever its name."""
+    import psutil
+
+    cache, source = last_level_cache_bytes()
+    return {
+        "name": cpu_model(),
+        "architecture": platform.machine(),
+        "logical_cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "total_memory_bytes": psutil.virtual_memory().total,
+        "last_level_cache_bytes": cache,
+        "last_level_cache_source": source,
+        "instruction_sets": instruction_sets(),
+    }
