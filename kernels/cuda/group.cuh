@@ -36,7 +36,8 @@ __device__ inline double warp_sum_double(double x) {
   return x;
 }
 
-// The group's token with the largest sum of squares of its value (float64); the earliest of equals.
+// The group's token with the largest sum of squares of its value (float64); the earliest of equals. A NaN counts as larger
+// than any number, as in NumPy.
 __device__ inline int largest_value(const Cache& cache, const Source& source, int first, int lane) {
   int best = first;
   double most = -1.0;
@@ -48,7 +49,7 @@ __device__ inline int largest_value(const Cache& cache, const Source& source, in
       sum += x * x;
     }
     sum = warp_sum_double(sum);
-    if (sum > most) {
+    if (sum > most || (sum != sum && most == most)) {
       most = sum;
       best = token;
     }
@@ -64,11 +65,15 @@ __device__ inline void store_middle(const Cache& cache, void* to, void* scales, 
   const float largest = format == INT8 ? 127.0f : 7.0f;
   float divisor = 0.0f;
   if (quantised) {
-    float peak = 0.0f;
+    Word32 peak = 0;  // |x| as an integer orders like |x|, with NaN above all: a NaN reaches the scale
 #pragma unroll
     for (int i = 0; i < MOST_PAIRS; i++)
-      if (lane + 32 * i < pairs) peak = fmaxf(peak, fmaxf(fabsf(x[i][0]), fabsf(x[i][1])));
-    const Word16 scale = to_fp16(fminf(div_rn(warp_max(peak), largest), LARGEST_FP16));
+      if (lane + 32 * i < pairs)
+        peak = max(peak, max(__float_as_uint(x[i][0]) & 0x7fffffffu, __float_as_uint(x[i][1]) & 0x7fffffffu));
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) peak = max(peak, __shfl_xor_sync(WHOLE_WARP, peak, step));
+    const float quotient = div_rn(__uint_as_float(peak), largest);
+    const Word16 scale = to_fp16(quotient > LARGEST_FP16 ? LARGEST_FP16 : quotient);
     divisor = from_fp16(scale);
     if (lane == 0) static_cast<Word16*>(scales)[slot] = scale;
   }

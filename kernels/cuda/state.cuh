@@ -21,15 +21,28 @@ struct Partial {
   float l = 0.0f;
   float4 o = {0.0f, 0.0f, 0.0f, 0.0f};
 
-  __device__ void merge(float other_m, float other_l, const float4& other_o) {
-    const float bound = fmaxf(m, other_m);
-    const float mine = exp2_approx(m - bound), other = exp2_approx(other_m - bound);
+  __device__ void rescale(float bound) {
+    const float shrink = exp2_approx(m - bound);
     m = bound;
-    l = l * mine + other_l * other;
-    o.x = o.x * mine + other_o.x * other;
-    o.y = o.y * mine + other_o.y * other;
-    o.z = o.z * mine + other_o.z * other;
-    o.w = o.w * mine + other_o.w * other;
+    l *= shrink;
+    o.x *= shrink;
+    o.y *= shrink;
+    o.z *= shrink;
+    o.w *= shrink;
+  }
+
+  __device__ void add(float weight, float other_l, const float4& other_o) {
+    l = fmaf(weight, other_l, l);
+    o.x = fmaf(weight, other_o.x, o.x);
+    o.y = fmaf(weight, other_o.y, o.y);
+    o.z = fmaf(weight, other_o.z, o.z);
+    o.w = fmaf(weight, other_o.w, o.w);
+  }
+
+  // other: (m, l) and sums of another partial.
+  __device__ void merge(const float2& other, const float4& other_o) {
+    rescale(fmaxf(m, other.x));
+    add(exp2_approx(other.x - m), other.y, other_o);
   }
 
   // The answer; zero when there was no slot at all.

@@ -6,6 +6,7 @@ Mirrors kernels/cuda: decode.cu (which instances exist), reader.cuh (units), com
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import NamedTuple
 
 from elastickv.backends.params import DTYPES
@@ -18,10 +19,11 @@ ELEMENTS = 8  # of a cached row in one lane
 WARPS_PER_SM = {1: 16, QUERY_TILE: 12}
 BLOCK_WARPS = {1: (16, 8, 4), QUERY_TILE: (12, 6, 3)}
 MOST_SPLITS = 128
-# A rough model of the time, good enough to compare shapes: what one SM reads in a microsecond, the share of its warps that
-# suffices to read at that rate, and what one round of merging partials and the last arrival cost.
+# A rough model of the time, good enough to compare shapes: what one SM reads in a microsecond, the share of its warps
+# that suffices to read at that rate, what starting a wave of blocks costs, and what the merge of the splits costs.
 SM_BYTES_PER_US = 25_000
 BUSY_SHARE = 0.75
+WAVE_US = 2.0
 MERGE_ROUND_US = 0.7
 ARRIVAL_US = 0.8
 MERGES_IN_FLIGHT = 8
@@ -42,6 +44,10 @@ class DecodeShape(NamedTuple):
         """Dynamic shared memory of a block (Scratch)."""
         per_warp = self.tile * (self.widest * 4 + 8) + 32 * (16 + 8)
         return self.warps * per_warp
+
+
+def _ceil(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
 
 
 def _tile(params: ctypes.Structure) -> int:
@@ -70,46 +76,41 @@ def units(params: ctypes.Structure, tile: int, widest: int) -> int:
     exact = tokens - groups * cache.compress
     middle_unit = _unit_slots(DTYPE_OF[cache.cache_dtype], tile, widest)
     exact_unit = _unit_slots(DTYPE_OF[cache.dtype], tile, widest)
-    return -(-groups // middle_unit) + -(-exact // exact_unit)
+    return _ceil(groups, middle_unit) + _ceil(exact, exact_unit)
 
 
-def _microseconds(
-    work: int, unit_bytes: int, tiles: int, items: int, tile: int, warps: int, splits: int, sms: int
-) -> float:
-    """Modelled time: the fullest SM's units, slower with too few warps to keep memory busy, then the merge."""
-    blocks = tiles * splits
-    turns = -(-(-(-work // splits)) // warps)
-    on_fullest = -(-blocks // sms)
-    resident = min(on_fullest * warps, WARPS_PER_SM[tile]) / WARPS_PER_SM[tile]
-    rate = SM_BYTES_PER_US * min(1.0, resident / BUSY_SHARE)
-    reading = on_fullest * turns * warps * unit_bytes / rate
-    if splits == 1:
-        return reading
-    crews = max(1, warps * 32 // items)
-    return reading + ARRIVAL_US + MERGE_ROUND_US * -(-(-(-splits // crews)) // MERGES_IN_FLIGHT)
+def _microseconds(shape: DecodeShape, work: int, unit_bytes: int, dim: int, sms: int) -> float:
+    """Modelled time: the fullest SM's units (slower with too few warps to keep memory busy), its waves, the merge."""
+    on_fullest = _ceil(shape.tiles * shape.splits, sms)
+    turns = _ceil(_ceil(work, shape.splits), shape.warps)
+    busy = on_fullest * shape.warps / WARPS_PER_SM[shape.tile]
+    reading = on_fullest * turns * shape.warps * unit_bytes / SM_BYTES_PER_US / min(1.0, busy / BUSY_SHARE)
+    waves = WAVE_US * math.ceil(busy)
+    if shape.splits == 1:
+        return reading + waves
+    crews = max(1, shape.warps * 32 // (shape.tile * dim // 4))
+    return reading + waves + ARRIVAL_US + MERGE_ROUND_US * _ceil(_ceil(shape.splits, crews), MERGES_IN_FLIGHT)
 
 
 def shape_of(params: ctypes.Structure, sms: int) -> DecodeShape:
     """The instance and the shape with the smallest modelled time on a device with `sms` multiprocessors."""
     cache, tile = params.cache, _tile(params)
     widest = _widest(params)
-    tiles = cache.rows * -(-params.group // tile)
+    tiles = cache.rows * _ceil(params.group, tile)
     work = max(1, units(params, tile, widest))
     unit_bytes = 8192 if DTYPE_OF[cache.cache_dtype] != "int4" else 4096 if tile == 1 else 2048
-    candidates = [
-        (warps, splits) for warps in BLOCK_WARPS[tile] for splits in range(1, min(MOST_SPLITS, -(-work // warps)) + 1)
-    ]
-    warps, splits = min(
-        candidates,
-        key=lambda shape: (_microseconds(work, unit_bytes, tiles, tile * cache.dim // 4, tile, *shape, sms), shape[1]),
-    )
     kernel = f"decode_{DTYPE_OF[cache.dtype]}_{DTYPE_OF[cache.cache_dtype]}_d{widest}_g{tile}"
-    return DecodeShape(kernel, tile, widest, tiles, warps, splits)
+    candidates = (
+        DecodeShape(kernel, tile, widest, tiles, warps, splits)
+        for warps in BLOCK_WARPS[tile]
+        for splits in range(1, min(MOST_SPLITS, _ceil(work, warps)) + 1)
+    )
+    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, cache.dim, sms), shape.splits))
 
 
 def workspace_bytes(params: ctypes.Structure, sms: int) -> int:
     """Bytes of a decode's workspace: counters, then a bound and a sum per block and head (Workspace)."""
     shape = shape_of(params, sms)
-    counters = -(-params.cache.rows * params.group * 4 // 256) * 256
+    counters = _ceil(params.cache.rows * params.group * 4, 256) * 256
     heads = shape.tiles * shape.splits * shape.tile
-    return counters + -(-heads // 2) * 2 * 8 + heads * params.cache.dim * 4
+    return counters + _ceil(heads, 2) * 2 * 8 + heads * params.cache.dim * 4

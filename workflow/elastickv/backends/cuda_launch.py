@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import NamedTuple
 
 from elastickv.backends import cuda_decode
@@ -10,6 +11,7 @@ from elastickv.backends import cuda_decode
 LINEAR_THREADS = 256
 STREAM_TILE_BYTES = 32 << 10
 STREAM_BLOCKS_PER_SM = 8
+FILL_BLOCKS_PER_SM = 8
 COMPRESS_THREADS = 128
 MOST_GRID = 2**31 - 1
 
@@ -27,23 +29,38 @@ def _linear(name: str, threads_needed: int) -> Launch:
     return Launch(name, (min(max(1, -(-threads_needed // LINEAR_THREADS)), MOST_GRID), 1), LINEAR_THREADS)
 
 
-def launch_of(kernel: str, params: ctypes.Structure, multiprocessors: int) -> Launch:
-    """Launch of any kernel."""
-    if kernel == "decode":
-        shape = cuda_decode.shape_of(params, multiprocessors)
-        return Launch(shape.kernel, (shape.tiles, shape.splits), shape.warps * 32, shape.shared_bytes)
-    if kernel == "fill":
-        return Launch(kernel, (multiprocessors * 8, 1), LINEAR_THREADS)
-    if kernel == "compress":
-        warps = COMPRESS_THREADS // 32
-        blocks = min(-(-max(params.source_tokens, 1) // warps), 64)
-        return Launch(kernel, (blocks, params.cache.rows), COMPRESS_THREADS)
-    if kernel == "append":
-        return Launch(kernel, (params.cache.rows, 1), 32)
-    if kernel == "advance":
-        return Launch(kernel, (1, 1), 1)
-    if kernel == "elementwise":
-        groups = -(-params.seq // params.compress)
-        return _linear(kernel, params.heads * groups * (params.dim // 4))
+def _decode(params: ctypes.Structure, sms: int) -> Launch:
+    shape = cuda_decode.shape_of(params, sms)
+    return Launch(shape.kernel, (shape.tiles, shape.splits), shape.warps * 32, shape.shared_bytes)
+
+
+def _compress(params: ctypes.Structure, _sms: int) -> Launch:
+    warps = COMPRESS_THREADS // 32
+    blocks = min(-(-max(params.source_tokens, 1) // warps), 64)
+    return Launch("compress", (blocks, params.cache.rows), COMPRESS_THREADS)
+
+
+def _elementwise(params: ctypes.Structure, _sms: int) -> Launch:
+    groups = -(-params.seq // params.compress)
+    return _linear("elementwise", params.heads * groups * (params.dim // 4))
+
+
+def _stream(params: ctypes.Structure, sms: int) -> Launch:
     tiles = -(-params.read_bytes // STREAM_TILE_BYTES) + -(-params.write_bytes // STREAM_TILE_BYTES)
-    return Launch(kernel, (max(1, min(tiles, multiprocessors * STREAM_BLOCKS_PER_SM)), 1), LINEAR_THREADS)
+    return Launch("stream", (max(1, min(tiles, sms * STREAM_BLOCKS_PER_SM)), 1), LINEAR_THREADS)
+
+
+SHAPES: dict[str, Callable[[ctypes.Structure, int], Launch]] = {
+    "fill": lambda params, sms: Launch("fill", (sms * FILL_BLOCKS_PER_SM, 1), LINEAR_THREADS),
+    "compress": _compress,
+    "append": lambda params, sms: Launch("append", (params.cache.rows, 1), 32),
+    "advance": lambda params, sms: Launch("advance", (1, 1), 1),
+    "decode": _decode,
+    "elementwise": _elementwise,
+    "stream": _stream,
+}
+
+
+def launch_of(kernel: str, params: ctypes.Structure, multiprocessors: int) -> Launch:
+    """Launch of any kernel on a device with `multiprocessors` SMs."""
+    return SHAPES[kernel](params, multiprocessors)
