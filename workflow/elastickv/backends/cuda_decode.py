@@ -82,9 +82,11 @@ def units(params: ctypes.Structure, tile: int, widest: int) -> int:
 def _microseconds(shape: DecodeShape, work: int, unit_bytes: int, dim: int, sms: int) -> float:
     """Modelled time: the fullest SM's units (slower with too few warps to keep memory busy), its waves, the merge."""
     on_fullest = _ceil(shape.tiles * shape.splits, sms)
-    turns = _ceil(_ceil(work, shape.splits), shape.warps)
+    share = _ceil(work, shape.splits)
+    idle_turns = _ceil(share, shape.warps) * shape.warps - share  # in the last turn; the others then read faster
     busy = on_fullest * shape.warps / WARPS_PER_SM[shape.tile]
-    reading = on_fullest * turns * shape.warps * unit_bytes / SM_BYTES_PER_US / min(1.0, busy / BUSY_SHARE)
+    rate = SM_BYTES_PER_US * min(1.0, busy / BUSY_SHARE)
+    reading = on_fullest * (share + idle_turns / 2) * unit_bytes / rate
     waves = WAVE_US * math.ceil(busy)
     if shape.splits == 1:
         return reading + waves

@@ -1,0 +1,319 @@
+"""The CUDA kernels against the NumPy reference (bit for bit) and the float64 oracle (within its tolerances).
+
+They need an NVIDIA GPU, CuPy and build/cuda/elastickv.fatbin. `-rP` shows the errors found. For compute-sanitizer:
+`compute-sanitizer --tool racecheck python -m pytest tests/test_cuda_kernels.py -k sanitizer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_caches import POISON, SHAPES, Caches, case_of
+
+from elastickv import device, numerics, oracle
+from elastickv.backends.base import Backend, Call
+from elastickv.backends.params import (
+    ANCHORS,
+    DTYPES,
+    AdvanceParams,
+    AppendParams,
+    DecodeParams,
+    ElementwiseParams,
+    FillParams,
+    StreamParams,
+)
+from elastickv.policy import compact
+
+pytestmark = pytest.mark.gpu
+BUILD = Path(__file__).resolve().parents[1] / "build"
+
+# What the GPU adds to SHAPES: real sizes, many splits, every kernel instance.
+LARGE = {
+    "the golden case": {"seq": 4096, "heads": 32, "kv_heads": 32, "dim": 128, "window": 256},
+    "compress 8, seq 5003": {"seq": 5003, "compress": 8, "dim": 128, "window": 256},
+    "batch 3, 28 heads on 4": {"batch": 3, "seq": 4096, "heads": 28, "kv_heads": 4, "dim": 128, "window": 256},
+    "int4, every token": {"seq": 4096, "dim": 128, "compress": 1, "cache_dtype": "int4", "window": 256},
+    "int4, many splits": {"seq": 30011, "heads": 4, "kv_heads": 1, "dim": 128, "compress": 1, "cache_dtype": "int4"},
+    "one row, most splits": {"seq": 60013, "heads": 1, "kv_heads": 1, "dim": 128},
+    "8 heads on one": {"seq": 30011, "heads": 8, "kv_heads": 1, "dim": 128, "dtype": "bf16"},
+    "more rows than blocks": {"batch": 40, "heads": 16, "kv_heads": 16, "seq": 300, "dim": 64},
+    "biased": {"seq": 5003, "bias": "log_count", "compress": 3, "dim": 128, "heads": 8},
+}  # fmt: skip
+INSTANCES = {
+    f"{dtype} {cache_dtype} dim {dim} group {group}": dict(
+        dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
+    )
+    for dtype in ("fp32", "fp16", "bf16")
+    for cache_dtype in (dtype, "int8", "int4")
+    for dim in (64, 80, 96, 128, 256)
+    for group in (1, 3)
+}
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Backend:
+    """One backend for all tests: loading the fatbin takes a while."""
+    if not device.visible_gpus():
+        pytest.skip("no NVIDIA GPU is visible")
+    pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
+    if not (BUILD / "cuda" / "elastickv.fatbin").is_file():
+        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
+    from elastickv.backends.cuda import CudaBackend
+
+    return CudaBackend(BUILD / "cuda")
+
+
+@pytest.fixture
+def backend(gpu) -> Iterator[Backend]:
+    yield gpu
+    gpu.synchronize()
+    gpu.free_all()
+
+
+def check_both_arms(backend: Backend, changes: dict) -> None:
+    case = case_of(**changes)
+    caches = Caches(backend, case)
+    caches.compress()
+    caches.check_elastic(case["seq"])
+    caches.check_decode("elastic", case["seq"])
+    caches.check_decode("baseline", case["seq"])
+
+
+ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES
+
+
+@pytest.mark.parametrize("changes", ALL_SHAPES.values(), ids=ALL_SHAPES.keys())
+def test_compress_and_decode_agree_with_the_reference(backend, changes):
+    check_both_arms(backend, changes)
+
+
+@pytest.mark.parametrize("cache_dtype", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("heads", [2, 8])
+def test_sanitizer_subset(backend, cache_dtype, heads):
+    """Small, but with several splits, a query tile with idle heads, a ring and both segments."""
+    check_both_arms(backend, {"heads": heads, "kv_heads": 2, "dim": 80, "seq": 700, "cache_dtype": cache_dtype})
+    grow(backend, {"heads": heads, "kv_heads": 2, "window": 3, "cache_dtype": cache_dtype}, start=20, steps=6)
+
+
+class GrowingCaches:
+    """Caches at `start` tokens and one captured token step: append, decode with the new token, advance."""
+
+    def __init__(self, backend: Backend, changes: dict, start: int, steps: int, pool: int = 16, shift: int = 3):
+        case = case_of(seq=start, **changes)
+        self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps)
+        caches, dtype = self.caches, case["dtype"]
+        self.group, self.dtype = case["heads"] // case["kv_heads"], dtype
+        vectors = [caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5)]
+        for token in range(start, start + steps):
+            caches.k[:, token], caches.v[:, token] = (x[(token + shift) % pool] for x in vectors)
+        addresses = [self.upload(x) for x in vectors]
+        self.query = caches.vectors((caches.shape.rows, self.group, caches.shape.dim), 3)
+        q = self.upload(self.query)
+        self.out = {arm: self.upload(self.query) for arm in ("elastic", "baseline")}
+        rule, scale = caches.policy, 1 / math.sqrt(caches.shape.dim)
+        calls = []
+        for arm, cache in (("elastic", caches.layer.elastic), ("baseline", caches.layer.full)):
+            calls.append(
+                Call("append", AppendParams(cache, *addresses, pool, shift, ANCHORS[rule.anchor], rule.anchor_bias))
+            )
+            params = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps)
+            params.workspace = backend.allocate(backend.decode_workspace(params))
+            calls.append(Call("decode", params))
+        caches.compress()
+        self.step = backend.program([*calls, Call("advance", AdvanceParams(caches.counter, 1, 0))], graph=True)
+
+    def upload(self, values: np.ndarray) -> int:
+        words = numerics.encode(values, self.dtype)
+        address = self.backend.allocate(words.nbytes)
+        self.backend.write(address, words)
+        return address
+
+    def answer(self, arm: str) -> np.ndarray:
+        words = self.backend.read(self.out[arm], self.query.shape, numerics.STORAGE[self.dtype])
+        return numerics.decode(words, self.dtype)
+
+    def check_answers(self, tokens: int) -> None:
+        k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
+        compacted = compact(k, v, self.caches.policy)
+        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "baseline": (k, v, None)}
+        for arm, slots in held.items():
+            correctness = oracle.compare(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
+            assert oracle.passes(correctness), (arm, tokens, correctness)
+
+
+def grow(backend: Backend, changes: dict, start: int, steps: int) -> None:
+    growing = GrowingCaches(backend, changes, start, steps)
+    for token in range(start, start + steps):
+        for address in growing.out.values():
+            backend.fill_bytes(address, growing.query.size * numerics.BYTES[growing.dtype], POISON)
+        backend.seconds(growing.step)
+        growing.check_answers(token + 1)
+        growing.caches.check_elastic(token + 1)
+    assert backend.read(growing.caches.counter, (1,), np.int32)[0] == start + steps
+    k, v = growing.caches.layer.read_full(0, growing.caches.shape.rows, start + steps)
+    np.testing.assert_array_equal(k, growing.caches.k)
+    np.testing.assert_array_equal(v, growing.caches.v)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"heads": 12, "bias": "log_count"},
+        {"window": 0, "sinks": 0, "compress": 3},
+        {"window": 5, "compress": 7, "cache_dtype": "int8", "bias": "log_count"},
+        {"window": 3, "compress": 1, "cache_dtype": "int4", "dtype": "bf16"},
+        {"window": 6, "compress": 4, "anchor": "mean", "dtype": "fp32"},
+        {"sinks": 200},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("start", [1, 9, 60, 1000])
+def test_one_captured_step_replays_while_the_cache_grows(backend, changes, start):
+    """The ring wraps and groups close under a graph that was captured once."""
+    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **changes}, start, steps=45)
+
+
+@pytest.mark.parametrize("name", ["the golden case", "int4, many splits", "8 heads on one"])
+def test_equal_launches_give_equal_bits(backend, name):
+    case = case_of(**LARGE[name])
+    caches = Caches(backend, case)
+    caches.compress()
+    first = caches.decode()
+    assert all(np.array_equal(first, caches.decode()) for _ in range(20))
+
+
+def test_a_workspace_serves_launch_after_launch(backend):
+    """The arrival counters reset themselves, also when arms with other splits share the workspace."""
+    caches = Caches(backend, case_of(seq=3000, dim=128, compress=8))
+    caches.compress()
+    rows, group, dim = caches.shape.rows, 1, 128
+    query = caches.vectors((rows, group, dim), 3)
+    q, out = (backend.allocate(query.size * 2) for _ in range(2))
+    backend.write(q, numerics.encode(query, "fp16"))
+    params = [
+        DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim), 3000)
+        for cache in (caches.layer.full, caches.layer.elastic)
+    ]
+    workspace = backend.allocate(max(map(backend.decode_workspace, params)))
+    for block in params:
+        block.workspace = workspace
+    program = backend.program([Call("decode", block) for block in params * 20], graph=True)
+    backend.seconds(program)
+    compacted = compact(caches.k, caches.v, caches.policy)
+    answer = numerics.decode(backend.read(out, query.shape, np.float16), "fp16")
+    correctness = oracle.compare(answer, oracle.decode_attention(query, compacted.k, compacted.v), "fp16")
+    assert oracle.passes(correctness), correctness
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("which", ["k", "v"])
+def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which):
+    caches = Caches(backend, case_of(dtype=dtype, heads=8, kv_heads=4, seq=200))
+    getattr(caches, which)[2, 150, 9] = np.nan
+    caches.write_full()
+    answer = caches.decode("baseline")
+    assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
+    assert np.isfinite(np.delete(answer, 2, axis=0)).all()
+
+
+@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
+    case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
+    caches = Caches(backend, case)
+    largest = numerics.LARGEST_CODE[cache_dtype]
+    caches.k[0, 0] = 0
+    caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
+    caches.k[0, 1, 0] = largest
+    caches.k[0, 2] = 1e30  # beyond the largest scale
+    caches.k[0, 3] = 1e-30  # below the smallest
+    caches.write_full()
+    caches.compress()
+    caches.check_elastic(5)
+
+
+def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
+    caches = Caches(backend, case_of(compress=4))
+    caches.v[:, 4:20] = caches.v[:, 4:5]
+    caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
+    caches.write_full()
+    caches.compress()
+    anchors = caches.layer.read_anchors(0, 4, 101)
+    assert anchors[0, :4].tolist() == [4, 8, 12, 16]
+    assert anchors[1, :4].tolist() == [4, 9, 12, 16]
+
+
+def test_large_logits_do_not_overflow(backend):
+    caches = Caches(backend, case_of(dtype="fp32", heads=8, kv_heads=2, seq=300))
+    caches.k *= 1000
+    caches.write_full()
+    caches.check_decode("baseline", 300)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("count", [1, 63, 64, 1000, 1_000_003])
+def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
+    width = numerics.BYTES[dtype]
+    address = backend.allocate((count + 64) * width)
+    backend.fill_bytes(address, (count + 64) * width, 0xAB)
+    backend.launch(Call("fill", FillParams(address, count, DTYPES[dtype], 123, 456, 0)))
+    expected = numerics.encode(numerics.seeded_values(count, 123, 456), dtype)
+    np.testing.assert_array_equal(backend.read(address, (count,), numerics.STORAGE[dtype]), expected)
+    assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
+
+
+@pytest.mark.parametrize(
+    ("heads", "seq", "dim", "compress"),
+    [
+        (3, 50, 64, 4),
+        (2, 33, 20, 4),
+        (1, 1, 4, 1),
+        (2, 17, 64, 1),
+        (32, 4096, 128, 4),
+        (1, 10, 36, 16),
+        (2, 600, 132, 8),
+    ],
+)
+def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
+    shape = (heads, seq, dim)
+    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
+    arrays[0] *= 5  # logits up to about 40
+    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
+    for address, array in zip(addresses, arrays, strict=False):
+        backend.write(address, array)
+    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, 1 / math.sqrt(dim), 0)))
+    answer = backend.read(addresses[4], shape, np.float32)
+    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
+    print(f"relative error {correctness['relative_error']}")
+    assert oracle.passes(correctness), correctness
+
+
+@pytest.mark.parametrize(
+    ("read", "write"), [(0, 4096), (16, 0), (16, 16), (100_000, 16), (4112, 800_000), (64 << 20, 64 << 20), (0, 0)]
+)
+def test_stream_writes_what_it_should_and_nothing_else(backend, read, write):
+    source, target, sink = backend.allocate(read), backend.allocate(write + 64), backend.allocate(4)
+    backend.fill_bytes(target, write + 64, POISON)
+    backend.launch(Call("stream", StreamParams(source, read, target, write, sink)))
+    assert not (backend.read(target, (write // 4,), np.uint32) == 0xFFFFFFFF).any()
+    assert (backend.read(target + write, (64,), np.uint8) == POISON).all()
+
+
+def test_allocating_beyond_the_memory_is_a_memory_error(backend):
+    with pytest.raises(MemoryError):
+        backend.allocate(1 << 50)
+    address = backend.allocate(1000)  # the backend is as usable as before
+    assert (backend.read(address, (1000,), np.uint8) == 0).all()
+
+
+def test_facts_say_what_the_device_is(backend):
+    facts = backend.facts()
+    assert facts["uuid"] in device.visible_gpus()
+    assert facts["last_level_cache_bytes"] > 0
+    assert facts["driver"] is None or facts["driver"][0].isdigit()
+    print(facts)
