@@ -18,12 +18,21 @@ OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
 
 
-@dataclass
+@dataclass(frozen=True)
+class Prepared:
+    """One launch: the arguments of cuLaunchKernel, and the parameter block that they point to."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    params: ctypes.Structure
+
+
+@dataclass(frozen=True)
 class Program:
-    """A captured graph, or the plain launches."""
+    """A captured graph, or the plain launches where `graph` is None."""
 
     graph: Any
-    calls: list[Call]
+    prepared: list[Prepared]
 
 
 class CudaBackend:
@@ -37,7 +46,11 @@ class CudaBackend:
         except ImportError as error:
             raise MachineError(f"CuPy is missing: {error}", "elastickv env cuda") from error
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
-        if not cupy.cuda.is_available():
+        try:
+            visible = cupy.cuda.is_available()
+        except cupy.cuda.runtime.CUDARuntimeError as error:  # the driver is older than CuPy's CUDA
+            raise MachineError(f"the NVIDIA driver cannot be used: {error}", "update the driver") from error
+        if not visible:
             raise MachineError("no NVIDIA driver or GPU is visible", "install the driver (nvidia-smi must list a GPU)")
         fatbin = Path(build) / "elastickv.fatbin"
         if not fatbin.exists():
@@ -90,13 +103,16 @@ class CudaBackend:
         }
 
     def facts(self) -> dict[str, Any]:
+        """The device part of a record; `peak_gbps` is bus width x memory clock, as a datasheet counts it."""
         return dict(self._facts)
 
     def memory_budget(self) -> int:
+        """80% of the memory that is free now, in bytes."""
         free, _ = self._runtime.memGetInfo()
         return int(free * BUDGET_SHARE)
 
     def supports(self, case: dict[str, Any]) -> str | None:
+        """None, or why `case` cannot run here."""
         if case["launch"] == "dependent":
             return "launch: dependent is not built yet; plain and auto are"
         if case["workload"] == "decode" and case["dim"] not in cuda_decode.DIMS:
@@ -105,6 +121,7 @@ class CudaBackend:
         return None
 
     def allocate(self, nbytes: int) -> int:
+        """Address of `nbytes` zeroed bytes. Raises MemoryError."""
         try:
             address = self._runtime.malloc(max(nbytes, 1))
         except self._runtime.CUDARuntimeError as error:
@@ -116,26 +133,31 @@ class CudaBackend:
         return address
 
     def free_all(self) -> None:
+        """Gives back everything allocated."""
         self._stream.synchronize()
         while self._allocated:
             self._runtime.free(self._allocated.pop())
 
     def write(self, address: int, array: Any) -> None:
+        """Copies a NumPy array to the device, after everything enqueued."""
         array = np.ascontiguousarray(array)
         self._stream.synchronize()
         self._runtime.memcpy(address, array.ctypes.data, array.nbytes, self._runtime.memcpyHostToDevice)
 
     def read(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """A copy of the array at `address`, after everything enqueued; bfloat16 is read as uint16."""
         array = np.empty(shape, dtype)
         self._stream.synchronize()
         self._runtime.memcpy(array.ctypes.data, address, array.nbytes, self._runtime.memcpyDeviceToHost)
         return array
 
     def fill_bytes(self, address: int, nbytes: int, byte: int) -> None:
+        """memset, enqueued."""
         if nbytes:
             self._runtime.memsetAsync(address, byte, nbytes, self._stream.ptr)
 
     def decode_workspace(self, params: ctypes.Structure) -> int:
+        """Bytes of workspace that a decode launch with these parameters needs."""
         return cuda_decode.workspace_bytes(params, self._facts["multiprocessors"])
 
     def _function(self, name: str) -> int:
@@ -144,43 +166,56 @@ class CudaBackend:
             self._functions[name] = kernel.kernel.ptr
         return self._functions[name]
 
-    def launch(self, call: Call) -> None:
+    def _prepare(self, call: Call) -> Prepared:
         chosen = cuda_launch.launch_of(call.kernel, call.params, self._facts["multiprocessors"])
         block = ctypes.c_void_p(ctypes.addressof(call.params))
-        code = self._driver.cuLaunchKernel(
+        extents = (*chosen.grid, 1, chosen.threads, 1, 1, chosen.shared_bytes)
+        arguments = (
             ctypes.c_void_p(self._function(chosen.name)),
-            *(ctypes.c_uint(extent) for extent in (*chosen.grid, 1, chosen.threads, 1, 1, chosen.shared_bytes)),
+            *map(ctypes.c_uint, extents),
             ctypes.c_void_p(self._stream.ptr),
             ctypes.byref(block),
             None,
         )
+        return Prepared(chosen.name, arguments, call.params)
+
+    def _enqueue(self, prepared: Prepared) -> None:
+        code = self._driver.cuLaunchKernel(*prepared.arguments)
         if code:
-            raise RuntimeError(f"cuLaunchKernel({chosen.name}, grid {chosen.grid}) failed with CUDA error {code}")
+            raise RuntimeError(f"the launch of {prepared.name} failed with CUDA error {code}")
+
+    def launch(self, call: Call) -> None:
+        """Enqueues one kernel."""
+        self._enqueue(self._prepare(call))
 
     def program(self, calls: list[Call], graph: bool) -> Program:
+        """The calls as one captured graph, or (`graph` false) as plain launches with nothing left to look up."""
+        prepared = [self._prepare(call) for call in calls]  # loads functions, which a capture does not allow
         if not graph:
-            return Program(None, list(calls))
-        for call in calls:  # functions load before the capture: loading is not capturable
-            self._function(cuda_launch.launch_of(call.kernel, call.params, self._facts["multiprocessors"]).name)
+            return Program(None, prepared)
         with self._stream:
             self._stream.begin_capture()
-            for call in calls:
-                self.launch(call)
-            captured = self._stream.end_capture()
+            try:
+                for one in prepared:
+                    self._enqueue(one)
+            finally:  # a stream left in capture would refuse everything else
+                captured = self._stream.end_capture()
             captured.upload(self._stream)
-        return Program(captured, list(calls))
+        return Program(captured, prepared)
 
     def seconds(self, program: Program) -> float:
+        """Replays `program` once, waits for it and returns the device time in seconds."""
         begin, end = self._events
         begin.record(self._stream)
         if program.graph is not None:
             program.graph.launch(self._stream)
         else:
-            for call in program.calls:
-                self.launch(call)
+            for one in program.prepared:
+                self._enqueue(one)
         end.record(self._stream)
         end.synchronize()
         return self._cupy.cuda.get_elapsed_time(begin, end) / 1e3
 
     def synchronize(self) -> None:
+        """Waits; raises what the device reports."""
         self._stream.synchronize()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from elastickv.backends.params import DTYPES
@@ -98,16 +99,22 @@ def shape_of(params: ctypes.Structure, sms: int) -> DecodeShape:
     """The instance and the shape with the smallest modelled time on a device with `sms` multiprocessors."""
     cache, tile = params.cache, _tile(params)
     widest = _widest(params)
-    tiles = cache.rows * _ceil(params.group, tile)
-    work = max(1, units(params, tile, widest))
-    unit_bytes = 8192 if DTYPE_OF[cache.cache_dtype] != "int4" else 4096 if tile == 1 else 2048
     kernel = f"decode_{DTYPE_OF[cache.dtype]}_{DTYPE_OF[cache.cache_dtype]}_d{widest}_g{tile}"
+    unit_bytes = 8192 if DTYPE_OF[cache.cache_dtype] != "int4" else 4096 if tile == 1 else 2048
+    work = max(1, units(params, tile, widest))
+    return _fastest(kernel, tile, widest, cache.rows * _ceil(params.group, tile), work, unit_bytes, cache.dim, sms)
+
+
+@lru_cache(maxsize=1024)  # a plain launch must not wait for the search
+def _fastest(
+    kernel: str, tile: int, widest: int, tiles: int, work: int, unit_bytes: int, dim: int, sms: int
+) -> DecodeShape:
     candidates = (
         DecodeShape(kernel, tile, widest, tiles, warps, splits)
         for warps in BLOCK_WARPS[tile]
         for splits in range(1, min(MOST_SPLITS, _ceil(work, warps)) + 1)
     )
-    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, cache.dim, sms), shape.splits))
+    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, dim, sms), shape.splits))
 
 
 def workspace_bytes(params: ctypes.Structure, sms: int) -> int:

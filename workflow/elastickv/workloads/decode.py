@@ -54,7 +54,11 @@ class DecodeWorkload:
         self._pool = [backend.allocate(APPEND_POOL * self.shape.rows * self.shape.vector) for _ in "kv"]
         self._sink = backend.allocate(256)
         self._pure_out = backend.allocate(self._query_bytes)
-        needed = max(backend.decode_workspace(self._decode_params(arm, 0, 0, 0, 0)) for arm in self._out)
+        needed = max(  # both bounds of the tokens that a launch may name: splits, so workspaces, depend on it
+            backend.decode_workspace(self._decode_params(arm, 0, 0, 0, pending))
+            for arm in self._out
+            for pending in (0, 1)
+        )
         self._workspace = backend.allocate(max(needed, 256))
         self._fill()
         self.restore()
