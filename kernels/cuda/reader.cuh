@@ -188,6 +188,6 @@ struct Reader {
       }
       if (more) load_values(segment_of(next), base_of(next));
     }
-    return unit;
+    return max(unit, begin);  // a range that was empty from the start moves nothing
   }
 };

@@ -1,6 +1,6 @@
 // stream: a pure pass, `read_bytes` in and `write_bytes` out, for ceilings (StreamParams).
-// Tiles of 32 KB, eight 16-byte accesses a thread in flight; reads and writes are spread evenly over the pass.
-// Launch: any grid of 256 threads; blocks take tiles in turn.
+// Both ranges are cut into equally many chunks of at most 32 KB; a block reads one chunk, eight 16-byte loads a thread in
+// flight, then writes its share of what it read. Launch: any grid of 256 threads; blocks take chunks in turn.
 #pragma once
 #include "convert.cuh"
 
@@ -22,28 +22,22 @@ __device__ inline uint4 load_once(const uint4* from) {
 
 extern "C" __global__ __launch_bounds__(STREAM_THREADS) void stream(const StreamParams p) {
   const long long reads = p.read_bytes / 16, writes = p.write_bytes / 16;
-  const long long read_tiles = (reads + STREAM_TILE - 1) / STREAM_TILE, write_tiles = (writes + STREAM_TILE - 1) / STREAM_TILE;
-  const long long tiles = read_tiles + write_tiles;
+  const long long chunks = (max(reads, writes) + STREAM_TILE - 1) / STREAM_TILE;
   const uint4* from = static_cast<const uint4*>(p.read);
   uint4* to = static_cast<uint4*>(p.write);
   Word32 sum = 0;
-  for (long long tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const long long written = tile * write_tiles / tiles;
-    if ((tile + 1) * write_tiles / tiles > written) {
-#pragma unroll
-      for (int i = 0; i < STREAM_UNROLL; i++) {
-        const long long at = written * STREAM_TILE + i * STREAM_THREADS + threadIdx.x;
-        if (at < writes) to[at] = make_uint4(0, 0, 0, 0);
-      }
-      continue;
-    }
-    const long long base = (tile - written) * STREAM_TILE + threadIdx.x;
+  for (long long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
+    const long long read_end = (chunk + 1) * reads / chunks, write_end = (chunk + 1) * writes / chunks;
+    const long long read = chunk * reads / chunks + threadIdx.x, write = chunk * writes / chunks + threadIdx.x;
     uint4 x[STREAM_UNROLL];
 #pragma unroll
     for (int i = 0; i < STREAM_UNROLL; i++)
-      x[i] = base + i * STREAM_THREADS < reads ? load_once(from + base + i * STREAM_THREADS) : make_uint4(0, 0, 0, 0);
+      x[i] = read + i * STREAM_THREADS < read_end ? load_once(from + read + i * STREAM_THREADS) : make_uint4(0, 0, 0, 0);
 #pragma unroll
-    for (int i = 0; i < STREAM_UNROLL; i++) sum += x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
+    for (int i = 0; i < STREAM_UNROLL; i++) {
+      sum += x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
+      if (write + i * STREAM_THREADS < write_end) to[write + i * STREAM_THREADS] = x[i];
+    }
   }
   if (sum == 0x9e3779b9u) *p.sink = sum;  // hardly ever true, but only the loads can tell
 }

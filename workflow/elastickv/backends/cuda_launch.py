@@ -46,8 +46,10 @@ def _elementwise(params: ctypes.Structure, _sms: int) -> Launch:
 
 
 def _stream(params: ctypes.Structure, sms: int) -> Launch:
-    tiles = -(-params.read_bytes // STREAM_TILE_BYTES) + -(-params.write_bytes // STREAM_TILE_BYTES)
-    return Launch("stream", (max(1, min(tiles, sms * STREAM_BLOCKS_PER_SM)), 1), LINEAR_THREADS)
+    chunks = max(1, -(-max(params.read_bytes, params.write_bytes) // STREAM_TILE_BYTES))
+    resident = sms * STREAM_BLOCKS_PER_SM
+    blocks = min(chunks, MOST_GRID if params.write_bytes > params.read_bytes // 16 else resident)
+    return Launch("stream", (blocks, 1), LINEAR_THREADS)
 
 
 SHAPES: dict[str, Callable[[ctypes.Structure, int], Launch]] = {
