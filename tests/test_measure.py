@@ -171,8 +171,9 @@ def bench(cpu_build, *flags: str) -> subprocess.CompletedProcess:
 
 
 def test_bench_prints_one_json_object_and_takes_flags_both_ways(cpu_build):
-    flags = ["--seq=256", "--heads", "4", "--dim=64", "--compress", "8", "--reps=4", "--warmup", "2", "--inner_loops=3", "--truncate=5"]
-    flags += ["--paired-baseline", "--inference", "--decode_tokens=4", "--no-graphs", "--json"]
+    flags = ["--seq=256", "--heads", "4", "--dim=64", "--compress", "8", "--reps=4", "--warmup", "2"]
+    flags += ["--inner_loops=3", "--truncate=5", "--paired-baseline", "--inference", "--decode_tokens=4"]
+    flags += ["--no-graphs", "--json"]
     done = bench(cpu_build, *flags)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
