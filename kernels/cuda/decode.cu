@@ -74,7 +74,9 @@ __device__ void decode(const DecodeParams& p) {
   const int middle_units = Reader<S, MIDDLE>::units(middle.slots.count);
   const int units = middle_units + Exact::units(exact.slots.count);
   const int end = first_unit(units, blockIdx.y + 1);
-  int unit = first_unit(units, blockIdx.y) + threadIdx.x / 32;
+  // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
+  const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
+  int unit = first_unit(units, blockIdx.y) + warp;
   if (MIDDLE != S::DTYPE) {
     Reader<S, MIDDLE> reader = {columns, lane};
     unit = reader.run(state, middle, middle_units, middle, unit, min(end, middle_units));
@@ -97,7 +99,7 @@ __device__ void decode(const DecodeParams& p) {
   }
 
 // Four query heads at once where sharing K/V pays, in 16-bit caches; dim 64 has rows of its own there and elsewhere half of
-// the lanes of 128. Fewer instances compile faster: 24 of them take half of the build.
+// the lanes of 128. Every instance costs a third of a second to compile, seven times.
 #define DECODE_16BIT(name, DTYPE)                \
   DECODE(name##_##name, DTYPE, DTYPE, 64, 1)     \
   DECODE(name##_##name, DTYPE, DTYPE, 64, 4)     \
