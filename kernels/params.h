@@ -10,6 +10,9 @@
 //   place(t)   = t < sinks ? t : sinks + (t - sinks) % ring                      exact slot of token t
 #pragma once
 
+// After each array of a cache lie READ_AHEAD bytes that may be read, whatever they hold: kernels read in whole units.
+constexpr int READ_AHEAD = 4096;
+
 enum Dtype { FP32 = 0, FP16 = 1, BF16 = 2, INT8 = 3, INT4 = 4 };
 enum Anchor { LAST = 0, FIRST = 1, VALUE_NORM = 2, MEAN = 3 };
 
@@ -84,11 +87,11 @@ struct DecodeParams {
   Cache cache;
   const void* q;
   void* out;
-  void* workspace;  // size from the backend's decode_workspace; zeroed once when allocated
+  void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
   int group;
   int pending;  // 1 when this step's append came first, else 0
   float scale;
-  int max_tokens;  // host's upper bound of tokens + pending, for choosing the launch shape
+  int max_tokens;  // host's upper bound of tokens + pending: decides the launch shape and which slots are read
 };
 
 // One pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:

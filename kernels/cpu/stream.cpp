@@ -13,16 +13,18 @@ typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
 constexpr long long PIECE = 4096;
 constexpr int CHAINS = 4;
 
-// Sum of the 32-bit words of [from, to); the length is a multiple of 4.
-static uint32_t sum_words(const char* from, const char* to) {
-  Words sums[CHAINS] = {};
+// Adds the 32-bit words of [from, to), a multiple of 4 bytes, to running sums; what is left over goes to the first one.
+static inline void add_words(Words (&sums)[CHAINS], const char* from, const char* to) {
   for (; to - from >= CHAINS * (long long)sizeof(Words); from += CHAINS * sizeof(Words))
     for (int i = 0; i < CHAINS; ++i) sums[i] += load<Words>(from + i * sizeof(Words));
-  uint32_t sum = 0;
-  for (; from < to; from += 4) sum += load<uint32_t>(from);
+  for (; from < to; from += 4) sums[0][0] += load<uint32_t>(from);
+}
+
+static uint32_t total_of(const Words (&sums)[CHAINS]) {
+  uint32_t total = 0;
   for (int i = 0; i < CHAINS; ++i)
-    for (int lane = 0; lane < LANES; ++lane) sum += sums[i][lane];
-  return sum;
+    for (int lane = 0; lane < LANES; ++lane) total += sums[i][lane];
+  return total;
 }
 
 template <bool PAST_CACHES>
@@ -45,13 +47,13 @@ static void stream(const StreamParams& p) {
       const long long bytes = share.end - share.begin;
       return share.begin + (piece == pieces ? bytes : bytes / pieces * piece / 64 * 64);
     };
-    uint32_t sum = 0;
+    Words sums[CHAINS] = {};
     for (long long piece = 0; piece < pieces; ++piece) {
-      sum += sum_words(read + at(in, piece), read + at(in, piece + 1));
-      write_words<PAST_CACHES>(written + at(out, piece), written + at(out, piece + 1), sum);
+      add_words(sums, read + at(in, piece), read + at(in, piece + 1));
+      write_words<PAST_CACHES>(written + at(out, piece), written + at(out, piece + 1), uint32_t(piece));
     }
     if (PAST_CACHES) order_writes();
-    total += sum;
+    total += total_of(sums);
   }
   *p.sink = total;
 }

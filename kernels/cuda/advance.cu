@@ -1,5 +1,9 @@
 // advance: the cache's token counter moves on, once per token after its last layer. Launch: 1 thread.
 #pragma once
-#include "../params.h"
+#include "dependent.cuh"
 
-extern "C" __global__ void advance(const AdvanceParams p) { *p.tokens += p.delta; }
+extern "C" __global__ void advance(const AdvanceParams p) {
+  let_next_begin();
+  await_previous();
+  *p.tokens = load_fresh(p.tokens) + p.delta;
+}

@@ -2,10 +2,13 @@
 // Traffic: 2 vectors read and written a row; every `compress` tokens also one group.
 // Launch: grid rows, 32 threads. *cache.tokens is read, not changed: `advance` follows the last layer.
 #pragma once
+#include "dependent.cuh"
 #include "group.cuh"
 
 extern "C" __global__ __launch_bounds__(32) void append(const AppendParams p) {
-  const int lane = threadIdx.x, row = blockIdx.x, token = *p.cache.tokens;
+  let_next_begin();
+  await_previous();
+  const int lane = threadIdx.x, row = blockIdx.x, token = load_fresh(p.cache.tokens);
   const long long entry = (long long)(token + p.shift) % p.pool_size;
   copy_token(p.cache, p.pool_k, p.pool_v, entry * p.cache.rows + row, row, token, lane);
   const int group = closed_groups(p.cache, token);

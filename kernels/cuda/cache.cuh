@@ -2,9 +2,16 @@
 #pragma once
 #include "../params.h"
 
+// a / b of whole numbers, a >= 0 and b > 0: a few instructions where a is small enough for fp32, as it is in practice.
+__device__ inline int quotient(int a, int b) {
+  if (a >= 1 << 22) return a / b;
+  const int guess = int(__fdividef(float(a), float(b))), rest = a - guess * b;
+  return rest < 0 ? guess - 1 : rest >= b ? guess + 1 : guess;
+}
+
 __device__ inline int closed_groups(const Cache& cache, int tokens) {
   const int past = tokens - cache.sinks - cache.window;
-  return past > 0 ? past / cache.compress : 0;
+  return past > 0 ? quotient(past, cache.compress) : 0;
 }
 
 // Exact slot of a token. A full cache (ring 0) holds every token at its own index.
@@ -12,30 +19,38 @@ __device__ inline int place(int token, int sinks, int ring) {
   return token < sinks || ring == 0 ? token : sinks + (token - sinks) % ring;
 }
 
-// The slots of one segment in an order that keeps neighbours together: entries [0, head) are slots [0, head), the rest
-// is the live part of the ring, which starts `first` slots after the sinks and wraps at most once.
-struct Slots {
-  int count;
+// Which slots of a segment hold a token: of the first `head` slots those below `held`; of the ring behind them the `length`
+// slots from `first` on, wrapping at most once.
+constexpr int EVERY_SLOT = 0x7fffffff;
+
+struct Live {
   int head;
-  int sinks;
+  int held;
   int first;
   int ring;
+  int length;
 
-  __device__ int operator[](int entry) const {
-    if (entry < head) return entry;
-    const int step = first + entry - head;
-    return sinks + (step >= ring ? step - ring : step);
+  __device__ bool operator()(int slot) const {
+    if (slot < head) return slot < held;
+    const int step = slot - head - first;
+    return slot - head < ring && (step < 0 ? step + ring : step) < length;
   }
 };
 
-__device__ inline Slots middle_slots(const Cache& cache, int tokens) {
-  const int groups = closed_groups(cache, tokens);
-  return {groups, groups, 0, 0, 0};
+__device__ inline Live live_middle(const Cache& cache, int tokens) {
+  return {EVERY_SLOT, closed_groups(cache, tokens), 0, 0, 0};
 }
 
-__device__ inline Slots exact_slots(const Cache& cache, int tokens) {
-  const int in_groups = closed_groups(cache, tokens) * cache.compress;
-  if (cache.ring == 0) return {tokens, tokens, 0, 0, 0};
-  const int head = tokens < cache.sinks ? tokens : cache.sinks;
-  return {tokens - in_groups, head, cache.sinks, in_groups % cache.ring, cache.ring};
+__device__ inline Live live_exact(const Cache& cache, int tokens) {
+  if (cache.ring == 0) return {EVERY_SLOT, tokens, 0, 0, 0};
+  const int in_groups = closed_groups(cache, tokens) * cache.compress, behind = tokens - cache.sinks - in_groups;
+  const int first = in_groups - quotient(in_groups, cache.ring) * cache.ring;
+  return {cache.sinks, tokens, first, cache.ring, behind > 0 ? behind : 0};
+}
+
+// Slots of each segment that `tokens` tokens can have touched: a bound for what is worth reading.
+__device__ inline int touched_middle(const Cache& cache, int tokens) { return closed_groups(cache, tokens); }
+
+__device__ inline int touched_exact(const Cache& cache, int tokens) {
+  return cache.ring == 0 ? tokens : min(tokens, cache.sinks + cache.ring);
 }

@@ -1,19 +1,20 @@
-// decode: attention of one new token over a cache, split over blocks, combined by the block that arrives last.
+// decode: attention of one new token over a cache, split over blocks, combined by the block of the last split.
 //   out[row, j] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i        (Dao et al., flash-decoding)
 //
 // Traffic: every live key and value once (per TILE query heads; tiles of a row run side by side and share them through L2),
 // 4 bytes per quantised slot for its scales, 4 per slot for a bias, q and out once.
-// Launch: grid (rows * ceil(group / TILE), splits), any whole number of warps up to 16 (TILE 1) or 12 (TILE 4), which is
+// Launch: grid (splits, ceil(group / TILE), rows), any whole number of warps up to 16 (TILE 1) or 12 (TILE 4), which is
 // what the registers of an SM hold; shared memory as Scratch. One wave of resident blocks is best.
 //
 // The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of it and
 // its warps take turns, so that neighbouring rows of memory are read at about the same time.
-#include "combine.cuh"
+#include "finish.cuh"
 #include "reader.cuh"
 
 // One warp's share goes to shared memory: lanes that hold the same dims of different rows are summed first.
 template <class S>
-__device__ void publish(State<S>& state, const typename S::Lane& columns, int lane, const Scratch& scratch) {
+__device__ void publish(State<S>& state, const typename S::Lane& columns, int lane,
+                        const Scratch<S::TILE, S::WIDEST>& scratch) {
   const int warp = threadIdx.x / 32;
 #pragma unroll
   for (int j = 0; j < S::TILE; j++) {
@@ -41,7 +42,7 @@ __device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, 
   for (int j = 0; j < S::TILE; j++) {
     const long long head = (long long)tile.row * p.group + min(tile.first_head + j, p.group - 1);
     Fragment<S::DTYPE> q;
-    columns.load(q, static_cast<const char*>(p.q) + head * row_bytes(S::DTYPE, p.cache.dim));
+    columns.load_new(q, static_cast<const char*>(p.q) + head * row_bytes(S::DTYPE, p.cache.dim));
     q.unpack(state.q[j]);
 #pragma unroll
     for (int e = 0; e < ELEMENTS; e++) {
@@ -53,38 +54,45 @@ __device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, 
   }
 }
 
-// First unit of split `split` when `units` are dealt out in contiguous ranges whose lengths differ by at most one.
-__device__ inline int first_unit(int units, int split) {
-  const int each = units / gridDim.y, rest = units % gridDim.y;
-  return split * each + min(split, rest);
-}
-
 template <class S, int MIDDLE>
 __device__ void decode(const DecodeParams& p) {
+  let_next_begin();
   extern __shared__ float4 shared_memory[];
   using Exact = Reader<S, S::DTYPE>;
-  const int lane = threadIdx.x % 32, tiles = (p.group + S::TILE - 1) / S::TILE;
-  const Tile tile = {int(blockIdx.x) / tiles, int(blockIdx.x) % tiles * S::TILE, S::TILE, S::WIDEST};
+  using Middle = Reader<S, MIDDLE>;
+  const int lane = threadIdx.x % 32;
+  const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
-  const int tokens = *p.cache.tokens + p.pending;
-
-  State<S> state;
-  begin<S>(state, p, tile, columns);
-  const Segment middle = middle_segment(p.cache, tile.row, tokens), exact = exact_segment(p.cache, tile.row, tokens);
-  const int middle_units = Reader<S, MIDDLE>::units(middle.slots.count);
-  const int units = middle_units + Exact::units(exact.slots.count);
-  const int end = first_unit(units, blockIdx.y + 1);
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
-  int unit = first_unit(units, blockIdx.y) + warp;
-  if (MIDDLE != S::DTYPE) {
-    Reader<S, MIDDLE> reader = {columns, lane};
-    unit = reader.run(state, middle, middle_units, middle, unit, min(end, middle_units));
-  }
-  Exact reader = {columns, lane};
-  reader.run(state, middle, middle_units, exact, unit, end);
 
-  const Scratch scratch(shared_memory, S::TILE, S::WIDEST);
+  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
+  units.of_middle = Middle::units(touched_middle(p.cache, p.max_tokens));
+  const int all = units.of_middle + Exact::units(touched_exact(p.cache, p.max_tokens));
+  const int end = first_unit(all, blockIdx.x + 1);
+  int unit = first_unit(all, blockIdx.x) + warp;
+
+  State<S> state;
+  Exact exact = {columns, lane};
+  if (p.pending) await_previous();  // it appended a token to this cache
+  if constexpr (MIDDLE == S::DTYPE) {
+    if (unit < end) exact.load(units.segment(unit), units.number(unit));
+  }
+  await_previous();
+  const int tokens = load_fresh(p.cache.tokens) + p.pending;
+  units.live_middle = live_middle(p.cache, tokens);
+  units.live_exact = live_exact(p.cache, tokens);
+  begin<S>(state, p, tile, columns);
+  if constexpr (MIDDLE != S::DTYPE) {
+    const int end_middle = min(end, units.of_middle);
+    Middle middle = {columns, lane};
+    if (unit < end_middle) middle.load(units.middle, unit);
+    unit = middle.run(state, units, unit, end_middle);
+    if (unit < end) exact.load(units.exact, unit - units.of_middle);
+  }
+  exact.run(state, units, unit, end);
+
+  const Scratch<S::TILE, S::WIDEST> scratch(shared_memory);
   publish<S>(state, columns, lane, scratch);
   __syncthreads();
   finish(p, scratch, tile);

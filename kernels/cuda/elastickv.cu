@@ -4,6 +4,7 @@
 #include "append.cu"
 #include "compress.cu"
 #include "decode.cu"
+#include "decode_tensor.cu"
 #include "elementwise.cu"
 #include "fill.cu"
 #include "stream.cu"

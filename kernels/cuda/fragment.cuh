@@ -4,7 +4,7 @@
 // [4c, 4c + 4) and [4 (LANES + c), 4 (LANES + c) + 4), so that each 16-byte load of the row is contiguous over the lanes.
 // Loads: 16 bytes (FP32: two of them), 8 for INT8, 4 for INT4; with SPLIT half of that, twice.
 #pragma once
-#include "convert.cuh"
+#include "dependent.cuh"
 
 constexpr int ELEMENTS = 8;
 
@@ -51,6 +51,8 @@ struct Fragment;
 template <>
 struct Fragment<FP32> {
   uint4 words[2];
+  __device__ uint4& part(int i) { return words[i]; }
+  __device__ void clear() { words[0] = words[1] = make_uint4(0, 0, 0, 0); }
   template <bool SPLIT>
   __device__ void load(const char* row, int part, int element) {
     static_assert(SPLIT, "FP32 rows are always split");
@@ -66,6 +68,8 @@ struct Fragment<FP32> {
 template <>
 struct Fragment<FP16> {
   uint4 words;
+  __device__ uint4& part(int) { return words; }
+  __device__ void clear() { words = make_uint4(0, 0, 0, 0); }
   template <bool SPLIT>
   __device__ void load(const char* row, int, int element) {
     load_streamed(row + element * 2, words);
@@ -81,6 +85,8 @@ struct Fragment<FP16> {
 template <>
 struct Fragment<BF16> {
   uint4 words;
+  __device__ uint4& part(int) { return words; }
+  __device__ void clear() { words = make_uint4(0, 0, 0, 0); }
   template <bool SPLIT>
   __device__ void load(const char* row, int, int element) {
     load_streamed(row + element * 2, words);
@@ -154,5 +160,13 @@ struct Columns {
   __device__ void load(Fragment<FORMAT>& fragment, const char* row) const {
 #pragma unroll
     for (int part = 0; part < PARTS; part++) fragment.template load<SPLIT>(row, part, inside(part) ? position(part) : 0);
+  }
+
+  // The same of a row that the kernel before may have written.
+  template <int FORMAT>
+  __device__ void load_new(Fragment<FORMAT>& fragment, const char* row) const {
+#pragma unroll
+    for (int part = 0; part < PARTS; part++)
+      load_fresh(row + row_bytes(FORMAT, inside(part) ? position(part) : 0), fragment.part(part));
   }
 };

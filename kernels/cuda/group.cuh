@@ -139,10 +139,12 @@ __device__ inline void close_group(const Cache& cache, const Source& source, int
   }
 }
 
-// Copies one token's key and value into its exact slot. `from` indexes vectors of k and v.
+// Copies one token's key and value into its exact slot (where a bias is 0). `from` indexes vectors of k and v.
 __device__ inline void copy_token(const Cache& cache, const void* k, const void* v, long long from, int row, int token,
                                   int lane) {
-  const long long to = ((long long)row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring)) * cache.dim;
+  const long long slot = (long long)row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring);
+  const long long to = slot * cache.dim;
+  if (lane == 0 && cache.exact_bias) cache.exact_bias[slot] = 0.0f;
   if (cache.dtype == FP32) {
     for (int d = lane; d < cache.dim; d += 32) {
       static_cast<float*>(cache.exact_k)[to + d] = static_cast<const float*>(k)[from * cache.dim + d];

@@ -2,6 +2,9 @@
 //
 // A unit is LOADS * (32 / LANES) neighbouring slots of one segment, whose keys and values a warp holds in registers. While
 // one unit is reduced the loads of the warp's next one are in flight: keys as soon as the dots are done, then values.
+// Where a unit lies follows from the most tokens that the launch may meet, which the host knows: the first loads go out
+// before the number of tokens on the device has been read. Units are read whole: the arrays of a cache are followed by memory
+// that may be read (params.h), and what lies there weighs nothing.
 #pragma once
 #include "cache.cuh"
 #include "fragment.cuh"
@@ -24,26 +27,60 @@ __host__ __device__ constexpr int loads_of(int format, int tile) {
   return format == FP32 ? 4 : (format == INT8 || format == INT4) && tile == 1 ? 16 : 8;
 }
 
+// One segment of one row. Slots are read in the order of memory; which of them are live is asked when they are weighed.
 struct Segment {
   const char* k;
   const char* v;
   const float* bias;      // null: none
   const Word16* k_scale;  // null unless quantised
   const Word16* v_scale;
-  Slots slots;
 };
 
-__device__ inline Segment middle_segment(const Cache& cache, int row, int tokens) {
+__device__ inline Segment middle_segment(const Cache& cache, int row) {
   const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(cache.cache_dtype, cache.dim);
   return {static_cast<const char*>(cache.middle_k) + bytes, static_cast<const char*>(cache.middle_v) + bytes,
           cache.middle_bias ? cache.middle_bias + first : nullptr, static_cast<const Word16*>(cache.middle_k_scale) + first,
-          static_cast<const Word16*>(cache.middle_v_scale) + first, middle_slots(cache, tokens)};
+          static_cast<const Word16*>(cache.middle_v_scale) + first};
 }
 
-__device__ inline Segment exact_segment(const Cache& cache, int row, int tokens) {
+__device__ inline Segment exact_segment(const Cache& cache, int row) {
   const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(cache.dtype, cache.dim);
   return {static_cast<const char*>(cache.exact_k) + bytes, static_cast<const char*>(cache.exact_v) + bytes,
-          cache.exact_bias ? cache.exact_bias + first : nullptr, nullptr, nullptr, exact_slots(cache, tokens)};
+          cache.exact_bias ? cache.exact_bias + first : nullptr, nullptr, nullptr};
+}
+
+// The units of a row: those of the middle segment, then those of the exact one. A warp takes units unit, unit + warps, ...
+// below `end`.
+struct Units {
+  Segment middle;
+  Segment exact;
+  Live live_middle;
+  Live live_exact;
+  int of_middle;  // how many units are the middle's
+
+  // Field by field: a choice between structures would put both into local memory.
+  __device__ Segment segment(int unit) const {
+    const bool first = unit < of_middle;
+    return {first ? middle.k : exact.k, first ? middle.v : exact.v, first ? middle.bias : exact.bias,
+            first ? middle.k_scale : exact.k_scale, first ? middle.v_scale : exact.v_scale};
+  }
+  __device__ Live live(int unit) const {
+    const bool first = unit < of_middle;
+    return {first ? live_middle.head : live_exact.head, first ? live_middle.held : live_exact.held, live_exact.first,
+            live_exact.ring, live_exact.length};
+  }
+  __device__ int number(int unit) const { return unit < of_middle ? unit : unit - of_middle; }
+  // Whether a unit of `size` slots may hold a token at all.
+  __device__ bool worth(int unit, int size) const {
+    const Live its = live(unit);
+    return its.head != EVERY_SLOT || number(unit) * size < its.held;
+  }
+};
+
+// First unit of split `split` when `units` are dealt out in contiguous ranges whose lengths differ by at most one.
+__device__ inline int first_unit(int units, int split) {
+  const int each = quotient(units, gridDim.x), rest = units - each * int(gridDim.x);
+  return split * each + min(split, rest);
 }
 
 // What one warp knows about TILE query heads so far; m is the same in all lanes, l and o are a lane's share.
@@ -74,19 +111,16 @@ struct Reader {
 
   static __host__ __device__ int units(int slots) { return (slots + UNIT - 1) / UNIT; }
 
-  __device__ int entry_of_load(int base, int load) const { return base + load * S::ROWS + lane / S::LANES; }
-  __device__ int entry_of_logit(int base, int batch) const { return entry_of_load(base, batch * BATCH + lane % BATCH); }
-
-  // Rows past the end are read as the last one: valid memory, weight zero.
-  __device__ int slot(const Segment& segment, int entry) const { return segment.slots[min(entry, segment.slots.count - 1)]; }
+  __device__ int slot_of_load(int base, int load) const { return base + load * S::ROWS + lane / S::LANES; }
+  __device__ int slot_of_logit(int base, int batch) const { return slot_of_load(base, batch * BATCH + lane % BATCH); }
 
   __device__ void load_keys(const Segment& segment, int base) {
     const int bytes = row_bytes(FORMAT, columns.dim);
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(k[i], segment.k + (long long)slot(segment, entry_of_load(base, i)) * bytes);
+    for (int i = 0; i < LOADS; i++) columns.load(k[i], segment.k + (long long)slot_of_load(base, i) * bytes);
 #pragma unroll
     for (int b = 0; b < BATCHES; b++) {
-      const int at = slot(segment, entry_of_logit(base, b));
+      const int at = slot_of_logit(base, b);
       bias[b] = segment.bias ? __ldg(segment.bias + at) : 0.0f;
       if (QUANTISED) k_scale[b] = __ldg(segment.k_scale + at);
     }
@@ -95,14 +129,27 @@ struct Reader {
   __device__ void load_values(const Segment& segment, int base) {
     const int bytes = row_bytes(FORMAT, columns.dim);
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(v[i], segment.v + (long long)slot(segment, entry_of_load(base, i)) * bytes);
+    for (int i = 0; i < LOADS; i++) columns.load(v[i], segment.v + (long long)slot_of_load(base, i) * bytes);
 #pragma unroll
     for (int b = 0; b < BATCHES; b++)
-      if (QUANTISED) v_scale[b] = __ldg(segment.v_scale + slot(segment, entry_of_logit(base, b)));
+      if (QUANTISED) v_scale[b] = __ldg(segment.v_scale + slot_of_logit(base, b));
+  }
+
+  // A slot without a token may hold anything, NaN too: its value becomes zero (as its weight will be).
+  __device__ void drop_dead_values(const Live& live, int base) {
+    if constexpr (QUANTISED) {
+#pragma unroll
+      for (int b = 0; b < BATCHES; b++)
+        if (!live(slot_of_logit(base, b))) v_scale[b] = 0;
+    } else {
+#pragma unroll
+      for (int i = 0; i < LOADS; i++)
+        if (!live(slot_of_load(base, i))) v[i].clear();
+    }
   }
 
   // logits[j][b], times log2 e, of the slot that this lane owns in batch b; minus infinity past the end.
-  __device__ void dots(const State<S>& state, int base, int count, float (&logits)[S::TILE][BATCHES]) const {
+  __device__ void dots(const State<S>& state, int base, const Live& live_slots, float (&logits)[S::TILE][BATCHES]) const {
 #pragma unroll
     for (int b = 0; b < BATCHES; b++) {
       float sums[S::TILE][BATCH];
@@ -118,7 +165,7 @@ struct Reader {
           sums[j][i] = sum;
         }
       }
-      const bool live = entry_of_logit(base, b) < count;
+      const bool live = live_slots(slot_of_logit(base, b));
       const float scale = QUANTISED ? from_fp16(k_scale[b]) : 1.0f;
 #pragma unroll
       for (int j = 0; j < S::TILE; j++) {
@@ -166,28 +213,31 @@ struct Reader {
     }
   }
 
-  // Units unit, unit + warps, ... below `end`: those below `units_of_first` lie in `first`, the others in `second`.
-  // Returns the first unit of this warp that is not below `end`.
-  __device__ int run(State<S>& state, const Segment& first, int units_of_first, const Segment& second, int unit, int end) {
+  // Whether all slots of a unit hold tokens, so that nothing needs to be dropped.
+  static __device__ bool whole(const Live& live, int base) { return live.head == EVERY_SLOT && base + UNIT <= live.held; }
+
+  __device__ void load(const Segment& segment, int number) {
+    load_keys(segment, number * UNIT);
+    load_values(segment, number * UNIT);
+  }
+
+  // Reduces units unit, unit + warps, ... below `end`; the first one is loaded already. Returns the first unit of this warp
+  // that is not below `end`.
+  __device__ int run(State<S>& state, const Units& units, int unit, int end) {
     const int warps = blockDim.x / 32;
-    // One turn behind the loads: turn `unit` reduces what the turn before loaded, so that loads and arithmetic are written
-    // (and compiled) once.
-    auto segment_of = [&](int u) -> Segment { return u < units_of_first ? first : second; };
-    auto base_of = [&](int u) { return (u < units_of_first ? u : u - units_of_first) * UNIT; };
-    const int begin = unit;
 #pragma unroll 1
-    for (unit -= warps; unit < end; unit += warps) {
-      const int next = unit + warps;
-      const bool loaded = unit >= begin, more = next < end;
+    for (; unit < end; unit += warps) {
+      const int next = unit + warps, base = units.number(unit) * UNIT;
+      const bool more = next < end && units.worth(next, UNIT);
+      const Live live = units.live(unit);
       float weights[S::TILE][BATCHES];
-      if (loaded) dots(state, base_of(unit), segment_of(unit).slots.count, weights);
-      if (more) load_keys(segment_of(next), base_of(next));
-      if (loaded) {
-        weigh(state, weights);
-        add_values(state, weights);
-      }
-      if (more) load_values(segment_of(next), base_of(next));
+      dots(state, base, live, weights);
+      if (more) load_keys(units.segment(next), units.number(next) * UNIT);
+      if (!whole(live, base)) drop_dead_values(live, base);
+      weigh(state, weights);
+      add_values(state, weights);
+      if (more) load_values(units.segment(next), units.number(next) * UNIT);
     }
-    return max(unit, begin);  // a range that was empty from the start moves nothing
+    return unit;
   }
 };

@@ -1,43 +1,40 @@
-// stream: a pure pass, `read_bytes` in and `write_bytes` out, for ceilings (StreamParams).
-// Both ranges are cut into equally many chunks of at most 32 KB; a block reads one chunk, eight 16-byte loads a thread in
-// flight, then writes its share of what it read. Launch: any grid of 256 threads; blocks take chunks in turn.
+// stream: a pure pass, `read_bytes` in and `write_bytes` out, for ceilings (StreamParams). It moves its bytes as real passes
+// do: each thread reads up to STREAM_ROWS vectors of 16 bytes from as many places far apart, then writes up to as many.
+// As many threads as the smaller of both ranges has vectors keep reads and writes at the same pace (measured best for every
+// mix from reads alone to two writes a read). Launch: one thread an item, stream_items(reads, writes) in all, 256 a block.
 #pragma once
-#include "convert.cuh"
+#include "dependent.cuh"
 
 constexpr int STREAM_THREADS = 256;
-constexpr int STREAM_UNROLL = 8;
-constexpr long long STREAM_TILE = STREAM_THREADS * STREAM_UNROLL;  // in uint4
+constexpr int STREAM_ROWS = 4;
 
-__device__ inline uint4 load_once(const uint4* from) {
-  uint4 x;
-#if __CUDA_ARCH__ >= 700
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-               : "l"(from));
-#else
-  x = __ldg(from);
-#endif
-  return x;
+// Also in backends/cuda_launch.py. Whole warps, so that every row begins at a multiple of 512 bytes.
+__device__ inline long long stream_items(long long reads, long long writes) {
+  const long long most = max(reads, writes), rows = (most + STREAM_ROWS - 1) / STREAM_ROWS;
+  return (max(min(reads, writes), rows) + 31) / 32 * 32;
 }
 
 extern "C" __global__ __launch_bounds__(STREAM_THREADS) void stream(const StreamParams p) {
-  const long long reads = p.read_bytes / 16, writes = p.write_bytes / 16;
-  const long long chunks = (max(reads, writes) + STREAM_TILE - 1) / STREAM_TILE;
+  let_next_begin();
+  const long long reads = p.read_bytes / 16, writes = p.write_bytes / 16, items = stream_items(reads, writes);
+  const long long item = (long long)blockIdx.x * STREAM_THREADS + threadIdx.x;
+  if (item >= items) return;
   const uint4* from = static_cast<const uint4*>(p.read);
   uint4* to = static_cast<uint4*>(p.write);
-  Word32 sum = 0;
-  for (long long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    const long long read_end = (chunk + 1) * reads / chunks, write_end = (chunk + 1) * writes / chunks;
-    const long long read = chunk * reads / chunks + threadIdx.x, write = chunk * writes / chunks + threadIdx.x;
-    uint4 x[STREAM_UNROLL];
+  uint4 x[STREAM_ROWS];
 #pragma unroll
-    for (int i = 0; i < STREAM_UNROLL; i++)
-      x[i] = read + i * STREAM_THREADS < read_end ? load_once(from + read + i * STREAM_THREADS) : make_uint4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < STREAM_UNROLL; i++) {
-      sum += x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
-      if (write + i * STREAM_THREADS < write_end) to[write + i * STREAM_THREADS] = x[i];
-    }
+  for (int row = 0; row < STREAM_ROWS; row++) {
+    const long long at = item + row * items;
+    x[row] = at < reads ? __ldg(from + at) : make_uint4(0, 0, 0, 0);
   }
-  if (sum == 0x9e3779b9u) *p.sink = sum;  // hardly ever true, but only the loads can tell
+  await_previous();
+  uint4 sum = x[0];
+#pragma unroll
+  for (int row = 1; row < STREAM_ROWS; row++)
+    sum = make_uint4(sum.x ^ x[row].x, sum.y ^ x[row].y, sum.z ^ x[row].z, sum.w ^ x[row].w);
+#pragma unroll
+  for (int row = 0; row < STREAM_ROWS; row++)
+    if (item + row * items < writes) to[item + row * items] = sum;
+  const Word32 word = sum.x ^ sum.y ^ sum.z ^ sum.w;
+  if (word == 0x9e3779b9u) *p.sink = word;  // hardly ever true, but only the loads can tell
 }
