@@ -23,6 +23,14 @@ def case_of(**changes) -> dict:
     return {"cache_dtype": case["dtype"], **case}
 
 
+def workspace_for(backend: Backend, launches: list[DecodeParams]) -> int:
+    """Address of a workspace, prepared as launches want it, that serves them all."""
+    nbytes = max(map(backend.decode_workspace, launches))
+    address = backend.allocate(nbytes)
+    backend.fill_bytes(address, nbytes, 0xFF)
+    return address
+
+
 class Caches:
     """A full cache of seeded keys and values and its elastic counterpart, poisoned before it was built."""
 
@@ -81,7 +89,7 @@ class Caches:
         cache = self.layer.full if arm == "baseline" else self.layer.elastic
         scale = 1 / math.sqrt(self.shape.dim)
         params = DecodeParams(cache, query, out, None, group, pending, scale, self.shape.capacity)
-        params.workspace = self.backend.allocate(self.backend.decode_workspace(params))
+        params.workspace = workspace_for(self.backend, [params])
         self.backend.launch(Call("decode", params))
         return numerics.decode(self.backend.read(out, shape, numerics.STORAGE[dtype]), dtype)
 

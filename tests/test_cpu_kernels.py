@@ -12,7 +12,7 @@ import pytest
 from kernel_caches import POISON, SHAPES, Caches, case_of
 
 from elastickv import numerics, oracle
-from elastickv.backends.base import Call
+from elastickv.backends.base import Call, Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.backends.params import (
     ANCHORS,
@@ -99,8 +99,8 @@ def test_a_growing_cache_equals_one_built_from_scratch(backend, changes, start):
         Call("append", AppendParams(cache, *addresses, pool, shift, **full))
         for cache in (caches.layer.elastic, caches.layer.full)
     ]
-    advance = backend.program([Call("advance", AdvanceParams(caches.counter, 1, 0))], graph=True)
-    append = backend.program(step, graph=True)
+    advance = backend.program([Call("advance", AdvanceParams(caches.counter, 1, 0))], Mode(graph=True))
+    append = backend.program(step, Mode(graph=True))
     for token in range(start, start + 60):
         backend.seconds(append)
         if token % 7 == 0:

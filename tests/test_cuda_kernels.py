@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import POISON, SHAPES, Caches, case_of
+from kernel_caches import POISON, SHAPES, Caches, case_of, workspace_for
 
 from elastickv import device, numerics, oracle
-from elastickv.backends.base import Backend, Call
+from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import (
     ANCHORS,
     DTYPES,
@@ -121,10 +121,10 @@ class GrowingCaches:
                 Call("append", AppendParams(cache, *addresses, pool, shift, ANCHORS[rule.anchor], rule.anchor_bias))
             )
             params = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps)
-            params.workspace = backend.allocate(backend.decode_workspace(params))
+            params.workspace = workspace_for(backend, [params])
             calls.append(Call("decode", params))
         caches.compress()
-        self.step = backend.program([*calls, Call("advance", AdvanceParams(caches.counter, 1, 0))], graph=True)
+        self.step = backend.program([*calls, Call("advance", AdvanceParams(caches.counter, 1, 0))], Mode(graph=True))
 
     def upload(self, values: np.ndarray) -> int:
         words = numerics.encode(values, self.dtype)
@@ -188,7 +188,7 @@ def test_equal_launches_give_equal_bits(backend, name):
 
 
 def test_a_workspace_serves_launch_after_launch(backend):
-    """The arrival counters reset themselves, also when arms with other splits share the workspace."""
+    """Readers free the places of partials, also when arms with other splits share the workspace."""
     caches = Caches(backend, case_of(seq=3000, dim=128, compress=8))
     caches.compress()
     rows, group, dim = caches.shape.rows, 1, 128
@@ -199,10 +199,10 @@ def test_a_workspace_serves_launch_after_launch(backend):
         DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim), 3000)
         for cache in (caches.layer.full, caches.layer.elastic)
     ]
-    workspace = backend.allocate(max(map(backend.decode_workspace, params)))
+    workspace = workspace_for(backend, params)
     for block in params:
         block.workspace = workspace
-    program = backend.program([Call("decode", block) for block in params * 20], graph=True)
+    program = backend.program([Call("decode", block) for block in params * 20], Mode(graph=True))
     backend.seconds(program)
     compacted = compact(caches.k, caches.v, caches.policy)
     answer = numerics.decode(backend.read(out, query.shape, np.float16), "fp16")

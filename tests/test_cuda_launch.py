@@ -15,7 +15,8 @@ from elastickv.backends.params import DTYPES, KERNELS, Cache, CompressParams, De
 
 CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
 STATIC_SHARED_LIMIT = 48 << 10
-MOST_THREADS = {1: 512, cuda_decode.QUERY_TILE: 384}  # __launch_bounds__ of decode.cu
+MOST_THREADS = {False: 512, True: 384}  # __launch_bounds__ of decode.cu and decode_tensor.cu
+H200 = cuda_decode.Gpu(132, 90)
 
 
 def kernel_names() -> set[str]:
@@ -24,7 +25,7 @@ def kernel_names() -> set[str]:
     includes = re.findall(r'#include "(\w+\.cu)"', source)
     names: set[str] = set()
     for name in includes:
-        command = ["g++", "-E", "-P", "-x", "c++", "-I", CUDA, CUDA / name]
+        command = ["g++", "-E", "-P", "-D__CUDA_ARCH__=900", "-x", "c++", "-I", CUDA, CUDA / name]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         names |= set(re.findall(r'extern "C" __global__ (?:__launch_bounds__\([^{;]*?\) )?void (\w+)\(', text))
     return names
@@ -64,40 +65,42 @@ def test_every_kernel_of_the_contract_exists(names):
 @pytest.mark.parametrize("cache_dtype", [None, "int8", "int4"])
 @pytest.mark.parametrize("dim", cuda_decode.DIMS)
 @pytest.mark.parametrize("group", [1, 2, 7, 71])
-def test_every_supported_shape_has_an_instance(names, dtype, cache_dtype, dim, group):
+@pytest.mark.parametrize("capability", [61, 75, 80, 90])
+def test_every_supported_shape_has_an_instance(names, dtype, cache_dtype, dim, group, capability):
     params = decode_params(group=group, dim=dim, dtype=dtype, cache_dtype=cache_dtype)
-    assert cuda_launch.launch_of("decode", params, 132).name in names
+    assert cuda_launch.launch_of("decode", params, cuda_decode.Gpu(132, capability)).name in names
 
 
-@given(params=ANY_DECODE, sms=st.integers(1, 170))
-def test_a_decode_launch_fits_the_device(params, sms):
-    shape = cuda_decode.shape_of(params, sms)
-    assert 32 <= shape.warps * 32 <= MOST_THREADS[shape.tile]
+@given(params=ANY_DECODE, sms=st.integers(1, 170), capability=st.sampled_from([70, 90]))
+def test_a_decode_launch_fits_the_device(params, sms, capability):
+    gpu = cuda_decode.Gpu(sms, capability)
+    shape = cuda_decode.shape_of(params, gpu)
+    assert 32 <= shape.warps * 32 <= MOST_THREADS[shape.instance.large]
     assert 1 <= shape.splits <= 65535
-    assert shape.tiles == params.cache.rows * -(-params.group // shape.tile)
+    assert shape.tiles == params.cache.rows * -(-params.group // shape.instance.tile)
     assert shape.shared_bytes + 256 <= STATIC_SHARED_LIMIT
-    assert shape.splits == 1 or shape.warps * (shape.splits - 1) < cuda_decode.units(params, shape.tile, shape.widest)
-    heads = shape.tiles * shape.splits * shape.tile
-    assert cuda_decode.workspace_bytes(params, sms) >= heads * (params.cache.dim * 4 + 8) + shape.tiles * 4
+    assert shape.splits == 1 or shape.warps * (shape.splits - 1) < 2 * cuda_decode.units(params, shape.instance)
+    partials = shape.tiles * (shape.splits - 1) * shape.instance.tile
+    assert cuda_decode.workspace_bytes(params, gpu) == partials * shape.instance.widest * (4 + 8 // 4)
 
 
-def test_a_long_single_row_is_split_over_the_whole_device():
-    shape = cuda_decode.shape_of(decode_params(kv_heads=1, tokens=131072, compress=1), 132)
-    assert shape.tiles * shape.splits >= 0.9 * 132 or shape.splits == cuda_decode.MOST_SPLITS
+def test_a_long_single_row_is_split_over_most_of_the_device():
+    shape = cuda_decode.shape_of(decode_params(kv_heads=1, tokens=131072, compress=1), H200)
+    assert shape.tiles * shape.splits * shape.warps >= 0.9 * cuda_decode.BUSY_WARPS * H200.multiprocessors
 
 
 def test_many_rows_are_not_split():
-    assert cuda_decode.shape_of(decode_params(batch=64, kv_heads=32), 132).splits == 1
+    assert cuda_decode.shape_of(decode_params(batch=64, kv_heads=32), H200).splits == 1
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 5000])
 def test_compress_covers_any_length(tokens):
-    launch = cuda_launch.launch_of("compress", CompressParams(cache=Cache(rows=3), source_tokens=tokens), 132)
+    launch = cuda_launch.launch_of("compress", CompressParams(cache=Cache(rows=3), source_tokens=tokens), H200)
     assert launch.grid[0] >= 1
-    assert launch.grid[1] == 3
+    assert launch.grid[1:] == (3, 1)
 
 
 @pytest.mark.parametrize(("read", "write"), [(0, 0), (16, 0), (1 << 40, 1 << 40)])
 def test_stream_grids_are_legal(read, write):
-    launch = cuda_launch.launch_of("stream", StreamParams(read_bytes=read, write_bytes=write), 132)
+    launch = cuda_launch.launch_of("stream", StreamParams(read_bytes=read, write_bytes=write), H200)
     assert 1 <= launch.grid[0] <= cuda_launch.MOST_GRID

@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from results_folder import example
 
 from elastickv import matrix, numerics, oracle, records
+from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.device import CpuState
 from elastickv.measure import run, supervisor
@@ -218,3 +220,29 @@ def test_bench_refuses_bad_flags_with_exit_2(cpu_build, flags, named):
 def test_strict_turns_a_status_into_an_exit_code(cpu_build):
     assert bench(cpu_build, "--dim=72").returncode == 0
     assert bench(cpu_build, "--dim=72", "--strict").returncode == 1
+
+
+def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
+    noisy, ok = example("4096_noisy"), example("4096_cpu")
+    assert supervisor.describe(noisy) == f"4096_noisy: noisy ({noisy['reason']})"
+    assert "3.317x [3.301, 3.330]" in supervisor.describe(ok)
+
+
+@pytest.mark.parametrize(("loops", "period"), [(1, 1), (2, 5), (5, 5), (64, 7), (20, 92)])
+def test_every_sample_visits_every_layer(loops, period):
+    """Else two samples of one arm would compare the memory of different layers."""
+    visited: list[int] = []
+
+    class Recorder:
+        def program(self, calls, mode):
+            return calls
+
+        def seconds(self, program):
+            visited.extend(program)
+            return len(program) * 2e-6
+
+    rotation = run.Rotation(Recorder(), lambda index: index % period, loops, period, Mode())
+    for _ in range(2):
+        visited.clear()
+        assert rotation.sample() == pytest.approx(2.0)
+        assert set(visited) == set(range(period))

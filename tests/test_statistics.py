@@ -112,3 +112,21 @@ def test_warm_up_waits_until_both_arms_are_stationary():
 
 def test_exact_warm_up_takes_what_was_asked_for():
     assert sampling.warm_up(lambda _: 1.0, rule(warmup=13, exact_warmup=True)) == 13
+
+
+def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
+    """A few slow samples at the start widen the control's interval, not the speedup's: others make up for them."""
+    rng = np.random.default_rng(3)
+    controls = iter([1.03] * 8 + [1.0] * 1000)
+
+    def take(arm: str) -> float:
+        noise = 1 + 1e-4 * rng.random()
+        return {"baseline": 2.0, "elastic": 1.0}.get(arm) * noise if arm != "control" else 2 * next(controls) * noise
+
+    careless = sampling.interleave(take, rule())
+    controls = iter([1.03] * 8 + [1.0] * 1000)
+    careful = sampling.interleave(take, rule(control=0.005))
+    assert len(careless.control_us) == sampling.FEWEST_TRIPLES < len(careful.control_us) < rule().reps
+    control = statistics.ratio_interval(careful.baseline_us, careful.control_us, 0.99)
+    assert control["high"] <= 1.005
+    assert control["low"] >= 0.995

@@ -26,13 +26,17 @@ STOPPING_RESAMPLES = 999
 
 @dataclass(frozen=True)
 class Rule:
-    """When to stop. `exact`: take `warmup` and `reps` as given, whatever the interval or the clock says."""
+    """When to stop: once the speedup's interval is narrow and the control's within `control` of 1, else at a bound.
+
+    `exact`: take `warmup` and `reps` as given, whatever the intervals or the clock say.
+    """
 
     reps: int
     warmup: int
     precision: float
     max_seconds: float
     confidence: float
+    control: float = float("inf")
     exact_reps: bool = False
     exact_warmup: bool = False
 
@@ -46,10 +50,15 @@ class Rule:
             return True
         if count < FEWEST_TRIPLES or count % CHECK_EVERY:
             return False
-        interval = statistics.ratio_interval(
+        speedup = statistics.ratio_interval(
             samples.baseline_us, samples.elastic_us, self.confidence, STOPPING_RESAMPLES
         )
-        return statistics.relative_half_width(interval) < self.precision
+        return statistics.relative_half_width(speedup) < self.precision and self.steady(samples)
+
+    def steady(self, samples: Samples) -> bool:
+        """Whether the control's interval, as the record will state it, lies within `control` of 1."""
+        interval = statistics.ratio_interval(samples.baseline_us, samples.control_us, self.confidence)
+        return 1 - self.control <= interval["low"] and interval["high"] <= 1 + self.control
 
 
 @dataclass

@@ -13,6 +13,17 @@ class Call(NamedTuple):
     params: ctypes.Structure
 
 
+class Mode(NamedTuple):
+    """How a program's launches reach the device.
+
+    graph: as one captured graph. dependent: each may begin while the one before it still runs (programmatic dependent
+    launch).
+    """
+
+    graph: bool = False
+    dependent: bool = False
+
+
 class Backend(Protocol):
     """Memory, launches and time on one device. Addresses are plain integers; nothing is shared between instances."""
 
@@ -43,13 +54,16 @@ class Backend(Protocol):
         """memset; 0xFF poisons (a NaN in fp16, bf16 and fp32)."""
 
     def decode_workspace(self, params: ctypes.Structure) -> int:
-        """Bytes of workspace that a decode launch with these parameters needs."""
+        """Bytes of workspace that a decode launch with these parameters needs, each 0xff before its first launch."""
 
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""
 
-    def program(self, calls: list[Call], graph: bool) -> Any:
-        """A replayable sequence: a CUDA graph, or the plain launches behind one call."""
+    def launch_mode(self, wanted: str) -> str:
+        """`plain` or `dependent`: what a case's `launch` (perhaps `auto`) means on this device."""
+
+    def program(self, calls: list[Call], mode: Mode) -> Any:
+        """A replayable sequence: a CUDA graph, or the launches behind one call."""
 
     def seconds(self, program: Any) -> float:
         """Replays `program` once, waits for it and returns the device time in seconds."""

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from elastickv.backends import host
-from elastickv.backends.base import Call
+from elastickv.backends.base import Call, Mode
 from elastickv.backends.params import KERNELS, DecodeParams
 from elastickv.errors import MachineError
 
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
 HUGE_PAGE = 2 << 20
+BUDGET_SHARE = 0.5  # of the memory that is available; what a measurement may allocate
 DECODE_DIMS = (64, 80, 96, 128, 256)
 # Facts that tell kinds of machine apart; the same model with other cores or threads gives other times.
 IDENTITY = ("name", "architecture", "logical_cores", "threads", "last_level_cache_bytes", "instruction_sets")
@@ -104,7 +105,7 @@ class CpuBackend:
 
     def memory_budget(self) -> int:
         """Half of what the machine, the cgroup and RLIMIT_AS leave, in bytes."""
-        return host.available_memory() // 2
+        return int(host.available_memory() * BUDGET_SHARE)
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""
@@ -153,10 +154,14 @@ class CpuBackend:
 
     def launch(self, call: Call) -> None:
         """Runs one kernel."""
-        self.seconds(self.program([call], graph=False))
+        self.seconds(self.program([call], Mode()))
 
-    def program(self, calls: list[Call], graph: bool) -> Program:
-        """The launches behind one native call. There are no graphs on a CPU: `graph` changes nothing."""
+    def launch_mode(self, wanted: str) -> str:
+        """Always `plain`: a launch returns when its work is done."""
+        return "plain"
+
+    def program(self, calls: list[Call], mode: Mode) -> Program:
+        """The launches behind one native call. There are no graphs on a CPU: `mode` changes nothing."""
         numbers = (ctypes.c_int * len(calls))(*(self._numbers[call.kernel] for call in calls))
         blocks = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(call.params) for call in calls))
         return Program(len(calls), numbers, blocks, tuple(calls))
@@ -183,7 +188,8 @@ def _pages(nbytes: int) -> tuple[int, Any]:
     if nbytes > available:
         raise MemoryError(f"{nbytes / 1e9:.3g} GB asked for, {available / 1e9:.3g} GB available")
     try:
-        owner = mmap.mmap(-1, nbytes + HUGE_PAGE)
+        # Private: shared pages, mmap's default, are never huge ones.
+        owner = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"{nbytes / 1e9:.3g} GB: {error}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):

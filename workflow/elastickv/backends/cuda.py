@@ -10,17 +10,38 @@ from typing import Any
 import numpy as np
 
 from elastickv.backends import cuda_decode, cuda_launch
-from elastickv.backends.base import Call
+from elastickv.backends.base import Call, Mode
 from elastickv.errors import MachineError
 
 BUDGET_SHARE = 0.8
+DEPENDENT_CAPABILITY = 90  # the first with programmatic dependent launch
+PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
 
 
+class LaunchAttribute(ctypes.Structure):
+    """CUlaunchAttribute of the driver: a number and a value of 64 bytes."""
+
+    _fields_ = [("id", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int), ("rest", ctypes.c_char * 60)]
+
+
+class LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig of the driver."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(LaunchAttribute)),
+        ("attribute_count", ctypes.c_uint),
+    ]
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """One launch: the arguments of cuLaunchKernel, and the parameter block that they point to."""
+    """One launch: the arguments of cuLaunchKernelEx, and the parameter block that they point to."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -55,7 +76,8 @@ class CudaBackend:
         fatbin = Path(build) / "elastickv.fatbin"
         if not fatbin.exists():
             raise MachineError(f"{fatbin} is missing", "elastickv build cuda")
-        self._driver = ctypes.CDLL("libcuda.so.1")
+        # Drivers before CUDA 11.8 lack it; images of this project need 12.0 and later.
+        self._launch_kernel = ctypes.CDLL("libcuda.so.1").cuLaunchKernelEx
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._events = cupy.cuda.Event(), cupy.cuda.Event()
         self._module = self._load(fatbin)
@@ -63,6 +85,8 @@ class CudaBackend:
         self._allocated: list[int] = []
         self._properties = self._runtime.getDeviceProperties(0)
         self._facts = self._read_facts()
+        capability = 10 * self._properties["major"] + self._properties["minor"]
+        self._gpu = cuda_decode.Gpu(self._facts["multiprocessors"], capability)
 
     def _load(self, fatbin: Path) -> Any:
         try:
@@ -113,11 +137,14 @@ class CudaBackend:
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""
-        if case["launch"] == "dependent":
-            return "launch: dependent is not built yet; plain and auto are"
+        if case["launch"] == "dependent" and self._gpu.capability < DEPENDENT_CAPABILITY:
+            capability = self._facts["compute_capability"]
+            return f"launch: dependent needs compute capability 9.0, this GPU has {capability}; plain and auto run here"
         if case["workload"] == "decode" and case["dim"] not in cuda_decode.DIMS:
             allowed = ", ".join(map(str, cuda_decode.DIMS))
             return f"dim {case['dim']} has no decode kernel; dims that have one: {allowed}"
+        if case["workload"] == "decode" and case["batch"] * case["kv_heads"] > cuda_launch.MOST_ROWS:
+            return f"batch x kv_heads is {case['batch'] * case['kv_heads']}; a grid holds {cuda_launch.MOST_ROWS} rows"
         return None
 
     def allocate(self, nbytes: int) -> int:
@@ -158,7 +185,7 @@ class CudaBackend:
 
     def decode_workspace(self, params: ctypes.Structure) -> int:
         """Bytes of workspace that a decode launch with these parameters needs."""
-        return cuda_decode.workspace_bytes(params, self._facts["multiprocessors"])
+        return cuda_decode.workspace_bytes(params, self._gpu)
 
     def _function(self, name: str) -> int:
         if name not in self._functions:
@@ -166,32 +193,42 @@ class CudaBackend:
             self._functions[name] = kernel.kernel.ptr
         return self._functions[name]
 
-    def _prepare(self, call: Call) -> Prepared:
-        chosen = cuda_launch.launch_of(call.kernel, call.params, self._facts["multiprocessors"])
+    def launch_mode(self, wanted: str) -> str:
+        """`auto` is `dependent` where the device has it."""
+        if wanted != "auto":
+            return wanted
+        return "dependent" if self._gpu.capability >= DEPENDENT_CAPABILITY else "plain"
+
+    def _prepare(self, call: Call, dependent: bool) -> Prepared:
+        chosen = cuda_launch.launch_of(call.kernel, call.params, self._gpu)
         block = ctypes.c_void_p(ctypes.addressof(call.params))
-        extents = (*chosen.grid, 1, chosen.threads, 1, 1, chosen.shared_bytes)
-        arguments = (
-            ctypes.c_void_p(self._function(chosen.name)),
-            *map(ctypes.c_uint, extents),
-            ctypes.c_void_p(self._stream.ptr),
-            ctypes.byref(block),
-            None,
+        attribute = LaunchAttribute(PROGRAMMATIC_STREAM_SERIALIZATION, value=int(dependent))
+        config = LaunchConfig(
+            (ctypes.c_uint * 3)(*chosen.grid),
+            (ctypes.c_uint * 3)(chosen.threads, 1, 1),
+            chosen.shared_bytes,
+            self._stream.ptr,
+            ctypes.pointer(attribute),
+            int(dependent),
         )
+        function = ctypes.c_void_p(self._function(chosen.name))
+        arguments = (ctypes.byref(config), function, ctypes.byref(block), None)
         return Prepared(chosen.name, arguments, call.params)
 
     def _enqueue(self, prepared: Prepared) -> None:
-        code = self._driver.cuLaunchKernel(*prepared.arguments)
+        code = self._launch_kernel(*prepared.arguments)
         if code:
             raise RuntimeError(f"the launch of {prepared.name} failed with CUDA error {code}")
 
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""
-        self._enqueue(self._prepare(call))
+        self._enqueue(self._prepare(call, dependent=False))
 
-    def program(self, calls: list[Call], graph: bool) -> Program:
-        """The calls as one captured graph, or (`graph` false) as plain launches with nothing left to look up."""
-        prepared = [self._prepare(call) for call in calls]  # loads functions, which a capture does not allow
-        if not graph:
+    def program(self, calls: list[Call], mode: Mode) -> Program:
+        """The calls as one captured graph, or (without `mode.graph`) as launches with nothing left to look up."""
+        # Loads functions, which a capture does not allow.
+        prepared = [self._prepare(call, mode.dependent) for call in calls]
+        if not mode.graph:
             return Program(None, prepared)
         with self._stream:
             self._stream.begin_capture()

@@ -1,6 +1,7 @@
 """Instance, block size, splits and memory of a decode launch: pure functions of the parameter block and the device.
 
-Mirrors kernels/cuda: decode.cu (which instances exist), reader.cuh (units), combine.cuh (Scratch, Workspace).
+Mirrors kernels/cuda: decode.cu and decode_tensor.cu (which instances exist, units), reader.cuh (units), finish.cuh
+(Scratch, Workspace).
 """
 
 from __future__ import annotations
@@ -16,26 +17,65 @@ DTYPE_OF = {code: name for name, code in DTYPES.items()}
 DIMS = (64, 80, 96, 128, 256)
 QUERY_TILE = 4
 ELEMENTS = 8  # of a cached row in one lane
-# Warps an SM holds (the instances' registers), by query tile, and the block sizes to choose from, in warps.
-WARPS_PER_SM = {1: 16, QUERY_TILE: 12}
-BLOCK_WARPS = {1: (16, 8, 4), QUERY_TILE: (12, 6, 3)}
+TENSOR_DIM = 128
+TENSOR_CAPABILITY = 80  # the first with the products that decode_tensor.cu needs
+TENSOR_UNIT_BYTES = 8192
+TENSOR_UNIT_SLOTS = {"int8": 32, "int4": 64}  # others: 16
+# Warps an SM holds (the instances' registers) and the block sizes to choose from, in warps: with up to 128 registers a
+# thread (one query head at a time, on CUDA cores) and with up to 168 (the others).
+WARPS_PER_SM = {False: 16, True: 12}
+BLOCK_WARPS = {False: (16, 8, 4), True: (12, 6, 3)}
 MOST_SPLITS = 128
-# A rough model of the time, good enough to compare shapes: what one SM reads in a microsecond, the share of its warps
-# that suffices to read at that rate, what starting a wave of blocks costs, and what the merge of the splits costs.
-SM_BYTES_PER_US = 25_000
-BUSY_SHARE = 0.75
-WAVE_US = 2.0
-MERGE_ROUND_US = 0.7
-ARRIVAL_US = 0.8
-MERGES_IN_FLIGHT = 8
+# A model of the time, good enough to rank shapes (fitted to one GPU of 132 SMs; only ratios matter).
+SHARED_BYTES_PER_US = 35_000  # what an SM gets in a microsecond when all of them read
+ALONE_BYTES_PER_US = 58_000  # and when few do
+BUSY_WARPS = 10  # of an SM that suffice to read at its full rate: 80 KB in flight
+IDLE_TURN_US = 1.9  # a turn in which most of a block's warps have nothing left to read
+WAVE_US = 2.0  # a further wave of blocks
+BLOCK_US = 0.2  # a block on an SM
+MERGE_US = 0.3
+MERGE_ROUND_US = 0.5  # partials that the merging threads load at once
+MERGES_IN_FLIGHT = 4  # a thread's (SPLITS_IN_FLIGHT of finish.cuh)
 
 
-class DecodeShape(NamedTuple):
-    """How one decode runs. tile: query heads a block works on; widest: largest dim of the kernel's instance."""
+class Gpu(NamedTuple):
+    """What of a device decides launches. capability: 10 * major + minor of its compute capability."""
+
+    multiprocessors: int
+    capability: int
+
+
+class Instance(NamedTuple):
+    """A kernel of the fatbin. tile: query heads a block works on; widest: the largest dim; tensor: on tensor cores."""
 
     kernel: str
     tile: int
     widest: int
+    tensor: bool
+
+    @property
+    def large(self) -> bool:
+        """Whether a thread takes up to 168 registers instead of 128."""
+        return self.tensor or self.tile > 1
+
+    def unit_slots(self, dtype: str) -> int:
+        """Slots stored as `dtype` that a warp reduces at once."""
+        if self.tensor:
+            return TENSOR_UNIT_SLOTS.get(dtype, 16)
+        loads = 4 if dtype == "fp32" else 16 if dtype in ("int8", "int4") and self.tile == 1 else 8
+        return loads * 32 * ELEMENTS // self.widest
+
+    def unit_bytes(self, cache_dtype: str) -> int:
+        """Bytes of keys and values of a unit of the middle segment."""
+        if self.tensor or cache_dtype != "int4":
+            return TENSOR_UNIT_BYTES
+        return 4096 if self.tile == 1 else 2048
+
+
+class DecodeShape(NamedTuple):
+    """How one decode runs: blocks of `warps` warps, for each of `tiles` tiles of query heads `splits` of them."""
+
+    instance: Instance
     tiles: int
     warps: int
     splits: int
@@ -43,7 +83,7 @@ class DecodeShape(NamedTuple):
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block (Scratch)."""
-        per_warp = self.tile * (self.widest * 4 + 8) + 32 * (16 + 8)
+        per_warp = self.instance.tile * (self.instance.widest * 4 + 8) + 32 * (16 + 8)
         return self.warps * per_warp
 
 
@@ -51,75 +91,68 @@ def _ceil(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def _tile(params: ctypes.Structure) -> int:
-    """4 query heads share one read of K and V in grouped-query caches of 16 bits and up to 128 dims."""
+def instance_of(params: ctypes.Structure, gpu: Gpu) -> Instance:
+    """The kernel for a cache and a device.
+
+    Tensor cores take grouped queries and quantised middles of dim 128. On CUDA cores 4 query heads share one read of K
+    and V in grouped-query caches of 16 bits and up to 128 dims; dim 64 has rows of its own in unquantised ones.
+    """
     cache = params.cache
-    return QUERY_TILE if params.group > 1 and DTYPE_OF[cache.dtype] != "fp32" and cache.dim <= 128 else 1
+    dtype, cache_dtype = DTYPE_OF[cache.dtype], DTYPE_OF[cache.cache_dtype]
+    halves, quantised = dtype != "fp32", cache_dtype != dtype
+    tile = QUERY_TILE if params.group > 1 and halves and cache.dim <= 128 else 1
+    if gpu.capability >= TENSOR_CAPABILITY and cache.dim == TENSOR_DIM and halves and (tile > 1 or quantised):
+        return Instance(f"decode_tensor_{dtype}_{cache_dtype}_g{tile}", tile, TENSOR_DIM, True)
+    widest = 64 if cache.dim == 64 and halves and not quantised else 128 if cache.dim <= 128 else 256
+    return Instance(f"decode_{dtype}_{cache_dtype}_d{widest}_g{tile}", tile, widest, False)
 
 
-def _widest(params: ctypes.Structure) -> int:
-    cache = params.cache
-    if cache.dim == 64 and cache.dtype == cache.cache_dtype and DTYPE_OF[cache.dtype] != "fp32":
-        return 64
-    return 128 if cache.dim <= 128 else 256
-
-
-def _unit_slots(dtype: str, tile: int, widest: int) -> int:
-    """Slots that a warp reduces at once."""
-    loads = 4 if dtype == "fp32" else 16 if dtype in ("int8", "int4") and tile == 1 else 8
-    return loads * 32 * ELEMENTS // widest
-
-
-def units(params: ctypes.Structure, tile: int, widest: int) -> int:
-    """Units of one row when the cache holds `max_tokens` tokens."""
+def units(params: ctypes.Structure, instance: Instance) -> int:
+    """Units of one row: of the slots that `max_tokens` tokens touch, whether or not they still hold one."""
     cache, tokens = params.cache, params.max_tokens
     groups = max(0, tokens - cache.sinks - cache.window) // max(cache.compress, 1)
-    exact = tokens - groups * cache.compress
-    middle_unit = _unit_slots(DTYPE_OF[cache.cache_dtype], tile, widest)
-    exact_unit = _unit_slots(DTYPE_OF[cache.dtype], tile, widest)
+    exact = tokens if cache.ring == 0 else min(tokens, cache.sinks + cache.ring)
+    middle_unit, exact_unit = (instance.unit_slots(DTYPE_OF[code]) for code in (cache.cache_dtype, cache.dtype))
     return _ceil(groups, middle_unit) + _ceil(exact, exact_unit)
 
 
-def _microseconds(shape: DecodeShape, work: int, unit_bytes: int, dim: int, sms: int) -> float:
-    """Modelled time: the fullest SM's units (slower with too few warps to keep memory busy), its waves, the merge."""
-    on_fullest = _ceil(shape.tiles * shape.splits, sms)
-    share = _ceil(work, shape.splits)
-    idle_turns = _ceil(share, shape.warps) * shape.warps - share  # in the last turn; the others then read faster
-    busy = on_fullest * shape.warps / WARPS_PER_SM[shape.tile]
-    rate = SM_BYTES_PER_US * min(1.0, busy / BUSY_SHARE)
-    reading = on_fullest * (share + idle_turns / 2) * unit_bytes / rate
-    waves = WAVE_US * math.ceil(busy)
-    if shape.splits == 1:
-        return reading + waves
-    crews = max(1, shape.warps * 32 // (shape.tile * dim // 4))
-    return reading + waves + ARRIVAL_US + MERGE_ROUND_US * _ceil(_ceil(shape.splits, crews), MERGES_IN_FLIGHT)
+def _microseconds(shape: DecodeShape, work: int, unit_bytes: int, sms: int) -> float:
+    """Modelled time: all bytes at the device's rate or the fullest SM's at its own, idle warps, waves, the merge."""
+    blocks, share = shape.tiles * shape.splits, _ceil(work, shape.splits)
+    busy = min(1.0, blocks * shape.warps / (BUSY_WARPS * sms))
+    everything = shape.tiles * work * unit_bytes / (SHARED_BYTES_PER_US * sms * busy)
+    on_fullest = _ceil(blocks, sms)
+    fullest = on_fullest * share * unit_bytes / ALONE_BYTES_PER_US
+    turns = work / shape.splits / shape.warps
+    resident = sms * (WARPS_PER_SM[shape.instance.large] // shape.warps)
+    waves = WAVE_US * (_ceil(blocks, resident) - 1)
+    others = shape.splits - 1
+    crews = max(1, min(shape.warps * 32 // (shape.instance.tile * shape.instance.widest // 4), others))
+    merge = MERGE_US + MERGE_ROUND_US * _ceil(others, crews * MERGES_IN_FLIGHT) if others else 0.0
+    idle = IDLE_TURN_US * (math.ceil(turns) - turns) if turns > 1 else 0.0
+    return max(everything, fullest) + idle + BLOCK_US * on_fullest + waves + merge
 
 
-def shape_of(params: ctypes.Structure, sms: int) -> DecodeShape:
-    """The instance and the shape with the smallest modelled time on a device with `sms` multiprocessors."""
-    cache, tile = params.cache, _tile(params)
-    widest = _widest(params)
-    kernel = f"decode_{DTYPE_OF[cache.dtype]}_{DTYPE_OF[cache.cache_dtype]}_d{widest}_g{tile}"
-    unit_bytes = 8192 if DTYPE_OF[cache.cache_dtype] != "int4" else 4096 if tile == 1 else 2048
-    work = max(1, units(params, tile, widest))
-    return _fastest(kernel, tile, widest, cache.rows * _ceil(params.group, tile), work, unit_bytes, cache.dim, sms)
+def shape_of(params: ctypes.Structure, gpu: Gpu) -> DecodeShape:
+    """The instance and the shape with the smallest modelled time on a device."""
+    cache, instance = params.cache, instance_of(params, gpu)
+    work = max(1, units(params, instance))
+    tiles = cache.rows * _ceil(params.group, instance.tile)
+    return _fastest(instance, tiles, work, DTYPE_OF[cache.cache_dtype], gpu.multiprocessors)
 
 
 @lru_cache(maxsize=1024)  # a plain launch must not wait for the search
-def _fastest(
-    kernel: str, tile: int, widest: int, tiles: int, work: int, unit_bytes: int, dim: int, sms: int
-) -> DecodeShape:
+def _fastest(instance: Instance, tiles: int, work: int, cache_dtype: str, sms: int) -> DecodeShape:
     candidates = (
-        DecodeShape(kernel, tile, widest, tiles, warps, splits)
-        for warps in BLOCK_WARPS[tile]
-        for splits in range(1, min(MOST_SPLITS, _ceil(work, warps)) + 1)
+        DecodeShape(instance, tiles, warps, splits)
+        for warps in BLOCK_WARPS[instance.large]
+        for splits in range(1, min(MOST_SPLITS, _ceil(2 * work, warps)) + 1)  # half of the warps have work
     )
-    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, dim, sms), shape.splits))
+    unit_bytes = instance.unit_bytes(cache_dtype)
+    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, sms), shape.splits))
 
 
-def workspace_bytes(params: ctypes.Structure, sms: int) -> int:
-    """Bytes of a decode's workspace: counters, then a bound and a sum per block and head (Workspace)."""
-    shape = shape_of(params, sms)
-    counters = _ceil(params.cache.rows * params.group * 4, 256) * 256
-    heads = shape.tiles * shape.splits * shape.tile
-    return counters + _ceil(heads, 2) * 2 * 8 + heads * params.cache.dim * 4
+def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
+    """Bytes of a decode's workspace: per split but the last, head and four dims a float4 of sums and (m, l)."""
+    shape = shape_of(params, gpu)
+    return shape.tiles * (shape.splits - 1) * shape.instance.tile * (shape.instance.widest // 4) * (16 + 8)

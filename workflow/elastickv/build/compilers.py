@@ -55,8 +55,11 @@ def _in_environment(relative: str) -> Path | None:
 
 @cache
 def _version_of(nvcc: str) -> str:
-    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    return re.search(r"V(\d+\.\d+\.\d+)", text)[1]
+    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"V(\d+\.\d+\.\d+)", done.stdout)
+    if done.returncode or version is None:
+        raise MachineError(f"{nvcc} is on PATH but does not tell its version", "set build.compiler to nvrtc")
+    return version[1]
 
 
 @cache
@@ -70,6 +73,11 @@ def nvcc() -> Compiler:
     found = shutil.which("nvcc")
     if found:
         return Compiler("nvcc", Path(found), _version_of(found))
+    return pinned_nvcc()
+
+
+def pinned_nvcc() -> Compiler:
+    """The pinned wheel's nvcc."""
     return Compiler("nvcc", _in_environment("nvidia/cu13/bin/nvcc"), _locked("nvidia-cuda-nvcc"))
 
 
@@ -84,13 +92,13 @@ def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
     return architecture in _targets_of(str(compiler.path))
 
 
-def choose(architecture: int, wanted: str) -> Compiler:
-    """The compiler of one image: `auto` takes nvcc where it targets the architecture and the driver is new enough.
+def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
+    """The compilers that `choose` may take for an image, the preferred one first. Asks no GPU and no driver.
 
     Raises MachineError where `nvcc` is asked for and cannot target the architecture.
     """
     if wanted == "nvrtc":
-        return nvrtc()
+        return (nvrtc(),)
     compiler = nvcc()
     targeted = _nvcc_targets(compiler, architecture)
     if wanted == "nvcc":
@@ -99,14 +107,30 @@ def choose(architecture: int, wanted: str) -> Compiler:
                 f"nvcc {compiler.version} cannot target sm_{architecture}",
                 "set build.compiler to auto or nvrtc, or take the architecture out of build.architectures",
             )
-        return compiler
+        return (compiler,)
+    return (compiler, nvrtc()) if targeted else (nvrtc(),)
+
+
+def choose(architecture: int, wanted: str) -> Compiler:
+    """The compiler of one image: `auto` takes nvcc where it targets the architecture and the driver is new enough.
+
+    Raises MachineError where `nvcc` is asked for and cannot target the architecture.
+    """
+    preferred, *others = candidates(architecture, wanted)
+    if not others:
+        return preferred
     driver = device.cuda_driver_version()
-    return compiler if targeted and (driver is None or compiler.major <= driver[0]) else nvrtc()
+    return preferred if driver is None or preferred.major <= driver[0] else others[0]
+
+
+def host_names() -> list[str]:
+    """The names under which a C++ compiler is looked for, in order."""
+    return [name for name in (os.environ.get("CXX"), *HOST_COMPILERS) if name]
 
 
 def host() -> Compiler:
     """The system's C++ compiler ($CXX, g++, clang++)."""
-    for name in filter(None, (os.environ.get("CXX"), *HOST_COMPILERS)):
+    for name in host_names():
         found = shutil.which(name)
         if found:
             return Compiler(Path(found).name, Path(found), _first_line(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -115,8 +116,10 @@ def _facts_of(image: Path) -> dict[str, Any]:
 
 
 def _merger() -> str:
-    beside = compilers.nvcc().path
-    found = shutil.which("fatbinary") or (str(beside.with_name("fatbinary")) if beside else None)
+    found = shutil.which("fatbinary")
+    if not found:
+        nvcc = compilers.pinned_nvcc().path or compilers.nvcc().path
+        found = str(nvcc.with_name("fatbinary")) if nvcc else None
     if not found:
         raise MachineError("fatbinary is missing, which merges the images", FIX_ENVIRONMENT)
     return found
@@ -184,7 +187,7 @@ def _architectures(text: str) -> list[int]:
 
 
 def run_all(args: argparse.Namespace) -> int:
-    """`elastickv build cuda`: every image, two at a time, and the fatbin."""
+    """`elastickv build cuda`: every image, one per core at a time, and the fatbin."""
     folder = Path(args.out)
     wanted = {"architectures": _architectures(args.architectures), "ptx": args.ptx}
     names = plan.image_names(wanted)
@@ -194,7 +197,7 @@ def run_all(args: argparse.Namespace) -> int:
         facts = build_image(architecture, ptx, args.compiler, folder / name)
         print(f"{folder / name}: {facts['compiler']} {facts['compiler_version']}", flush=True)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(one, names))
     fatbin_args = argparse.Namespace(
         images=[str(folder / name) for name in names],

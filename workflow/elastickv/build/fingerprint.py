@@ -48,8 +48,21 @@ def _sealed(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def cuda_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
-    """Fingerprint of one CUDA image; `compiler` is auto, nvcc or nvrtc."""
-    chosen = compilers.choose(architecture, compiler)
+    """Fingerprint of one CUDA image that is built here; `compiler` is auto, nvcc or nvrtc."""
+    return _image(architecture, ptx, compilers.choose(architecture, compiler))
+
+
+def planned_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
+    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have another, or none.
+
+    The machine that builds takes one of the compilers, by its driver.
+    """
+    candidates = compilers.candidates(architecture, compiler)
+    any_of = [_image(architecture, ptx, each) for each in candidates]
+    return _sealed({"schema": "fingerprint/1", "any_of": any_of})
+
+
+def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> dict[str, Any]:
     return _sealed(
         {
             "schema": "fingerprint/1",
@@ -62,11 +75,11 @@ def cuda_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
     )
 
 
-def cuda_fatbin(build: dict[str, Any]) -> dict[str, Any]:
-    """Fingerprint of the fatbin that a config's `build` section asks for."""
-    images = [cuda_image(architecture, False, build["compiler"]) for architecture in build["architectures"]]
+def planned_fatbin(build: dict[str, Any]) -> dict[str, Any]:
+    """What decides whether the fatbin that a config's `build` section asks for is merged again; asks for no GPU."""
+    images = [planned_image(architecture, False, build["compiler"]) for architecture in build["architectures"]]
     if build.get("ptx"):
-        images.append(cuda_image(build["ptx"], True, build["compiler"]))
+        images.append(planned_image(build["ptx"], True, build["compiler"]))
     return fatbin_of(images)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import device, matrix, records
+from elastickv import demand, device, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import supervisor
 
@@ -43,11 +43,23 @@ def _built(build: str, backend: str) -> None:
 def _once(case: dict[str, Any], build: str) -> int:
     backend = device.resolve_backend(case["backend"])
     request = {"task": "once", "backend": backend, "case": case, "build": build}
-    response = supervisor.in_worker(backend, request, supervisor.GRACE_SECONDS)
+    response = supervisor.in_worker(backend, request, demand.worker_seconds(case))
     problem = response.get("error") or response.get("crashed") or response.get("out_of_memory")
     if problem:
         raise MachineError(problem, response.get("fix", "choose a smaller or supported case"))
     return 0
+
+
+def _details(record: dict[str, Any]) -> list[str]:
+    """Bandwidths and the inference cycle of a record with a result, a line each."""
+    lines = []
+    for arm, efficiency in record["efficiency"].items():
+        share = "not applicable" if efficiency["roofline"] is None else f"{efficiency['roofline']:.3f}"
+        lines.append(f"  {arm}: {efficiency['achieved_gbps']:.1f} GB/s, roofline {share}")
+    if record["inference_cycle"]:
+        speedup = record["inference_cycle"]["speedup"]
+        lines.append(f"  inference cycle: {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]")
+    return lines
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,10 +81,6 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(records.to_json(record))
     else:
         print(supervisor.describe(record))
-        for arm, efficiency in (record.get("efficiency") or {}).items():
-            share = "not applicable" if efficiency["roofline"] is None else f"{efficiency['roofline']:.3f}"
-            print(f"  {arm}: {efficiency['achieved_gbps']:.1f} GB/s, roofline {share}")
-        if record["inference_cycle"]:
-            speedup = record["inference_cycle"]["speedup"]
-            print(f"  inference cycle: {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]")
+        if record["status"] == "ok":
+            print("\n".join(_details(record)))
     return supervisor.exit_code(record, args.strict)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from elastickv import device, records, statistics
-from elastickv.backends.base import Backend, Call
+from elastickv import demand, device, records, statistics
+from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import FillParams, StreamParams
 from elastickv.roofline import Traffic, gbps
 
@@ -40,7 +40,7 @@ class LargeBuffer:
         """A replayable program of that pass, the bytes of one launch, and the number of launches."""
         call, nbytes = self.pass_of(mix)
         launches = LAUNCHES[self.backend.name] if self.backend.name == "cuda" else 1
-        return self.backend.program([call] * launches, graph=self.backend.name == "cuda"), nbytes, launches
+        return self.backend.program([call] * launches, Mode(graph=self.backend.name == "cuda")), nbytes, launches
 
 
 def _sized_pass(backend: Backend, buffer: LargeBuffer, nbytes: int, copy: bool) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _sized_pass(backend: Backend, buffer: LargeBuffer, nbytes: int, copy: bool) 
         start = buffer.address + index % count * nbytes
         params = (start, half, start + half, half) if copy else (start, nbytes, None, 0)
         calls.append(Call("stream", StreamParams(*params, buffer.sink)))
-    program = backend.program(calls, graph=backend.name == "cuda")
+    program = backend.program(calls, Mode(graph=backend.name == "cuda"))
     backend.seconds(program)
     rates = [gbps(nbytes * launches, backend.seconds(program) * 1e6) for _ in range(REPETITIONS)]
     interval = statistics.median_interval(rates, CONFIDENCE)
@@ -96,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
     backend = device.resolve_backend(args.backend)
     build, started = supervisor.build_facts(args.build, backend), supervisor.now()
-    response = supervisor.in_worker(backend, {"task": "ceilings", "backend": backend, "build": args.build}, 600)
+    request = {"task": "ceilings", "backend": backend, "build": args.build}
+    response = supervisor.in_worker(backend, request, demand.CEILINGS_SECONDS)
     measured = {"status": "ok", "reason": None, **response["record"]} if "record" in response else None
     record = {
         "schema": "ceilings/1",

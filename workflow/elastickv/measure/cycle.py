@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from elastickv import statistics
-from elastickv.backends.base import Backend
+from elastickv.backends.base import Backend, Mode
 
 MOST_PAIRS = 20
 FEWEST_PAIRS = 5
@@ -16,18 +16,18 @@ SECONDS_SHARE = 0.3
 class _Arm:
     """Two programs (one per parity of the token) replayed in turn; positions and slot counts live on the device."""
 
-    def __init__(self, backend: Backend, workload: Any, arm: str, graph: bool):
+    def __init__(self, backend: Backend, workload: Any, arm: str, mode: Mode):
         self.backend, self.steps = backend, workload.steps
-        self.programs = [backend.program(workload.cycle_calls(arm, parity), graph) for parity in (0, 1)]
+        self.programs = [backend.program(workload.cycle_calls(arm, parity), mode) for parity in (0, 1)]
 
     def seconds(self) -> float:
         """Device time of one whole cycle of `steps` tokens."""
         return sum(self.backend.seconds(self.programs[token % 2]) for token in range(self.steps))
 
 
-def measure(backend: Backend, workload: Any, settings: dict[str, Any], graph: bool) -> dict[str, Any]:
+def measure(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode) -> dict[str, Any]:
     """The `inference_cycle` of a record: checked once from a clean state, then timed in alternating pairs."""
-    arms = {arm: _Arm(backend, workload, arm, graph) for arm in ("baseline", "elastic")}
+    arms = {arm: _Arm(backend, workload, arm, mode) for arm in ("baseline", "elastic")}
     workload.restore()
     for arm in arms.values():
         arm.seconds()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from elastickv import oracle, roofline, sampling, statistics, workloads
-from elastickv.backends.base import Backend
+from elastickv.backends.base import Backend, Mode
 from elastickv.device import CpuState, GpuState
 from elastickv.measure import cycle
 from elastickv.measure.ceilings import LargeBuffer
@@ -25,44 +25,50 @@ Progress = Callable[[int, int], None]
 
 
 class Rotation:
-    """One arm's replayable programs: `loops` launches each, together a whole rotation over all layers."""
+    """One arm's replayable programs of `loops` launches each; together they visit all layers, as every sample does.
 
-    def __init__(self, backend: Backend, call: Callable[[int], Any], loops: int, period: int, graph: bool, offset: int):
-        self.backend, self.loops, self.next = backend, loops, offset
+    Were a sample a part of them, two samples would compare different layers' memory, not only the arms.
+    """
+
+    def __init__(self, backend: Backend, call: Callable[[int], Any], loops: int, period: int, mode: Mode):
+        self.backend = backend
         windows = max(1, math.ceil(period / loops))
+        self.launches = windows * loops
         self.programs = [
-            backend.program([call(window * loops + i) for i in range(loops)], graph) for window in range(windows)
+            backend.program([call(window * loops + i) for i in range(loops)], mode) for window in range(windows)
         ]
 
     def sample(self) -> float:
-        """Microseconds per launch of the next program."""
-        program = self.programs[self.next % len(self.programs)]
-        self.next += 1
-        return self.backend.seconds(program) * 1e6 / self.loops
+        """Microseconds per launch of one whole rotation."""
+        return sum(map(self.backend.seconds, self.programs)) * 1e6 / self.launches
 
 
-def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], exact: bool) -> int:
-    """Launches per sample: `inner_loops`, fewer where a sample would take over 50 ms (a graph holds at least 20)."""
+def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode, exact: bool) -> int:
+    """Launches per program: `inner_loops`, fewer where one would take over 50 ms (a graph holds at least 20).
+
+    Unless given exactly, programs share a rotation evenly.
+    """
     if exact:
         return settings["inner_loops"]
-    graph = settings["graphs"] and backend.name == "cuda"
-    trial = FEWEST_GRAPH_LAUNCHES if graph else 1
+    trial = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
     slowest = 0.0
     for arm in ("baseline", "elastic"):
-        program = backend.program([workload.call(arm, i) for i in range(trial)], graph)
+        program = backend.program([workload.call(arm, i) for i in range(trial)], mode)
         backend.seconds(program)
         slowest = max(slowest, backend.seconds(program) / trial)
-    fitting = min(settings["inner_loops"], int(SAMPLE_SECONDS / slowest))
-    return max(fitting, FEWEST_GRAPH_LAUNCHES if graph else 1)
+    fitting = max(1, min(settings["inner_loops"], int(SAMPLE_SECONDS / slowest)))
+    if fitting < workload.period:
+        fitting = math.ceil(workload.period / math.ceil(workload.period / fitting))
+    return max(fitting, FEWEST_GRAPH_LAUNCHES if mode.graph else 1)
 
 
 class Probes:
     """Ceilings interleaved with the samples: large read, copy, mixed passes; pure passes over each arm's bytes."""
 
-    def __init__(self, backend: Backend, workload: Any, buffer: LargeBuffer, loops: int, graph: bool):
+    def __init__(self, backend: Backend, workload: Any, buffer: LargeBuffer, loops: int, mode: Mode):
         self.backend = backend
         self.pure = {
-            arm: Rotation(backend, lambda i, arm=arm: workload.pure_call(arm, i), loops, workload.period, graph, 0)
+            arm: Rotation(backend, lambda i, arm=arm: workload.pure_call(arm, i), loops, workload.period, mode)
             for arm in ("baseline", "elastic")
         }
         self.mixes = {"read": READ, "copy": COPY, **{f"mix_{arm}": workload.traffic[arm] for arm in self.pure}}
@@ -151,9 +157,10 @@ def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
     }
 
 
-def _rule(settings: dict[str, Any], exact: set[str]) -> sampling.Rule:
+def _rule(settings: dict[str, Any], exact: set[str], backend: str) -> sampling.Rule:
     return sampling.Rule(
         **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
+        control=CONTROL_LIMIT[backend],
         exact_reps="reps" in exact,
         exact_warmup="warmup" in exact,
     )
@@ -182,7 +189,12 @@ def measure(
     record.update(_timed(backend, case, exact, state, workload, buffer, progress))
     record["resolved"].update(resolved)
     if record.get("statistics") and case["workload"] == "decode" and case["measure"]["decode_tokens"]:
-        record["inference_cycle"] = cycle.measure(backend, workload, case["measure"], record["resolved"]["graphs"])
+        record["inference_cycle"] = cycle.measure(
+            backend,
+            workload,
+            case["measure"],
+            Mode(record["resolved"]["graphs"], record["resolved"]["launch"] == "dependent"),
+        )
         wrong = _wrong(record["inference_cycle"]["correctness"])
         if wrong:
             fields = {"resolved": record["resolved"], "correctness": correctness, "status": "incorrect"}
@@ -214,19 +226,16 @@ def _timed(
     progress: Progress,
 ) -> dict[str, Any]:
     settings, peak = case["measure"], backend.facts().get("peak_gbps")
-    graph = bool(settings["graphs"]) and backend.name == "cuda"
-    loops = choose_loops(backend, workload, settings, "inner_loops" in exact)
-    windows = math.ceil(workload.period / loops)
+    launch = backend.launch_mode(case["launch"])
+    mode = Mode(bool(settings["graphs"]) and backend.name == "cuda", launch == "dependent")
+    loops = choose_loops(backend, workload, settings, mode, "inner_loops" in exact)
     arms = {
-        name: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, graph, offset)
-        for name, arm, offset in (
-            ("baseline", "baseline", 0),
-            ("elastic", "elastic", 0),
-            ("control", "baseline", windows // 2),
-        )
+        arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
+        for arm in ("baseline", "elastic")
     }
-    probes = Probes(backend, workload, buffer, loops, graph)
-    rule = _rule(settings, exact)
+    arms["control"] = arms["baseline"]  # the same programs: only what changes between two samples tells them apart
+    probes = Probes(backend, workload, buffer, loops, mode)
+    rule = _rule(settings, exact, backend.name)
     before = state.snapshot()
     warmups = sampling.warm_up(lambda arm: arms[arm].sample(), rule)
 
@@ -248,8 +257,8 @@ def _timed(
             "inner_loops": loops,
             "reps": len(samples.baseline_us),
             "warmup": warmups,
-            "graphs": graph,
-            "launch": "plain",
+            "graphs": mode.graph,
+            "launch": launch,
             "exact": sorted(exact),
         },
         "samples": {

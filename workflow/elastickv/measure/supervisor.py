@@ -6,46 +6,21 @@ import argparse
 import contextlib
 import datetime
 import hashlib
-import json
 import os
 import platform
-import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from elastickv import device, matrix, orphans, records
+from elastickv import demand, device, matrix, records, workers
 from elastickv.errors import MachineError, UsageError
 
-GRACE_SECONDS = 600
-STDERR_LINES = 3
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 
 def now() -> str:
     """Time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def _ended(code: int, stderr: str) -> str:
-    """One sentence on a worker that gave no answer."""
-    last = " | ".join(line.strip() for line in stderr.strip().splitlines()[-STDERR_LINES:])[:500]
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"the worker was killed by {signal.Signals(-code).name} {last}".strip()
-    return f"the worker ended with exit code {code}: {last}"
-
-
-def _environment(backend: str, uuid: str | None) -> dict[str, str]:
-    variables = dict(os.environ)
-    orphans.adopt_children(variables)
-    package = str(Path(__file__).resolve().parents[2])
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package, variables.get("PYTHONPATH", "")]))
-    if backend == "cuda" and uuid:
-        variables["CUDA_VISIBLE_DEVICES"] = uuid
-    return variables
 
 
 def _interpreter(backend: str) -> str:
@@ -66,32 +41,9 @@ def in_worker(
     if not locked:
         with exclusive(backend) as free:
             return in_worker(backend, request, timeout, free, locked=True)
-    with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
-        request_file, response_file = Path(folder, "request.json"), Path(folder, "response.json")
-        request_file.write_text(json.dumps(request), encoding="utf-8")
-        command = [_interpreter(backend), "-m", "elastickv.measure.worker", str(request_file), str(response_file)]
-        terminal = sys.stderr.isatty()
-        with Path(folder, "stderr").open("w+", encoding="utf-8", errors="replace") as log:
-            process = subprocess.Popen(
-                command, stdout=sys.stderr, stderr=None if terminal else log, env=_environment(backend, uuid)
-            )
-            try:
-                code = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                return {"crashed": f"the worker gave no answer in {timeout:.0f} s and was stopped"}
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-            log.seek(0)
-            stderr = log.read()
-        sys.stderr.write(stderr)
-        try:
-            return json.loads(response_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {"crashed": _ended(code, stderr)}
+    command = [_interpreter(backend), "-m", "elastickv.measure.worker"]
+    visible = {"CUDA_VISIBLE_DEVICES": uuid} if backend == "cuda" and uuid else {}
+    return workers.ask(command, request, timeout, workers.environment(**visible))
 
 
 @contextlib.contextmanager
@@ -154,8 +106,7 @@ def measure_case(
         started = now()
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
                    "save_tensors": save_tensors and os.path.abspath(save_tensors)}  # fmt: skip
-        timeout = GRACE_SECONDS + 10 * case["measure"]["max_seconds"]
-        response = in_worker(backend, request, timeout, uuid, locked=True)
+        response = in_worker(backend, request, demand.worker_seconds(case), uuid, locked=True)
     record = compose(case, backend, facts, response, started)
     if store:
         store.keep(key, record)
@@ -213,9 +164,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """One line on a record, for logs and terminals."""
+    """One line on a record, for logs and terminals. A number only where it holds."""
     head = f"{record['case']['id']}: {record['status']}"
-    if record.get("statistics"):
+    if record["status"] == "ok":
         speedup = record["statistics"]["speedup"]
         baseline, elastic = (record["statistics"][arm]["median_us"] for arm in ("baseline", "elastic"))
         head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"

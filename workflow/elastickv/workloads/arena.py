@@ -5,11 +5,12 @@ from __future__ import annotations
 from elastickv.backends.base import Backend
 
 ALIGNMENT = 256
+READ_AHEAD = 4096  # kernels/params.h: bytes after an array that kernels may read
 
 
-def padded(nbytes: int) -> int:
-    """`nbytes` rounded up to the alignment of a piece."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+def padded(nbytes: int, read_ahead: int = READ_AHEAD) -> int:
+    """Bytes that a piece takes: what kernels may read past its end, and the alignment of the next one."""
+    return -(-(nbytes + read_ahead) // ALIGNMENT) * ALIGNMENT
 
 
 class Arena:

@@ -60,6 +60,7 @@ class DecodeWorkload:
             for pending in (0, 1)
         )
         self._workspace = backend.allocate(max(needed, 256))
+        backend.fill_bytes(self._workspace, max(needed, 256), 0xFF)
         self._fill()
         self.restore()
         backend.synchronize()
@@ -158,6 +159,10 @@ class DecodeWorkload:
             query = out
         calls.append(Call("advance", AdvanceParams(self._tokens[arm], 1, 0)))
         return calls
+
+    def chain_outputs(self, arm: str, parity: int) -> list[tuple[int, int]]:
+        """Address and bytes of each layer's output for tokens of one parity."""
+        return [(address, self._query_bytes) for address in self._chain[arm][parity]]
 
     def check_cycle(self) -> dict[str, dict[str, Any]]:
         """Correctness of a finished cycle's last token: elastic anchors against the policy, answers against float64."""

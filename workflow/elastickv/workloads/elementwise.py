@@ -15,6 +15,7 @@ from elastickv.workloads.arena import Arena
 SCRATCH_BYTES = 64 << 20
 CHECK_CHUNK_BYTES = 64 << 20
 INPUTS = ("q", "k", "v")
+BUFFERS = 7  # of a set: q, k, v and both ping-pong buffers of both arms
 
 
 class ElementwiseWorkload:
@@ -27,14 +28,13 @@ class ElementwiseWorkload:
         self.traffic = roofline.elementwise_traffic(case)
         facts = backend.facts()
         elastic, budget = self.traffic["elastic"].total, backend.memory_budget() - SCRATCH_BYTES
-        # q, k, v and both ping-pong buffers of both arms.
-        footprint = 7 * self.count * 4
+        footprint = BUFFERS * self.count * 4
         self.layers = roofline.layers(elastic, footprint, facts["last_level_cache_bytes"], budget)
         if self.layers < 1:
             raise MemoryError(f"one set needs {footprint / 1e9:.2f} GB, {max(budget, 0) / 1e9:.2f} GB may be used")
         self.cold = roofline.is_cold(elastic, self.layers, facts["last_level_cache_bytes"])
         nbytes = self.count * 4
-        self._arenas = [Arena(backend, [nbytes] * 7) for _ in range(self.layers)]
+        self._arenas = [Arena(backend, [nbytes] * BUFFERS) for _ in range(self.layers)]
         names = (*INPUTS, "baseline0", "baseline1", "elastic0", "elastic1")
         self.sets = [{name: arena.take(nbytes) for name in names} for arena in self._arenas]
         self._sink = backend.allocate(256)
