@@ -1,6 +1,8 @@
 """Language-model baselines, each enabled by the config."""
 
-BASELINES = [f"{RESULTS}/transformers_baseline.json"] if PLAN.transformers else []
+from elastickv import demand
+
+BASELINES = [f"{RESULTS}/{name}_baseline.json" for name in PLAN.baselines]
 
 
 rule transformers_baseline:
@@ -13,8 +15,33 @@ rule transformers_baseline:
         f"{RESULTS}/.logs/transformers_baseline.log",
     threads: workflow.cores
     resources:
-        gpu=1,
+        gpu=demand.gpus(PLAN.backend),
+        slurm_extra=demand.sbatch_options(PLAN.backend),
+    params:
+        store=f"{RESULTS}/.records",
     message:
         "Transformers baseline"
     shell:
         "ELASTICKV_LOG={log} exec python -m elastickv baseline transformers --settings {input.settings} --out {output}"
+        " --store {params.store} ${{ELASTICKV_FRESH:+--fresh}}"
+
+
+rule gguf_baseline:
+    input:
+        GGUF_ENVIRONMENT,
+        settings=f"{RESULTS}/.plan/gguf.json",
+    output:
+        f"{RESULTS}/gguf_baseline.json",
+    log:
+        f"{RESULTS}/.logs/gguf_baseline.log",
+    threads: workflow.cores
+    resources:
+        gpu=demand.gpus(PLAN.backend),
+        slurm_extra=demand.sbatch_options(PLAN.backend),
+    params:
+        store=f"{RESULTS}/.records",
+    message:
+        "GGUF baseline"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv baseline gguf --settings {input.settings} --out {output}"
+        " --store {params.store} ${{ELASTICKV_FRESH:+--fresh}}"

@@ -1,0 +1,575 @@
+"""Language-model baselines: one protocol for every engine, and a record whatever happens to a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from elastickv import device, environments, records
+from elastickv.baselines import gguf_header, models, protocol, record, supervisor, text
+from elastickv.baselines.refusal import Refusal, status_of
+from elastickv.errors import UsageError
+
+TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
+HEAD = {
+    "schema": "baseline/1",
+    "engine": "transformers",
+    "backend": "cpu",
+    "settings": {},
+    "model": {"name": "m"},
+    "device": {"name": "a CPU"},
+    "software": {"elastickv": "0"},
+    "started": supervisor.now(),
+}
+FIELDS = {
+    "prompt_tokens": 100,
+    "decode_tokens": 10,
+    "seconds": [{"prefill": 0.5, "first": 0.51, "decode": seconds} for seconds in (1.0, 1.1, 0.9)],
+    "perplexity": 20.0,
+    "perplexity_tokens": 100,
+    "peak_memory_bytes": 10**9,
+    "generated_tokens": [1, 2],
+    "generated_text": "and",
+    "dtype": "float32",
+}
+
+
+class Bigrams:
+    """An engine whose next token is the last one plus 1 (modulo 50), with probability 1/4."""
+
+    longest = 200
+
+    def __init__(self):
+        self.last = None
+        self.offset = 0
+
+    def tokenize(self, text):
+        return [i % 50 for i in range(len(text) // 100)]
+
+    def detokenize(self, tokens):
+        return " ".join(map(str, tokens))
+
+    def negative_log_likelihood(self, tokens):
+        return (len(tokens) - 1) * math.log(4)
+
+    def prefill(self, tokens):
+        self.last = tokens[-1]
+
+    def likeliest(self):
+        return (self.last + 1 + self.offset) % 50
+
+    def decode(self, token, steps):
+        return [(token + i) % 50 for i in range(steps)]
+
+    def reset_peak_memory(self):
+        pass
+
+    def peak_memory_bytes(self):
+        return 5
+
+    def facts(self):
+        return {"dtype": "float32"}
+
+
+def measured(engine=None, **changes) -> dict:
+    settings = {"decode_tokens": 8, "context": 60, "reps": 4, "max_seconds": 60, **changes}
+    return protocol.measure(engine or Bigrams(), settings, lambda phase: None)
+
+
+def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
+    fields = measured()
+    assert fields["perplexity"] == pytest.approx(4)
+    assert (fields["prompt_tokens"], fields["perplexity_tokens"], fields["decode_tokens"]) == (60, 60, 8)
+    assert len(fields["seconds"]) == 4
+    assert fields["generated_tokens"] == [10, 11, 12, 13, 14, 15, 16, 17]
+
+
+@pytest.mark.parametrize(("max_seconds", "count"), [(1e-9, 3), (60, 10)])
+def test_repetitions_end_after_their_time_but_not_before_the_third(max_seconds, count):
+    assert len(measured(reps=10, max_seconds=max_seconds)["seconds"]) == count
+
+
+def test_prompt_and_generated_tokens_fit_into_text_and_model():
+    assert protocol.prompt_length(500, 1024, 64, None) == 500
+    assert protocol.prompt_length(5000, 1024, 64, None) == 1024
+    assert protocol.prompt_length(5000, 2048, 64, 1024) == 960
+    with pytest.raises(Refusal, match="1024 positions"):
+        protocol.prompt_length(5000, 1024, 1023, 1024)
+
+
+class Restless(Bigrams):
+    """Continues otherwise each time, as an engine would that forgets to empty its cache."""
+
+    def prefill(self, tokens):
+        super().prefill(tokens)
+        self.offset += 1
+
+
+def test_a_repetition_that_decodes_other_tokens_is_refused():
+    with pytest.raises(Refusal, match="other tokens"):
+        measured(Restless())
+
+
+class Caches(Bigrams):
+    """Decodes otherwise with one of its caches after 5 tokens, and lacks the library of another."""
+
+    def use_cache(self, name):
+        if name == "absent":
+            raise ImportError("You need to install `absent`\nplease")
+        self.offset = 0
+        self.lossy = name == "lossy"
+
+    def decode(self, token, steps):
+        tokens = super().decode(token, steps)
+        self.last = tokens[-1] + (7 if getattr(self, "lossy", False) and tokens[-1] >= 13 else 0)
+        return tokens
+
+
+def test_caches_beside_the_first_have_a_rate_and_say_how_far_they_agree_or_why_not():
+    fields = measured(Caches(), caches=["first", "same", "lossy", "absent"], decode_tokens=8)
+    first, same, lossy, absent = record.compose(HEAD, {"fields": fields}, supervisor.now())["caches"]
+    assert first["decode_tokens_per_second"]["samples"] == [8 / times["decode"] for times in fields["seconds"]]
+    assert len(same["decode_tokens_per_second"]["samples"]) == protocol.CACHE_RUNS
+    assert (same["equal_tokens"], same["tokens"], lossy["equal_tokens"]) == (6, 6, 4)
+    assert absent["decode_tokens_per_second"] is None
+    assert absent["reason"] == "ImportError: You need to install `absent`"
+
+
+def test_tokens_are_compared_up_to_the_first_that_differs():
+    assert protocol.equal_tokens([1, 2, 3], [1, 2, 4]) == 2
+    assert protocol.equal_tokens([1, 2], [1, 2, 4]) == 2
+    assert protocol.equal_tokens([5], [1]) == 0
+
+
+@pytest.mark.parametrize("nll", [math.nan, math.inf, 1e6])
+def test_a_likelihood_that_is_no_number_is_refused(nll):
+    with pytest.raises(Refusal, match="not finite"):
+        protocol.perplexity_of(nll, 60)
+
+
+def test_rates_come_from_the_seconds_with_median_and_interval():
+    rates = record.figures(FIELDS)
+    assert rates["prefill_tokens_per_second"]["value"] == 200
+    assert rates["time_to_first_token_ms"]["value"] == pytest.approx(510)
+    decode = rates["decode_tokens_per_second"]
+    assert decode["samples"] == pytest.approx([10, 10 / 1.1, 10 / 0.9])
+    assert (decode["low"], decode["value"], decode["high"]) == pytest.approx((10 / 1.1, 10, 10 / 0.9))
+    assert decode["method"] == "range"
+
+
+def test_a_wide_decode_interval_is_noisy_and_a_narrow_one_ok():
+    wide = [{"prefill": 0.5, "first": 0.5, "decode": seconds} for seconds in (1.0, 3.0, 0.9)]
+    noisy = record.compose(HEAD, {"fields": FIELDS | {"seconds": wide}}, supervisor.now())
+    ok = record.compose(HEAD, {"fields": FIELDS}, supervisor.now())
+    assert (noisy["status"], ok["status"], ok["reason"]) == ("noisy", "ok", None)
+    assert "interval" in noisy["reason"]
+    for made in (noisy, ok):
+        records.check(made, "baseline", made["status"])
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "reason"),
+    [
+        ({"crashed": "the worker was killed by SIGKILL"}, "failed", "SIGKILL"),
+        ({"status": "unsupported", "reason": "no GPU"}, "unsupported", "no GPU"),
+        ({"status": "out_of_memory", "reason": "5 GB"}, "out_of_memory", "5 GB"),
+        ({}, "failed", "no reason"),
+    ],
+)
+def test_without_figures_the_record_says_why(response, status, reason):
+    made = record.compose(HEAD, response, supervisor.now())
+    records.check(made, "baseline", status)
+    assert made["status"] == status
+    assert reason in made["reason"]
+    assert "perplexity" not in made
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA error: out of memory"), RuntimeError("can't allocate memory: 9 bytes")]
+)
+def test_engines_say_out_of_memory_in_several_ways(error):
+    assert status_of(error) == "out_of_memory"
+    assert status_of(ValueError("no such tensor")) == "failed"
+
+
+def test_the_text_is_the_one_that_figures_were_taken_on():
+    assert text.facts()["sha256"] == "1cacfbf748893f5d51c8d48413479d5f6118d139dbf69e69936a91d530d8c9c1"
+    assert text.read().startswith("Sir Walter Elliot")
+
+
+def settings_file(folder: Path, **said) -> Path:
+    path = folder / "settings.json"
+    path.write_text(json.dumps(said), encoding="utf-8")
+    return path
+
+
+def test_settings_are_completed(tmp_path):
+    settings = supervisor.read_settings(str(settings_file(tmp_path, model="x/y", backend="cpu")), TRANSFORMERS)
+    assert settings == {
+        "model": "x/y", "decode_tokens": 64, "context": 1024, "reps": 5, "max_seconds": 20, "backend": "cpu",
+        "threads": None, "caches": ["dynamic", "static", "fp8", "hqq_int4"],
+    }  # fmt: skip
+
+
+def test_a_repository_and_file_take_the_place_of_the_model(tmp_path):
+    settings = supervisor.read_settings(str(settings_file(tmp_path, repo="a/b", file="c.gguf")), GGUF)
+    assert "model" not in settings
+    assert (settings["repo"], settings["kv_type"], settings["n_gpu_layers"]) == ("a/b", "f16", -1)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"modell": "x"}, "modell"),
+        ({"context": 1}, "context"),
+        ({"backend": "tpu"}, "backend"),
+        ({"model": ""}, "model"),
+        ({"caches": ["dynamic", "sliding"]}, "caches"),
+        ({"caches": []}, "caches"),
+        ({"threads": 0}, "threads"),
+        ({"kv_type": "f16"}, "kv_type"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, said, named):
+    with pytest.raises(UsageError, match=named):
+        supervisor.read_settings(str(settings_file(tmp_path, **said)), TRANSFORMERS)
+
+
+def test_settings_that_are_no_json_object_are_named(tmp_path):
+    for content in ("{", "[]"):
+        (tmp_path / "settings.json").write_text(content)
+        with pytest.raises(UsageError, match=r"settings\.json"):
+            supervisor.read_settings(str(tmp_path / "settings.json"), TRANSFORMERS)
+
+
+def string(value: str) -> bytes:
+    return struct.pack("<Q", len(value.encode())) + value.encode()
+
+
+def gguf_bytes() -> bytes:
+    """A GGUF file's header: an array of strings, one of numbers, two scalars, and two tensors."""
+    pairs = [
+        string("tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("bc"),
+        string("scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5),
+        string("general.license") + struct.pack("<I", 8) + string("mit"),
+        string("context_length") + struct.pack("<II", 4, 2048),
+    ]
+    tensors = [
+        string("w") + struct.pack("<I2QIQ", 2, 30, 10, 3, 0),
+        string("norm") + struct.pack("<IQIQ", 1, 30, 0, 640),
+    ]
+    return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs + tensors)
+
+
+def test_a_gguf_header_tells_licence_parameters_and_type(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes() + bytes(100))
+    header = gguf_header.read(path)
+    assert (header.license, header.parameters, header.dtype) == ("mit", 330, "Q4_1")
+    assert header.metadata == {"general.license": "mit", "context_length": 2048}
+
+
+@pytest.mark.parametrize("length", [3, 10, 30, len(gguf_bytes()) - 4])
+def test_a_damaged_gguf_file_is_named(tmp_path, length):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes()[:length])
+    with pytest.raises(ValueError, match=r"m\.gguf"):
+        gguf_header.read(path)
+
+
+def test_of_a_repository_only_safetensors_and_configuration_are_fetched():
+    names = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.model"]
+    rest = ["pytorch_model.bin", "README.md", "onnx/model.onnx", "original/consolidated.safetensors", "code.py"]
+    assert sorted(models.wanted_files(names + rest)) == sorted(names)
+    assert models.wanted_files(["config.json", "pytorch_model.bin"]) == []
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Workers by this interpreter: it finds models as the engine's own would, and has no torch to wait for."""
+    monkeypatch.setattr(environments, "interpreter", lambda name: Path(sys.executable))
+
+
+def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
+    """The reason of a record that is `failed` and valid."""
+    made = supervisor.baseline(engine, engine.defaults | {"model": model, "backend": "cpu"})
+    records.check(made, "baseline", model)
+    assert made["status"] == "failed"
+    return made["reason"]
+
+
+def test_a_missing_folder_is_a_failed_record(here, tmp_path):
+    assert refused(str(tmp_path / "nowhere")) == f"{tmp_path}/nowhere: no such file or folder"
+    assert refused("./nowhere.gguf") == "./nowhere.gguf: no such file or folder"
+
+
+def test_a_folder_without_a_model_is_a_failed_record(here, tmp_path):
+    assert "config.json" in refused(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "pickle files are never loaded" in refused(str(tmp_path))
+
+
+def test_a_file_that_is_no_model_is_a_failed_record(here, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GIF89a")
+    assert "not a GGUF file" in refused(str(tmp_path / "m.gguf"))
+
+
+def test_llama_cpp_reads_gguf_files_alone(here, tmp_path):
+    for name in (str(tmp_path), "microsoft/phi-2"):
+        assert refused(name, GGUF) == f"{name}: not a .gguf file; name one, or a repository of the hub by repo and file"
+    assert refused(str(tmp_path / "no.gguf"), GGUF) == f"{tmp_path}/no.gguf: no such file or folder"
+
+
+def test_a_missing_environment_is_a_failed_record_with_the_fix(monkeypatch, tmp_path):
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setitem(environments.NEEDED, "llm", ("no_such_module_of_ours",))
+    assert "elastickv env llm" in refused("smollm2")
+
+
+def stand_in(folder: Path, monkeypatch, script: str) -> None:
+    """Another program in place of the worker's interpreter."""
+    path = folder / "interpreter"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(environments, "interpreter", lambda name: path)
+
+
+def test_a_killed_worker_is_a_failed_record(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch, "kill -9 $$")
+    assert "killed by SIGKILL" in refused("smollm2")
+
+
+def test_a_worker_that_hangs_is_stopped(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(supervisor, "FETCH_SECONDS", 0.3)
+    assert "no answer" in refused("smollm2")
+
+
+ANSWERING = f"""exec {sys.executable} - "$3" "$4" <<'END'
+import json, sys
+request = json.load(open(sys.argv[1]))
+answer = {{"model": {{"name": "m"}}}} if request["task"] == "fetch" else {{"fields": {json.dumps(FIELDS)}}}
+json.dump(answer, open(sys.argv[2], "w"))
+END"""
+
+
+def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch, ANSWERING)
+    store = records.RecordStore(tmp_path / "store", "baseline")
+    settings = TRANSFORMERS.defaults | {"backend": "cpu"}
+    first = supervisor.baseline(TRANSFORMERS, settings, store)
+    again = supervisor.baseline(TRANSFORMERS, settings, store)
+    fresh = supervisor.baseline(TRANSFORMERS, settings, store, fresh=True)
+    other = supervisor.baseline(TRANSFORMERS, settings | {"context": 99}, store)
+    assert first["status"] == "ok", first["reason"]
+    assert first["device"]["name"] == device.cpu_model()
+    assert again == first
+    assert first["started"] < fresh["started"] < other["started"]
+    assert other["settings"]["context"] == 99
+
+
+def test_cuda_without_a_gpu_is_unsupported():
+    if device.visible_gpus():
+        pytest.skip("this machine has a GPU")
+    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.defaults | {"backend": "cuda"})
+    records.check(made, "baseline", "cuda")
+    assert made["status"] == "unsupported"
+    assert "no NVIDIA GPU" in made["reason"]
+
+
+def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "elastickv", "baseline", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | variables)
+
+
+@pytest.fixture(scope="session")
+def llm() -> None:
+    """The llm environment, made if it is not there."""
+    environments.make("llm")
+
+
+def test_a_hub_model_without_a_network_is_a_failed_record_and_exit_0_or_1_if_strict(llm, tmp_path):
+    out = tmp_path / "record.json"
+    arguments = ["transformers", f"--settings={settings_file(tmp_path, model='microsoft/phi-2')}", f"--out={out}"]
+    for strict, code in ([], 0), (["--strict"], 1):
+        done = command(*arguments, *strict, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr + done.stdout
+        made = records.read(out, "baseline")
+        assert made["status"] == "failed"
+        assert made["reason"] == "microsoft/phi-2: the model hub is not reachable, and no earlier download is at hand"
+
+
+def test_bad_settings_end_with_exit_2(tmp_path):
+    done = command("transformers", f"--settings={settings_file(tmp_path, contxt=3)}", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 2
+    assert "context" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+BOTH = """
+results: results/both
+backend: cpu
+measure: {reps: 3, warmup: 1, inner_loops: 1, decode_tokens: 0, max_seconds: 1}
+cases: {tiny: {seq: 128, heads: 2, dim: 64, compress: 2, window: 16}}
+baselines:
+  transformers: {enable: true, context: 512, decode_tokens: 32, reps: 3, caches: [dynamic, static, quanto_int4]}
+  gguf: {enable: true, context: 512, decode_tokens: 32, reps: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def both(clone, tmp_path_factory) -> tuple[dict, dict, str]:
+    """Both engines' records of the embedded model, and the report, out of one run of the DAG."""
+    checkout = clone.copy(tmp_path_factory.mktemp("both") / "checkout")
+    (checkout.root / "config/both.yaml").write_text(BOTH, encoding="utf-8")
+    process = checkout.start_snakemake("--configfile", "config/both.yaml")
+    output, _ = process.communicate(timeout=3000)  # llama.cpp is compiled if no earlier build is at hand
+    assert process.returncode == 0, output
+    results = checkout.root / "results/both"
+    found = [records.read(results / f"{engine}_baseline.json", "baseline") for engine in ("transformers", "gguf")]
+    assert all(made["status"] in ("ok", "noisy") for made in found), [made["reason"] for made in found]
+    return *found, (results / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_both_engines_agree_on_the_same_file_and_prompt(both):
+    transformers, gguf, _ = both
+    assert transformers["model"] == gguf["model"]
+    assert transformers["prompt_tokens"] == gguf["prompt_tokens"] == 512
+    assert len(gguf["generated_tokens"]) == 32
+    assert transformers["generated_tokens"] == gguf["generated_tokens"]
+    assert transformers["generated_text"] == gguf["generated_text"]
+    assert gguf["perplexity"] == pytest.approx(transformers["perplexity"], rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_gguf_record_says_how_it_ran(both):
+    _, gguf, _ = both
+    assert (gguf["dtype"], gguf["attention"], gguf["cache"], gguf["gpu_layers"]) == ("Q4_1", "flash", "f16", None)
+    assert gguf["threads"] >= 1
+    assert gguf["peak_memory_bytes"] > 5e7
+
+
+@pytest.mark.slow
+def test_a_static_cache_decodes_the_same_tokens_and_a_quantised_one_has_a_rate(both):
+    dynamic, static, quantised = both[0]["caches"]
+    assert dynamic["decode_tokens_per_second"] == both[0]["decode_tokens_per_second"]
+    assert static["equal_tokens"] == static["tokens"] == 24
+    assert quantised["decode_tokens_per_second"]["value"] > 0
+
+
+@pytest.mark.slow
+def test_the_report_has_both_engines(both):
+    *found, report = both
+    section = report.split("## Language-model baselines\n")[1].split("\n## ")[0]
+    for made in found:
+        line = next(line for line in section.splitlines() if line.startswith(f"| {made['engine']} "))
+        assert f"{made['perplexity']:.2f}" in line
+
+
+@pytest.fixture(scope="session")
+def gguf() -> None:
+    """The gguf environment, made if it is not there."""
+    environments.make("gguf")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
+def test_llama_cpp_runs_with_quantised_keys_and_values(gguf, tmp_path, kv_type):
+    settings = GGUF.defaults | SMALL | {"kv_type": kv_type, "threads": 1}
+    made = supervisor.baseline(GGUF, settings)
+    records.check(made, "baseline", kv_type)
+    assert made["status"] in ("ok", "noisy"), made["reason"]
+    assert (made["cache"], made["threads"]) == (kv_type, 1)
+    assert 20 < made["perplexity"] < 60
+
+
+SMALL = {"backend": "cpu", "context": 512, "decode_tokens": 32, "reps": 3}
+
+
+@pytest.mark.slow
+def test_transformers_runs_the_embedded_model_and_a_deleted_record_comes_back_untimed(llm, tmp_path):
+    out = tmp_path / "record.json"
+    settings = settings_file(tmp_path, model="smollm2", **SMALL)
+    arguments = ["transformers", f"--settings={settings}", f"--out={out}", f"--store={tmp_path / 'store'}"]
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    made = records.read(out, "baseline")
+    assert made["status"] in ("ok", "noisy"), made["reason"]
+    assert made["model"]["license"] == "Apache-2.0"
+    assert (made["dtype"], made["attention"], made["cache"]) == ("float32", "sdpa", "dynamic")
+    assert (made["prompt_tokens"], len(made["generated_tokens"])) == (512, 32)
+    assert made["peak_memory_bytes"] > 4 * made["model"]["parameters"]
+    assert 20 < made["perplexity"] < 60
+    out.unlink()
+    assert command(*arguments).returncode == 0
+    assert records.read(out, "baseline")["started"] == made["started"]
+
+
+TINY_MODEL = """
+import sys, torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+folder, text = sys.argv[1:]
+bpe = ByteLevelBPETokenizer()
+bpe.train([text], vocab_size=400)
+PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer).save_pretrained(folder)
+torch.manual_seed(0)
+sizes = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, vocab_size=400)
+LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=300)).save_pretrained(folder)
+"""
+
+
+@pytest.mark.slow
+def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its_model_has(llm, tmp_path):
+    folder = tmp_path / "tiny"
+    made_by = [str(environments.interpreter("llm")), "-c", TINY_MODEL, str(folder), str(text.FILE)]
+    subprocess.run(made_by, check=True, capture_output=True)
+    settings = TRANSFORMERS.defaults | SMALL | {"model": str(folder), "caches": ["static", "dynamic", "hqq_int4"]}
+    made = supervisor.baseline(TRANSFORMERS, settings)
+    records.check(made, "baseline", "tiny")
+    assert made["status"] in ("ok", "noisy"), made["reason"]
+    assert made["prompt_tokens"] == 300 - 32
+    assert made["model"]["sha256"] == records.sha256_file(folder / "model.safetensors")
+    assert 200 < made["perplexity"] < 800  # of a model that knows nothing: about as many as it has tokens
+    assert [entry["reason"] for entry in made["caches"]] == [None] * 3
+    assert made["caches"][1]["equal_tokens"] == 24
+
+
+@pytest.mark.slow
+def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
+    header = json.dumps({"w": {"dtype": "F16", "shape": [10**7, 10**7], "data_offsets": [0, 2 * 10**14]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "config.json").write_text("{}")
+    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.defaults | SMALL | {"model": str(tmp_path)})
+    records.check(made, "baseline", "huge")
+    assert made["status"] == "out_of_memory"
+    assert "400000.00 GB as float32" in made["reason"]
+
+
+@pytest.mark.slow
+def test_a_killed_supervisor_takes_its_worker_along(llm, tmp_path):
+    arguments = [f"--settings={settings_file(tmp_path, model='smollm2', **SMALL)}", f"--out={tmp_path / 'o.json'}"]
+    process = subprocess.Popen([sys.executable, "-m", "elastickv", "baseline", "transformers", *arguments])
+    worker = None
+    while worker is None and process.poll() is None:
+        with contextlib.suppress(psutil.Error):  # a worker that ends while it is looked at
+            found = [child for child in psutil.Process(process.pid).children() if child.memory_info().rss > 3e8]
+            worker = next(iter(found), None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert worker is not None
+    worker.wait(10)
+    assert not (tmp_path / "o.json").exists()

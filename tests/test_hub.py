@@ -1,0 +1,139 @@
+"""Models of the hub, fetched by the real client from a small server that answers as the hub does."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from elastickv import environments, workers
+
+COMMIT = "a" * 40
+WEIGHTS = b"\x10\0\0\0\0\0\0\0" + b'{"__metadata__":' + b"{}}" + b" " * 13
+REPOSITORIES = {
+    "open/model": {"model.safetensors": WEIGHTS, "config.json": b"{}", "tokenizer.json": b"{}", "run.py": b"1"},
+    "open/pickled": {"pytorch_model.bin": b"pickle", "config.json": b"{}"},
+    "open/gguf": {"model.gguf": b"GGUF" + (3).to_bytes(4, "little") + bytes(16)},
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the client asks for: a repository's facts, then its files. `gated/model` needs the token `open-sesame`."""
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self):
+        path = self.path.split("?")[0].strip("/")
+        self.server.asked.append(path)
+        name = "/".join(path.removeprefix("api/models/").split("/")[:2])
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if name == "gated/model" and "/resolve/" in path and token != "open-sesame":
+            return self.reply(403 if token else 401, headers={"X-Error-Code": "GatedRepo"})
+        files = REPOSITORIES.get("open/model" if name == "gated/model" else name)
+        if files is None:
+            return self.reply(404, headers={"X-Error-Code": "RepoNotFound"})
+        if path == f"api/models/{name}/tree/{COMMIT}":
+            tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "b" * 40} for file in files]
+            return self.reply(200, json.dumps(tree).encode())
+        if path.startswith("api/"):
+            about = {"id": name, "sha": COMMIT, "cardData": {"license": "mit"}, "tags": [], "private": False}
+            return self.reply(200, json.dumps(about | {"siblings": [{"rfilename": file} for file in files]}).encode())
+        content = files.get(path.split("/")[-1])
+        if content is None:
+            return self.reply(404, headers={"X-Error-Code": "EntryNotFound"})
+        return self.reply(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256(content).hexdigest()}"'})
+
+    def reply(self, status: int, body: bytes = b"{}", headers: dict | None = None):
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[ThreadingHTTPServer]:
+    environments.make("llm")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def fetch(hub, home: Path, settings: dict, engine: str = "transformers", **variables: str) -> dict:
+    """The answer of a worker that fetches."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    clean |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [str(environments.interpreter("llm")), "-m", "elastickv.baselines.worker"]
+    request = {"task": "fetch", "engine": engine, "settings": settings}
+    return workers.ask(command, request, 120, clean | {"PYTHONPATH": workers.environment()["PYTHONPATH"]} | variables)
+
+
+def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_offline(hub, tmp_path):
+    hub.asked.clear()
+    found = fetch(hub, tmp_path, {"model": "open/model"})
+    assert found["model"] == {
+        "name": "open/model", "file": "model.safetensors", "revision": COMMIT, "license": "mit", "parameters": None,
+        "sha256": sha256(WEIGHTS).hexdigest(),
+    }  # fmt: skip
+    assert sorted(path.name for path in Path(found["folder"]).iterdir()) == [
+        "config.json", "model.safetensors", "tokenizer.json"
+    ]  # fmt: skip
+    assert not any("run.py" in path for path in hub.asked)
+    again = fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1")
+    assert again["model"] == found["model"] | {"license": None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"model": "open/pickled"},
+            "open/pickled: the repository has no safetensors weights (pickle files are never loaded)",
+        ),
+        ({"model": "no/model"}, "no/model: not on the model hub, or private and HF_TOKEN not set (or not valid)"),
+        ({"model": "gated/model"}, "gated/model: access has to be asked for on the hub, and HF_TOKEN set"),
+        ({"repo": "open/gguf", "file": "other.gguf"}, "open/gguf: the repository has no file other.gguf"),
+        (
+            {"repo": "no/gguf", "file": "model.gguf"},
+            "no/gguf: not on the model hub, or private and HF_TOKEN not set (or not valid)",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_the_hub_refuses_has_a_reason(hub, tmp_path, settings, reason):
+    engine = "gguf" if "repo" in settings else "transformers"
+    assert fetch(hub, tmp_path, settings, engine) == {"status": "failed", "reason": reason}
+
+
+def test_a_token_opens_what_is_gated(hub, tmp_path):
+    assert fetch(hub, tmp_path, {"model": "gated/model"}, HF_TOKEN="open-sesame")["model"]["revision"] == COMMIT
+    assert "HF_TOKEN" in fetch(hub, tmp_path / "b", {"model": "gated/model"}, HF_TOKEN="wrong")["reason"]
+
+
+def test_one_file_of_a_repository_is_fetched(hub, tmp_path):
+    found = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf")
+    assert (found["model"]["name"], found["model"]["revision"]) == ("open/gguf/model.gguf", COMMIT)
+    assert Path(found["folder"], found["gguf_file"]).read_bytes() == REPOSITORIES["open/gguf"]["model.gguf"]
+    again = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf", HF_HUB_OFFLINE="1")
+    assert again["model"]["revision"] == COMMIT
+
+
+def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
+    found = fetch(hub, tmp_path, {"model": "open/model"}, HF_ENDPOINT="http://127.0.0.1:9")
+    assert found["reason"] == "open/model: the model hub is not reachable, and no earlier download is at hand"

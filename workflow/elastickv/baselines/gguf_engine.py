@@ -1,0 +1,158 @@
+"""llama.cpp (through llama-cpp-python) as an engine of the protocol: a GGUF file as it is, with quantised weights."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from elastickv.backends import host
+from elastickv.baselines import gguf_header, gpu, memory
+from elastickv.baselines.refusal import NO_GPU, Refusal
+
+BATCH = 512  # tokens evaluated at once, llama.cpp's own default
+MEMORY_SHARE = 0.9  # of what is free that weights alone may take
+TENSOR_TYPES = {name: number for number, name in gguf_header.TENSOR_TYPES.items()}
+
+
+def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> LlamaEngine:
+    """The model with room for prompt and generated tokens. Raises Refusal; what llama.cpp raises passes through."""
+    import llama_cpp
+
+    if backend == "cuda" and not llama_cpp.llama_supports_gpu_offload():
+        raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
+    path = Path(fetched["folder"], fetched["gguf_file"])
+    used_before = gpu.used_bytes() if backend == "cuda" else None
+    if backend == "cpu" and path.stat().st_size > MEMORY_SHARE * host.available_memory():
+        free = f"{host.available_memory() / 1e9:.2f} GB are free"
+        raise Refusal("out_of_memory", f"the weights take {path.stat().st_size / 1e9:.2f} GB, {free}")
+    positions = settings["context"] + settings["decode_tokens"]
+    threads = settings["threads"] or host.usable_cores()
+    layers = settings["n_gpu_layers"] if backend == "cuda" else 0
+    kind = TENSOR_TYPES[settings["kv_type"].upper()]
+    try:
+        model = llama_cpp.Llama(
+            str(path),
+            n_ctx=positions,
+            n_batch=min(BATCH, positions),
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=layers,
+            flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
+            type_k=kind,
+            type_v=kind,
+            verbose=False,
+        )
+    except ValueError as error:
+        # llama.cpp says why on stderr only
+        raise Refusal("failed", f"{path.name}: llama.cpp cannot load it: {error} (see the log)") from error
+    about = {
+        "dtype": gguf_header.read(path).dtype,
+        "attention": "flash",
+        "cache": settings["kv_type"],
+        "threads": threads,
+    }
+    return LlamaEngine(model, about | {"gpu_layers": layers if backend == "cuda" else None}, used_before)
+
+
+class LlamaEngine:
+    """One sequence in llama.cpp's cache, evaluated through its C interface.
+
+    about: the facts of the record. used_before: what was in use on the GPU before the model was loaded; None on a CPU.
+    """
+
+    def __init__(self, model: Any, about: dict[str, Any], used_before: int | None):
+        import llama_cpp
+
+        self._api, self._model, self._about, self._used_before = llama_cpp, model, about, used_before
+        self._vocabulary = model.n_vocab()
+        self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
+        self._used = 0  # positions in the cache
+        self._logits: Any = None
+        self.longest = self._api.llama_model_n_ctx_train(model.model) or None
+
+    def tokenize(self, text: str) -> list[int]:
+        """With the special tokens that the model's own tokenizer adds; what looks like one in the text is text."""
+        return self._model.tokenize(text.encode(), add_bos=True, special=False)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return self._model.detokenize(list(tokens)).decode("utf-8", errors="replace")
+
+    def _clear(self) -> None:
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._model.ctx), True)
+        self._used = 0
+
+    def _evaluate(self, tokens: Sequence[int], all_logits: bool = False) -> Any:
+        """Logits [n or 1, vocabulary] after what the cache holds, of all of at most BATCH tokens or of the last one.
+
+        A view of llama.cpp's memory, valid until the next call.
+        """
+        import numpy as np
+
+        count = len(tokens)
+        self._batch.n_tokens = count
+        for i, token in enumerate(tokens):
+            self._batch.token[i] = token
+            self._batch.pos[i] = self._used + i
+            self._batch.n_seq_id[i] = 1
+            self._batch.seq_id[i][0] = 0
+            self._batch.logits[i] = all_logits or i == count - 1
+        code = self._api.llama_decode(self._model.ctx, self._batch)
+        if code:
+            raise Refusal("failed", f"llama_decode of {count} tokens after {self._used} returned {code}")
+        self._used += count
+        logits = self._api.llama_get_logits(self._model.ctx)  # waits for the device
+        rows = count if all_logits else 1
+        return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (rows, self._vocabulary))
+
+    def negative_log_likelihood(self, tokens: Sequence[int]) -> float:
+        import numpy as np
+
+        self._clear()
+        total = 0.0
+        for begin in range(0, len(tokens) - 1, BATCH):
+            chunk = tokens[begin : min(begin + BATCH, len(tokens) - 1)]
+            logits = self._evaluate(chunk, all_logits=True)
+            nexts = np.asarray(tokens[begin + 1 : begin + 1 + len(chunk)])
+            largest = logits.max(axis=1)
+            sums = np.log(np.exp(logits - largest[:, None]).sum(axis=1, dtype=np.float64)) + largest
+            total += float((sums - logits[np.arange(len(chunk)), nexts]).sum())
+        return total
+
+    def prefill(self, tokens: Sequence[int]) -> None:
+        self._clear()
+        for begin in range(0, len(tokens), BATCH):
+            self._logits = self._evaluate(tokens[begin : begin + BATCH])
+
+    def likeliest(self) -> int:
+        return int(self._logits[0].argmax())
+
+    def decode(self, token: int, steps: int) -> list[int]:
+        fed = []
+        for _ in range(steps):
+            fed.append(token)
+            self._logits = self._evaluate([token])
+            token = self.likeliest()
+        return fed
+
+    def reset_peak_memory(self) -> None:
+        memory.reset_peak()
+
+    def peak_memory_bytes(self) -> int:
+        """What came into use on the GPU since loading began (llama.cpp frees none of it), or the process held."""
+        used = gpu.used_bytes() if self._used_before is not None else None
+        return memory.peak_bytes() if used is None else used - self._used_before
+
+    def facts(self) -> dict[str, Any]:
+        return self._about
+
+
+def software() -> dict[str, str | None]:
+    """Versions for the record, and what the library was compiled for."""
+    import llama_cpp
+
+    return {
+        "llama-cpp-python": llama_cpp.__version__,
+        "llama.cpp built with": llama_cpp.llama_print_system_info().decode().strip(" |\n"),
+    }

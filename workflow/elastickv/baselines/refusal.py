@@ -1,0 +1,28 @@
+"""What a worker raises when there will be no figures: the record's status and a reason that people understand."""
+
+from __future__ import annotations
+
+LONGEST_REASON = 400
+NO_GPU = "no_gpu"  # not a record's status: the supervisor may go on without one
+
+
+class Refusal(Exception):
+    """No figures. `status`: unsupported, out_of_memory, failed (or NO_GPU); the message is the reason, one line."""
+
+    def __init__(self, status: str, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's message, with its type where the message alone would not tell."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    return f"{type(error).__name__}: {text}"[:LONGEST_REASON] if text else type(error).__name__
+
+
+def status_of(error: BaseException) -> str:
+    """out_of_memory or failed. Engines say the former in several ways."""
+    text = str(error).lower()
+    exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return "out_of_memory" if exhausted or "out of memory" in text or "can't allocate memory" in text else "failed"
