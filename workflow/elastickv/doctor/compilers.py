@@ -1,0 +1,154 @@
+"""Compilers: nvcc against the architectures asked for, the system's C++ compiler, OpenMP."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastickv.build import compilers
+from elastickv.doctor import gpu as gpus
+from elastickv.doctor import packages
+from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.needs import ELASTICKV, Needs
+
+OLDEST_WITH_CPP17 = 11
+PROBE_SECONDS = 60
+# What the CPU kernels are made of: C++17, OpenMP and the flags of their build, in three lines.
+PROBE = "#include <omp.h>\nint threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }\n"
+PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-march=native", "-fPIC", "-shared")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """nvcc on PATH: its program, version (None: it does not run) and targets. The pinned one: version, and whether its
+    environment is made. The C++ compiler: program (None: none), version, and why the probe failed (None: it did not).
+    cuda: the CUDA version that the driver supports, None without a driver.
+    """
+
+    nvcc: str | None
+    nvcc_version: str | None
+    nvcc_targets: tuple[int, ...]
+    pinned_version: str
+    pinned_made: bool
+    host: str | None
+    host_version: str
+    probe_failure: str | None
+    cuda: tuple[int, int] | None
+
+
+def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
+    """Looks for the compilers on PATH and compiles three lines."""
+    nvcc = shutil.which("nvcc")
+    version, targets = _nvcc(nvcc) if nvcc else (None, ())
+    pinned = compilers.pinned_nvcc()
+    host, host_version = _host()
+    failure = _probe(host) if host else None
+    return Facts(nvcc, version, targets, pinned.version, pinned.path is not None, host, host_version, failure, gpu.cuda)
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Exit code and all output of a program that may not run at all."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=PROBE_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _nvcc(program: str) -> tuple[str | None, tuple[int, ...]]:
+    version = re.search(r"V(\d+\.\d+\.\d+)", _run([program, "--version"])[1])
+    targets = re.findall(r"^sm_(\d+)$", _run([program, "--list-gpu-code"])[1], re.MULTILINE)
+    return (version[1] if version else None), tuple(map(int, targets))
+
+
+def _host() -> tuple[str | None, str]:
+    for name in compilers.host_names():
+        found = shutil.which(name)
+        if found:
+            return found, (_run([found, "--version"])[1].splitlines() or [""])[0]
+    return None, ""
+
+
+def _probe(program: str) -> str | None:
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
+        source = Path(folder, "probe.cpp")
+        source.write_text(PROBE, encoding="utf-8")
+        code, text = _run([program, *PROBE_FLAGS, "-o", str(Path(folder, "probe.so")), str(source)])
+    lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()
+    return None if code == 0 else (lines or ["it failed without a message"])[0].strip()
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    return [*nvcc(facts, needs), *nvcc_targets(facts, needs), host(facts, needs), *openmp(facts, needs)]
+
+
+def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
+    """Which nvcc builds, if one does: that on PATH, else the pinned one."""
+    check = "nvcc"
+    if "cuda" not in needs.backends:
+        return []
+    if needs.compiler == "nvrtc":
+        return [ok(check, "not used: build.compiler is nvrtc")]
+    if facts.nvcc and facts.nvcc_version is None:
+        fix = needs.make("build.compiler=nvrtc")
+        return [problem(check, f"{facts.nvcc} is on PATH but does not tell its version", fix)]
+    if facts.nvcc:
+        return [ok(check, f"{facts.nvcc_version} ({facts.nvcc})")]
+    said = f"not on PATH; the pinned {facts.pinned_version} of .envs/cuda is used"
+    if facts.pinned_made:
+        return [ok(check, said)]
+    return [note(check, f"{said}, which the next run installs", f"{ELASTICKV} env cuda")]
+
+
+def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
+    """An nvcc on PATH that is too old or too new for an architecture, for C++17 or for the driver."""
+    if "cuda" not in needs.backends or needs.compiler == "nvrtc" or facts.nvcc is None or facts.nvcc_version is None:
+        return []
+    check, major = "nvcc's architectures", int(facts.nvcc_version.split(".")[0])
+    if major < OLDEST_WITH_CPP17:
+        fix = needs.make("build.compiler=nvrtc")
+        return [problem(check, f"nvcc {facts.nvcc_version} is too old for C++17 (CUDA {OLDEST_WITH_CPP17})", fix)]
+    wanted = [*needs.architectures, *([needs.ptx] if needs.ptx else [])]
+    beyond = sorted({arch for arch in wanted if arch not in facts.nvcc_targets})
+    newer_than_driver = facts.cuda is not None and major > facts.cuda[0]
+    if newer_than_driver:
+        driver = ".".join(map(str, facts.cuda))
+        said = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
+    elif beyond:
+        said = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
+    else:
+        return [ok(check, f"all of {', '.join(map(str, needs.architectures))}")]
+    if needs.compiler == "nvcc":
+        return [problem(check, said, needs.make("build.compiler=auto"))]
+    return [ok(check, f"{said}: NVRTC 12.9 builds {'all' if newer_than_driver else 'those'}")]
+
+
+def host(facts: Facts, needs: Needs) -> Finding:
+    """A C++ compiler, where CPU kernels or llama.cpp are built, or nvcc needs one to preprocess."""
+    check = "C++ compiler"
+    if facts.host:
+        return ok(check, f"{facts.host_version} ({facts.host})")
+    fix = packages.install("compiler")
+    builders = [
+        *(["the CPU kernels"] if "cpu" in needs.backends else []),
+        *(["nvcc"] if "cuda" in needs.backends and needs.compiler != "nvrtc" else []),
+        *(["llama.cpp"] if "gguf" in needs.environments else []),
+    ]
+    if builders:
+        return problem(check, f"none ($CXX, g++, clang++): {' and '.join(builders)} cannot do without", fix)
+    return note(check, "none ($CXX, g++, clang++); this config needs none", fix)
+
+
+def openmp(facts: Facts, needs: Needs) -> list[Finding]:
+    """The C++ compiler compiles and links C++17 with OpenMP."""
+    if facts.host is None or "cpu" not in needs.backends:
+        return []
+    if facts.probe_failure is None:
+        return [ok("OpenMP", "three lines of C++17 with OpenMP compile and link")]
+    return [problem("OpenMP", f"three lines do not compile: {facts.probe_failure}", packages.install("openmp"))]

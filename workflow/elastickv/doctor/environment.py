@@ -1,0 +1,83 @@
+"""The heavy environments under `.envs/` that the config's rules will use: made, current, whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import environments
+from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.needs import ELASTICKV, Needs
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment. `lacking`: modules that its interpreter should find and does not."""
+
+    name: str
+    made: bool
+    current: bool
+    adopted: bool
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The environments that the config needs; `installer`: whether uv is there, which makes them."""
+
+    environments: tuple[Environment, ...]
+    installer: bool
+
+
+def gather(needs: Needs, gpu: object) -> Facts:
+    """Reads the marks of finished environments and asks their interpreters for what they should hold."""
+    return Facts(tuple(map(_environment, needs.environments)), _installer())
+
+
+def _installer() -> bool:
+    return Path(sys.executable).with_name("uv").exists() or shutil.which("uv") is not None
+
+
+def _mark(name: str) -> dict[str, Any] | None:
+    """The mark of a finished environment whose Python is still there."""
+    try:
+        mark = json.loads(environments.ready_file(name).read_text(encoding="utf-8"))
+        return mark if Path(mark["python"]).exists() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _environment(name: str) -> Environment:
+    mark = _mark(name)
+    if mark is None:
+        return Environment(name, made=False, current=False, adopted=False)
+    wanted = environments.NEEDED.get(name, ())
+    lacking = tuple(module for module in wanted if not environments.finds(str(mark["python"]), (module,)))
+    return Environment(name, True, environments.is_current(name), bool(mark.get("adopted")), lacking)
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    return [*(environment(one, facts.installer) for one in facts.environments), *installer(facts)]
+
+
+def environment(found: Environment, can_install: bool) -> Finding:
+    """Whether one environment is ready for the rules that use it."""
+    check, make = f"environment {found.name}", f"{ELASTICKV} env {found.name}"
+    if found.lacking:
+        again = f"rm -r .envs/{found.name} && {make}"
+        return problem(check, f"made, but lacks {', '.join(found.lacking)}", again)
+    if found.current:
+        return ok(check, "adopted by hand" if found.adopted else "made from its lock")
+    said = "its lock has changed: the next run makes it anew" if found.made else "not made yet: the next run makes it"
+    return note(check, said, make if can_install else f"make setup && {make}")
+
+
+def installer(facts: Facts) -> list[Finding]:
+    """uv, where an environment still has to be made."""
+    if facts.installer or all(one.current and not one.lacking for one in facts.environments):
+        return []
+    return [problem("installer", "uv is missing, which makes the environments", "make setup")]

@@ -1,0 +1,223 @@
+"""The GPU and its driver: on the bus, in the driver, visible, new enough for CuPy, split by MIG."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import device, environments
+from elastickv.doctor import packages
+from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.needs import Needs
+
+PCI = Path("/sys/bus/pci/devices")
+NVIDIA, DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")
+LIBRARIES = ("libcuda.so.1", "libcuda.so")
+MAJOR, MINOR, L2_BYTES = 75, 76, 38  # CUdevice_attribute
+NO_DEVICE = 100
+# What cuInit says, and what mends it. Other codes get the reboot, which reloads the driver.
+INIT_FAULTS = {
+    NO_DEVICE: ("the driver sees no GPU", "nvidia-smi -L"),
+    802: ("the driver waits for its fabric manager", "systemctl restart nvidia-fabricmanager"),
+    803: ("libcuda and the kernel's driver are of different versions", "reboot"),
+    804: ("this libcuda does not fit the installed driver", "unset LD_LIBRARY_PATH"),
+    999: ("the driver's device files cannot be opened", "nvidia-modprobe -u -c=0"),
+}
+CUPY = re.compile(r"cupy-cuda(\d+)x==")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One visible GPU. capability: (9, 0). Memory in bytes, `free` None if nothing tells. mig: None if unsupported."""
+
+    name: str
+    uuid: str
+    capability: tuple[int, int]
+    total: int
+    free: int | None
+    l2_bytes: int
+    mig: bool | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What bus, driver and NVML tell.
+
+    on_bus: NVIDIA GPUs that the PCI bus shows. init: what cuInit returned, None without libcuda. hidden: the value of
+    CUDA_VISIBLE_DEVICES, None if unset. driver: its version, cuda: the CUDA version it supports. mig_parent: some GPU
+    is split by MIG. needs_cuda: CUDA major version of the pinned CuPy.
+    """
+
+    on_bus: int = 0
+    init: int | None = None
+    hidden: str | None = None
+    driver: str | None = None
+    cuda: tuple[int, int] | None = None
+    gpus: tuple[Gpu, ...] = ()
+    mig_parent: bool = False
+    needs_cuda: int = 12
+
+
+def gather() -> Facts:
+    """Asks the bus, the driver library and NVML; each may be missing."""
+    library = _library()
+    init = library.cuInit(0) if library is not None else None
+    usable = init == device.CUDA_SUCCESS
+    return Facts(
+        on_bus=_on_bus(),
+        init=init,
+        hidden=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        driver=device.nvidia_driver(),
+        cuda=device.cuda_driver_version() if usable else None,
+        gpus=_gpus(library) if usable else (),
+        mig_parent=_any_mig_parent(),
+        needs_cuda=_cupy_major(),
+    )
+
+
+def _on_bus() -> int:
+    found = 0
+    for folder in PCI.glob("*"):
+        with suppress(OSError):
+            kind = (folder / "class").read_text().strip()
+            found += (folder / "vendor").read_text().strip() == NVIDIA and kind.startswith(DISPLAY_CLASSES)
+    return found
+
+
+def _library() -> ctypes.CDLL | None:
+    for name in LIBRARIES:
+        with suppress(OSError):
+            return ctypes.CDLL(name)
+    return None
+
+
+def _count(library: ctypes.CDLL) -> int:
+    count = ctypes.c_int(0)
+    return count.value if library.cuDeviceGetCount(ctypes.byref(count)) == device.CUDA_SUCCESS else 0
+
+
+def _gpus(library: ctypes.CDLL) -> tuple[Gpu, ...]:
+    uuids = device.visible_gpus()
+    return tuple(_gpu(library, index, uuids[index]) for index in range(min(_count(library), len(uuids))))
+
+
+def _gpu(library: ctypes.CDLL, index: int, uuid: str) -> Gpu:
+    def attribute(number: int) -> int:
+        value = ctypes.c_int(0)
+        library.cuDeviceGetAttribute(ctypes.byref(value), number, index)
+        return value.value
+
+    name, total = ctypes.create_string_buffer(128), ctypes.c_size_t(0)
+    library.cuDeviceGetName(name, len(name), index)
+    library.cuDeviceTotalMem_v2(ctypes.byref(total), index)
+    free, mig = _from_nvml(uuid)
+    return Gpu(
+        name.value.decode(errors="replace"),
+        uuid,
+        (attribute(MAJOR), attribute(MINOR)),
+        total.value,
+        free,
+        attribute(L2_BYTES),
+        mig,
+    )
+
+
+def nvml() -> Any:
+    """The initialised NVML, or None where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no module, no library, no driver: each its own error
+        return None
+    return pynvml
+
+
+def _from_nvml(uuid: str) -> tuple[int | None, bool | None]:
+    """Free bytes and whether MIG is on, as far as NVML tells."""
+    library, free, mig = nvml(), None, None
+    if library is None:
+        return None, None
+    with suppress(library.NVMLError):
+        handle = library.nvmlDeviceGetHandleByUUID(uuid)
+        free = int(library.nvmlDeviceGetMemoryInfo(handle).free)
+        mig = library.nvmlDeviceGetMigMode(handle)[0] == 1
+    return free, mig
+
+
+def _any_mig_parent() -> bool:
+    """Whether some GPU of this machine is split by MIG."""
+    library = nvml()
+    if library is None:
+        return False
+    found = False
+    with suppress(library.NVMLError):
+        for index in range(library.nvmlDeviceGetCount()):
+            with suppress(library.NVMLError):
+                found |= library.nvmlDeviceGetMigMode(library.nvmlDeviceGetHandleByIndex(index))[0] == 1
+    return found
+
+
+def _cupy_major() -> int:
+    for line in environments.requirement_lines(environments.LOCKS / "cuda.txt"):
+        if match := CUPY.match(line):
+            return int(match[1])
+    return 12
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    return [gpu(facts, needs), *driver(facts, needs), *mig(facts, needs)]
+
+
+def _lacking(needs: Needs, check: str, found: str, fix: str) -> Finding:
+    """Something about the GPU is missing: a problem where the config insists on one."""
+    if needs.gpu == "required":
+        return problem(check, found, fix)
+    said = "; the CPU kernels are measured" if needs.gpu == "optional" else "; this config needs none"
+    return note(check, found + said, fix if needs.gpu == "optional" else None)
+
+
+def gpu(facts: Facts, needs: Needs) -> Finding:
+    """At least one GPU that this process may use; if none, whether hardware, driver or a variable is the reason."""
+    check = "GPU"
+    if facts.gpus:
+        names = [
+            f"{one.name} (sm_{one.capability[0]}{one.capability[1]}, {one.total / 1e9:.0f} GB)" for one in facts.gpus
+        ]
+        return ok(check, ", ".join(names))
+    if facts.init is None:
+        if facts.on_bus:
+            fix = f"{packages.install('driver')}, then reboot"
+            return _lacking(needs, check, f"{facts.on_bus} NVIDIA GPUs on the bus, but no driver", fix)
+        return _lacking(needs, check, "no NVIDIA GPU, and no driver", needs.make("backend=cpu"))
+    if facts.hidden is not None:
+        found = f"CUDA_VISIBLE_DEVICES={facts.hidden} shows none of this machine's GPUs"
+        return _lacking(needs, check, found, "unset CUDA_VISIBLE_DEVICES")
+    if facts.mig_parent:
+        return _lacking(needs, check, "MIG is on and has no slice", "sudo nvidia-smi mig -cgi 0 -C")
+    found, fix = INIT_FAULTS.get(facts.init or NO_DEVICE, (f"the driver fails with error {facts.init}", "reboot"))
+    return _lacking(needs, check, found, fix)
+
+
+def driver(facts: Facts, needs: Needs) -> list[Finding]:
+    """A driver that the CUDA runtime of the pinned CuPy can use."""
+    if facts.cuda is None:
+        return []
+    said = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
+    if facts.cuda[0] >= facts.needs_cuda:
+        return [ok("NVIDIA driver", said)]
+    found = f"{said}: CuPy needs CUDA {facts.needs_cuda}"
+    return [_lacking(needs, "NVIDIA driver", found, f"{packages.install('driver')}, then reboot")]
+
+
+def mig(facts: Facts, needs: Needs) -> list[Finding]:
+    """A slice of a GPU is measured as what it is, but its datasheet peak is the whole GPU's."""
+    if not facts.gpus or needs.gpu == "none" or not any(one.mig or one.uuid.startswith("MIG") for one in facts.gpus):
+        return []
+    found = "on: a slice is measured, whose bandwidth is a part of the GPU's peak"
+    return [note("MIG", found, "sudo nvidia-smi -mig 0")]

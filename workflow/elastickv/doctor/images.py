@@ -1,0 +1,145 @@
+"""The fatbin against this GPU and its driver: is there an image that it can run, and may the driver load it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastickv import records
+from elastickv.build import compilers
+from elastickv.doctor import gpu as gpus
+from elastickv.doctor import packages
+from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.needs import ELASTICKV, Needs
+from elastickv.errors import MachineError
+
+MANIFEST = Path("build/cuda/manifest.json")
+OLDEST_OF_NVRTC = "525"  # driver for images that NVRTC 12.9 made
+REBUILD = f"rm -r build/cuda && {ELASTICKV} build cuda"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: kind elf or ptx, architecture (90 for sm_90), oldest driver that loads it."""
+
+    kind: str
+    architecture: int
+    minimum_driver: str
+
+    def runs_on(self, capability: tuple[int, int]) -> bool:
+        """Machine code runs on its own major version from its minor on; PTX on everything newer."""
+        major, minor = divmod(self.architecture, 10)
+        if self.kind == "ptx":
+            return (major, minor) <= capability
+        return major == capability[0] and minor <= capability[1]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """built: images of the finished fatbin, None without one. planned: those that the config asks for. unreadable: why
+    the manifest says nothing.
+    """
+
+    built: tuple[Image, ...] | None
+    planned: tuple[Image, ...]
+    gpus: tuple[gpus.Gpu, ...] = ()
+    driver: str | None = None
+    unreadable: str | None = None
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What would be loaded: the finished fatbin's images, before there is one those that the next run builds."""
+        return self.planned if self.built is None else self.built
+
+
+def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
+    """Reads the build manifest, and asks which compiler would make what."""
+    if "cuda" not in needs.backends:
+        return Facts(None, ())
+    planned, built, unreadable = (), None, None
+    with suppress(MachineError):  # no compiler for one of them: the compilers' checks say so
+        planned = _planned(needs)
+    if MANIFEST.exists():
+        try:
+            made = records.read(MANIFEST, "build")["images"]
+            built = tuple(Image(one["kind"], _number(one["architecture"]), one["minimum_driver"]) for one in made)
+        except records.RecordError as error:
+            unreadable = str(error)
+    return Facts(built, planned, gpu.gpus, gpu.driver, unreadable)
+
+
+def _planned(needs: Needs) -> tuple[Image, ...]:
+    """The images that the config asks for, by the compilers that would make them. Raises MachineError."""
+    wanted = [("elf", architecture) for architecture in needs.architectures]
+    wanted += [("ptx", needs.ptx)] if needs.ptx else []
+    return tuple(Image(kind, arch, compilers.choose(arch, needs.compiler).minimum_driver) for kind, arch in wanted)
+
+
+def _number(architecture: str) -> int:
+    return int(re.sub(r"\D", "", architecture))
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    if "cuda" not in needs.backends:
+        return []
+    return [fatbin(facts), *(finding for one in facts.gpus for finding in on_gpu(one, facts, needs))]
+
+
+def fatbin(facts: Facts) -> Finding:
+    """Whether there is one, and of what."""
+    if facts.unreadable:
+        return note("fatbin", f"its manifest cannot be read ({facts.unreadable}): the next run builds it", REBUILD)
+    names = ", ".join(f"{'compute' if one.kind == 'ptx' else 'sm'}_{one.architecture}" for one in facts.images)
+    if facts.built is not None:
+        return ok("fatbin", f"built: {names}")
+    return note("fatbin", f"not built yet: the next run builds {names}", f"{ELASTICKV} build cuda")
+
+
+def on_gpu(one: gpus.Gpu, facts: Facts, needs: Needs) -> list[Finding]:
+    """An image that this GPU runs, and a driver that loads it."""
+    if not facts.images:
+        return []
+    check, architecture = f"image for {one.name}", one.capability[0] * 10 + one.capability[1]
+    fitting = [image for image in facts.images if image.runs_on(one.capability)]
+    if not fitting:
+        return [_none_fits(check, architecture, facts, needs)]
+    best = max(fitting, key=lambda image: (image.kind == "elf", image.architecture))
+    name = (
+        f"sm_{best.architecture}" if best.kind == "elf" else f"PTX for compute_{best.architecture}, compiled on loading"
+    )
+    return [ok(check, name), *driver(facts.driver, best, facts.built is not None)]
+
+
+def _none_fits(check: str, architecture: int, facts: Facts, needs: Needs) -> Finding:
+    """What to build instead: the architecture, or the newest one that comes before it on the same major version."""
+    from elastickv.build.cuda import ARCHITECTURES
+
+    usable = [arch for arch in ARCHITECTURES if Image("elf", arch, "").runs_on(divmod(architecture, 10))]
+    found = f"none of the fatbin's images runs on sm_{architecture}"
+    if any(image.runs_on(divmod(architecture, 10)) for image in facts.planned):
+        return note(check, f"{found}; the next run builds one that does", needs.make())
+    if usable:
+        wanted = sorted({*needs.architectures, max(usable)})
+        return problem(check, found, needs.make(f"build.architectures=[{','.join(map(str, wanted))}]"))
+    if architecture >= max(ARCHITECTURES):
+        return problem(check, found, needs.make(f"build.ptx={max(ARCHITECTURES)}"))
+    return problem(check, f"{found}, and none can be built for it", needs.make("backend=cpu"))
+
+
+def driver(version: str | None, image: Image, built: bool) -> list[Finding]:
+    """The NVIDIA driver is at least the image's oldest one."""
+    check = "driver for the image"
+    if version is None:
+        return [note(check, f"{image.minimum_driver} or newer is needed; NVML does not tell which this is")]
+    if _order(version) >= _order(image.minimum_driver):
+        return [ok(check, f"{version}; its image needs {image.minimum_driver}")]
+    found = f"{version} is older than {image.minimum_driver}, which the {'built' if built else 'planned'} image needs"
+    if _order(version) >= _order(OLDEST_OF_NVRTC):
+        return [problem(check, found, f"{REBUILD} --compiler nvrtc")]
+    return [problem(check, found, f"{packages.install('driver')}, then reboot")]
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

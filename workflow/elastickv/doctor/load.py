@@ -1,0 +1,194 @@
+"""Who else is at work: on the CPU, on the GPU, in this checkout. All of it notes: it disturbs or delays, no more."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastickv import device, runlock
+from elastickv.doctor import gpu as gpus
+from elastickv.doctor.finding import Finding, note, ok
+from elastickv.doctor.needs import Needs
+
+LOCKS = Path("/proc/locks")
+SNAKEMAKE_LOCKS = Path(".snakemake/locks")
+SAMPLE_SECONDS = 0.5
+BUSY_CORES, BUSY_GPU = 0.3, 5  # cores in use by others; percent of time
+MOST_NAMED = 3
+_LOCK = re.compile(r"FLOCK\s+\S+\s+\S+\s+(\d+)\s+\S+:\S+:(\d+)\s")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of someone else; `share` in cores (CPU) or bytes (GPU)."""
+
+    pid: int
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Who is at work.
+
+    cores_busy: cores in use by others, of `cores`; the busiest processes. gpu_percent: None where nothing tells.
+    holders: who holds which lock of the measurements ("cpu" or a GPU's UUID). runner: the process of a run in this
+    checkout. leftovers: lock files of Snakemake's own.
+    """
+
+    cores: int
+    cores_busy: float
+    cpu_processes: tuple[Process, ...]
+    gpu_percent: int | None
+    gpu_processes: tuple[Process, ...]
+    holders: tuple[tuple[str, int], ...]
+    runner: int | None
+    leftovers: tuple[str, ...]
+
+
+def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
+    """Watches the machine for half a second and reads who holds which lock."""
+    import psutil
+
+    busy, processes = _cpu()
+    percent, on_gpu = _gpu(gpu.gpus[0].uuid) if gpu.gpus else (None, ())
+    names = ["cpu", *(one.uuid for one in gpu.gpus)]
+    held = ((name, holder(device.lock_folder() / f"{name}.lock")) for name in names)
+    return Facts(
+        cores=psutil.cpu_count() or 1,
+        cores_busy=busy,
+        cpu_processes=processes,
+        gpu_percent=percent,
+        gpu_processes=on_gpu,
+        holders=tuple((name, pid) for name, pid in held if pid is not None),
+        runner=holder(runlock.LOCK),
+        leftovers=tuple(sorted(str(path) for path in SNAKEMAKE_LOCKS.glob("*"))),
+    )
+
+
+def _cpu() -> tuple[float, tuple[Process, ...]]:
+    """Cores that others use, and the processes that use most of them (shares as psutil sees them)."""
+    import psutil
+
+    watched = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid():
+                process.cpu_percent()
+                watched.append(process)
+    total = psutil.cpu_percent(SAMPLE_SECONDS) / 100 * (psutil.cpu_count() or 1)
+    found = []
+    for process in watched:
+        with suppress(psutil.Error):
+            found.append(Process(process.pid, process.name(), process.cpu_percent() / 100))
+    found.sort(key=lambda process: -process.share)
+    return total, tuple(process for process in found[:MOST_NAMED] if process.share > 0.05)
+
+
+def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
+    """Percent of the time that kernels ran on a GPU, and the processes that hold its memory."""
+    import psutil
+
+    library, percent, found = gpus.nvml(), None, []
+    if library is None:
+        return None, ()
+    with suppress(library.NVMLError):
+        handle = library.nvmlDeviceGetHandleByUUID(uuid)
+        percent = int(library.nvmlDeviceGetUtilizationRates(handle).gpu)
+        for one in library.nvmlDeviceGetComputeRunningProcesses(handle):
+            name = "?"
+            with suppress(psutil.Error):
+                name = psutil.Process(one.pid).name()
+            if one.pid != os.getpid():
+                found.append(Process(one.pid, name, float(one.usedGpuMemory or 0)))
+    return percent, tuple(found)
+
+
+def holder(path: Path, locks: Path = LOCKS) -> int | None:
+    """The process that holds a file's lock, or None. Only looks: trying the lock would turn a starting run away."""
+    try:
+        inode, text = path.stat().st_ino, locks.read_text()
+    except OSError:
+        return None
+    for pid, number in _LOCK.findall(text):
+        if int(number) == inode and _has_open(int(pid), path):
+            return int(pid)
+    return None
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether a process has a file open; taken for granted where its files are not ours to see."""
+    try:
+        return any(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
+    except OSError:
+        return True
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    found = [cpu(facts, needs), *gpu(facts, needs)]
+    return [*found, *(measuring(*one) for one in facts.holders), run(facts), *leftovers(facts)]
+
+
+def _wait_for(pid: int) -> str:
+    """Ends with the process. Whether to kill it is for its owner to say."""
+    return f"tail --pid={pid} -f /dev/null"
+
+
+def _after(pid: int, needs: Needs) -> str:
+    return f"{_wait_for(pid)}; {needs.make(target='remeasure')}"
+
+
+def _named(processes: tuple[Process, ...]) -> str:
+    return ", ".join(f"{one.name} ({one.pid})" for one in processes[:MOST_NAMED])
+
+
+def cpu(facts: Facts, needs: Needs) -> Finding:
+    """The cores are idle, so that timings are not noise."""
+    said = f"{facts.cores_busy:.1f} of {facts.cores} cores busy"
+    if facts.cores_busy < BUSY_CORES:
+        return ok("CPU load", said)
+    if not facts.cpu_processes:
+        return note("CPU load", f"{said}: timings may come out noisy", "top")
+    found = f"{said} with {_named(facts.cpu_processes)}: timings may come out noisy"
+    return note("CPU load", found, _after(facts.cpu_processes[0].pid, needs))
+
+
+def gpu(facts: Facts, needs: Needs) -> list[Finding]:
+    """Nobody else computes on the GPU."""
+    if needs.gpu == "none" or (facts.gpu_percent is None and not facts.gpu_processes):
+        return []
+    said = f"{facts.gpu_percent or 0}% busy"
+    if not facts.gpu_processes and (facts.gpu_percent or 0) < BUSY_GPU:
+        return [ok("GPU load", said)]
+    if not facts.gpu_processes:
+        return [note("GPU load", f"{said}: timings may come out noisy", "nvidia-smi")]
+    held = sum(one.share for one in facts.gpu_processes) / 1e9
+    found = f"{said}; {_named(facts.gpu_processes)} hold {held:.1f} GB of its memory"
+    return [note("GPU load", found, _after(facts.gpu_processes[0].pid, needs))]
+
+
+def measuring(name: str, pid: int) -> Finding:
+    """Another measurement holds a device: ours would wait for it."""
+    return note(f"measuring on {name}", f"process {pid} is; another measurement waits for it", _wait_for(pid))
+
+
+def run(facts: Facts) -> Finding:
+    """A run in this checkout turns a second one away."""
+    check = "run in this checkout"
+    if facts.runner is None:
+        return ok(check, "none under way")
+    found = f"process {facts.runner} is at it: a second run ends with a message"
+    return note(check, found, _wait_for(facts.runner))
+
+
+def leftovers(facts: Facts) -> list[Finding]:
+    """Snakemake's own lock files, of a run without the project's profile: they stop only others without it."""
+    if not facts.leftovers or facts.runner is not None:
+        return []
+    found = (
+        f"{len(facts.leftovers)} of Snakemake's own in {SNAKEMAKE_LOCKS}, left by a killed run; make run ignores them"
+    )
+    return [note("lock files", found, ".venv/bin/snakemake --unlock")]

@@ -1,0 +1,31 @@
+"""How this system installs a package: the command for what a check found missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+MANAGERS = {
+    "apt-get": "apt-get install -y {}",
+    "dnf": "dnf install -y {}",
+    "zypper": "zypper install -y {}",
+    "pacman": "pacman -S --noconfirm {}",
+    "apk": "apk add {}",
+}
+# What a thing is called where; `apt-get` first, as Debian and Ubuntu have it.
+NAMES = {
+    "compiler": {"apt-get": "g++", "dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc", "apk": "g++ libgomp"},
+    "openmp": {"apt-get": "g++ libomp-dev", "dnf": "gcc-c++ libomp-devel", "zypper": "gcc-c++ libomp-devel",
+               "pacman": "gcc openmp", "apk": "g++ openmp-dev"},
+    "driver": {"apt-get": "nvidia-driver-580", "dnf": "nvidia-driver", "zypper": "nvidia-open", "pacman": "nvidia-open",
+               "apk": "nvidia-src"},
+}  # fmt: skip
+
+
+def install(thing: str, which: Callable[[str], str | None] = shutil.which, root: bool | None = None) -> str:
+    """The command that installs `thing` (a key of NAMES) with the package manager found here, Debian's if none is."""
+    root = os.geteuid() == 0 if root is None else root
+    manager = next((name for name in MANAGERS if which(name)), "apt-get")
+    command = MANAGERS[manager].format(NAMES[thing][manager])
+    return command if root else f"sudo {command}"

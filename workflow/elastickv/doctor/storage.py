@@ -1,0 +1,112 @@
+"""Disk: room for environments, builds and records, and folders that can be written to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastickv import environments
+from elastickv.doctor.finding import Finding, ok, problem
+from elastickv.doctor.needs import Needs
+
+# What finished environments take (GB), rounded up; llm with the CUDA packages of torch. Others: OTHER_GB.
+ENVIRONMENT_GB = {"cuda": 1.1, "llm": 7.5, "gguf": 1.0}
+OTHER_GB = 1.0
+BUILD_GB = {"cuda": 0.3, "cpu": 0.01}
+RESULTS_GB, RECORD_GB = 0.05, 0.0005  # figures and reports; a record and its copy in the store
+SCRATCH_GB = 0.2  # compilers and workers in the temporary folder
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that a run writes to. existing: it, or the nearest folder above it that is there. fault: why nothing can
+    be written there (an errno), None if it can. free: bytes left on its file system.
+    """
+
+    name: str
+    path: str
+    existing: str
+    fault: int | None
+    free: int
+    device: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The folders of a run, and the environments that are still to be made."""
+
+    places: tuple[Place, ...]
+    to_make: tuple[str, ...]
+
+
+def gather(needs: Needs, gpu: object) -> Facts:
+    """Writes an unnamed file to each folder (or the one it would be made in) and asks for the room left."""
+    folders = {
+        "results": Path(needs.results),
+        "build": Path("build"),
+        "environments": Path(".envs"),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    to_make = tuple(name for name in needs.environments if not environments.is_current(name))
+    return Facts(tuple(place(name, path) for name, path in folders.items()), to_make)
+
+
+def place(name: str, path: Path) -> Place:
+    """What is known of one folder."""
+    existing = path.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    fault = None
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # permission bits do not tell: root, read-only file systems
+            pass
+    except OSError as error:
+        fault = error.errno or errno.EIO
+    return Place(name, str(path), str(existing), fault, shutil.disk_usage(existing).free, existing.stat().st_dev)
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    return [*(writable(one, needs) for one in facts.places), *room(facts, needs)]
+
+
+def writable(one: Place, needs: Needs) -> Finding:
+    """A folder takes files."""
+    check = f"writing {one.name}"
+    if one.fault is None:
+        return ok(check, one.path)
+    found = f"{one.existing}: {os.strerror(one.fault)}"
+    if one.fault in (errno.EACCES, errno.EPERM):
+        return problem(check, found, f'sudo chown -R "$(id -u):$(id -g)" {one.existing}')
+    if one.name == "results":
+        return problem(check, found, needs.make("results=results/mine"))
+    if one.name == "temporary files":
+        return problem(check, found, f"mkdir -p .tmp && TMPDIR=$PWD/.tmp {needs.make()}")
+    return problem(check, found, "git clone . ~/elastickv && cd ~/elastickv && make run")
+
+
+def needed_gb(facts: Facts, needs: Needs) -> dict[str, float]:
+    """GB that a run still adds to each place."""
+    return {
+        "results": RESULTS_GB + RECORD_GB * len(needs.cases),
+        "build": sum(BUILD_GB[backend] for backend in needs.backends),
+        "environments": sum(ENVIRONMENT_GB.get(name, OTHER_GB) for name in facts.to_make),
+        "temporary files": SCRATCH_GB,
+    }
+
+
+def room(facts: Facts, needs: Needs) -> list[Finding]:
+    """Each file system has room for all that a run adds to it."""
+    wanted, findings = needed_gb(facts, needs), []
+    for device in dict.fromkeys(one.device for one in facts.places):
+        shared = [one for one in facts.places if one.device == device]
+        names = ", ".join(one.name for one in shared)
+        total, free = sum(wanted[one.name] for one in shared), min(one.free for one in shared) / 1e9
+        said = f"{free:.1f} GB free for {names}, which take at most {total:.1f} GB more"
+        fix = f"du -xh -d2 {shared[0].existing} | sort -h"
+        enough = free >= total
+        findings.append(ok("disk space", said) if enough else problem("disk space", said, fix))
+    return findings
