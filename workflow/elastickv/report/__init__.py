@@ -1,4 +1,4 @@
-"""From records and verdicts to what people read: `elastickv report {markdown,figures,social,manifest}`."""
+"""From records and verdicts to what people read: `elastickv report WHAT`."""
 
 from __future__ import annotations
 

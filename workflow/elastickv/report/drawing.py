@@ -9,6 +9,7 @@ from typing import Any
 BASELINE, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
 REACHABLE, GOAL = "#e08a1e", "#c0392b"
 PANELS_ACROSS = 3
+ROOMY = 12  # rows that may stand wide apart
 KINDS = {"memory": ("memory efficiency", "memory_efficiency"), "roofline": ("roofline", "roofline")}
 
 
@@ -30,7 +31,8 @@ def style() -> AbstractContextManager[Any]:
     return matplotlib.rc_context(settings)
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
+    """An empty figure, sizes in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
@@ -38,7 +40,7 @@ def _figure(width: float, height: float) -> Any:
 
 def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
     """One line per case: the interval, both ceilings, and figures with verdict beside."""
-    figure = _figure(9, 1.8 + 0.45 * len(rows))
+    figure = figure_of(9, 1.8 + (0.45 if len(rows) <= ROOMY else 0.3) * len(rows))
     axes = figure.subplots()
     axes.axvline(1, color=BASELINE, linewidth=1)
     axes.axvline(goal, color=GOAL, linewidth=1, linestyle="--", label=f"threshold {goal:g}x", zorder=0)
@@ -79,7 +81,7 @@ def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: 
     kinds = [kind for kind in KINDS if any(row[kind]["elastic"] is not None for row in rows)]
     if not kinds:
         return None
-    figure = _figure(2 + 4 * len(kinds), 1.6 + 0.55 * len(rows))
+    figure = figure_of(2 + 4 * len(kinds), 1.6 + 0.55 * len(rows))
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         _efficiency_panel(axes, [row[kind] for row in rows], *KINDS[kind], thresholds)
@@ -87,7 +89,7 @@ def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: 
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle(f"How much of the memory bandwidth is used\n{title}", x=0.01, ha="left")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(kinds), frameon=False)
     return figure
 
 
@@ -98,7 +100,10 @@ def _efficiency_panel(axes: Any, rows: list[dict[str, Any]], name: str, key: str
         axes.barh([y + offset for y in range(len(rows))], values, height=0.36, color=colour, label=label)
         for y, value in enumerate(values):
             if not math.isnan(value):
-                axes.text(value - 0.01, y + offset, f"{value:.0%}", va="center", ha="right", color="white", fontsize=8)
+                inside = value > 0.12  # at the bar's foot, where no mark of a pure pass stands
+                mark = (rows[y]["pure"] or 0) if arm == "elastic" else 0
+                place, ink = (0.01, "white") if inside else (max(value, mark) + 0.015, LIMIT)
+                axes.text(place, y + offset, f"{value:.0%}", va="center", color=ink, fontsize=8)
     for y, row in enumerate(rows):
         if row["pure"] is not None:
             axes.plot(row["pure"], y + 0.2, "|", color=LIMIT, markersize=14, markeredgewidth=2)
@@ -115,7 +120,7 @@ def samples(panels: list[dict[str, Any]], title: str) -> Any:
         return None
     across = min(PANELS_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = _figure(3.6 * across, 0.9 + 2.3 * down)
+    figure = figure_of(3.6 * across, 0.9 + 2.3 * down)
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, panel in zip(grid, panels, strict=False):
         for arm, colour in (("control", CONTROL), ("baseline", BASELINE), ("elastic", ELASTIC)):
@@ -136,13 +141,14 @@ def ceilings(points: list[dict[str, Any]], title: str) -> Any:
     """Bandwidth of pure passes by buffer size. None without points."""
     if not points:
         return None
-    figure = _figure(6, 3.6)
+    figure = figure_of(6, 3.6)
     axes = figure.subplots()
+    megabytes = [point["bytes"] / 1e6 for point in points]
     for kind, colour in (("read", ELASTIC), ("copy", BASELINE)):
-        axes.plot(
-            [p["bytes"] / 1e6 for p in points], [p[kind] for p in points], "o-", color=colour, label=f"pure {kind}"
-        )
+        axes.plot(megabytes, [point[kind] for point in points], "o-", color=colour, label=f"pure {kind}")
     axes.set_xscale("log")
+    axes.set_xticks(megabytes, [f"{size:,.0f}" if size >= 10 else f"{size:.1f}" for size in megabytes])
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("buffer (MB)")
     axes.set_ylabel("GB/s")

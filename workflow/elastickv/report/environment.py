@@ -83,7 +83,43 @@ def baselines(inputs: Inputs) -> str:
     headers = ["engine", "model", "device", "dtype", "prefill, tokens/s", "decode, tokens/s", "first token, ms"]
     headers += ["perplexity", "peak memory", "status"]
     rows = [_baseline_row(baseline) for baseline in inputs.baselines]
-    return f"## Language-model baselines\n\n{table(rows, headers)}"
+    notes = [_baseline_note(baseline) for baseline in inputs.baselines if baseline.record]
+    return "\n\n".join(["## Language-model baselines", table(rows, headers), *filter(None, notes), *_caches(inputs)])
+
+
+def _caches(inputs: Inputs) -> list[str]:
+    """Decode rates by cache implementation, where an engine has several."""
+    rows = [
+        [
+            baseline.engine,
+            escape(entry["name"]),
+            _rate(entry["decode_tokens_per_second"]) if entry["decode_tokens_per_second"] else NOTHING,
+            f"{entry['equal_tokens']} of {entry['tokens']}" if "tokens" in entry else NOTHING,
+            escape(entry["reason"] or ""),
+        ]
+        for baseline in inputs.baselines
+        if baseline.record and baseline.record["status"] == "ok"
+        for entry in baseline.record.get("caches", [])
+    ]
+    headers = ["engine", "cache", "decode, tokens/s", "tokens as the first cache's", "why not"]
+    if not rows:
+        return []
+    note = "Of the caches beside the first, a few short runs; how many tokens they decode before one differs."
+    return ["### Cache implementations", table(rows, headers), note]
+
+
+def _baseline_note(baseline: Baseline) -> str:
+    """How a baseline's figures came about; empty when there are none."""
+    record = baseline.record
+    if record["status"] != "ok" or "prompt_tokens" not in record:
+        return ""
+    decode = record["decode_tokens_per_second"]
+    facts = [f"a prompt of {record['prompt_tokens']:,} tokens, then {record['decode_tokens']:,} one by one"]
+    facts += [f"medians of {len(decode['samples'])} repetitions"]
+    named = {"attention": record.get("attention"), "cache": record.get("cache"), "threads": record.get("threads")}
+    facts += [f"{name} {escape(value)}" for name, value in named.items() if value]
+    text = f" Perplexity of {escape(record['text']['source'])}." if "text" in record else ""
+    return f"{escape(baseline.engine)}: {'; '.join(facts)}.{text}"
 
 
 def _baseline_row(baseline: Baseline) -> list[str]:
@@ -92,12 +128,15 @@ def _baseline_row(baseline: Baseline) -> list[str]:
         return [baseline.engine, *[NOTHING] * 8, f"failed: {escape(baseline.problem)}"]
     about = [escape(record["model"]["name"]), escape((record["device"] or {}).get("name") or NOTHING)]
     status = record["status"] if record["reason"] is None else f"{record['status']}: {escape(record['reason'])}"
-    if record["status"] != "ok":
+    if record["status"] not in ("ok", "noisy"):
         return [baseline.engine, *about, *[NOTHING] * 6, status]
     rates = [_rate(record[key]) for key in ("prefill_tokens_per_second", "decode_tokens_per_second")]
-    first, perplexity = _rate(record["time_to_first_token_ms"]), f"{record['perplexity']:.2f}"
+    rates.append(_rate(record["time_to_first_token_ms"]))
+    if record["status"] == "noisy":
+        rates = [NOTHING] * len(rates)
+    perplexity = f"{record['perplexity']:.2f}"
     memory = NOTHING if record["peak_memory_bytes"] is None else size(record["peak_memory_bytes"])
-    return [baseline.engine, *about, escape(record["dtype"]), *rates, first, perplexity, memory, status]
+    return [baseline.engine, *about, escape(record["dtype"]), *rates, perplexity, memory, status]
 
 
 def _rate(rate: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""`elastickv report figures`: speedups and their ceilings, samples, efficiencies, bandwidth by size, as SVG and PNG.
+"""`elastickv report figures`: speedups and their ceilings, samples, efficiencies, bandwidth, sweeps, as SVG and PNG.
 
-Functions named *_data turn Inputs into plain rows; those in `drawing.py` draw them and compute nothing.
+Functions named *_data (and `sweeps.grids`) turn Inputs into plain rows; those in `drawing.py` and `drawing_sweeps.py`
+draw them and compute nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from elastickv.report import drawing
+from elastickv.report import drawing, drawing_sweeps, sweeps
 from elastickv.report.inputs import Case, Inputs, load
-from elastickv.report.text import plain, times_interval
+from elastickv.report.text import device_title, plain, times_interval
 
 LONGEST_NAME = 40
 WRAPPED = 26
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the figures of `args.results` into the folder `args.out`."""
     inputs, out = load(args.cases, args.results), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    title = device_title(inputs)
+    title = device_title(inputs.backend, inputs.device["name"] if inputs.device else None)
     with drawing.style():
         drawn = {
             "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds["speedup"], title),
@@ -34,16 +35,13 @@ def run(args: argparse.Namespace) -> int:
             "samples": drawing.samples(samples_data(inputs), title),
             "ceilings": drawing.ceilings(ceilings_data(inputs), title),
         }
+        for grid in sweeps.grids(inputs)[: sweeps.MOST_DRAWN]:
+            drawn[f"heat_map{grid.suffix}"] = drawing_sweeps.heat_map(grid)
+            drawn[f"against_ceilings{grid.suffix}"] = drawing_sweeps.against_ceilings(grid)
         for name, figure in drawn.items():
             if figure is not None:
                 save(figure, out, name)
     return 0
-
-
-def device_title(inputs: Inputs) -> str:
-    """`GPU: NVIDIA H200` or `CPU: …`."""
-    kind = {"cuda": "GPU: ", "cpu": "CPU: "}.get(inputs.backend or "", "")
-    return kind + (plain(inputs.device["name"], 60) if inputs.device else "no device")
 
 
 def speedup_data(inputs: Inputs) -> list[dict[str, Any]]:

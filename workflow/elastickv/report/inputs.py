@@ -16,11 +16,12 @@ NUMBERLESS = ("invalid", "skipped")
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the plan: its record (None when there is none to read) and its verdict entry."""
+    """One case of the plan: its record (None when there is none to read), its verdict entry, its canonical content."""
 
     id: str
     record: dict[str, Any] | None
     verdict: dict[str, Any]
+    content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
 
     @property
     def publishable(self) -> bool:
@@ -78,7 +79,7 @@ def load(cases_file: Path | str, results: Path | str) -> Inputs:
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
-    cases = [Case(entry.case, entry.record, verdicts[entry.case]) for entry in entries]
+    cases = [Case(entry.case, entry.record, verdicts[entry.case], entry.content) for entry in entries]
     ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
     device, backend = this_device(cases, ceilings)
     return Inputs(

@@ -8,6 +8,7 @@ from typing import Any
 
 from elastickv import records
 from elastickv.report import environment
+from elastickv.report import sweeps as sweep_grids
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
@@ -30,6 +31,7 @@ def report(inputs: Inputs) -> str:
     sections = [
         heading(inputs),
         results(inputs),
+        sweeps(inputs),
         inference_cycles(inputs),
         without_result(inputs),
         times_and_bytes(inputs),
@@ -107,6 +109,24 @@ def _efficiency(case: Case, criterion: str, kind: str) -> str:
     if value is None:
         return NOTHING
     return percent(value) + (f" ({percent(baseline)})" if baseline is not None else "")
+
+
+def sweeps(inputs: Inputs) -> str:
+    """Heat map and speedups against their ceilings of every sweep; empty when the plan has none."""
+    grids = sweep_grids.grids(inputs)
+    if not grids:
+        return ""
+    parts = ["## Sweeps", SWEEPS_NOTE]
+    for grid in grids[: sweep_grids.MOST_DRAWN]:
+        missing = len(grid.without_result)
+        without = f", {missing} without a result" if missing else ""
+        parts.append(f"### {escape(grid.shape)}\n\n{escape(grid.device)}: {len(grid.cells)} cases{without}.")
+        parts.append(f"![Speedup over tokens, compress and cache dtype](figures/heat_map{grid.suffix}.png)")
+        if missing < len(grid.cells):
+            parts.append(f"![Speedups against their ceilings](figures/against_ceilings{grid.suffix}.png)")
+    if len(grids) > sweep_grids.MOST_DRAWN:
+        parts.append(f"{len(grids) - sweep_grids.MOST_DRAWN} more sweeps are not drawn; their cases stand above.")
+    return "\n\n".join(parts)
 
 
 def inference_cycles(inputs: Inputs) -> str:
@@ -194,6 +214,10 @@ def beside_the_original(inputs: Inputs) -> str:
     )
     return f"## Beside the original's claims\n\n{table(rows, headers)}\n\n{note}"
 
+
+SWEEPS_NOTE = """Cases that differ in tokens held, compress and cache dtype alone. A hatched field is a case without a
+result: it carries its mark and status instead of a number. An empty one is not in the matrix. In the second figure a
+case on the line does all that its ceiling allows; the bars are its interval."""
 
 HOW_TO_READ = """## How to read this
 

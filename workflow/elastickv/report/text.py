@@ -27,9 +27,20 @@ def escape(text: Any, longest: int = LONGEST) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", safe)
 
 
+def device_title(backend: str | None, name: str | None) -> str:
+    """What a figure's title says about the device: `GPU: NVIDIA H200`, `CPU: …`, `no device`."""
+    kind = {"cuda": "GPU: ", "cpu": "CPU: "}.get(backend or "", "")
+    return kind + (plain(name, 60) if name else "no device")
+
+
 def times(value: float | None) -> str:
     """A ratio: `1.96x`."""
     return NOTHING if value is None else f"{value:.2f}x"
+
+
+def times_short(value: float) -> str:
+    """A ratio where space is short, in three digits: `1.96x`, `12.6x`."""
+    return f"{value:.2f}x" if value < 9.995 else f"{value:.1f}x"
 
 
 def interval_digits(interval: dict[str, Any]) -> int:

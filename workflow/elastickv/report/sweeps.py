@@ -1,0 +1,125 @@
+"""Sweeps among the cases of a plan: alike but for seq, compress and cache dtype, laid out as one grid per device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from elastickv import roofline
+from elastickv.report.inputs import Case, Inputs
+from elastickv.report.text import device_title
+
+AXES = ("seq", "compress", "cache_dtype")
+NOT_SHAPE = (*AXES, "schema", "id", "measure")
+STORED = ("fp32", "fp16", "bf16", "int8", "int4")  # widest first, as the panels stand
+MOST_DRAWN = 8
+
+Place = tuple[str, int, int]  # cache dtype, compress, seq
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One sweep on one device.
+
+    `suffix` tells its files from those of other grids; `shape` is what all cells share, `dtype` that of the full cache;
+    `cells` holds what is known by place: `speedup` {value, low, high} or None, `mark` and `status` of a case without a
+    result, `byte_ceiling`, and `reachable_ceiling` (None without samples).
+    """
+
+    suffix: str
+    shape: str
+    dtype: str
+    device: str
+    cells: dict[Place, dict[str, Any]]
+
+    @property
+    def cache_dtypes(self) -> list[str]:
+        return sorted({dtype for dtype, _, _ in self.cells}, key=STORED.index)
+
+    @property
+    def compresses(self) -> list[int]:
+        return sorted({compress for _, compress, _ in self.cells})
+
+    @property
+    def seqs(self) -> list[int]:
+        return sorted({seq for _, _, seq in self.cells})
+
+    @property
+    def without_result(self) -> list[dict[str, Any]]:
+        return [cell for cell in self.cells.values() if cell["speedup"] is None]
+
+
+def grids(inputs: Inputs) -> list[Grid]:
+    """Every sweep over at least two lengths and two values of compress, in the order of the plan."""
+    found: dict[tuple[str, int], list[Case]] = defaultdict(list)
+    for key, case in _keyed(inputs.cases):
+        found[key].append(case)
+    made: list[Grid] = []
+    for alike in found.values():
+        if any(len({case.content[axis] for case in alike}) < 2 for axis in ("seq", "compress")):
+            continue
+        for device, cases in _by_device(inputs, alike).items():
+            suffix = f"_{len(made) + 1}" if made else ""
+            cells = {_place(case.content): _cell(case) for case in cases}
+            content = cases[0].content
+            made.append(Grid(suffix, shape_text(content), content["dtype"], device, cells))
+    return made
+
+
+def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
+    """Each case with what it shares with the others of its sweep; a second case for one place starts another sweep."""
+    taken: dict[tuple[str, Place], int] = defaultdict(int)
+    for case in cases:
+        if case.content is None:
+            continue
+        shape = repr(sorted((key, value) for key, value in case.content.items() if key not in NOT_SHAPE))
+        place = _place(case.content)
+        yield (shape, taken[shape, place]), case
+        taken[shape, place] += 1
+
+
+def _place(content: dict[str, Any]) -> Place:
+    return content.get("cache_dtype", content["dtype"]), content["compress"], content["seq"]
+
+
+def _by_device(inputs: Inputs, cases: list[Case]) -> dict[str, list[Case]]:
+    """Title of the device -> its cases; a case without a record of its device is one of this run's."""
+    own = device_title(inputs.backend, inputs.device["name"] if inputs.device else None)
+    found: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        foreign = case.record is not None and inputs.is_foreign(case)
+        title = _measured_on(case.record) if foreign else own
+        found[title].append(case)
+    return found
+
+
+def _measured_on(record: dict[str, Any]) -> str:
+    return device_title((record["resolved"] or {}).get("backend"), record["device"]["name"])
+
+
+def _cell(case: Case) -> dict[str, Any]:
+    verdict, known = case.verdict, case.publishable
+    status = verdict["verdict"] if verdict["status"] == "ok" else verdict["status"]
+    return {
+        "speedup": case.record["statistics"]["speedup"] if known else None,
+        "mark": verdict["mark"],
+        "status": status.replace("_", " "),
+        "byte_ceiling": verdict["byte_ceiling"] or roofline.byte_ceilings(roofline.traffic(case.content))["ceiling"],
+        "reachable_ceiling": verdict["reachable_ceiling"],
+    }
+
+
+def shape_text(content: dict[str, Any]) -> str:
+    """What the cases of a sweep share: `decode, 8 heads x 128, fp16, sinks 4, window 256, anchor value_norm`."""
+    heads = f"{content['heads']} heads"
+    if content.get("kv_heads", content["heads"]) != content["heads"]:
+        heads += f" ({content['kv_heads']} KV)"
+    parts = [content["workload"], f"{heads} x {content['dim']}", content["dtype"]]
+    if content.get("batch", 1) != 1:
+        parts.insert(1, f"batch {content['batch']}")
+    if content["workload"] == "decode":
+        parts += [f"{key} {content[key]}" for key in ("sinks", "window", "anchor")]
+        parts += [f"bias {content['bias']}"] if content["bias"] != "none" else []
+    return ", ".join(parts)
