@@ -1,8 +1,9 @@
-# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, key=value), CORES, PYTHON,
-# ARGS (for snakemake or pytest).
+# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, key=value), CORES,
+# PROFILE (of Snakemake: profiles/slurm), PYTHON, ARGS (for snakemake or pytest).
 CONFIG ?= config/config.yaml
 SET ?=
 CORES ?= all
+PROFILE ?=
 PYTHON ?= python3
 ARGS ?=
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 MATRIX := $(foreach file,$(CONFIG),--configfile $(file)) $(foreach override,$(SET),--config $(override))
 # A killed make takes what it runs along: $$PPID of the recipe's shell is this make.
 TIED := ELASTICKV_DIE_WITH_PARENT=$$PPID exec
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(ARGS) --configfile $(CONFIG) $(if $(SET),--config $(SET))
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS) --configfile $(CONFIG) $(if $(SET),--config $(SET))
 
 # Without compiled modules every start of Snakemake would take three times as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,8 +35,9 @@ remeasure: setup ## as run, but time every case again
 test: setup-dev lint ## lint and the fast tests (minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-slow: setup-dev ## the tests that take longer
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: ## the tests that take longer
+	@$(TIED) $(PYTHON) workflow/bootstrap.py dev slurm
+	@$(BIN)/python -m pytest -m slow -rs $(ARGS)
 
 lint: setup-dev ## ruff, snakefmt, snakemake --lint
 	@$(BIN)/ruff check
@@ -52,7 +54,7 @@ clean: ## delete everything that this checkout made but results and reference
 	rm -rf build .venv .envs .snakemake .pytest_cache .ruff_cache .hypothesis
 
 setup:
-	@$(TIED) $(PYTHON) workflow/bootstrap.py
+	@$(TIED) $(PYTHON) workflow/bootstrap.py $(if $(findstring slurm,$(PROFILE)),slurm)
 
 setup-dev:
 	@$(TIED) $(PYTHON) workflow/bootstrap.py dev

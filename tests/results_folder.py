@@ -74,3 +74,29 @@ def cpu_folder(tmp_path: Path, **changes: Any) -> Path:
     record["device"] |= changes
     put(results, record)
     return judged(results)
+
+
+def swept(case: str, seq: int, compress: int, cache_dtype: str, speedup: float) -> dict[str, Any]:
+    """The example of a CPU case at another place of a sweep, with a speedup a tenth below its byte ceiling."""
+    record = example("4096_cpu")
+    record["case"] |= {"id": case, "seq": seq, "compress": compress, "cache_dtype": cache_dtype}
+    record["statistics"]["speedup"] |= {"value": speedup, "low": speedup * 0.99, "high": speedup * 1.01}
+    record["bytes"] |= {"ceiling": speedup / 0.9, "reachable_ceiling": speedup / 0.95}
+    return record
+
+
+def without_result(record: dict[str, Any], status: str, reason: str) -> dict[str, Any]:
+    """The same case, ended with a status that leaves no samples."""
+    kept = ("schema", "case", "resolved", "device", "software", "build", "started", "ended")
+    return {key: record[key] for key in kept} | {"status": status, "reason": reason}
+
+
+def planned(results: Path, swept_records: list[dict[str, Any]]) -> Path:
+    """A folder whose plan is these records' cases."""
+    make(results, ())
+    ids = [record["case"]["id"] for record in swept_records]
+    (results / ".plan/cases.json").write_text(json.dumps({"schema": "cases/1", "cases": ids}), encoding="utf-8")
+    for record in swept_records:
+        put(results, record)
+        (results / f".plan/cases/{record['case']['id']}.json").write_text(json.dumps(record["case"]), encoding="utf-8")
+    return results

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Checkout, commands_in, wait_until
 
+from elastickv.records import sha256_file
+
 MATRIX = """
 results: results/tiny
 backend: cpu
@@ -29,6 +31,7 @@ JUDGED = {f"write {RESULTS}/{name}" for name in ("verdicts.json", "report.md", "
     f"write {RESULTS}/social_media_content.txt"
 }
 AGGREGATES = JUDGED | {f"write {RESULTS}/summary.csv"}
+NOTEBOOK = f"write {RESULTS}/elastic_kv_benchmark.ipynb"
 CEILINGS = "read and copy ceilings"
 
 
@@ -39,7 +42,7 @@ def finished(clone: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Check
     (checkout.root / CONFIG).write_text(MATRIX, encoding="utf-8")
     run = checkout.snakemake("--configfile", CONFIG)
     assert run.code == 0, run.text
-    assert {"compile the CPU library", "measure first", "measure second", CEILINGS} | AGGREGATES == run.jobs
+    assert {"compile the CPU library", "measure first", "measure second", CEILINGS, NOTEBOOK} | AGGREGATES == run.jobs
     return checkout
 
 
@@ -124,11 +127,25 @@ def test_a_comment_in_a_kernel_rebuilds_nothing(checkout: Checkout):
     assert run_again(checkout) == set()
 
 
+def test_what_the_notebook_carries_writes_it_again_and_times_nothing(checkout: Checkout):
+    written = {NOTEBOOK, f"write {RESULTS}/manifest.json"}
+    checkout.edit("schemas/golden.schema.json", "What the verdicts compare with.", "What verdicts compare with.")
+    assert run_again(checkout) == written
+    checkout.edit("config/config.yaml", "heads: 16, dim: 64,  compress: 2", "heads: 16, dim: 64,  compress: 3")
+    assert run_again(checkout) == written  # the default matrix is not this run's
+    listed = json.loads((checkout.root / RESULTS / "manifest.json").read_text(encoding="utf-8"))["outputs"]
+    hashes = {entry["path"]: entry["sha256"] for entry in listed}
+    assert hashes["elastic_kv_benchmark.ipynb"] == sha256_file(checkout.root / RESULTS / "elastic_kv_benchmark.ipynb")
+    checkout.edit("config/config.yaml", "# The default matrix", "# What is measured by default")
+    assert run_again(checkout) == set()
+
+
 def test_kernel_code_rebuilds_and_measures_every_case(checkout: Checkout):
     before = started(checkout, "first")
     path = checkout.root / "kernels/cpu/decode.cpp"
     path.write_text(path.read_text(encoding="utf-8") + "\nstatic_assert(sizeof(char) == 1);\n", encoding="utf-8")
-    assert run_again(checkout) == {"compile the CPU library", "measure first", "measure second", CEILINGS} | AGGREGATES
+    measured = {"compile the CPU library", "measure first", "measure second", CEILINGS}
+    assert run_again(checkout) == measured | AGGREGATES | {NOTEBOOK}
     assert started(checkout, "first") != before
 
 

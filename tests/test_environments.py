@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from elastickv import environments
+from elastickv import compiled, environments
 from elastickv.errors import MachineError, UsageError
 
 
@@ -70,6 +70,61 @@ def test_adopting_takes_this_interpreter_and_checks_it(workshop, monkeypatch):
 def test_an_unknown_name_lists_the_known_ones(workshop):
     with pytest.raises(UsageError, match="allowed: tiny"):
         environments.make("huge")
+
+
+def program(folder, name, says=""):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """A folder that is all of PATH, on a machine without a GPU, and a store of wheels beside it."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled.device, "visible_gpus", list)
+    return tmp_path / "bin"
+
+
+def test_an_environment_that_is_compiled_needs_a_compiler(workshop, tools):
+    (workshop / "envs" / "gguf.txt").write_text("llama-cpp-python==0.3.36\n")
+    with pytest.raises(MachineError, match=r"no C\+\+ compiler") as caught:
+        environments.make("gguf")
+    assert "apt-get install g++" in caught.value.fix
+
+
+def test_a_gpu_is_compiled_for_where_the_cuda_toolkit_is_whole(tools, monkeypatch):
+    monkeypatch.setattr(compiled.device, "visible_gpus", lambda: ["GPU-0"])
+    program(tools, "nvcc")
+    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options
+    (tools.parent / "include").mkdir()
+    (tools.parent / "include" / "cublas_v2.h").touch()
+    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options + compiled.LLAMA.for_cuda
+
+
+def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(tools):
+    program(tools, "g++", "12")
+    built = []
+
+    def build(options, folder):
+        built.append(options)
+        (folder / "half").touch()
+        if len(built) == 1:
+            raise MachineError("cut off", "repeat")
+        (folder / "llama-0-py3-none-any.whl").touch()
+
+    with pytest.raises(MachineError, match="cut off"):
+        compiled.wheels(compiled.LLAMA, "llama==0", build)
+    first = compiled.wheels(compiled.LLAMA, "llama==0", build)
+    assert compiled.wheels(compiled.LLAMA, "llama==0", build) == first
+    assert built == [compiled.LLAMA.options] * 2
+    assert [path.name for path in first.glob("*.whl")] == ["llama-0-py3-none-any.whl"]
+    program(tools, "g++", "13")
+    assert compiled.wheels(compiled.LLAMA, "llama==0", build) != first
+    assert compiled.wheels(compiled.LLAMA, "llama==1", build) != first
+    assert len(built) == 4
 
 
 def test_without_any_interpreter_the_fix_is_named(workshop, monkeypatch):

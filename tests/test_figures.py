@@ -55,3 +55,13 @@ def test_figures_take_names_literally(tmp_path):
 def test_figures_without_any_result(tmp_path):
     folder = elastickv(["report", "figures"], judged(make(tmp_path / "results", ("4096_failed",))), "figures")
     assert {path.name for path in folder.iterdir()} == {"speedup.svg", "speedup.png"}
+
+
+def test_axis_labels_are_plain_text(tmp_path):
+    """Without mathtext a logarithmic axis would show its markup."""
+    results = judged(make(tmp_path / "results", GPU_CASES[:2], "ceilings"))
+    folder = elastickv(["report", "figures"], results, "figures")
+    for path in folder.glob("*.svg"):
+        text = "".join(ElementTree.fromstring(path.read_bytes()).itertext())
+        assert "mathdefault" not in text, path.name
+    assert "1,074" in "".join(ElementTree.fromstring((folder / "ceilings.svg").read_bytes()).itertext())

@@ -18,7 +18,7 @@ def small() -> plan.Plan:
         backends=("cpu",),
         images=(),
         compiler="auto",
-        transformers=False,
+        baselines=(),
     )
 
 
@@ -68,14 +68,27 @@ def test_only_changed_plan_files_are_written_and_stale_ones_deleted(tmp_path):
 def test_records_of_removed_cases_and_disabled_baselines_leave_the_results_folder(tmp_path, monkeypatch, small):
     monkeypatch.chdir(tmp_path)
     small.results.mkdir(parents=True)
-    for name in ("results_one.json", "results_gone.json", "transformers_baseline.json", "summary.csv"):
+    for name in (
+        "results_one.json",
+        "results_gone.json",
+        "gguf_baseline.json",
+        "transformers_baseline.json",
+        "summary.csv",
+    ):
         (small.results / name).write_text(name)
     retired = plan.retire(small)
     assert {path.name for path in small.results.iterdir()} == {"results_one.json", "summary.csv", ".retired"}
-    assert sorted(path.read_text() for path in retired) == ["results_gone.json", "transformers_baseline.json"]
+    assert sorted(path.read_text() for path in retired) == [
+        "gguf_baseline.json",
+        "results_gone.json",
+        "transformers_baseline.json",
+    ]
 
 
 def test_environments_are_needed_only_by_what_is_enabled(small):
     assert plan.needed_environments(small) == ()
     assert plan.needed_environments(plan.Plan(**{**vars(small), "backends": ("cuda", "cpu")})) == ("cuda",)
-    assert plan.needed_environments(plan.Plan(**{**vars(small), "transformers": True})) == ("llm",)
+    assert plan.needed_environments(plan.Plan(**{**vars(small), "baselines": ("transformers", "gguf")})) == (
+        "llm",
+        "gguf",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import re
 
 import pytest
@@ -114,7 +115,20 @@ def test_report_shows_no_number_for_a_case_without_a_result(tmp_path):
         missing = section(markdown, "Cases without a result")
         assert example(case)["reason"] in row(missing, case)[2].replace("\\", "")
     assert "3.21x" not in markdown  # what the noisy samples would have said
-    assert "microsoft/phi-2: the model hub is not reachable" in section(markdown, "Language-model baselines")
+    baselines = section(markdown, "Language-model baselines")
+    assert "microsoft/phi-2: the model hub is not reachable" in baselines
+    assert "a prompt of 1,024 tokens, then 64 one by one; medians of 3 repetitions; attention sdpa" in baselines
+    assert "static" in baselines and "77.0 [75.5, 77.8]" in baselines and "23 of 24" in baselines
+    assert "need to install" in baselines
+
+
+def test_a_noisy_baseline_shows_no_rate(tmp_path):
+    results = gpu_folder(tmp_path)
+    path = results / "transformers_baseline.json"
+    path.write_text(json.dumps(example("transformers_baseline") | {"status": "noisy", "reason": "busy"}))
+    baselines = section(report(results), "Language-model baselines")
+    assert "61.5" not in baselines and "31.2" not in baselines
+    assert "41.75" in baselines and "noisy: busy" in baselines
 
 
 def test_report_of_a_cpu_says_so(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, Checkout
 
 from elastickv import logs
+from elastickv.cli import main
 
 
 def load(path: Path) -> ModuleType:
@@ -75,6 +76,13 @@ def test_a_failed_installer_ends_with_one_line(bootstrap):
         bootstrap.run(sys.executable, "-c", "raise SystemExit(3)")
 
 
+@pytest.mark.parametrize(("profile", "lock"), [("profiles/slurm", "slurm"), ("", "")])
+def test_only_the_cluster_profile_installs_the_clusters_plugin(profile, lock):
+    command = ["make", "--no-print-directory", "--dry-run", "setup", f"PROFILE={profile}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split("workflow/bootstrap.py", 1)[1].split() == [lock] * bool(lock)
+
+
 def test_make_help_names_the_two_commands():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"run", "test", "test-slow", "remeasure"} <= {line.split(":")[0] for line in done.stdout.splitlines()}
@@ -119,3 +127,11 @@ def test_a_fresh_clone_sets_itself_up_and_is_instant_the_second_time(clone: Chec
     assert version.stdout.startswith("elastickv ")
     heavy = subprocess.run([".venv/bin/python", "-c", "import torch"], cwd=root, capture_output=True, check=False)
     assert heavy.returncode != 0, "a core-only user never downloads torch"
+
+
+def test_a_missing_module_is_named_with_the_fix(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    assert main(["env", "core"]) == 3
+    message = capsys.readouterr().err
+    assert "lacks the Python module filelock" in message
+    assert "make setup" in message

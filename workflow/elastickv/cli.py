@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from elastickv import __version__
-from elastickv.errors import ElastickvError
+from elastickv.errors import ElastickvError, MachineError
 
 CONFIG_DEFAULT = "config/config.yaml"
 
@@ -29,6 +29,19 @@ def _add_show(commands) -> None:
     parser = commands.add_parser("show", help="the verdict table of a finished run")
     _add_config(parser)
     parser.set_defaults(module="elastickv.show")
+
+
+def _add_plan(commands) -> None:
+    parser = commands.add_parser("plan", help="write the plan of a results folder, to run the steps without Snakemake")
+    _add_config(parser)
+    parser.set_defaults(module="elastickv.plan")
+
+
+def _add_doctor(commands) -> None:
+    parser = commands.add_parser("doctor", help="what this machine has, and the fix for what a config lacks here")
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(module="elastickv.doctor")
 
 
 def _add_env(commands) -> None:
@@ -112,11 +125,14 @@ def _add_bench(commands) -> None:
 def _add_baseline(commands) -> None:
     parser = commands.add_parser("baseline", help="language-model baselines")
     parser.set_defaults(module="elastickv.baselines")
-    kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers}")
-    transformers = kinds.add_parser("transformers", help="Hugging Face Transformers")
-    transformers.add_argument("--settings", required=True, help="JSON settings of the plan")
-    transformers.add_argument("--out", required=True)
-    transformers.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+    kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf}")
+    for name, engine in {"transformers": "Hugging Face Transformers", "gguf": "llama.cpp and a GGUF file"}.items():
+        one = kinds.add_parser(name, help=engine)
+        one.add_argument("--settings", required=True, help="JSON settings of the plan")
+        one.add_argument("--out", required=True)
+        one.add_argument("--store", help="record store: a finished measurement there is not repeated")
+        one.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+        one.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
 
 
 def _add_judging(commands) -> None:
@@ -125,8 +141,8 @@ def _add_judging(commands) -> None:
     verdict = commands.add_parser("verdict", help="verdicts.json from the records of a plan")
     verdict.add_argument("--golden", required=True, help="thresholds JSON of the plan")
     verdict.set_defaults(module="elastickv.verdict")
-    report = commands.add_parser("report", help="report.md, figures, posts, manifest")
-    report.add_argument("what", choices=["markdown", "figures", "social", "manifest"])
+    report = commands.add_parser("report", help="report.md, figures, posts, notebook, manifest")
+    report.add_argument("what", choices=["markdown", "figures", "social", "notebook", "manifest", "readme"])
     report.set_defaults(module="elastickv.report")
     for parser in (summarise, verdict, report):
         parser.add_argument("--cases", required=True, help="case list JSON of the plan")
@@ -141,7 +157,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_cases, _add_show, _add_env, _add_build, _add_measure, _add_bench, _add_baseline, _add_judging):
+    for add in (
+        _add_cases,
+        _add_show,
+        _add_plan,
+        _add_doctor,
+        _add_env,
+        _add_build,
+        _add_measure,
+        _add_bench,
+        _add_baseline,
+        _add_judging,
+    ):
         add(commands)
     return parser
 
@@ -162,6 +189,14 @@ def main(argv: list[str] | None = None) -> int:
     except ElastickvError as error:
         print(f"elastickv: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith(__package__):
+            raise
+        missing = MachineError(
+            f"{sys.executable} lacks the Python module {error.name}", "make setup, then .venv/bin/elastickv"
+        )
+        print(f"elastickv: {missing}", file=sys.stderr)
+        return missing.exit_code
     except KeyboardInterrupt:
         print("elastickv: interrupted", file=sys.stderr)
         return 130

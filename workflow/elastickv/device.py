@@ -19,6 +19,7 @@ from typing import Any
 from elastickv.errors import MachineError
 
 LOCK_TIMEOUT_SECONDS = 4 * 3600
+LOCKS = Path("/tmp")
 CUDA_SUCCESS = 0
 
 # nvmlClocksEventReason bits that mean "slower than asked for": SW power cap is normal under load and not among them.
@@ -54,6 +55,17 @@ def visible_gpus() -> list[str]:
             text = bytes(raw).hex()
             uuids.append(f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
     return uuids
+
+
+def gpu_names() -> list[str]:
+    """Names of the GPUs this process may use, in CUDA order."""
+    library = _driver()
+    count = ctypes.c_int(0)
+    if library is None or library.cuDeviceGetCount(ctypes.byref(count)) != CUDA_SUCCESS:
+        return []
+    name = ctypes.create_string_buffer(256)
+    found = (library.cuDeviceGetName(name, len(name), index) == CUDA_SUCCESS for index in range(count.value))
+    return [name.value.decode() for there in found if there]
 
 
 def cuda_driver_version() -> tuple[int, int] | None:
@@ -103,8 +115,12 @@ def resolve_backend(wanted: str) -> str:
 
 
 def lock_folder() -> Path:
-    """Machine-local folder for locks (never on a shared file system)."""
-    folder = Path(tempfile.gettempdir()) / f"elastickv-{getpass.getuser()}"
+    """Machine-local folder for locks, the same for every process of a user on this machine.
+
+    Not TMPDIR where that can be helped: a cluster may set it for each job, or to a shared file system.
+    """
+    base = LOCKS if os.access(LOCKS, os.W_OK) else Path(tempfile.gettempdir())
+    folder = base / f"elastickv-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 

@@ -2,7 +2,7 @@
 
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
-requirements in `envs/<name>.nodeps` are added without what they depend on.
+requirements in `envs/<name>.nodeps` are added without what they depend on. What has no wheel is compiled (COMPILED).
 """
 
 from __future__ import annotations
@@ -17,20 +17,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import records
+from elastickv import compiled, records
 from elastickv.errors import MachineError, UsageError
 
 LOCKS = Path("envs")
 ENVIRONMENTS = Path(".envs")
 
 # What an environment is for: modules that its interpreter must find.
-NEEDED = {"cuda": ("cupy",), "llm": ("torch", "transformers"), "core": ("snakemake",), "dev": ("pytest",)}
+NEEDED = {
+    "cuda": ("cupy",),
+    "llm": ("torch", "transformers"),
+    "gguf": ("llama_cpp", "huggingface_hub"),
+    "core": ("snakemake",),
+    "dev": ("pytest",),
+}
 WITH_TORCH = ("llm",)
 
 # Said before the download begins (MB), for environments that may fetch more than 500 MB.
-LARGE_DOWNLOADS = {
+NOTICES = {
     "llm": "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
 }
+
+# The package of an environment that comes as source.
+COMPILED = {"gguf": compiled.LLAMA}
+COMPILING = "compiling llama.cpp: about five minutes on two cores, more for a GPU (kept for the next time)"
 
 
 def requirement_lines(file: Path) -> list[str]:
@@ -113,14 +123,34 @@ def _call(command: list[str], name: str) -> None:
         )
 
 
+def _compiled(name: str, install: list[str], python: Path) -> list[str]:
+    """Options by which uv finds the wheel of what environment `name` compiles, which is built first when needed."""
+    if name not in COMPILED:
+        return []
+    source = COMPILED[name]
+    lock = LOCKS / f"{name}.txt"
+    pin = next(line for line in requirement_lines(lock) if line.startswith(f"{source.package}=="))
+
+    def build(options: tuple[str, ...], folder: Path) -> None:
+        print(f"elastickv: environment {name}: {COMPILING}", file=sys.stderr, flush=True)
+        _call([*install, "--constraints", str(lock), "pip"], name)  # uv makes wheels only of sources already here
+        pip = [str(python), "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
+        _call([*pip, "--config-settings", f"cmake.args={';'.join(options)}", pin], name)
+
+    return ["--find-links", str(compiled.wheels(source, pin, build)), "--only-binary", source.package]
+
+
 def _install(name: str, folder: Path) -> Path:
     """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
-    if name in LARGE_DOWNLOADS:
-        print(f"elastickv: environment {name}: {LARGE_DOWNLOADS[name]}", file=sys.stderr, flush=True)
+    if name in COMPILED:
+        compiled.compiler()  # says at once if there is none
+    if name in NOTICES:
+        print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     uv, python = _uv(), folder.resolve() / "bin" / "python"
     _call([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], name)
     install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+    install += _compiled(name, install, python)
     if name in WITH_TORCH:
         wanted = requirement_lines(LOCKS / f"{name}.in")
         _call([*install, "--constraints", str(LOCKS / f"{name}.txt"), *wanted], name)

@@ -12,11 +12,15 @@ from elastickv import records
 
 @dataclass(frozen=True)
 class Entry:
-    """A case of the plan with its measurement record, or with the `problem` that keeps it from being read."""
+    """A case of the plan with its measurement record, or with the `problem` that keeps it from being read.
+
+    `content`: the canonical case, None where neither record nor plan tell.
+    """
 
     case: str
     record: dict[str, Any] | None
     problem: str = ""
+    content: dict[str, Any] | None = None
 
 
 def case_ids(cases_file: Path | str) -> list[str]:
@@ -32,23 +36,22 @@ def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
 
 def _entry(case: str, plan: Path, results: Path) -> Entry:
     path = results / f"results_{case}.json"
+    planned = _planned(case, plan)
     if not path.exists():
-        return Entry(case, None, "no record")
+        return Entry(case, None, "no record", planned)
     try:
         record = records.read(path, "measurement")
     except records.RecordError as error:
-        return Entry(case, None, f"unreadable record: {error}")
-    if not _is_of(record, case, plan):
-        return Entry(case, None, f"the record in {path.name} is of another case than the plan's")
-    return Entry(case, record)
+        return Entry(case, None, f"unreadable record: {error}", planned)
+    if record["case"] != planned if planned else record["case"]["id"] != case:
+        return Entry(case, None, f"the record in {path.name} is of another case than the plan's", planned)
+    return Entry(case, record, content=record["case"])
 
 
-def _is_of(record: dict[str, Any], case: str, plan: Path) -> bool:
-    """Whether a record measured what the plan calls `case` (as far as the plan's canonical case is there)."""
-    planned = plan / "cases" / f"{case}.json"
-    if not planned.exists():
-        return record["case"]["id"] == case
-    return record["case"] == json.loads(planned.read_text(encoding="utf-8"))
+def _planned(case: str, plan: Path) -> dict[str, Any] | None:
+    """The plan's canonical case, or None where its file is not there."""
+    path = plan / "cases" / f"{case}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def optional(path: Path, schema_name: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -5,6 +5,7 @@ A plan file is written only when its content changes, so comments, key order and
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Iterable
@@ -12,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import environments, matrix, records
+from elastickv import environments, matrix, records, sources
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
 ENVIRONMENT_PLAN = Path(".envs/.plan")
+BASELINES = {"transformers": "llm", "gguf": "gguf"}  # the environment of each
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Plan:
     """The final outputs of one config, as far as the DAG has to know them.
 
     `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
-    `images` the CUDA image files, such as `sm_80.cubin`; `transformers` whether that baseline is enabled.
+    `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES.
     """
 
     results: Path
@@ -33,7 +35,7 @@ class Plan:
     backends: tuple[str, ...]
     images: tuple[str, ...]
     compiler: str
-    transformers: bool
+    baselines: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -47,7 +49,10 @@ class Plan:
 
 
 def resolve(config: matrix.Config) -> Plan:
-    """The plan of a config. `auto` builds both backends: whoever builds may have no GPU."""
+    """The plan of a config: the same on every machine, so that a head node without a GPU plans for nodes that have one.
+
+    `auto` builds both backends.
+    """
     asked = {config.backend} | {case["backend"] for case in config.cases.values()}
     backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
     return Plan(
@@ -57,7 +62,7 @@ def resolve(config: matrix.Config) -> Plan:
         backends=backends,
         images=image_names(config.build) if "cuda" in backends else (),
         compiler=config.build["compiler"],
-        transformers=bool(config.baselines["transformers"]["enable"]),
+        baselines=tuple(name for name in BASELINES if config.baselines[name]["enable"]),
     )
 
 
@@ -77,17 +82,23 @@ def image_target(image: str) -> tuple[int, bool]:
 
 def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of every plan file. Asks the compilers for their versions (for the fingerprints)."""
+    return results_contents(config, plan) | _build_contents(config, plan)
+
+
+def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
     files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
     files[plan.folder / "cases.json"] = _line({"schema": "cases/1", "cases": list(plan.cases)})
     files[plan.folder / "golden.json"] = _line(config.golden)
+    files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
     resolved = {
         key: value for key, value in asdict(config).items() if key != "sources"
     }  # where it lies changes nothing
     files[plan.folder / "config.json"] = _line(resolved)
-    if plan.transformers:
-        settings = {key: value for key, value in config.baselines["transformers"].items() if key != "enable"}
-        files[plan.folder / "transformers.json"] = _line(settings | {"backend": config.backend})
-    return files | _build_contents(config, plan)
+    for name in plan.baselines:
+        settings = {key: value for key, value in config.baselines[name].items() if key != "enable"}
+        files[plan.folder / f"{name}.json"] = _line(settings | {"backend": config.backend})
+    return files
 
 
 def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
@@ -97,10 +108,10 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     for image in plan.images:
         architecture, ptx = image_target(image)
         files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
-            fingerprint.cuda_image(architecture, ptx, plan.compiler)
+            fingerprint.planned_image(architecture, ptx, plan.compiler)
         )
     if "cuda" in plan.backends:
-        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.cuda_fatbin(config.build))
+        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(config.build))
     if "cpu" in plan.backends:
         files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
     for name in needed_environments(plan):
@@ -110,7 +121,7 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 
 def needed_environments(plan: Plan) -> tuple[str, ...]:
     """The heavy environments that the plan needs, by the names of their locks."""
-    return (("cuda",) if "cuda" in plan.backends else ()) + (("llm",) if plan.transformers else ())
+    return (("cuda",) if "cuda" in plan.backends else ()) + tuple(BASELINES[name] for name in plan.baselines)
 
 
 def _line(content: Any) -> str:
@@ -142,9 +153,8 @@ def retire(plan: Plan) -> list[Path]:
     """Moves records that the plan no longer has out of the results folder, to `.retired/`; returns where they went."""
     wanted = {path.name for path in plan.records}
     found = [path for path in plan.results.glob("results_*.json") if path.name not in wanted]
-    baseline = plan.results / "transformers_baseline.json"
-    if not plan.transformers and baseline.exists():
-        found.append(baseline)
+    disabled = [plan.results / f"{name}_baseline.json" for name in BASELINES if name not in plan.baselines]
+    found += [path for path in disabled if path.exists()]
     retired = plan.results / ".retired"
     if found:
         retired.mkdir(exist_ok=True)
@@ -161,3 +171,15 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+
+
+def run(args: argparse.Namespace) -> int:
+    """`elastickv plan`: what the steps of a results folder read, for running them by hand, one command each."""
+    config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
+    resolved = resolve(config)
+    matrix.check_results_writable(resolved.results)
+    files = results_contents(config, resolved)
+    write(files, *changes(files, resolved.folder))
+    retire(resolved)
+    print(f"{resolved.folder}: {len(resolved.cases)} cases")
+    return 0

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import matrix, orphans, plan
+from elastickv import demand, matrix, orphans, plan
+from elastickv.demand import Demand
 from elastickv.errors import ElastickvError
 from elastickv.runlock import RunLock
 
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation of Snakemake. Its lock is None in the processes that Snakemake starts for jobs elsewhere."""
+    """One invocation of Snakemake. `demands`: what measuring each case asks of a machine.
+
+    The lock is None in the processes that Snakemake starts for jobs elsewhere.
+    """
 
     plan: plan.Plan
+    demands: Mapping[str, Demand]
     lock: RunLock | None
 
     def start(self) -> None:
@@ -37,19 +42,21 @@ def begin(workflow: Any) -> Run:
     The lock is taken while the plan is written and kept. A dry run beside a real one goes without, as long as it would
     change no plan file; whether jobs will run is not known before `Run.start`.
     """
-    orphans.die_with_parent()
+    if workflow.is_main_process:
+        orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
         config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
         resolved = plan.resolve(config)
+        demands = {name: demand.of_case(case) for name, case in config.cases.items()}
         if not workflow.is_main_process:
-            return Run(resolved, None)
+            return Run(resolved, demands, None)
         matrix.check_results_writable(resolved.results)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)
-        return Run(resolved, lock)
+        return Run(resolved, demands, lock)
 
 
 def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:

@@ -4,6 +4,12 @@
 # behind an ancient input whose rule has to run, even when they have to run themselves. The record store makes up for it.
 CUDA_ENVIRONMENT = ".envs/cuda/ready"
 LLM_ENVIRONMENT = ".envs/llm/ready"
+GGUF_ENVIRONMENT = ".envs/gguf/ready"
+
+
+# On a cluster, where the network is: compute nodes often have none.
+localrules:
+    environment,
 
 
 rule environment:

@@ -1,7 +1,13 @@
-"""Timing. Every rule here takes all cores, so that nothing else of the DAG runs while it measures."""
+"""Timing. Every rule here takes all cores, so that nothing else of the DAG runs while it measures.
+
+Memory, time and sbatch's options are for clusters; a run on one machine has no limits on them.
+"""
+
+from elastickv import demand
 
 RECORDS = [str(record) for record in PLAN.records]
 CEILINGS = f"{RESULTS}/ceilings.json"
+CEILINGS_DEMAND = demand.of_ceilings(PLAN.backend)
 MEASURING_ENVIRONMENTS = [CUDA_ENVIRONMENT] if "cuda" in PLAN.backends else []
 
 
@@ -15,7 +21,10 @@ rule ceilings:
         f"{RESULTS}/.logs/ceilings.log",
     threads: workflow.cores
     resources:
-        gpu=1,
+        gpu=CEILINGS_DEMAND.gpu,
+        mem_mb=CEILINGS_DEMAND.mem_mb,
+        runtime=CEILINGS_DEMAND.runtime,
+        slurm_extra=CEILINGS_DEMAND.slurm_extra,
     params:
         backend=PLAN.backend,
     message:
@@ -36,7 +45,10 @@ rule measure:
         f"{RESULTS}/.logs/measure_{{case}}.log",
     threads: workflow.cores
     resources:
-        gpu=1,
+        gpu=lambda wildcards: RUN.demands[wildcards.case].gpu,
+        mem_mb=lambda wildcards: RUN.demands[wildcards.case].mem_mb,
+        runtime=lambda wildcards: RUN.demands[wildcards.case].runtime,
+        slurm_extra=lambda wildcards: RUN.demands[wildcards.case].slurm_extra,
     params:
         store=f"{RESULTS}/.records",
     message:

@@ -6,8 +6,20 @@ VERDICTS = f"{RESULTS}/verdicts.json"
 REPORT = f"{RESULTS}/report.md"
 FIGURES = f"{RESULTS}/figures"
 POSTS = f"{RESULTS}/social_media_content.txt"
+NOTEBOOK = f"{RESULTS}/elastic_kv_benchmark.ipynb"
 MANIFEST = f"{RESULTS}/manifest.json"
-REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, MANIFEST]
+REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, NOTEBOOK, MANIFEST]
+
+
+# Seconds each: on a cluster not worth a job.
+localrules:
+    summarise,
+    verdict,
+    report_markdown,
+    figures,
+    social,
+    notebook,
+    manifest,
 
 
 rule summarise:
@@ -108,6 +120,24 @@ rule social:
         " --results {params.results} --out {output.posts}"
 
 
+# Of the sources alone: no result changes it, and no comment in a kernel (its plan file is a fingerprint).
+rule notebook:
+    input:
+        f"{RESULTS}/.plan/notebook.json",
+    output:
+        NOTEBOOK,
+    log:
+        f"{RESULTS}/.logs/notebook.log",
+    params:
+        cases=CASES,
+        results=subpath(output[0], parent=True),
+    message:
+        "write {output}"
+    shell:
+        "ELASTICKV_LOG={log} exec python -m elastickv report notebook --cases {params.cases}"
+        " --results {params.results} --out {output}"
+
+
 rule manifest:
     input:
         RECORDS,
@@ -120,6 +150,7 @@ rule manifest:
         REPORT,
         FIGURES,
         POSTS,
+        NOTEBOOK,
         f"{RESULTS}/.plan/config.json",
         cases=CASES,
     output:

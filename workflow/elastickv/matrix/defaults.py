@@ -26,8 +26,20 @@ GOLDEN: dict[str, Any] = {
     "memory_efficiency": 0.70,
     "roofline": 0.80,
 }
-TRANSFORMERS: dict[str, Any] = {"enable": True, "model": "smollm2", "decode_tokens": 64, "context": 1024}
-GGUF: dict[str, Any] = {"enable": False, "model": "smollm2", "decode_tokens": 64, "context": 1024}
+LANGUAGE_MODEL: dict[str, Any] = {
+    "model": "smollm2",
+    "decode_tokens": 64,
+    "context": 1024,
+    "reps": 5,
+    "max_seconds": 20,
+    "threads": None,
+}
+TRANSFORMERS: dict[str, Any] = {
+    "enable": True,
+    **LANGUAGE_MODEL,
+    "caches": ["dynamic", "static", "fp8", "hqq_int4"],
+}
+GGUF: dict[str, Any] = {"enable": False, **LANGUAGE_MODEL, "n_gpu_layers": -1, "kv_type": "f16"}
 
 # seq, heads, dim and compress have none: a case says them, or the config's `defaults`. kv_heads is heads, cache_dtype
 # is dtype unless said otherwise.

@@ -1,0 +1,84 @@
+"""What a case asks of a machine: by its backend and its own size, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elastickv import demand, matrix
+
+GIB = 1024
+
+
+def case(**said) -> dict:
+    return matrix.case_from_flags({"seq": 1024, "heads": 16, "dim": 64, "compress": 2, **said})
+
+
+def with_measure(**settings) -> dict:
+    return case(measure=settings)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cuda"])
+def test_measuring_on_cuda_asks_for_one_gpu_of_any_node(backend):
+    asked = demand.of_case(case(backend=backend))
+    assert (asked.gpu, asked.slurm_extra) == (1, "")
+    assert demand.of_ceilings(backend)[0] == 1
+
+
+def test_measuring_on_the_cpu_asks_for_no_gpu_but_for_a_node_of_its_own():
+    asked = demand.of_case(case(backend="cpu"))
+    assert (asked.gpu, asked.slurm_extra) == (0, "--exclusive")
+    assert demand.of_ceilings("cpu")[0] == 0
+
+
+@pytest.mark.parametrize("backend", ["cuda", "cpu"])
+@pytest.mark.parametrize("workload", ["decode", "elementwise"])
+def test_memory_and_time_grow_with_the_case(backend, workload):
+    small, large = (
+        demand.of_case(case(backend=backend, workload=workload, seq=seq, heads=64, dim=128)) for seq in (1024, 1 << 20)
+    )
+    assert large.mem_mb > 2 * small.mem_mb
+    assert large.runtime > small.runtime
+
+
+def test_small_cases_ask_for_what_any_node_has():
+    for backend in ("cuda", "cpu"):
+        asked = demand.of_case(case(backend=backend))
+        assert asked.mem_mb <= 8 * GIB
+        assert asked.runtime <= 30
+
+
+def test_the_time_asked_for_covers_the_longest_that_the_measurement_may_take():
+    for settings in ({"max_seconds": 1}, {"max_seconds": 600}):
+        measured = with_measure(**settings)
+        assert demand.of_case(measured).runtime * 60 >= demand.worker_seconds(measured) + 120
+    assert demand.worker_seconds(with_measure(max_seconds=600)) > demand.worker_seconds(with_measure(max_seconds=1))
+    assert demand.of_ceilings("cpu").runtime * 60 >= demand.CEILINGS_SECONDS + 120
+
+
+@given(
+    seq=st.integers(1, 200_000),
+    batch=st.integers(1, 64),
+    kv_heads=st.sampled_from([1, 2, 8, 32]),
+    dim=st.sampled_from([64, 128, 256]),
+    compress=st.integers(1, 64),
+    window=st.integers(0, 4096),
+    dtype=st.sampled_from(["fp16", "fp32", "bf16"]),
+    cache_dtype=st.sampled_from([None, "int8", "int4"]),
+    bias=st.sampled_from(["none", "log_count"]),
+    decode_tokens=st.integers(0, 512),
+)
+def test_a_layer_never_takes_more_than_was_counted_for_it(decode_tokens, cache_dtype, **shape):
+    from elastickv.workloads.cache import CacheShape
+
+    said = shape | ({"cache_dtype": cache_dtype} if cache_dtype else {}) | {"heads": 32}
+    measured = case(**said, measure={"decode_tokens": decode_tokens})
+    footprint = CacheShape(measured, measured["seq"] + decode_tokens).footprint()
+    assert demand.layer_bytes(measured) >= footprint
+
+
+def test_a_cpu_case_asks_for_all_the_layers_that_it_rotates_over():
+    measured = case(backend="cpu", seq=4096, heads=32, dim=128, compress=4)
+    rotated = 4 * demand.ASSUMED_LAST_LEVEL_BYTES  # of the elastic caches alone
+    assert demand.of_case(measured).mem_mb >= 2048 + rotated * 3 / demand.MIB  # the full caches beside them are larger

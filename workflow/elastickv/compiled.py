@@ -1,0 +1,108 @@
+"""Packages that come as source: compiled once for a kind of machine, kept as wheels among the user's caches.
+
+Installers keep wheels too, but not where an index forbids caching, and not apart for machines that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastickv import device
+from elastickv.errors import MachineError
+
+COMPILERS = ("c++", "g++", "clang++")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package without wheels: its name, options for CMake, and more of them for a machine with a GPU."""
+
+    package: str
+    options: tuple[str, ...]
+    for_cuda: tuple[str, ...]
+
+
+LLAMA = Source(
+    "llama-cpp-python",
+    ("-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF"),
+    ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native"),
+)
+
+
+def compiler() -> str:
+    """The C++ compiler that CMake will take. Raises MachineError when there is none."""
+    for name in filter(None, [os.environ.get("CXX"), *COMPILERS]):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise MachineError(
+        "llama.cpp is compiled on this machine, and there is no C++ compiler",
+        "install one (Debian, Ubuntu: apt-get install g++), then repeat the command",
+    )
+
+
+def cuda_toolkit() -> Path | None:
+    """The folder of the CUDA toolkit whose nvcc is on PATH, if it holds cuBLAS too; else None."""
+    nvcc = shutil.which("nvcc")
+    folder = Path(nvcc).resolve().parents[1] if nvcc else None
+    headers = [*folder.glob("include/cublas_v2.h"), *folder.glob("targets/*/include/cublas_v2.h")] if folder else []
+    return folder if headers else None
+
+
+def options(source: Source) -> tuple[str, ...]:
+    """CMake's options here: with a GPU and a whole CUDA toolkit, those for that GPU too."""
+    return source.options + (source.for_cuda if cuda_toolkit() and device.visible_gpus() else ())
+
+
+def store() -> Path:
+    """Where finished wheels are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elastickv" / "wheels"
+
+
+def key(source: Source, pin: str) -> str:
+    """Hash of what a build depends on: package, options, processor, compiler and, for a GPU, toolkit and device."""
+    from elastickv.backends import host
+
+    chosen = options(source)
+    content = {
+        "pin": pin,
+        "options": chosen,
+        "machine": [platform.system(), platform.machine(), device.cpu_model(), host.instruction_sets()],
+        "libc": platform.libc_ver(),
+        "compiler": _version(compiler()),
+        "cuda": [_version("nvcc"), device.gpu_names()] if chosen != source.options else None,
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _version(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:
+    """The folder that holds the wheel of `pin` ("name==version"); `build(options, folder)` puts it there when needed.
+
+    Whoever asks while another process compiles the same waits for it. Raises MachineError.
+    """
+    import filelock
+
+    folder = store() / key(source, pin)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
+        if not any(folder.glob("*.whl")):
+            part = folder.with_name(f".{folder.name}.part")
+            for leftover in (part, folder):  # of a build that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            part.mkdir()
+            build(options(source), part)
+            part.rename(folder)
+    return folder

@@ -1,0 +1,96 @@
+"""What a measurement needs of the machine that it runs on, from the case alone: for schedulers, and for time limits.
+
+Pure, and the same on every machine: a cluster's head node, which may have no GPU, asks for what the compute node needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from elastickv import roofline
+
+MIB = 1 << 20
+
+# Host memory, MiB: interpreter, libraries and (CUDA) the context; and what the float64 check holds per byte of a chunk.
+CUDA_BASE_MIB, CPU_BASE_MIB = 4096, 2048
+CHECK_CHUNK_BYTES, CHECK_COPIES = 64 * MIB, 16
+PADDING_BYTES = 128 << 10  # of a layer: each of its arrays is padded, for kernels that read whole units
+# CPU: caches rotate until they are several times this one's size; a larger cache only makes fewer of them fit.
+ASSUMED_LAST_LEVEL_BYTES = 64 * MIB
+ROUND_MIB = 512
+
+# Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
+GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
+CEILINGS_SECONDS = 600
+SPARE_SECONDS = 180  # for Snakemake's own start on the node, and for the record
+
+# A timed CPU needs its node to itself; a GPU job does not, since its GPU is its own.
+EXCLUSIVE = "--exclusive"
+
+
+class Demand(NamedTuple):
+    """gpu: GPUs; mem_mb: host memory, MB as SLURM counts it (MiB); runtime: minutes; slurm_extra: options of sbatch."""
+
+    gpu: int
+    mem_mb: int
+    runtime: int
+    slurm_extra: str
+
+
+def of_case(case: dict[str, Any]) -> Demand:
+    """What measuring a canonical case needs."""
+    base, caches = (CPU_BASE_MIB, _cpu_caches(case)) if case["backend"] == "cpu" else (CUDA_BASE_MIB, 0)
+    return _demand(case["backend"], base + (caches + _check_bytes(case)) / MIB, worker_seconds(case))
+
+
+def gpus(backend: str) -> int:
+    """How many GPUs a command on this backend asks for: `auto` asks for one."""
+    return 0 if backend == "cpu" else 1
+
+
+def sbatch_options(backend: str) -> str:
+    """What a command that is timed on this backend tells SLURM besides."""
+    return "" if gpus(backend) else EXCLUSIVE
+
+
+def of_ceilings(backend: str) -> Demand:
+    """What measuring `ceilings.json` needs."""
+    return _demand(backend, CPU_BASE_MIB if backend == "cpu" else CUDA_BASE_MIB, CEILINGS_SECONDS)
+
+
+def worker_seconds(case: dict[str, Any]) -> float:
+    """Longest time that the process measuring a case may take: beyond it something hangs."""
+    size = roofline.traffic(case)["baseline"].total
+    return GRACE_SECONDS + SAMPLING_FACTOR * case["measure"]["max_seconds"] + SECONDS_PER_GB * size / 1e9
+
+
+def _demand(backend: str, mib: float, seconds: float) -> Demand:
+    return Demand(
+        gpu=gpus(backend),
+        mem_mb=math.ceil(mib / ROUND_MIB) * ROUND_MIB,
+        runtime=math.ceil((seconds + SPARE_SECONDS) / 60),
+        slurm_extra=sbatch_options(backend),
+    )
+
+
+def layer_bytes(case: dict[str, Any]) -> int:
+    """Upper bound of what one layer's buffers of both arms take."""
+    if case["workload"] == "elementwise":  # q, k, v and two outputs of each arm, fp32
+        return 7 * case["heads"] * case["seq"] * case["dim"] * 4 + PADDING_BYTES
+    # The caches grow by the inference cycle's tokens and hold one group that is about to close; each middle slot has
+    # its token's number beside it.
+    grown = {**case, "seq": case["seq"] + case["measure"]["decode_tokens"] + case["compress"]}
+    moved = roofline.traffic(grown)
+    numbers = 4 * case["batch"] * case["kv_heads"] * grown["seq"]
+    return moved["baseline"].total + moved["elastic"].total + numbers + PADDING_BYTES
+
+
+def _cpu_caches(case: dict[str, Any]) -> int:
+    elastic, layer = roofline.traffic(case)["elastic"].total, layer_bytes(case)
+    return layer * roofline.layers(elastic, layer, ASSUMED_LAST_LEVEL_BYTES, budget=layer * roofline.MOST_LAYERS)
+
+
+def _check_bytes(case: dict[str, Any]) -> int:
+    """The check goes by chunks of whole heads, float32 and float64 copies of each."""
+    return CHECK_COPIES * max(CHECK_CHUNK_BYTES, case["seq"] * case["dim"] * 4)
