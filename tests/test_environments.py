@@ -98,10 +98,22 @@ def test_an_environment_that_is_compiled_needs_a_compiler(workshop, tools):
 def test_a_gpu_is_compiled_for_where_the_cuda_toolkit_is_whole(tools, monkeypatch):
     monkeypatch.setattr(compiled.device, "visible_gpus", lambda: ["GPU-0"])
     program(tools, "nvcc")
-    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options
+    without = compiled.options(compiled.LLAMA)
+    assert not set(compiled.LLAMA.for_cuda) & set(without)
     (tools.parent / "include").mkdir()
     (tools.parent / "include" / "cublas_v2.h").touch()
-    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options + compiled.LLAMA.for_cuda
+    assert compiled.options(compiled.LLAMA) == without + compiled.LLAMA.for_cuda
+
+
+def test_processor_extensions_are_switched_on_one_by_one_and_amx_never(monkeypatch):
+    monkeypatch.setattr(compiled.platform, "machine", lambda: "x86_64")
+    flags = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "amx_tile", "amx_int8"})
+    monkeypatch.setattr(compiled.host, "processor_flags", lambda: flags)
+    chosen = compiled.options(compiled.LLAMA)
+    assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_AVX512=OFF"} <= set(chosen)
+    assert not any("AMX" in option for option in chosen)
+    monkeypatch.setattr(compiled.platform, "machine", lambda: "aarch64")
+    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options
 
 
 def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(tools):
@@ -119,7 +131,7 @@ def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(
         compiled.wheels(compiled.LLAMA, "llama==0", build)
     first = compiled.wheels(compiled.LLAMA, "llama==0", build)
     assert compiled.wheels(compiled.LLAMA, "llama==0", build) == first
-    assert built == [compiled.LLAMA.options] * 2
+    assert built == [compiled.options(compiled.LLAMA)] * 2
     assert [path.name for path in first.glob("*.whl")] == ["llama-0-py3-none-any.whl"]
     program(tools, "g++", "13")
     assert compiled.wheels(compiled.LLAMA, "llama==0", build) != first

@@ -16,24 +16,45 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import device
+from elastickv.backends import host
 from elastickv.errors import MachineError
 
+X86 = ("x86_64", "AMD64")
 COMPILERS = ("c++", "g++", "clang++")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A package without wheels: its name, options for CMake, and more of them for a machine with a GPU."""
+    """A package without wheels: its name, options for CMake, and more of them for a machine with a GPU.
+
+    for_x86: what switches an extension on, with the processor's flags that it takes.
+    """
 
     package: str
     options: tuple[str, ...]
     for_cuda: tuple[str, ...]
+    for_x86: tuple[tuple[str, tuple[str, ...]], ...]
 
 
+# Extensions are switched on one by one: compiled for the processor as it is, llama.cpp would use AMX tiles, and some
+# virtual machines list those and fault on the first of them.
 LLAMA = Source(
     "llama-cpp-python",
     ("-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF"),
     ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native"),
+    (
+        ("GGML_SSE42", ("sse4_2",)),
+        ("GGML_AVX", ("avx",)),
+        ("GGML_F16C", ("f16c",)),
+        ("GGML_AVX2", ("avx2",)),
+        ("GGML_FMA", ("fma",)),
+        ("GGML_BMI2", ("bmi2",)),
+        ("GGML_AVX_VNNI", ("avx_vnni",)),
+        ("GGML_AVX512", ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")),
+        ("GGML_AVX512_VBMI", ("avx512vbmi",)),
+        ("GGML_AVX512_VNNI", ("avx512_vnni",)),
+        ("GGML_AVX512_BF16", ("avx512_bf16",)),
+    ),
 )
 
 
@@ -57,9 +78,19 @@ def cuda_toolkit() -> Path | None:
     return folder if headers else None
 
 
+def extensions(source: Source) -> tuple[str, ...]:
+    """CMake's options for this processor's extensions, where it is an x86; elsewhere the package's own choice."""
+    if platform.machine() not in X86:
+        return ()
+    flags = host.processor_flags()
+    chosen = (f"-D{name}={'ON' if flags.issuperset(needed) else 'OFF'}" for name, needed in source.for_x86)
+    return ("-DGGML_NATIVE=OFF", *chosen)
+
+
 def options(source: Source) -> tuple[str, ...]:
-    """CMake's options here: with a GPU and a whole CUDA toolkit, those for that GPU too."""
-    return source.options + (source.for_cuda if cuda_toolkit() and device.visible_gpus() else ())
+    """CMake's options here: for the processor and, with a GPU and a whole CUDA toolkit, for that GPU too."""
+    for_cuda = source.for_cuda if cuda_toolkit() and device.visible_gpus() else ()
+    return source.options + extensions(source) + for_cuda
 
 
 def store() -> Path:
@@ -69,8 +100,6 @@ def store() -> Path:
 
 def key(source: Source, pin: str) -> str:
     """Hash of what a build depends on: package, options, processor, compiler and, for a GPU, toolkit and device."""
-    from elastickv.backends import host
-
     chosen = options(source)
     content = {
         "pin": pin,
@@ -78,7 +107,7 @@ def key(source: Source, pin: str) -> str:
         "machine": [platform.system(), platform.machine(), device.cpu_model(), host.instruction_sets()],
         "libc": platform.libc_ver(),
         "compiler": _version(compiler()),
-        "cuda": [_version("nvcc"), device.gpu_names()] if chosen != source.options else None,
+        "cuda": [_version("nvcc"), device.gpu_names()] if set(source.for_cuda) <= set(chosen) else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 

@@ -39,9 +39,14 @@ def _cpuinfo(*keys: str) -> str | None:
     return None
 
 
+def processor_flags() -> frozenset[str]:
+    """All extensions that the system lists for the processor, by the system's names."""
+    return frozenset((_cpuinfo("flags", "Features") or "").split())
+
+
 def instruction_sets() -> list[str]:
     """The vector extensions among INSTRUCTION_SETS that the processor offers."""
-    flags = set((_cpuinfo("flags", "Features") or "").split())
+    flags = processor_flags()
     return [name for name in INSTRUCTION_SETS if name in flags]
 
 
