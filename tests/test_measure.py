@@ -12,7 +12,7 @@ from elastickv import matrix, numerics, oracle, records
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.device import CpuState
-from elastickv.measure import run, supervisor
+from elastickv.measure import cycle, run, supervisor
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -55,7 +55,9 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
         assert all(oracle.passes(entry) for entry in correctness.values())
     assert fields["correctness"]["elastic"]["anchors"] == "right"
     assert len(fields["samples"]["baseline_us"]) == 3
-    assert fields["inference_cycle"]["decode_tokens"] == 10
+    taken = fields["inference_cycle"]
+    assert taken["decode_tokens"] == 10
+    assert taken["tokens_per_sample"] == changes.get("compress", 4)
 
 
 @pytest.mark.parametrize("compress", [1, 4, 7])
@@ -246,3 +248,10 @@ def test_every_sample_visits_every_layer(loops, period):
         visited.clear()
         assert rotation.sample() == pytest.approx(2.0)
         assert set(visited) == set(range(period))
+
+
+@pytest.mark.parametrize(("steps", "compress", "lengths"), [(10, 4, [4, 4, 2]), (64, 1, [1] * 64), (3, 8, [3])])
+def test_samples_of_a_cycle_close_one_group_each(steps, compress, lengths):
+    parts = cycle.blocks(steps, compress)
+    assert [len(part) for part in parts] == lengths
+    assert [token for part in parts for token in part] == list(range(steps))

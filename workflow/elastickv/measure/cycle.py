@@ -1,4 +1,9 @@
-"""The inference cycle: decode_tokens x layers steps of append, compress and attend, both arms paying for their own."""
+"""The inference cycle: decode_tokens x layers steps of append, compress and attend, both arms paying for their own.
+
+A round brings both arms' caches back to `seq` tokens and decodes `decode_tokens` more, the arms in turn. A sample is
+`compress` consecutive tokens of one arm, in which every row closes one group: single tokens would be of two kinds.
+The first round is checked at its end and only warms up, unless it takes the time that all of them may take.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +13,59 @@ from typing import Any
 from elastickv import statistics
 from elastickv.backends.base import Backend, Mode
 
-MOST_PAIRS = 20
-FEWEST_PAIRS = 5
-SECONDS_SHARE = 0.3
+MOST_SAMPLES = 320  # of each arm
+SECONDS_SHARE = 0.3  # of max_seconds
+ARMS = ("baseline", "elastic")
+
+Times = dict[str, list[float]]
 
 
 class _Arm:
     """Two programs (one per parity of the token) replayed in turn; positions and slot counts live on the device."""
 
     def __init__(self, backend: Backend, workload: Any, arm: str, mode: Mode):
-        self.backend, self.steps = backend, workload.steps
+        self.backend = backend
         self.programs = [backend.program(workload.cycle_calls(arm, parity), mode) for parity in (0, 1)]
 
-    def seconds(self) -> float:
-        """Device time of one whole cycle of `steps` tokens."""
-        return sum(self.backend.seconds(self.programs[token % 2]) for token in range(self.steps))
+    def seconds(self, tokens: range) -> float:
+        """Device time of these tokens of a round, through all layers."""
+        return sum(self.backend.seconds(self.programs[token % 2]) for token in tokens)
+
+
+def blocks(steps: int, compress: int) -> list[range]:
+    """The tokens of a round in samples of `compress`; the last may be shorter (all of them, if there are fewer)."""
+    return [range(first, min(first + compress, steps)) for first in range(0, steps, compress)]
+
+
+def _round(workload: Any, arms: dict[str, _Arm], parts: list[range]) -> Times:
+    """Seconds of each whole sample. A shorter one at the end is decoded too, but it is none."""
+    workload.restore()
+    times: Times = {arm: [] for arm in ARMS}
+    for index, tokens in enumerate(parts):
+        for arm in reversed(ARMS) if index % 2 else ARMS:
+            seconds = arms[arm].seconds(tokens)
+            if len(tokens) == len(parts[0]):
+                times[arm].append(seconds)
+    return times
 
 
 def measure(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode) -> dict[str, Any]:
-    """The `inference_cycle` of a record: checked once from a clean state, then timed in alternating pairs."""
-    arms = {arm: _Arm(backend, workload, arm, mode) for arm in ("baseline", "elastic")}
-    workload.restore()
-    for arm in arms.values():
-        arm.seconds()
-    correctness = workload.check_cycle()
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
+    """The `inference_cycle` of a record."""
     began = time.monotonic()
-    for pair in range(MOST_PAIRS):
-        for arm in sorted(arms, reverse=bool(pair % 2)):
-            workload.restore()
-            times[arm].append(arms[arm].seconds())
-        if pair + 1 >= FEWEST_PAIRS and time.monotonic() - began > SECONDS_SHARE * settings["max_seconds"]:
-            break
-    layer_steps = workload.steps * workload.layers
-    confidence = settings["confidence"]
+    arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
+    parts = blocks(workload.steps, workload.case["compress"])
+    first = _round(workload, arms, parts)
+    correctness = workload.check_cycle()
+    times: Times = {arm: [] for arm in ARMS}
+    while time.monotonic() - began < SECONDS_SHARE * settings["max_seconds"] and len(times["elastic"]) < MOST_SAMPLES:
+        for arm, series in _round(workload, arms, parts).items():
+            times[arm] += series
+    times = times if times["elastic"] else first
+    layer_steps, confidence = len(parts[0]) * workload.layers, settings["confidence"]
     return {
         "decode_tokens": workload.steps,
         "layers": workload.layers,
+        "tokens_per_sample": len(parts[0]),
         "layer_steps_per_second": {
             arm: statistics.median_interval([layer_steps / seconds for seconds in series], confidence)["value"]
             for arm, series in times.items()
