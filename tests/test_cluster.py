@@ -82,7 +82,6 @@ def test_jobs_with_folders_of_their_own_for_temporary_files_share_their_locks(tm
         for name in names
     }
     assert len(folders) == 1
-    assert device.lock_folder().stat().st_mode & 0o077 == 0
 
 
 def seen(visible: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import orphans
+from elastickv.device import lease
 
 STDERR_LINES = 3
 FOREIGN_PROCESSOR = "(most likely by code for another kind of processor: rm -r build/cpu, then build on this kind)"
@@ -42,6 +43,7 @@ def ask(command: list[str], request: dict[str, Any], timeout: float, variables: 
                 stdout=sys.stderr,
                 stderr=None if terminal else log,
                 env=variables,
+                pass_fds=lease.descriptors(),  # what is timed on stays leased as long as the worker is there
             )
             try:
                 code = process.wait(timeout)

@@ -1,0 +1,60 @@
+"""What this machine is, as records name it: processor, driver, software, and the backend that `auto` means here."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from elastickv.device import driver
+from elastickv.errors import MachineError
+
+
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+
+
+def cpu_model() -> str:
+    """Model name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def resolve_backend(wanted: str) -> str:
+    """`auto` -> cuda where a GPU is visible, else cpu. `cuda` without a GPU raises MachineError."""
+    if wanted == "cpu":
+        return "cpu"
+    if driver.visible_gpus():
+        return "cuda"
+    if wanted == "cuda":
+        raise MachineError(
+            "backend: cuda, but no NVIDIA GPU is visible (driver missing, or CUDA_VISIBLE_DEVICES hides it)",
+            "install the NVIDIA driver (nvidia-smi must list a GPU), or set backend: cpu",
+        )
+    return "cpu"
+
+
+def software() -> dict[str, str]:
+    """The software part of a record."""
+    import numpy
+
+    from elastickv import __version__
+
+    return {
+        "elastickv": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "system": f"{platform.system()} {platform.release()}",
+    }
