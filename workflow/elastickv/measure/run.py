@@ -11,7 +11,7 @@ import numpy as np
 from elastickv import oracle, roofline, sampling, statistics, workloads
 from elastickv.backends.base import Backend, Mode
 from elastickv.device import CpuState, GpuState
-from elastickv.measure import cycle
+from elastickv.measure import cycle, energy
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.roofline import Traffic, gbps
 
@@ -41,6 +41,11 @@ class Rotation:
     def sample(self) -> float:
         """Microseconds per launch of one whole rotation."""
         return sum(map(self.backend.seconds, self.programs)) * 1e6 / self.launches
+
+    def replay(self) -> int:
+        """Runs one whole rotation; how many launches that is."""
+        self.sample()
+        return self.launches
 
 
 def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode, exact: bool) -> int:
@@ -287,4 +292,6 @@ def _timed(
     copy = float(np.median(probes.bandwidths("copy")))
     record["original_score"] = roofline.original_score(copy, peak, speedup) if peak else None
     record["status"], record["reason"] = _quality(record, backend.name, probes)
+    replays = {arm: arms[arm].replay for arm in ("baseline", "elastic")}
+    record["energy"] = energy.of_arms(replays, state, case["batch"] if case["workload"] == "decode" else None)
     return record

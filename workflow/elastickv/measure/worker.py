@@ -13,6 +13,7 @@ from typing import Any
 from elastickv import device, orphans, records
 from elastickv.backends import open_backend
 from elastickv.backends.base import Backend
+from elastickv.device import CpuState, GpuState
 from elastickv.errors import MachineError
 
 
@@ -22,12 +23,10 @@ def _progress(done: int, total: int) -> None:
         print(f"\r  triple {done} of at most {total} ", end="", file=sys.stderr, flush=True)
 
 
-def _measure(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    from elastickv.measure import run
+def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+    from elastickv.measure import machine, run
 
-    facts = backend.facts()
-    state = device.state_of(backend.name, facts["uuid"])
-    energy = state.snapshot()
+    begun = state.snapshot()
     fields, workload = run.measure(backend, request["case"], set(request["exact"]), state, _progress)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
@@ -35,19 +34,11 @@ def _measure(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         np.savez(request["save_tensors"], **workload.tensors())
-    return {"fields": {**fields, **_power(state, energy)}, "device": facts, "software": device.software()}
+    fields = machine.with_readings(fields, state, begun, state.snapshot())
+    return {"fields": fields, "device": backend.facts(), "software": device.software()}
 
 
-def _power(state: device.GpuState | device.CpuState, before: dict[str, Any]) -> dict[str, Any]:
-    """Power and energy of the whole measurement, or null with the reason."""
-    after = state.snapshot()
-    if before.get("energy_j") is None or after.get("energy_j") is None:
-        reason = {"value": None, "reason": state.reason or "the device does not report it"}
-        return {"power": reason, "energy": reason}
-    return {"power": {"watts_at_end": after["power_w"]}, "energy": {"joules": after["energy_j"] - before["energy_j"]}}
-
-
-def _once(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> dict[str, Any]:
     """One launch of the elastic arm, for a profiler."""
     from elastickv import workloads
 
@@ -60,10 +51,10 @@ def _once(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     return {"launched": 1}
 
 
-def _ceilings(backend: Backend, _: dict[str, Any]) -> dict[str, Any]:
-    from elastickv.measure import ceilings
+def _ceilings(backend: Backend, _: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+    from elastickv.measure import ceilings, machine
 
-    return {"record": ceilings.measure(backend)}
+    return {"record": {**ceilings.measure(backend), "machine": machine.readings(state)}}
 
 
 TASKS = {"measure": _measure, "once": _once, "ceilings": _ceilings}
@@ -74,8 +65,10 @@ def main(request_file: str, response_file: str) -> int:
     orphans.die_with_parent()
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     try:
+        state = device.state_of(request["backend"])  # before the backend opens: who is on the GPU now is somebody else
         backend = open_backend(request["backend"], request["build"])
-        response = TASKS[request["task"]](backend, request)
+        state.opened()
+        response = TASKS[request["task"]](backend, request, state)
     except MachineError as error:
         response = {"error": error.problem, "fix": error.fix}
     except MemoryError as error:

@@ -1,0 +1,185 @@
+"""The state of the CPU while something is timed on it: load of others, frequency, governor, quota."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from elastickv.device import cgroup
+from elastickv.device.nvml import told, untold
+
+CPUS = Path("/sys/devices/system/cpu")
+CPUINFO = Path("/proc/cpuinfo")
+SHORTEST_WINDOW = 0.2  # seconds; the kernel counts CPU time in hundredths
+MOST_NAMED = 3
+SMALLEST_NAMED = 0.05  # cores
+NO_ENERGY = "of a CPU only the whole package's energy can be read, that of other work included"
+NO_FREQUENCIES = "the kernel shows no frequency control (a virtual machine?)"
+
+
+class Times(NamedTuple):
+    """CPU seconds so far on the cores this process may use: of all processes, of this one, taken by the hypervisor."""
+
+    at: float
+    busy: float
+    own: float
+    stolen: float
+    processes: dict[tuple[int, float], tuple[str, float]]
+
+
+def usable_cpus() -> list[int]:
+    """Numbers of the CPUs that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def times() -> Times:
+    """CPU times now, of the CPUs this process may run on (of all where they cannot be told apart)."""
+    import psutil
+
+    per_cpu, usable = psutil.cpu_times(percpu=True), usable_cpus()
+    counted = [per_cpu[number] for number in usable] if usable[-1] < len(per_cpu) else per_cpu
+    idle = ("idle", "iowait", "guest", "guest_nice", "steal")  # guests' time is in user's
+    busy = sum(sum(getattr(cpu, key) for key in cpu._fields if key not in idle) for cpu in counted)
+    own = psutil.Process().cpu_times()
+    stolen = sum(getattr(cpu, "steal", 0.0) for cpu in counted)
+    return Times(time.monotonic(), busy, own.user + own.system, stolen, _processes())
+
+
+def _processes() -> dict[tuple[int, float], tuple[str, float]]:
+    """Name and CPU time of every other process that can be seen, by number and beginning."""
+    import psutil
+
+    found = {}
+    for process in psutil.process_iter(["name", "cpu_times", "create_time"]):
+        spent = process.info["cpu_times"]
+        if spent and process.pid != os.getpid():
+            key = process.pid, process.info["create_time"]
+            found[key] = process.info["name"] or "?", spent.user + spent.system
+    return found
+
+
+def load_between(before: Times, after: Times) -> dict[str, Any]:
+    """Load in cores (CPU seconds a second) between two readings; a reading with its reason where they are too close.
+
+    others: processes but this one, on the cores that this one may use; stolen: what the hypervisor gave to other
+    machines; busiest: the other processes that took most, on whatever core.
+    """
+    seconds = after.at - before.at
+    if seconds < SHORTEST_WINDOW:
+        return untold(f"{seconds:.2f} s are too short to tell")
+    own = (after.own - before.own) / seconds
+    grown = [
+        {"pid": key[0], "name": name, "cores": (spent - before.processes.get(key, (name, 0.0))[1]) / seconds}
+        for key, (name, spent) in after.processes.items()
+    ]
+    busiest = sorted(grown, key=lambda process: -process["cores"])[:MOST_NAMED]
+    return {
+        "seconds": seconds,
+        "others_cores": max(0.0, (after.busy - before.busy) / seconds - own),
+        "own_cores": own,
+        "stolen_cores": (after.stolen - before.stolen) / seconds,
+        "busiest": [process for process in busiest if process["cores"] >= SMALLEST_NAMED],
+    }
+
+
+class CpuState:
+    """Readings of the CPU; a snapshot's load is that since the snapshot before it."""
+
+    energy_reason = NO_ENERGY
+
+    def __init__(self) -> None:
+        self._last = times()
+        self._stopped = cgroup.throttling()
+
+    def opened(self) -> None:
+        """Nothing to note: this process is known by its number."""
+
+    def throttled(self) -> str | None:
+        """The CPU does not tell."""
+        return None
+
+    def energy(self) -> None:
+        """None: see NO_ENERGY."""
+
+    def load(self) -> dict[str, Any]:
+        """Load average, and the load since this was last asked (see `load_between`)."""
+        now = times()
+        since, self._last = load_between(self._last, now), now
+        return {"load_1min": os.getloadavg()[0], "load": since}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Frequency (MHz, None where the kernel hides it), and `load`."""
+        import psutil
+
+        frequency = psutil.cpu_freq()
+        return {"mhz": frequency.current if frequency and frequency.current else None, **self.load()}
+
+    def seen(self) -> dict[str, Any]:
+        """How often the container's CPU quota stopped this process since this was made, if anything counts it."""
+        before, after, reasons = self._stopped, cgroup.throttling(), untold("a CPU does not tell")
+        if before is None or after is None:
+            return {"reasons": reasons, "quota": untold("no control group counts it")}
+        stopped = {"periods": after.periods - before.periods, "seconds": after.seconds - before.seconds}
+        return {"reasons": reasons, "quota": stopped}
+
+    def others(self) -> dict[str, Any]:
+        """Of GPUs only."""
+        return untold("no GPU is used")
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """See `settings`."""
+        return settings()
+
+
+def settings(cpus: Path = CPUS) -> dict[str, dict[str, Any]]:
+    """How the CPU is set and what of it this process may use: each a reading {value} or {value: null, reason}."""
+    usable, quota = usable_cpus(), cgroup.cpu_quota()
+    return {
+        "governor": _governor(cpus, usable),
+        "turbo": _turbo(cpus),
+        "smt": _flag(cpus / "smt/active", "the kernel does not tell"),
+        "virtual_machine": _virtual(),
+        "cpus": told(ranges(usable)),
+        "usable_cores": told(len(usable)),
+        "quota_cores": untold("no control group limits the CPU time") if quota is None else told(quota),
+    }
+
+
+def ranges(numbers: list[int]) -> str:
+    """Sorted numbers as Linux writes lists of CPUs: "0-3,8"."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _governor(cpus: Path, usable: list[int]) -> dict[str, Any]:
+    found = {_text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
+    return told(", ".join(sorted(found))) if found else untold(NO_FREQUENCIES)
+
+
+def _flag(path: Path, reason: str, on: str = "1") -> dict[str, Any]:
+    text = _text(path)
+    return untold(reason) if text not in ("0", "1") else told(text == on)
+
+
+def _turbo(cpus: Path) -> dict[str, Any]:
+    intel = _flag(cpus / "intel_pstate/no_turbo", NO_FREQUENCIES, on="0")
+    return intel if intel["value"] is not None else _flag(cpus / "cpufreq/boost", NO_FREQUENCIES)
+
+
+def _virtual() -> dict[str, Any]:
+    flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
+    return untold("the processor does not tell") if flags is None else told("hypervisor" in flags.split())

@@ -1,0 +1,109 @@
+"""NVIDIA GPUs as the CUDA driver tells of them, through ctypes: no GPU library is imported, no context is made."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CUDA_SUCCESS = 0
+LIBRARIES = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
+DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+class Gpu(NamedTuple):
+    """One GPU that this process may use.
+
+    uuid: what CUDA_VISIBLE_DEVICES selects it by ("GPU-…", or "MIG-…" of an instance). physical: the UUID of the board,
+    which instances share with its clocks and its power.
+    """
+
+    uuid: str
+    physical: str
+
+
+def _library() -> ctypes.CDLL | None:
+    """The initialised CUDA driver library, or None where there is none (or no device)."""
+    for name in LIBRARIES:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        return library if library.cuInit(0) == CUDA_SUCCESS else None
+    return None
+
+
+def _count(library: ctypes.CDLL | None) -> int:
+    count = ctypes.c_int(0)
+    if library is None or library.cuDeviceGetCount(ctypes.byref(count)) != CUDA_SUCCESS:
+        return 0
+    return count.value
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs this process may use, in CUDA's order.
+
+    CUDA_VISIBLE_DEVICES (numbers, UUIDs or their beginnings) is the driver's to read, with CUDA_DEVICE_ORDER and
+    whatever a cluster's allocation left visible. Of several MIG instances CUDA shows a process the first.
+    """
+    library = _library()
+    found = (_gpu(library, index) for index in range(_count(library)))
+    return [gpu for gpu in found if gpu is not None]
+
+
+def _gpu(library: Any, index: int) -> Gpu | None:
+    board = _uuid(library, "cuDeviceGetUuid", index)
+    if board is None:
+        return None
+    # Drivers since CUDA 11.4 have a second version, which names the instance where the first names its board.
+    own = _uuid(library, "cuDeviceGetUuid_v2", index) or board
+    return Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}")
+
+
+def _uuid(library: Any, function: str, index: int) -> str | None:
+    raw = (ctypes.c_ubyte * 16)()
+    try:
+        if getattr(library, function)(raw, index) != CUDA_SUCCESS:
+            return None
+    except AttributeError:
+        return None
+    text = bytes(raw).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def visible_gpus() -> list[str]:
+    """UUIDs ("GPU-…", "MIG-…") of the GPUs this process may use, in CUDA order; CUDA_VISIBLE_DEVICES is honoured."""
+    return [gpu.uuid for gpu in gpus()]
+
+
+def gpu_names() -> list[str]:
+    """Names of the GPUs this process may use, in CUDA order."""
+    library = _library()
+    name = ctypes.create_string_buffer(256)
+    found = (library.cuDeviceGetName(name, len(name), index) == CUDA_SUCCESS for index in range(_count(library)))
+    return [name.value.decode() for there in found if there]
+
+
+def cuda_driver_version() -> tuple[int, int] | None:
+    """CUDA version that the driver supports, for example (13, 0); None without a driver."""
+    library = _library()
+    version = ctypes.c_int(0)
+    if library is None or library.cuDriverGetVersion(ctypes.byref(version)) != CUDA_SUCCESS:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def expected_gpus(folder: Path = DRIVER_GPUS) -> int:
+    """How many GPUs measurements may use at a time, at least 1, without asking the driver (a head node has none).
+
+    Only a guess for schedulers: what CUDA_VISIBLE_DEVICES lists, else the boards that the driver shows under /proc.
+    Who measures where is decided by the lease.
+    """
+    boards = len(list(folder.glob("*")))
+    listed = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    if not listed:
+        return max(1, boards)
+    if any(entry.strip().startswith("MIG-") for entry in listed):
+        return 1
+    return min(len(listed), boards) or len(listed)

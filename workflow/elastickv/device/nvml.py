@@ -1,0 +1,75 @@
+"""NVML (nvidia-ml-py) about one GPU: every answer is a value, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NO_LIBRARY = "nvidia-ml-py is not installed"
+SHARED = "a MIG instance has it in common with its board's other instances"
+
+
+def told(value: Any) -> dict[str, Any]:
+    """A reading that the machine gave."""
+    return {"value": value}
+
+
+def untold(reason: str) -> dict[str, Any]:
+    """A reading that could not be taken, and why."""
+    return {"value": None, "reason": reason}
+
+
+class Nvml:
+    """One GPU. Of a MIG instance the board is asked too, which alone has clocks, power and modes."""
+
+    def __init__(self, uuid: str, library: Any = None):
+        """library: the module pynvml, or what stands for it; by default the installed one."""
+        self._own = self._board = self.reason = None
+        try:
+            if library is None:
+                import pynvml as library
+            library.nvmlInit()
+        except ImportError:
+            self.reason = NO_LIBRARY
+            return
+        except library.NVMLError as error:
+            self.reason = f"NVML: {error}"
+            return
+        self._library = library
+        try:
+            self._own = self._board = library.nvmlDeviceGetHandleByUUID(uuid)
+            if uuid.startswith("MIG-"):
+                self._board = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._own)
+        except library.NVMLError as error:
+            self._own = self._board = None
+            self.reason = f"NVML: {error}"
+
+    def read(self, function: str, *arguments: Any) -> dict[str, Any]:
+        """The board's answer to `nvmlDevice<function>`."""
+        return self._ask(self._board, function, *arguments)
+
+    def read_own(self, function: str, *arguments: Any) -> dict[str, Any]:
+        """The same of the instance, where the GPU is one."""
+        return self._ask(self._own, function, *arguments)
+
+    def read_alone(self, function: str, *arguments: Any) -> dict[str, Any]:
+        """The board's answer where this process can have the whole board: of an instance it would be others' too."""
+        return untold(SHARED) if self._own is not self._board else self.read(function, *arguments)
+
+    def _ask(self, handle: Any, function: str, *arguments: Any) -> dict[str, Any]:
+        if handle is None:
+            return untold(self.reason or "NVML does not know this GPU")
+        try:
+            return told(getattr(self._library, f"nvmlDevice{function}")(handle, *arguments))
+        except AttributeError:
+            return untold("this nvidia-ml-py does not ask for it")
+        except self._library.NVMLError as error:
+            return untold(f"NVML: {error}")
+
+    def process_name(self, pid: int) -> str | None:
+        """Name of a process on the GPU as the driver knows it, without its folder."""
+        try:
+            name = self._library.nvmlSystemGetProcessName(pid)
+        except (AttributeError, self._library.NVMLError):
+            return None
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        return text.split(" ")[0].rsplit("/", 1)[-1] or None

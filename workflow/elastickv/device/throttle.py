@@ -1,0 +1,46 @@
+"""Whether a GPU ran slower than it was asked to: pure functions of what NVML read."""
+
+from __future__ import annotations
+
+# nvmlClocksEventReason: why the clocks are what they are.
+REASONS = {
+    0x1: "idle",
+    0x2: "clocks set by a user",
+    0x4: "software power cap",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+    0x100: "display clock setting",
+}
+# Slower than asked for, whatever the clock. A power cap is not among them: it is normal under load, and only a clock
+# far below the highest one tells that it costs time.
+SLOWDOWNS = 0x8 | 0x20 | 0x40 | 0x80
+SET_BY_USER = 0x2
+# A sample counts as throttled below this share of the highest clock: the default of NVBench (--throttle-threshold).
+LOWEST_SHARE = 0.75
+
+
+def names(bits: int) -> list[str]:
+    """The reasons in `bits`; a bit without a name by its number."""
+    known = [name for bit, name in REASONS.items() if bits & bit]
+    rest = bits & ~sum(REASONS)
+    return known + ([f"reason {rest:#x}"] if rest else [])
+
+
+def slowed(bits: int, clocks_mhz: dict[str, tuple[int | None, int | None]]) -> str | None:
+    """Why a sample taken just now is to be dropped, or None.
+
+    clocks_mhz: by name ("SM", "memory") the clock during the sample and the highest it can be; None where unknown. A
+    clock that a user has set is not slower than asked for.
+    """
+    if bits & SLOWDOWNS:
+        return ", ".join(names(bits & SLOWDOWNS))
+    if bits & SET_BY_USER:
+        return None
+    for name, (now, highest) in clocks_mhz.items():
+        if now is not None and highest and now < LOWEST_SHARE * highest:
+            why = f" ({', '.join(names(bits))})" if bits else ""
+            return f"{name} clock {now} MHz is below {LOWEST_SHARE:.0%} of {highest} MHz{why}"
+    return None
