@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from elastickv.errors import ElastickvError
+from elastickv.errors import ElastickvError, MachineError
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
+MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float
+ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
 
 class RecordError(ElastickvError):
@@ -34,9 +41,13 @@ def _validator(name: str) -> Any:
 
 def check(record: Any, schema_name: str, where: str) -> None:
     """Raises RecordError, naming `where` and the first few faults, unless `record` fits its schema."""
-    faults = sorted(_validator(schema_name).iter_errors(record), key=lambda fault: list(map(str, fault.absolute_path)))
-    if faults:
+    try:
+        found = _validator(schema_name).iter_errors(record)
+        faults = sorted(found, key=lambda fault: list(map(str, fault.absolute_path)))
         lines = [f"{'.'.join(map(str, f.absolute_path)) or '(top)'}: {f.message[:200]}" for f in faults[:3]]
+    except RecursionError:  # in the wording of a fault
+        faults, lines = [None], ["nested too deeply"]
+    if faults:
         raise RecordError(f"{where}: not a valid {schema_name} record: " + "; ".join(lines))
 
 
@@ -45,21 +56,47 @@ def to_json(record: Any) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary file to write, beside `path`, which takes its place in one step when the block ends well.
+
+    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses.
+    """
+    path, temporary = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cannot_write(path: Path | str, error: OSError) -> MachineError:
+    """What to say when the system refuses to write `path`: a full disk, a limit, a read-only folder."""
+    fix = f"look at `df -h {Path(path).parent}` and at who may write there, then run again: what is finished is kept"
+    return MachineError(f"{path}: cannot be written: {error.strerror or error}", fix)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Writes a file so that at any moment it holds either the old content or all of the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write(path: Path | str, record: Any, schema_name: str) -> None:
@@ -72,13 +109,57 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def read(path: Path | str, schema_name: str) -> Any:
-    """Reads and checks a record. Raises RecordError when it is missing, unreadable, not JSON or not valid."""
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is beyond every float")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"{text[:40]}… has more than {MOST_DIGITS} digits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in found if names.count(name) > 1)!r} stands twice")
+    return found
+
+
+def parse(text: str) -> Any:
+    """Strict JSON: no NaN, infinities, huge integers, repeated keys or halves of surrogate pairs. ValueError if not."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        record = json.loads(text, parse_constant=_no_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read as a {schema_name} record: {error}") from error
+        record = json.loads(
+            text, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer, object_pairs_hook=_unique
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        json.dumps(record, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, at one half alone
+    return record
+
+
+def _content(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")  # a pipe would keep a reader waiting for ever
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB, the most that a record may hold")
+    return content.decode()
+
+
+def read(path: Path | str, schema_name: str) -> Any:
+    """Reads and checks a record. Raises RecordError when it is missing, unreadable, not strict JSON or not valid."""
+    try:
+        record = parse(_content(Path(path)))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RecordError(f"{path}: cannot be read as a {schema_name} record: {reason}") from error
     check(record, schema_name, str(path))
     return record
 
@@ -114,6 +195,21 @@ class RecordStore:
             return read(self.path(key), self.schema_name)
         except RecordError:
             return None
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Holds the place that a record will take on the disk, so that none is measured that cannot be kept.
+
+        MachineError when there is none. The file has no name, so nothing of it outlives the process.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(tempfile.TemporaryFile(dir=self.folder))
+                os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+            except OSError as error:
+                raise cannot_write(self.folder, error) from error
+            yield
 
     def keep(self, key: str, record: dict[str, Any]) -> None:
         """Stores a record if its status says that it was measured."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,8 @@ STORE = Path("build/.store")
 
 def put_in_place(source: Path, destination: Path) -> None:
     """Copies a file so that `destination` is whole at any moment."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with records.replacing(destination) as temporary:
         shutil.copyfile(source, temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, destination)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def find(fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
@@ -35,7 +25,7 @@ def find(fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         binary = folder / "binary"
         return (binary, facts) if records.sha256_file(binary) == facts["sha256"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,13 +7,11 @@ draw them and compute nothing.
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
 
+from elastickv import records
 from elastickv.report import drawing, drawing_sweeps, sweeps
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import device_title, plain, times_interval
@@ -107,10 +105,5 @@ def _label(inputs: Inputs, case: Case) -> str:
 def save(figure: Any, folder: Path, name: str) -> None:
     """Writes one figure in every format, each atomically; the same data gives the same bytes."""
     for kind in FORMATS:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getvalue())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / f"{name}.{kind}")
+        with records.replacing(folder / f"{name}.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
