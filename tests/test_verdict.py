@@ -64,7 +64,7 @@ def test_speedup_is_unreachable_below_either_ceiling():
     entry = judged(example("1024_standard"))
     assert entry["criteria"]["speedup"]["outcome"] == "unreachable"
     assert "byte ceiling 1.594x" not in entry["criteria"]["speedup"]["reason"]
-    assert "reachable ceiling 1.255x is below 1.95x" in entry["criteria"]["speedup"]["reason"]
+    assert "reachable ceiling 1.256x is below 1.95x" in entry["criteria"]["speedup"]["reason"]
     assert entry["verdict"] == "good"
     record = example("1024_standard")
     record["bytes"]["reachable_ceiling"] = 2.5
