@@ -19,6 +19,7 @@ from elastickv import device, environments, records
 from elastickv.baselines import gguf_header, models, protocol, record, supervisor, text
 from elastickv.baselines.refusal import Refusal, status_of
 from elastickv.errors import UsageError
+from elastickv.stopwatch import now
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
@@ -30,7 +31,7 @@ HEAD = {
     "model": {"name": "m"},
     "device": {"name": "a CPU"},
     "software": {"elastickv": "0"},
-    "started": supervisor.now(),
+    "started": now(),
 }
 FIELDS = {
     "prompt_tokens": 100,
@@ -138,7 +139,7 @@ class Caches(Bigrams):
 
 def test_caches_beside_the_first_have_a_rate_and_say_how_far_they_agree_or_why_not():
     fields = measured(Caches(), caches=["first", "same", "lossy", "absent"], decode_tokens=8)
-    first, same, lossy, absent = record.compose(HEAD, {"fields": fields}, supervisor.now())["caches"]
+    first, same, lossy, absent = record.compose(HEAD, {"fields": fields}, now())["caches"]
     assert first["decode_tokens_per_second"]["samples"] == [8 / times["decode"] for times in fields["seconds"]]
     assert len(same["decode_tokens_per_second"]["samples"]) == protocol.CACHE_RUNS
     assert (same["equal_tokens"], same["tokens"], lossy["equal_tokens"]) == (6, 6, 4)
@@ -170,8 +171,8 @@ def test_rates_come_from_the_seconds_with_median_and_interval():
 
 def test_a_wide_decode_interval_is_noisy_and_a_narrow_one_ok():
     wide = [{"prefill": 0.5, "first": 0.5, "decode": seconds} for seconds in (1.0, 3.0, 0.9)]
-    noisy = record.compose(HEAD, {"fields": FIELDS | {"seconds": wide}}, supervisor.now())
-    ok = record.compose(HEAD, {"fields": FIELDS}, supervisor.now())
+    noisy = record.compose(HEAD, {"fields": FIELDS | {"seconds": wide}}, now())
+    ok = record.compose(HEAD, {"fields": FIELDS}, now())
     assert (noisy["status"], ok["status"], ok["reason"]) == ("noisy", "ok", None)
     assert "interval" in noisy["reason"]
     for made in (noisy, ok):
@@ -188,7 +189,7 @@ def test_a_wide_decode_interval_is_noisy_and_a_narrow_one_ok():
     ],
 )
 def test_without_figures_the_record_says_why(response, status, reason):
-    made = record.compose(HEAD, response, supervisor.now())
+    made = record.compose(HEAD, response, now())
     records.check(made, "baseline", status)
     assert made["status"] == status
     assert reason in made["reason"]

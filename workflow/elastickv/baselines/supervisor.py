@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import sys
@@ -16,7 +17,8 @@ from elastickv.baselines import protocol, record, text
 from elastickv.baselines.refusal import NO_GPU
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults, structure
-from elastickv.measure.supervisor import exclusive, exit_code, identity, now
+from elastickv.measure.supervisor import exclusive, exit_code, identity, keep
+from elastickv.stopwatch import Stopwatch
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
 MEASURE_SECONDS = 2 * 3600
@@ -73,6 +75,7 @@ def baseline(
     engine: Engine, settings: dict[str, Any], store: records.RecordStore | None = None, fresh: bool = False
 ) -> dict[str, Any]:
     """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
+    watch = Stopwatch()
     head = {
         "schema": SCHEMA,
         "engine": engine.name,
@@ -81,26 +84,26 @@ def baseline(
         "model": {"name": settings.get("model") or f"{settings['repo']}/{settings['file']}"},
         "device": None,
         "software": device.software(),
-        "started": now(),
+        "started": watch.started,
     }
     try:
         on_cpu = settings.get("n_gpu_layers") == 0
         backend = "cpu" if on_cpu else device.resolve_backend(settings["backend"])
     except MachineError as error:
-        return record.compose(head, {"status": "unsupported", "reason": _one_line(error)}, now())
+        return record.compose(head, {"status": "unsupported", "reason": _one_line(error)}, watch.ended())
     try:
         python = str(environments.interpreter(engine.environment))
         fetched = _ask(python, {"task": "fetch", "engine": engine.name, "settings": settings}, FETCH_SECONDS)
         if "model" not in fetched:
-            return record.compose(head, fetched, now())
+            return record.compose(head, fetched, watch.ended())
         head["model"] = fetched["model"]
         request = {"engine": engine.name, "settings": settings, "fetched": fetched}
-        result = _measured(python, engine, request, backend, head, store, fresh)
+        result = _measured(python, engine, request, backend, head, watch, store, fresh)
         if result["status"] == NO_GPU and settings["backend"] == "auto":
-            result = _measured(python, engine, request, "cpu", head, store, fresh)
+            result = _measured(python, engine, request, "cpu", head, watch, store, fresh)
         return result if result["status"] != NO_GPU else {**result, "status": "unsupported"}
     except MachineError as error:
-        return record.compose(head, {"status": "failed", "reason": _one_line(error)}, now())
+        return record.compose(head, {"status": "failed", "reason": _one_line(error)}, watch.ended())
 
 
 def _measured(
@@ -109,6 +112,7 @@ def _measured(
     request: dict[str, Any],
     backend: str,
     head: dict[str, Any],
+    watch: Stopwatch,
     store: records.RecordStore | None,
     fresh: bool,
 ) -> dict[str, Any]:
@@ -119,7 +123,8 @@ def _measured(
         found = store.find(key) if store and not fresh else None
         if found:
             return found
-        response = _ask(python, {"task": "measure", "backend": backend, **request}, MEASURE_SECONDS, uuid)
+        with store.room() if store else contextlib.nullcontext():
+            response = _ask(python, {"task": "measure", "backend": backend, **request}, MEASURE_SECONDS, uuid)
     about = {"name": None, **(response.get("gpu") or {}), **who} if backend == "cuda" else {**host.facts(), **OF_A_CPU}
     head = {
         **head,
@@ -128,9 +133,9 @@ def _measured(
         "software": head["software"] | response.get("software", {}),
         "text": text.facts(),
     }
-    result = record.compose(head, response, now())
+    result = record.compose(head, response, watch.ended())
     if store:
-        store.keep(key, result)
+        keep(store, key, result)
     return result
 
 

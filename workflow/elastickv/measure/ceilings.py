@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastickv import demand, device, records, statistics
 from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import FillParams, StreamParams
-from elastickv.roofline import Traffic, gbps
+from elastickv.roofline import COLD_FACTOR, Traffic, gbps
+from elastickv.stopwatch import Stopwatch
 
 LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
-CURVE_MIB = {"cuda": (1, 4, 16, 64, 256, 1024, 4096), "cpu": (1, 4, 16, 64, 256)}
-LAUNCHES = {"cuda": 20, "cpu": 2}
-REPETITIONS = 9
+GRAPH_LAUNCHES = 20
 CONFIDENCE = 0.99
+
+# The curve by size.
+KINDS = ("read_gbps", "copy_gbps")
+SMALLEST_BYTES = 256 << 10
+LARGEST_BYTES = {"cuda": 4 << 30, "cpu": 1 << 30}
+MOST_BYTES = {"cuda": 4 << 30, "cpu": 2 << 30}
+GRAPH_BYTES = 4 << 30  # a graph that moves as much takes so long that its start does not count
+FEWEST_LAUNCHES, MOST_LAUNCHES = 2, 8192
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 9
+LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
+
+Clock = Callable[[], float]
 
 
 class LargeBuffer:
@@ -24,7 +38,7 @@ class LargeBuffer:
     def __init__(self, backend: Backend, nbytes: int | None = None):
         self.backend = backend
         wanted = nbytes or LARGE_BYTES[backend.name]
-        self.nbytes = min(wanted, backend.memory_budget() // 4) // 256 * 256
+        self.nbytes = min(wanted, backend.memory_budget() // (2 if nbytes else 4)) // 256 * 256
         self.address = backend.allocate(self.nbytes)
         self.sink = backend.allocate(256)
         backend.launch(Call("fill", FillParams(self.address, self.nbytes // 4, 0, 1, 0, 0)))
@@ -39,46 +53,106 @@ class LargeBuffer:
     def program(self, mix: Traffic) -> tuple[Any, int, int]:
         """A replayable program of that pass, the bytes of one launch, and the number of launches."""
         call, nbytes = self.pass_of(mix)
-        launches = LAUNCHES[self.backend.name] if self.backend.name == "cuda" else 1
+        launches = GRAPH_LAUNCHES if self.backend.name == "cuda" else 1
         return self.backend.program([call] * launches, Mode(graph=self.backend.name == "cuda")), nbytes, launches
 
 
-def _sized_pass(backend: Backend, buffer: LargeBuffer, nbytes: int, copy: bool) -> dict[str, Any]:
-    """Bandwidth of passes over `nbytes`, cold: consecutive launches walk through the large buffer."""
-    count = max(1, buffer.nbytes // nbytes)
-    launches = LAUNCHES[backend.name]
-    half = nbytes // 2
+@dataclass(frozen=True)
+class Pass:
+    """Launches over `nbytes` each, one after the other through the buffer, replayed as one program."""
+
+    nbytes: int
+    launches: int
+    program: Any
+
+    def gbps(self, backend: Backend) -> float:
+        """Bandwidth of one replay."""
+        return gbps(self.nbytes * self.launches, backend.seconds(self.program) * 1e6)
+
+
+def sizes_of(backend: str, buffer_bytes: int) -> list[int]:
+    """The curve's sizes: powers of two that fit into the buffer."""
+    powers = range(SMALLEST_BYTES.bit_length() - 1, LARGEST_BYTES[backend].bit_length())
+    return [1 << power for power in powers if 1 << power <= buffer_bytes]
+
+
+def buffer_bytes(backend: str, last_level_cache: int, budget: int) -> int:
+    """Bytes to walk through: the largest size, and enough to flush the cache, within bounds."""
+    wanted = max(LARGEST_BYTES[backend], COLD_FACTOR * last_level_cache)
+    return min(wanted, MOST_BYTES[backend], budget // 2) // 256 * 256
+
+
+def launches_of(nbytes: int, buffer: int, last_level_cache: int) -> tuple[int, int, bool]:
+    """Launches of a program over passes of `nbytes`, how many different places they visit, and whether all are cold.
+
+    As many as flush the cache before the program begins again; beyond that enough for the start of a graph to cost
+    nothing. Both bounded, so that no program takes long.
+    """
+    to_flush = -(-COLD_FACTOR * last_level_cache // nbytes)
+    launches = min(max(to_flush, FEWEST_LAUNCHES, min(GRAPH_LAUNCHES, GRAPH_BYTES // nbytes)), MOST_LAUNCHES)
+    places = min(launches, max(1, buffer // nbytes))
+    return launches, places, places * nbytes >= COLD_FACTOR * last_level_cache
+
+
+def _pass(backend: Backend, buffer: LargeBuffer, nbytes: int, launches: int, copy: bool, dependent: bool) -> Pass:
+    places, half = max(1, buffer.nbytes // nbytes), nbytes // 2
     calls = []
     for index in range(launches):
-        start = buffer.address + index % count * nbytes
+        start = buffer.address + index % places * nbytes
         params = (start, half, start + half, half) if copy else (start, nbytes, None, 0)
         calls.append(Call("stream", StreamParams(*params, buffer.sink)))
-    program = backend.program(calls, Mode(graph=backend.name == "cuda"))
-    backend.seconds(program)
-    rates = [gbps(nbytes * launches, backend.seconds(program) * 1e6) for _ in range(REPETITIONS)]
+    return Pass(nbytes, launches, backend.program(calls, Mode(backend.name == "cuda", dependent)))
+
+
+def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = time.monotonic) -> list[dict[str, Any]]:
+    """Read and copy bandwidth by size on this device, ascending; every pass cold where the point says so.
+
+    Rounds over all sizes, so that a disturbance costs each of them one sample and none of them all: at least
+    FEWEST_ROUNDS, at most MOST_ROUNDS, none begun after `limit_seconds`. Where the device has dependent launches, a
+    point has them beside the plain ones.
+    """
+    facts = backend.facts()
+    cache = facts["last_level_cache_bytes"]
+    buffer = LargeBuffer(backend, buffer_bytes(backend.name, cache, backend.memory_budget()))
+    modes = (False, True) if backend.launch_mode("auto") == "dependent" else (False,)
+    shapes = {nbytes: launches_of(nbytes, buffer.nbytes, cache) for nbytes in sizes_of(backend.name, buffer.nbytes)}
+    passes = {
+        (nbytes, kind, dependent): _pass(backend, buffer, nbytes, shape[0], kind == "copy_gbps", dependent)
+        for nbytes, shape in shapes.items()
+        for kind in KINDS
+        for dependent in modes
+    }
+    rates = _rounds(backend, passes, LIMIT_SECONDS[backend.name] if limit_seconds is None else limit_seconds, clock)
+    points = []
+    for nbytes, (_, places, cold) in shapes.items():
+        plain, *more = ({kind: _rate(rates[nbytes, kind, dependent]) for kind in KINDS} for dependent in modes)
+        beside = {"dependent": more[0]} if more else {}
+        points.append({"bytes": nbytes, **plain, **beside, "layers": places, "cold": cold})
+    return points
+
+
+def _rounds(backend: Backend, passes: dict[Any, Pass], limit: float, clock: Clock) -> dict[Any, list[float]]:
+    """GB/s of each pass, round after round; the first round only warms up."""
+    for one in passes.values():
+        one.gbps(backend)
+    began, rates = clock(), {key: [] for key in passes}
+    for taken in range(MOST_ROUNDS):
+        if taken >= FEWEST_ROUNDS and clock() - began > limit:
+            break
+        for key, one in passes.items():
+            rates[key].append(one.gbps(backend))
+    return rates
+
+
+def _rate(rates: list[float]) -> dict[str, Any]:
     interval = statistics.median_interval(rates, CONFIDENCE)
     return {**{key: interval[key] for key in ("value", "low", "high")}, "samples": rates}
-
-
-def curve(backend: Backend) -> list[dict[str, Any]]:
-    """Read and copy bandwidth by size on this device, ascending."""
-    sizes = [mib << 20 for mib in CURVE_MIB[backend.name]]
-    buffer = LargeBuffer(backend, max(sizes))
-    return [
-        {
-            "bytes": size,
-            "read_gbps": _sized_pass(backend, buffer, size, copy=False),
-            "copy_gbps": _sized_pass(backend, buffer, size, copy=True),
-        }
-        for size in sizes
-        if size <= buffer.nbytes
-    ]
 
 
 def measure(backend: Backend) -> dict[str, Any]:
     """The measured part of `ceilings.json`; the plateau is the median at the largest size."""
     points = curve(backend)
-    plateau = {kind: points[-1][kind]["value"] for kind in ("read_gbps", "copy_gbps")}
+    plateau = {kind: points[-1][kind]["value"] for kind in KINDS}
     return {"device": backend.facts(), "software": device.software(), "points": points, **plateau}
 
 
@@ -95,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
     from elastickv.measure import supervisor
 
     backend = device.resolve_backend(args.backend)
-    build, started = supervisor.build_facts(args.build, backend), supervisor.now()
+    build, watch = supervisor.build_facts(args.build, backend), Stopwatch()
     request = {"task": "ceilings", "backend": backend, "build": args.build}
     response = supervisor.in_worker(backend, request, demand.CEILINGS_SECONDS)
     measured = {"status": "ok", "reason": None, **response["record"]} if "record" in response else None
@@ -103,8 +177,8 @@ def run(args: argparse.Namespace) -> int:
         "schema": "ceilings/1",
         "backend": backend,
         "build": build,
-        "started": started,
-        "ended": supervisor.now(),
+        "started": watch.started,
+        "ended": watch.ended(),
         **(measured or _not_measured(response)),
     }
     records.write(Path(args.out), record, "ceilings")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import hashlib
 import os
 import platform
@@ -14,13 +13,9 @@ from typing import Any
 
 from elastickv import demand, device, matrix, records, workers
 from elastickv.errors import MachineError, UsageError
+from elastickv.stopwatch import Stopwatch
 
 NOT_MEASURED = {"value": None, "reason": "not measured"}
-
-
-def now() -> str:
-    """Time in UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _interpreter(backend: str) -> str:
@@ -66,11 +61,14 @@ def identity(backend: str, uuid: str | None) -> dict[str, Any]:
 
 
 def build_facts(build: str, backend: str) -> dict[str, Any]:
-    """Fingerprint and hash of the binary that will run. Raises MachineError when it was not built."""
+    """Fingerprint and hash of the binary that will run. Raises MachineError when it was not built, or not from this."""
     manifest = Path(build) / backend / "manifest.json"
     if not manifest.exists():
         raise MachineError(f"{manifest} is missing: the {backend} kernels are not built", f"elastickv build {backend}")
     content = records.read(manifest, "build")
+    binary = manifest.with_name(Path(content["binary"]["path"]).name)
+    if not binary.is_file() or records.sha256_file(binary) != content["binary"]["sha256"]:
+        raise MachineError(f"{binary} is not the binary that {manifest} describes", f"elastickv build {backend}")
     return {"fingerprint": content["fingerprint"], "sha256": content["binary"]["sha256"]}
 
 
@@ -103,18 +101,27 @@ def measure_case(
             found = store.find(key)
             if found:
                 return {**found, "case": case}
-        started = now()
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
                    "save_tensors": save_tensors and os.path.abspath(save_tensors)}  # fmt: skip
-        response = in_worker(backend, request, demand.worker_seconds(case), uuid, locked=True)
-    record = compose(case, backend, facts, response, started)
+        watch = Stopwatch()
+        with store.room() if store else contextlib.nullcontext():
+            response = in_worker(backend, request, demand.worker_seconds(case), uuid, locked=True)
+    record = compose(case, backend, facts, response, watch)
     if store:
-        store.keep(key, record)
+        keep(store, key, record)
     return record
 
 
+def keep(store: records.RecordStore, key: str, record: dict[str, Any]) -> None:
+    """Stores a record. If the system refuses, this only says so: the record has a file of its own to go to."""
+    try:
+        store.keep(key, record)
+    except MachineError as error:
+        print(f"elastickv: {error}", file=sys.stderr)
+
+
 def compose(
-    case: dict[str, Any], backend: str, build: dict[str, Any], response: dict[str, Any], started: str
+    case: dict[str, Any], backend: str, build: dict[str, Any], response: dict[str, Any], watch: Stopwatch
 ) -> dict[str, Any]:
     """The full record from a worker's response (or from what is known of its end)."""
     fields = dict(response.get("fields", {}))
@@ -135,8 +142,8 @@ def compose(
         "device": response.get("device"),
         "software": response.get("software") or device.software(),
         "build": build,
-        "started": started,
-        "ended": now(),
+        "started": watch.started,
+        "ended": watch.ended(),
         "correctness": None,
         "inference_cycle": None,
         "original_score": None,
