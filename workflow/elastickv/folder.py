@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastickv import records
+
+COMES_BACK = "delete it and run again: what was measured comes back from the record store"
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
     try:
         record = records.read(path, "measurement")
     except records.RecordError as error:
-        return Entry(case, None, f"unreadable record: {error}", planned)
+        return Entry(case, None, f"unreadable record: {error} ({COMES_BACK})", planned)
     if record["case"] != planned if planned else record["case"]["id"] != case:
-        return Entry(case, None, f"the record in {path.name} is of another case than the plan's", planned)
+        problem = f"the record in {path.name} is of another case than the plan's ({COMES_BACK})"
+        return Entry(case, None, problem, planned)
     return Entry(case, record, content=record["case"])
 
 
 def _planned(case: str, plan: Path) -> dict[str, Any] | None:
-    """The plan's canonical case, or None where its file is not there."""
+    """The plan's canonical case, or None where its file is not there. Raises RecordError when it is broken."""
     path = plan / "cases" / f"{case}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return records.read(path, "case") if path.exists() else None
 
 
 def optional(path: Path, schema_name: str) -> tuple[dict[str, Any] | None, str | None]:

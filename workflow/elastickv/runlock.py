@@ -7,6 +7,7 @@ from pathlib import Path
 
 import filelock
 
+from elastickv import records
 from elastickv.errors import ElastickvError
 
 LOCK = Path("build/.run.lock")
@@ -23,11 +24,17 @@ class RunInProgress(ElastickvError):
 
 
 class RunLock:
-    """The lock of the checkout in the current folder. `held` says whether this process has it."""
+    """The lock of the checkout in the current folder. `held` says whether this process has it.
+
+    MachineError where the folder of builds cannot be written to.
+    """
 
     def __init__(self, path: Path = LOCK):
         self.holder = path.with_suffix(".holder")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise records.cannot_write(path, error) from error
         self._lock = filelock.FileLock(path, timeout=0)
 
     @property
@@ -40,9 +47,11 @@ class RunLock:
             return True
         try:
             self._lock.acquire()
+            self.holder.write_text(str(os.getpid()), encoding="ascii")
         except filelock.Timeout:
             return False
-        self.holder.write_text(str(os.getpid()), encoding="ascii")
+        except OSError as error:
+            raise records.cannot_write(self.holder.parent, error) from error
         return True
 
     def refusal(self) -> RunInProgress:

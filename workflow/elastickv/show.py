@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from elastickv import matrix
+from elastickv import matrix, records
 from elastickv.errors import MachineError
+from elastickv.report.text import plain
 
 REASON_WIDTH = 60
 HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     verdicts = results / "verdicts.json"
     if not verdicts.exists():
         raise MachineError(f"{verdicts}: no finished run yet", "make run")
-    print(table(json.loads(verdicts.read_text(encoding="utf-8"))["cases"]))
+    print(table(records.read(verdicts, "verdict")["cases"]))
     print(f"\nreport: {results / 'report.md'}")
     return 0
 
@@ -41,8 +41,8 @@ def row(case: dict[str, Any]) -> list[str]:
         case["verdict"],
         speedup_text(case["criteria"].get("speedup") or {}),
         f"{case['byte_ceiling']:.2f}x" if case.get("byte_ceiling") else "",
-        case.get("device") or "",
-        textwrap.fill(case.get("reason") or "", REASON_WIDTH),
+        plain(case.get("device") or ""),
+        textwrap.fill(plain(case.get("reason") or ""), REASON_WIDTH),
     ]
 
 

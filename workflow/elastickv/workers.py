@@ -33,6 +33,13 @@ def environment(**more: str) -> dict[str, str]:
 
 def ask(command: list[str], request: dict[str, Any], timeout: float, variables: dict[str, str]) -> dict[str, Any]:
     """The response of the worker that `command` starts, or {"crashed": reason} when none came in `timeout` seconds."""
+    try:
+        return _ask(command, request, timeout, variables)
+    except OSError as error:  # no room for the request, or nothing to execute
+        return {"crashed": f"the worker could not be started: {error}"}
+
+
+def _ask(command: list[str], request: dict[str, Any], timeout: float, variables: dict[str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
         request_file, response_file = Path(folder, "request.json"), Path(folder, "response.json")
         request_file.write_text(json.dumps(request), encoding="utf-8")
