@@ -1,6 +1,8 @@
 """Elastic KV cache benchmark: YAML matrix -> builds -> measurements -> verdicts -> report (docs/architecture.md).
 
 snakemake --cores N [--configfile F ...] [--config key=value ...] [target]
+
+Where results lie is free text of the config, so shell commands quote every file name: {output:q}.
 """
 
 from elastickv import start

@@ -22,8 +22,8 @@ rule transformers_baseline:
     message:
         "Transformers baseline"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv baseline transformers --settings {input.settings} --out {output}"
-        " --store {params.store} ${{ELASTICKV_FRESH:+--fresh}}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline transformers --settings {input.settings:q}"
+        " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
 
 
 rule gguf_baseline:
@@ -43,5 +43,5 @@ rule gguf_baseline:
     message:
         "GGUF baseline"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv baseline gguf --settings {input.settings} --out {output}"
-        " --store {params.store} ${{ELASTICKV_FRESH:+--fresh}}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline gguf --settings {input.settings:q}"
+        " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"

@@ -29,8 +29,8 @@ rule build_image:
     message:
         "compile {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv build image --architecture {params.architecture} {params.ptx}"
-        " --compiler {params.compiler} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv build image --architecture {params.architecture} {params.ptx}"
+        " --compiler {params.compiler} --out {output:q}"
 
 
 rule build_fatbin:
@@ -46,8 +46,8 @@ rule build_fatbin:
     message:
         "merge {output.fatbin}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv build fatbin --images {input.images}"
-        " --out {output.fatbin} --manifest {output.manifest}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv build fatbin --images {input.images:q}"
+        " --out {output.fatbin:q} --manifest {output.manifest:q}"
 
 
 rule build_cpu:
@@ -61,4 +61,4 @@ rule build_cpu:
     message:
         "compile the CPU library"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv build cpu --out build/cpu"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv build cpu --out build/cpu"

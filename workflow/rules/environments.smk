@@ -22,4 +22,4 @@ rule environment:
     message:
         "make .envs/{wildcards.name}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv env {wildcards.name}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv env {wildcards.name:q}"

@@ -30,7 +30,7 @@ rule ceilings:
     message:
         "read and copy ceilings"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv ceilings --backend {params.backend} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv ceilings --backend {params.backend} --out {output:q}"
 
 
 # The environment variable is not part of the rule: measuring afresh once leaves no trace in what reruns later.
@@ -54,5 +54,5 @@ rule measure:
     message:
         "measure {wildcards.case}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv measure --case {input.case} --out {output} --store {params.store}"
-        " ${{ELASTICKV_FRESH:+--fresh}}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv measure --case {input.case:q} --out {output:q}"
+        " --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"

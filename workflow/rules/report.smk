@@ -36,8 +36,8 @@ rule summarise:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv summarise --cases {input.cases} --results {params.results}"
-        " --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv summarise --cases {input.cases:q} --results {params.results:q}"
+        " --out {output:q}"
 
 
 rule verdict:
@@ -54,8 +54,8 @@ rule verdict:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv verdict --cases {input.cases} --golden {input.golden}"
-        " --results {params.results} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv verdict --cases {input.cases:q} --golden {input.golden:q}"
+        " --results {params.results:q} --out {output:q}"
 
 
 rule report_markdown:
@@ -76,8 +76,8 @@ rule report_markdown:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv report markdown --cases {input.cases}"
-        " --results {params.results} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv report markdown --cases {input.cases:q}"
+        " --results {params.results:q} --out {output:q}"
 
 
 rule figures:
@@ -96,8 +96,8 @@ rule figures:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv report figures --cases {input.cases}"
-        " --results {params.results} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv report figures --cases {input.cases:q}"
+        " --results {params.results:q} --out {output:q}"
 
 
 rule social:
@@ -116,8 +116,8 @@ rule social:
     message:
         "write {output.posts}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv report social --cases {input.cases}"
-        " --results {params.results} --out {output.posts}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv report social --cases {input.cases:q}"
+        " --results {params.results:q} --out {output.posts:q}"
 
 
 # Of the sources alone: no result changes it, and no comment in a kernel (its plan file is a fingerprint).
@@ -134,8 +134,8 @@ rule notebook:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv report notebook --cases {params.cases}"
-        " --results {params.results} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv report notebook --cases {params.cases:q}"
+        " --results {params.results:q} --out {output:q}"
 
 
 rule manifest:
@@ -162,5 +162,5 @@ rule manifest:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log} exec python -m elastickv report manifest --cases {input.cases}"
-        " --results {params.results} --out {output}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv report manifest --cases {input.cases:q}"
+        " --results {params.results:q} --out {output:q}"
