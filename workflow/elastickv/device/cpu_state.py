@@ -87,7 +87,7 @@ def load_between(before: Times, after: Times) -> dict[str, Any]:
 class CpuState:
     """Readings of the CPU; a snapshot's load is that since the snapshot before it."""
 
-    energy_reason = NO_ENERGY
+    energy_reason = power_reason = NO_ENERGY
 
     def __init__(self) -> None:
         self._last = times()

@@ -120,6 +120,11 @@ class GpuState:
         """Why the energy cannot be read, or None."""
         return self._energy().get("reason")
 
+    @property
+    def power_reason(self) -> str | None:
+        """Why the power cannot be read, or None."""
+        return self._nvml.read("PowerUsage").get("reason")
+
     def snapshot(self) -> dict[str, Any]:
         """Clocks (MHz), temperature (C), power (W), energy (J since driver load) now; the host's load (`CpuState`)."""
         return {

@@ -77,8 +77,9 @@ def sizes_of(backend: str, buffer_bytes: int) -> list[int]:
 
 
 def buffer_bytes(backend: str, last_level_cache: int, budget: int) -> int:
-    """Bytes to walk through: the largest size, and enough to flush the cache, within bounds."""
-    wanted = max(LARGEST_BYTES[backend], COLD_FACTOR * last_level_cache)
+    """Bytes to walk through: whole passes of the largest size, enough to flush the cache, within bounds."""
+    largest = LARGEST_BYTES[backend]
+    wanted = max(1, -(-COLD_FACTOR * last_level_cache // largest)) * largest
     return min(wanted, MOST_BYTES[backend], budget // 2) // 256 * 256
 
 

@@ -54,8 +54,7 @@ def of_arms(arms: dict[str, Callable[[], int]], state: Any, tokens: int | None) 
     tokens: how many a launch attends, for decode: one per sequence of the batch, in one attention layer.
     """
     if state.energy() is None:
-        reason = untold(state.energy_reason)
-        return {**reason, "joules_per_launch": reason, "joules_per_token": reason}
+        return untold(state.energy_reason)
     taken = {arm: of_arm(replay, state.energy) for arm, replay in arms.items()}
     lacking = next((reading for reading in taken.values() if "joules_per_launch" not in reading), None)
     per_launch = lacking or {arm: reading["joules_per_launch"] for arm, reading in taken.items()}

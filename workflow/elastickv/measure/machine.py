@@ -29,13 +29,12 @@ def with_readings(
     if "clocks" not in fields:  # nothing was timed
         return fields
     fields["throttling"] = {**fields["throttling"], **state.seen()}
-    if state.energy() is None:
-        fields["power"] = untold(state.energy_reason)
+    if ended.get("power_w") is None:
+        fields["power"] = untold(state.power_reason)
     else:
-        fields["power"] = {
-            "watts_at_end": ended["power_w"],
-            "watts_after_samples": fields["clocks"]["after"]["power_w"],
-        }
+        after = fields["clocks"]["after"]["power_w"]
+        fields["power"] = {"watts_at_end": ended["power_w"], "watts_after_samples": after}
+    if ended.get("energy_j") is not None:
         fields["energy"] = {"joules": ended["energy_j"] - begun["energy_j"], **fields["energy"]}
     return disturbed(fields)
 
