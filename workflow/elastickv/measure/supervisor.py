@@ -95,12 +95,13 @@ def measure_case(
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case["backend"])
     facts = build_facts(build, backend)
+    found = _finished(case, facts, backend, store if not fresh else None)
+    if found:  # without waiting for a device
+        return found
     with exclusive(backend) as uuid:
-        key = store_key(case, facts, identity(backend, uuid))
-        if store and not fresh:
-            found = store.find(key)
-            if found:
-                return {**found, "case": case}
+        found = _finished(case, facts, backend, store if not fresh else None)
+        if found:  # by another run, while this one waited
+            return found
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
                    "save_tensors": save_tensors and os.path.abspath(save_tensors)}  # fmt: skip
         watch = Stopwatch()
@@ -108,8 +109,21 @@ def measure_case(
             response = in_worker(backend, request, demand.worker_seconds(case), uuid, locked=True)
     record = compose(case, backend, facts, response, watch)
     if store:
-        keep(store, key, record)
+        keep(store, store_key(case, facts, identity(backend, uuid)), record)
     return record
+
+
+def _finished(
+    case: dict[str, Any], build: dict[str, Any], backend: str, store: records.RecordStore | None
+) -> dict[str, Any] | None:
+    """The stored record of a case on any of the devices that it may be measured on, or None."""
+    if store is None:
+        return None
+    for uuid in device.visible_gpus() if backend == "cuda" else [None]:
+        found = store.find(store_key(case, build, identity(backend, uuid)))
+        if found:
+            return {**found, "case": case}
+    return None
 
 
 def keep(store: records.RecordStore, key: str, record: dict[str, Any]) -> None:
