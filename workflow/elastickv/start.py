@@ -12,13 +12,14 @@ from typing import Any
 
 from elastickv import demand, matrix, orphans, plan
 from elastickv.demand import Demand
+from elastickv.device import driver
 from elastickv.errors import ElastickvError
 from elastickv.runlock import RunLock
 
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation of Snakemake. `demands`: what measuring each case asks of a machine.
+    """One invocation of Snakemake. `demands`: what measuring each case asks of a machine; `gpus`: GPUs of this one.
 
     The lock is None in the processes that Snakemake starts for jobs elsewhere.
     """
@@ -26,6 +27,14 @@ class Run:
     plan: plan.Plan
     demands: Mapping[str, Demand]
     lock: RunLock | None
+    gpus: int = 1
+
+    def threads(self, asked: Demand, cores: int) -> int:
+        """Threads of a rule that times: all cores, so that nothing else of the DAG runs beside it.
+
+        Where it is timed on one of several GPUs, its share of them: as many run at a time as there are GPUs.
+        """
+        return max(1, cores // self.gpus) if asked.gpu else cores
 
     def start(self) -> None:
         """Called when jobs are about to run: refuses beside another run, retires the records of removed cases."""
@@ -50,13 +59,24 @@ def begin(workflow: Any) -> Run:
         config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
+        gpus = _gpus_at_a_time(workflow)
         if not workflow.is_main_process:
-            return Run(resolved, demands, None)
+            return Run(resolved, demands, None, gpus)
         matrix.check_results_writable(resolved.results)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)
-        return Run(resolved, demands, lock)
+        return Run(resolved, demands, lock, gpus)
+
+
+def _gpus_at_a_time(workflow: Any) -> int:
+    """How many GPUs jobs may use at a time: `--resources gpu=N`, else as many as the machine seems to have.
+
+    Without a limit Snakemake would ignore the resource; which GPU a job gets is the lease's to say (device.lease).
+    """
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", driver.expected_gpus())
+    return max(1, int(workflow.global_resources["gpu"].value))
 
 
 def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:

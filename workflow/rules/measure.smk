@@ -1,4 +1,5 @@
-"""Timing. Every rule here takes all cores, so that nothing else of the DAG runs while it measures.
+"""Timing. Every rule here takes all cores (of several GPUs' jobs each its share), so that nothing else of the DAG runs
+while it measures. Which GPU it gets is the lease's to say (elastickv.device.lease).
 
 Memory, time and sbatch's options are for clusters; a run on one machine has no limits on them.
 """
@@ -19,7 +20,7 @@ rule ceilings:
         CEILINGS,
     log:
         f"{RESULTS}/.logs/ceilings.log",
-    threads: workflow.cores
+    threads: RUN.threads(CEILINGS_DEMAND, workflow.cores)
     resources:
         gpu=CEILINGS_DEMAND.gpu,
         mem_mb=CEILINGS_DEMAND.mem_mb,
@@ -43,7 +44,7 @@ rule measure:
         f"{RESULTS}/results_{{case}}.json",
     log:
         f"{RESULTS}/.logs/measure_{{case}}.log",
-    threads: workflow.cores
+    threads: lambda wildcards: RUN.threads(RUN.demands[wildcards.case], workflow.cores)
     resources:
         gpu=lambda wildcards: RUN.demands[wildcards.case].gpu,
         mem_mb=lambda wildcards: RUN.demands[wildcards.case].mem_mb,
