@@ -44,7 +44,7 @@ class Nvml:
             self.reason = f"NVML: {error}"
 
     def read(self, function: str, *arguments: Any) -> dict[str, Any]:
-        """The board's answer to `nvmlDevice<function>`."""
+        """The board's answer to `nvmlDeviceGet<function>`."""
         return self._ask(self._board, function, *arguments)
 
     def read_own(self, function: str, *arguments: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Nvml:
         if handle is None:
             return untold(self.reason or "NVML does not know this GPU")
         try:
-            return told(getattr(self._library, f"nvmlDevice{function}")(handle, *arguments))
+            return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
             return untold("this nvidia-ml-py does not ask for it")
         except self._library.NVMLError as error:

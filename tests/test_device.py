@@ -1,0 +1,454 @@
+"""What the machine tells and what follows from it: a driver's GPUs, NVML, load and quota of a CPU, energy."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from elastickv import device
+from elastickv.device import cgroup, cpu_state, throttle
+from elastickv.device.gpu_state import GpuState
+from elastickv.device.nvml import Nvml, told, untold
+from elastickv.measure import energy, machine
+
+BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
+INSTANCE = "MIG-01112233-4455-6677-8899-aabbccddeeff"
+
+
+# The driver.
+
+DRIVER = """
+#include <string.h>
+static const unsigned char board[16] = {0x00,0x11,0x22,0x33,0x44,0x55,0x66,0x77,
+ 0x88,0x99,0xaa,0xbb,0xcc,0xdd,0xee,0xff};
+extern "C" int cuInit(unsigned) { return 0; }
+extern "C" int cuDeviceGetCount(int* count) { *count = 1; return 0; }
+extern "C" int cuDeviceGetUuid(unsigned char* uuid, int) { memcpy(uuid, board, 16); return 0; }
+"""
+SECOND_VERSION = """
+extern "C" int cuDeviceGetUuid_v2(unsigned char* uuid, int) { memcpy(uuid, board, 16); uuid[0] = %d; return 0; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [("", (BOARD, BOARD)), (SECOND_VERSION % 0, (BOARD, BOARD)), (SECOND_VERSION % 1, (INSTANCE, BOARD))],
+    ids=["an old driver", "a whole board", "a MIG instance"],
+)
+def test_a_gpu_is_known_by_its_own_uuid_and_its_boards(tmp_path, more, found):
+    if not shutil.which("g++"):
+        pytest.skip("no g++")
+    source = tmp_path / "driver.cpp"
+    source.write_text(DRIVER + more, encoding="ascii")
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    program = "from elastickv import device; print(*device.gpus()[0], device.visible_gpus()[0])"
+    variables = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*found, found[0]]
+
+
+# Throttling.
+
+FULL = {"SM": (1980, 1980), "memory": (3201, 3201)}
+
+
+@pytest.mark.parametrize(
+    ("bits", "clocks", "reason"),
+    [
+        (0, FULL, None),
+        (0x4, FULL, None),  # a power cap that costs no clock to speak of
+        (0x40, FULL, "hardware thermal slowdown"),
+        (0x28, FULL, "hardware slowdown, software thermal slowdown"),
+        (0x4, FULL | {"SM": (1400, 1980)}, "SM clock 1400 MHz is below 75% of 1980 MHz (software power cap)"),
+        (0, FULL | {"memory": (2000, 3201)}, "memory clock 2000 MHz is below 75% of 3201 MHz"),
+        (0, FULL | {"SM": (1485, 1980)}, None),  # exactly 75%
+        (0x2, FULL | {"SM": (600, 1980)}, None),  # as slow as a user wants it
+        (0x42, FULL | {"SM": (600, 1980)}, "hardware thermal slowdown"),
+        (0, {"SM": (None, 1980), "memory": (2000, None)}, None),
+    ],
+)
+def test_a_sample_is_dropped_where_the_clock_is_not_what_was_asked_for(bits, clocks, reason):
+    assert throttle.slowed(bits, clocks) == reason
+
+
+def test_every_reason_has_a_name():
+    assert throttle.names(0x1 | 0x4) == ["idle", "software power cap"]
+    assert throttle.names(0x8000) == ["reason 0x8000"]
+
+
+# NVML. There is none here: this answers as its Python binding does.
+
+
+class FakeNvml:
+    """Answers of pynvml for one board, and one instance on it; what is missing is not supported."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, **answers):
+        self.answers = {
+            "MaxClockInfo": {1: 1980, 2: 3201},
+            "ClockInfo": {1: 1980, 2: 3201},
+            "Temperature": {0: 40},
+            "PowerUsage": 350_000,
+            "TotalEnergyConsumption": 1_000_000,
+            "CurrentClocksThrottleReasons": 0,
+            "ComputeRunningProcesses": [],
+            "EccMode": (1, 1),
+            "PersistenceMode": 1,
+            "MigMode": (0, 0),
+            "ComputeMode": 0,
+            "EnforcedPowerLimit": 700_000,
+        } | answers
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return uuid
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, instance):
+        return BOARD
+
+    def nvmlSystemGetProcessName(self, pid):
+        return f"/opt/bin/program{pid} --flag"
+
+    def __getattr__(self, name):
+        key = name.removeprefix("nvmlDeviceGet")
+        if not name.startswith("nvmlDeviceGet"):
+            raise AttributeError(name)
+
+        def answer(handle, *arguments):
+            if key not in self.answers:
+                raise self.NVMLError("Not Supported")
+            found = self.answers[key]
+            if callable(found):
+                return found(handle, *arguments)
+            return found[arguments[0]] if isinstance(found, dict) else found
+
+        return answer
+
+
+class OlderNvml(FakeNvml):
+    """Of a driver whose binding has fewer functions."""
+
+    def nvmlDeviceGetMigMode(self, handle):
+        raise AttributeError
+
+
+def gpu(library: FakeNvml, uuid: str = BOARD) -> GpuState:
+    return GpuState(uuid, Nvml(uuid, library))
+
+
+def process(pid: int, memory: int | None = 1 << 30) -> SimpleNamespace:
+    return SimpleNamespace(pid=pid, usedGpuMemory=memory)
+
+
+def sample(pid: int, percent: int, at: int) -> SimpleNamespace:
+    return SimpleNamespace(pid=pid, smUtil=percent, timeStamp=at)
+
+
+def test_settings_have_a_value_or_a_reason():
+    settings = gpu(FakeNvml()).settings()
+    assert settings["ecc"] == settings["persistence"] == told(True)
+    assert settings["mig"] == told(False)
+    assert settings["compute_mode"] == told("default")
+    assert settings["power_limit_w"] == told(700.0)
+    assert settings["performance_state"] == untold("NVML: Not Supported")
+    assert gpu(OlderNvml()).settings()["mig"] == untold("this nvidia-ml-py does not ask for it")
+
+
+def test_without_nvml_everything_has_the_same_reason():
+    state = GpuState(BOARD, Nvml(BOARD, SimpleNamespace(nvmlInit=raise_missing, NVMLError=FakeNvml.NVMLError)))
+    assert {reading["reason"] for reading in state.settings().values()} == {"NVML: no driver"}
+    assert state.others() == untold("NVML: no driver")
+    assert state.throttled() is None
+    assert state.energy() is None
+    assert state.energy_reason == state.power_reason == "NVML: no driver"
+
+
+def raise_missing():
+    raise FakeNvml.NVMLError("no driver")
+
+
+def test_readings_after_samples_are_kept_as_ranges_and_reasons():
+    library = FakeNvml(CurrentClocksThrottleReasons=0x4)
+    state = gpu(library)
+    assert state.seen() == {}
+    assert state.throttled() is None
+    library.answers |= {"ClockInfo": {1: 1300, 2: 3201}, "CurrentClocksThrottleReasons": 0x44}
+    assert "thermal" in state.throttled()
+    del library.answers["Temperature"]
+    assert state.throttled()
+    seen = state.seen()
+    assert seen["readings"] == 3
+    assert seen["reasons"] == {"hardware thermal slowdown": 2, "software power cap": 3}
+    assert seen["ranges"]["sm_mhz"] == {"low": 1300, "median": 1300, "high": 1980}
+    assert seen["ranges"]["temperature_c"] == {"low": 40, "median": 40, "high": 40}
+
+
+def test_a_mig_instance_takes_its_boards_clocks_but_not_its_energy():
+    asked = []
+    library = FakeNvml(ClockInfo=lambda handle, kind: asked.append(handle) or 1980)
+    state = gpu(library, INSTANCE)
+    assert state.snapshot()["sm_mhz"] == 1980
+    assert set(asked) == {BOARD}
+    assert state.energy() is None
+    assert "MIG instance" in state.energy_reason
+    library.answers["ComputeRunningProcesses"] = lambda handle: [process(7)] if handle == INSTANCE else []
+    assert [other["pid"] for other in state.others()["value"]] == [7]
+
+
+def test_other_processes_are_told_from_this_one_also_in_a_container():
+    library = FakeNvml(ComputeRunningProcesses=[process(4242)], ProcessUtilization=[sample(4242, 90, 5)])
+    state = gpu(library)
+    library.answers["ComputeRunningProcesses"] = [process(4242), process(777)]  # 777: this process, as the host says
+    state.opened()
+    library.answers["ProcessUtilization"] = lambda _, since: [sample(4242, 12, 9), sample(4242, 35, 10)][since != 5 :]
+    library.answers["ComputeRunningProcesses"] = [process(4242), process(777), process(88, None)]
+    assert state.others()["value"] == [
+        {"pid": 4242, "name": "program4242", "memory_bytes": 1 << 30, "sm_percent": 35},
+        {"pid": 88, "name": "program88", "memory_bytes": None, "sm_percent": 0},
+    ]
+
+
+def test_this_process_is_no_other():
+    library = FakeNvml(ComputeRunningProcesses=[])
+    state = gpu(library)
+    library.answers["ComputeRunningProcesses"] = [process(os.getpid()), process(5)]
+    state.opened()
+    assert [(other["pid"], other["sm_percent"]) for other in state.others()["value"]] == [(5, None)]
+
+
+# What that does to a record.
+
+LOAD = {"seconds": 2.0, "others_cores": 0.0, "own_cores": 1.9, "stolen_cores": 0.0, "busiest": []}
+BUSY = LOAD | {"others_cores": 1.3, "busiest": [{"pid": 9, "name": "make", "cores": 1.2}]}
+NOISY = {"status": "noisy", "reason": "the A/A control is off"}
+
+
+def fields(others=None, load=LOAD, **more):
+    settings = {"cpu": {"usable_cores": told(2)}} | ({"gpu": {}, "others_on_gpu": others} if others else {})
+    head = {"status": "ok", "reason": None, "clocks": {"after": {"load": load}}, "throttling": {}, "machine": settings}
+    return head | more
+
+
+def other(percent: int | None) -> dict:
+    return {"pid": 4711, "name": "python3", "memory_bytes": 1, "sm_percent": percent}
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "reason"),
+    [
+        (fields(), "ok", None),
+        (fields(load=BUSY), "ok", None),  # the control is steady all the same
+        (fields(**NOISY), "noisy", "the A/A control is off"),
+        (
+            fields(load=BUSY, **NOISY),
+            "noisy",
+            "the A/A control is off; meanwhile other processes kept 1.3 of 2 cores busy: make (9)",
+        ),
+        (
+            fields(load=LOAD | {"stolen_cores": 0.5}, throttling={"quota": {"periods": 3, "seconds": 0.25}}, **NOISY),
+            "noisy",
+            "the A/A control is off; meanwhile the hypervisor gave 0.5 of 2 cores to others; "
+            "the container's CPU quota stopped it for 0.25 s",
+        ),
+        (fields(load=untold("too short"), **NOISY), "noisy", "the A/A control is off"),
+        (fields(told([])), "ok", None),
+        (fields(untold("NVML: no driver")), "ok", None),
+        (fields(told([other(0)])), "ok", None),  # holds memory, computes nothing
+        (
+            fields(told([other(45), other(0)])),
+            "noisy",
+            "the GPU was shared: process 4711 (python3) computed on it, up to 45% of the time",
+        ),
+        (
+            fields(told([other(None)]), **NOISY),
+            "noisy",
+            "the GPU was shared: process 4711 (python3) was on it, computing or not; the A/A control is off",
+        ),
+        (fields(told([other(45)]), status="failed", reason="roofline 1.4"), "failed", "roofline 1.4"),
+    ],
+)
+def test_a_shared_machine_is_named(before, status, reason):
+    after = machine.disturbed(before)
+    assert (after["status"], after["reason"]) == (status, reason)
+
+
+# The CPU.
+
+
+def burn(seconds: float) -> None:
+    ended = time.process_time() + seconds
+    while time.process_time() < ended:
+        sum(range(1000))
+
+
+def test_the_load_of_others_does_not_hold_this_process():
+    burner = multiprocessing.get_context("spawn").Process(target=burn, args=(60.0,))
+    burner.start()
+    try:
+        state = device.CpuState()
+        began = time.monotonic()
+        while time.monotonic() - began < 0.6:
+            burn(0.01)
+        load = state.snapshot()["load"]
+    finally:
+        burner.kill()
+        burner.join()
+    assert load["own_cores"] > 0.1
+    assert burner.pid in [process["pid"] for process in load["busiest"]]
+    assert os.getpid() not in [process["pid"] for process in load["busiest"]]
+    assert 0.1 < load["others_cores"] <= len(cpu_state.usable_cpus()) - load["own_cores"] + 0.3
+
+
+def times(at: float, busy: float, own: float, stolen: float = 0.0, **processes: float) -> cpu_state.Times:
+    named = {(int(name[1:]), 0.0): (name, spent) for name, spent in processes.items()}
+    return cpu_state.Times(at, busy, own, stolen, named)
+
+
+def test_load_is_cpu_time_over_time():
+    load = cpu_state.load_between(times(10, 100, 50, p1=5, p2=3), times(14, 106, 52, 1, p1=8, p2=3.1, p3=0.4))
+    assert load["others_cores"] == pytest.approx(1.0)
+    assert load["own_cores"] == pytest.approx(0.5)
+    assert load["stolen_cores"] == pytest.approx(0.25)
+    assert [(one["pid"], one["cores"]) for one in load["busiest"]] == [(1, 0.75), (3, 0.1)]
+    assert "too short" in cpu_state.load_between(times(1, 0, 0), times(1.1, 0, 0))["reason"]
+
+
+def test_how_the_cpu_is_set_is_read_from_sysfs(tmp_path):
+    for number in cpu_state.usable_cpus():
+        folder = tmp_path / f"cpu{number}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text("powersave\n")
+    for name, text in {"smt/active": "1", "intel_pstate/no_turbo": "1", "cpufreq/boost": "1"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    settings = cpu_state.settings(tmp_path)
+    assert settings["governor"] == told("powersave")
+    assert settings["smt"] == told(True)
+    assert settings["turbo"] == told(False)
+    (tmp_path / "intel_pstate/no_turbo").unlink()
+    assert cpu_state.settings(tmp_path)["turbo"] == told(True)
+    bare = cpu_state.settings(tmp_path / "nothing")
+    assert all(bare[key]["value"] is None and bare[key]["reason"] for key in ("governor", "turbo", "smt"))
+
+
+def test_cpus_are_written_as_linux_does():
+    assert cpu_state.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+
+
+def groups(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("of_process", "files", "quota", "stopped"),
+    [
+        ("0::/", {}, None, None),
+        ("0::/job", {"job/cpu.max": "max 100000", "cpu.max": "max 100000"}, None, None),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5, None),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "50000 100000"}, 0.5, None),
+        ("0::/hidden/by/the/container", {"cpu.max": "200000 100000"}, 2.0, None),
+        ("0::/", {"cpu.stat": "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000"}, None, (3, 2.5)),
+        (
+            "4:cpu,cpuacct:/pod\n0::/",
+            {
+                "cpu,cpuacct/pod/cpu.cfs_quota_us": "50000",
+                "cpu,cpuacct/pod/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/pod/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000",
+            },
+            0.5,
+            (4, 1.5),
+        ),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, None),
+    ],
+)
+def test_quotas_of_control_groups_are_found(tmp_path, of_process, files, quota, stopped):
+    root, said = tmp_path / "cgroup", tmp_path / "self"
+    groups(root, files)
+    said.write_text(of_process + "\n")
+    assert cgroup.cpu_quota(root, said) == quota
+    assert cgroup.throttling(root, said) == stopped
+
+
+# Energy.
+
+
+class Meter:
+    """A device that draws `watts`, on a clock of its own; its counter moves every 50 ms."""
+
+    def __init__(self, watts: float, period: float = 0.05):
+        self.now, self.watts, self.period = 0.0, watts, period
+
+    def replay(self) -> int:
+        self.now += 0.0013
+        return 64
+
+    def counter(self) -> float:
+        return self.now // self.period * self.period * self.watts + 1e5
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_energy_of_a_launch_is_right_whatever_the_counters_period():
+    for watts, period in itertools.product((100.0, 640.0), (0.02, 0.05, 0.1)):
+        meter = Meter(watts, period)
+        taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
+        assert taken["watts"] == pytest.approx(watts, rel=3e-3)
+        assert taken["joules_per_launch"] == pytest.approx(watts * 0.0013 / 64, rel=3e-3)
+        assert taken["seconds"] >= energy.SECONDS
+
+
+@pytest.mark.parametrize("period", [1.0, 100.0])
+def test_a_counter_too_slow_to_tell_is_said_to_be(period):
+    meter = Meter(300.0, period)
+    taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
+    assert taken["value"] is None
+    assert "too seldom" in taken["reason"]
+    assert meter.now < energy.LONGEST_SECONDS + 0.1
+
+
+def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
+    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: {"joules_per_launch": replay()})
+    state = SimpleNamespace(energy=lambda: 1.0, energy_reason=None)
+    arms = {"baseline": lambda: 8.0, "elastic": lambda: 2.0}
+    assert energy.of_arms(arms, state, 4)["joules_per_token"] == {"baseline": 2.0, "elastic": 0.5}
+    assert energy.of_arms(arms, state, None)["joules_per_token"]["value"] is None
+    slow = {"baseline": lambda: 8.0, "elastic": lambda: 2.0}
+    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold("too seldom"))
+    assert energy.of_arms(slow, state, 4)["joules_per_token"] == untold("too seldom")
+    assert energy.of_arms(slow, device.CpuState(), 4) == untold(cpu_state.NO_ENERGY)
+
+
+# On a GPU.
+
+
+def needs_gpu() -> str:
+    gpus = device.visible_gpus()
+    if not gpus:
+        pytest.skip("no NVIDIA GPU is visible")
+    return gpus[0]
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_its_state():
+    state = GpuState(needs_gpu())
+    snapshot, settings = state.snapshot(), state.settings()
+    assert snapshot["sm_mhz"] > 0 and snapshot["memory_mhz"] > 0 and snapshot["power_w"] > 0
+    assert {"ecc", "persistence", "mig"} <= set(settings)
+    assert all(reading["value"] is not None or reading["reason"] for reading in settings.values())
+    assert state.others()["value"] is not None or state.others()["reason"]
