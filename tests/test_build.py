@@ -143,7 +143,7 @@ def test_a_missing_compiler_names_the_fix(monkeypatch):
 
 
 def test_cpu_library_is_restored_from_the_store(cpu_build, monkeypatch):
-    monkeypatch.setattr(cpu, "_compile", lambda out: pytest.fail("compiled again"))
+    monkeypatch.setattr(cpu, "compile_library", lambda out: pytest.fail("compiled again"))
     manifest = cpu.build(cpu_build / "cpu")
     assert manifest["backend"] == "cpu"
     assert "decode" in manifest["kernels"]

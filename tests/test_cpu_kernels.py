@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,22 +26,26 @@ from elastickv.backends.params import (
     FillParams,
     StreamParams,
 )
+from elastickv.build import compilers, cpu
+from elastickv.errors import MachineError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
-FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17", "-fno-math-errno"]
 
 
 @pytest.fixture(scope="session")
 def build_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cpu")
-    command = ["g++", *FLAGS, "-I", KERNEL_SOURCES, KERNEL_SOURCES / "cpu" / "elastickv.cpp"]
-    subprocess.run([*command, "-o", folder / "libelastickv.so"], check=True)
+    cpu.compile_library(folder / "libelastickv.so")
     return folder
 
 
-@pytest.fixture
-def backend(build_dir):
+@pytest.fixture(params=list(compilers.cpu_targets()))
+def backend(build_dir, request):
     backend = CpuBackend(build_dir)
+    try:
+        backend.use_target(request.param)
+    except MachineError as error:
+        pytest.skip(str(error))
     backend.use_threads(3)  # more threads than rows, fewer, and not a divisor: work is cut inside rows
     yield backend
     backend.free_all()
@@ -266,3 +272,31 @@ def test_params_are_as_the_header_says(tmp_path):
     subprocess.run(["g++", "-I", KERNEL_SOURCES, tmp_path / "offsets.cpp", "-o", tmp_path / "offsets"], check=True)
     printed = subprocess.run([tmp_path / "offsets"], check=True, capture_output=True, text=True).stdout
     assert [int(line) for line in printed.split()] == expected
+
+
+def test_the_best_target_that_runs_is_in_use_and_an_unknown_one_is_refused(build_dir):
+    backend = CpuBackend(build_dir)
+    assert backend.targets() == list(compilers.cpu_targets())
+    in_use = backend.facts()["compiled_for"]
+    runnable = []
+    for target in backend.targets():
+        with contextlib.suppress(MachineError):
+            backend.use_target(target)
+            runnable.append(backend.facts()["compiled_for"])
+    assert runnable[0] == in_use
+    with pytest.raises(MachineError, match="vax"):
+        backend.use_target("vax")
+
+
+def test_targets_share_no_function_that_the_linker_could_take_from_another(build_dir):
+    """A function of the standard library, kept once for all targets, might need what this processor lacks."""
+    if not shutil.which("nm"):
+        pytest.skip("nm is not installed")
+    for target in compilers.cpu_targets():
+        listing = subprocess.run(
+            ["nm", build_dir / f"libelastickv.{target}.o"], capture_output=True, text=True, check=True
+        ).stdout
+        symbols = [line.split()[-2:] for line in listing.splitlines()]
+        weak = {name for kind, name in symbols if kind in "WVu" and "DW.ref" not in name}
+        assert weak
+        assert {name for name in weak if f"elastickv_{target}" not in name} == set()

@@ -106,13 +106,13 @@ def test_a_gpu_is_compiled_for_where_the_cuda_toolkit_is_whole(tools, monkeypatc
 
 
 def test_processor_extensions_are_switched_on_one_by_one_and_amx_never(monkeypatch):
-    monkeypatch.setattr(compiled.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(compiled.host, "is_x86", lambda: True)
     flags = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "amx_tile", "amx_int8"})
     monkeypatch.setattr(compiled.host, "processor_flags", lambda: flags)
     chosen = compiled.options(compiled.LLAMA)
     assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_AVX512=OFF"} <= set(chosen)
     assert not any("AMX" in option for option in chosen)
-    monkeypatch.setattr(compiled.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(compiled.host, "is_x86", lambda: False)
     assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options
 
 

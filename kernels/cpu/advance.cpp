@@ -1,4 +1,8 @@
 // advance: *tokens += delta, once per token, after the last layer.
 #include "../params.h"
 
-extern "C" void elastickv_advance(const AdvanceParams* p) { *p->tokens += p->delta; }
+namespace elastickv {
+
+static void advance(const AdvanceParams& p) { *p.tokens += p.delta; }
+
+}  // namespace elastickv

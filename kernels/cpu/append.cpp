@@ -38,5 +38,3 @@ static void append(const AppendParams& p) {
 }
 
 }  // namespace elastickv
-
-extern "C" void elastickv_append(const AppendParams* p) { elastickv::append(*p); }

@@ -1,8 +1,8 @@
 // Where a cache keeps its tokens (the words and formulas of params.h), and closing a group of tokens into a middle slot.
 #pragma once
 #include <algorithm>
-#include <vector>
 
+#include "scratch.hpp"
 #include "simd.hpp"
 
 namespace elastickv {
@@ -68,7 +68,7 @@ inline void store_middle(const Cache& cache, const float* values, long long slot
 
 // Scratch of one thread for closing groups.
 struct GroupScratch {
-  std::vector<float> key, value, member;
+  Scratch key, value, member;
   explicit GroupScratch(int dim) : key(dim), value(dim), member(dim) {}
 };
 

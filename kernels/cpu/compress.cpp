@@ -36,5 +36,3 @@ static void compress(const CompressParams& p) {
 }
 
 }  // namespace elastickv
-
-extern "C" void elastickv_compress(const CompressParams* p) { elastickv::compress(*p); }

@@ -3,6 +3,8 @@
 // Launch: the work (rows x slots, weighed in bytes) is cut into equal contiguous parts, one a thread, whatever the
 // number of rows. A row cut between threads leaves a partial state per thread in the workspace; after a barrier, the
 // thread that began the row joins them in thread order, so answers are bitwise repeatable for a fixed thread count.
+#include <vector>
+
 #include "attention.hpp"
 #include "cache.hpp"
 #include "threads.hpp"
@@ -192,13 +194,13 @@ static void decode(const DecodeParams& p) {
   {
     const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
     const Part mine(plan, thread, threads);
-    std::vector<float> q(plan.heads * dim), sums(plan.heads * dim);
+    Scratch q(plan.heads * dim), sums(plan.heads * dim);
     std::vector<State> states(plan.heads);
     bool open_end = false;  // whether this thread began a row that another one finishes
     for (int row = mine.first_row; row <= mine.last_row && !mine.empty(); ++row) {
       const int begin = mine.from(row), end = mine.to(plan, row);
-      std::fill(sums.begin(), sums.end(), 0.0f);
-      for (int head = 0; head < plan.heads; ++head) states[head] = State{-INFINITY, 0, &sums[head * dim]};
+      std::fill(sums.data(), sums.data() + plan.heads * dim, 0.0f);
+      for (int head = 0; head < plan.heads; ++head) states[head] = State{-INFINITY, 0, sums.data() + head * dim};
       load_queries(plan, row, q.data());
       attend_slots(plan, row, begin, end, q.data(), states.data());
       if (begin == 0 && end == plan.slots)
@@ -213,12 +215,9 @@ static void decode(const DecodeParams& p) {
   }
 }
 
-}  // namespace elastickv
-
 // Bytes of workspace that a launch needs.
-extern "C" long long elastickv_decode_workspace(const DecodeParams* p) {
-  using namespace elastickv;
+static long long decode_workspace(const DecodeParams* p) {
   return thread_count * partial_floats(p->group, p->cache.dim) * (long long)sizeof(float);
 }
 
-extern "C" void elastickv_decode(const DecodeParams* p) { elastickv::decode(*p); }
+}  // namespace elastickv

@@ -69,14 +69,13 @@ static void elementwise(const ElementwiseParams& p) {
   goes_past_caches(bytes, p.out, sizeof(V)) ? elementwise<V, I, true, PARTS>(p) : elementwise<V, I, false, PARTS>(p);
 }
 
-}  // namespace elastickv
-
-extern "C" void elastickv_elementwise(const ElementwiseParams* p) {
-  using namespace elastickv;
-  if (p->dim % LINE == 0)
-    elementwise<Floats, Ints, LINE / LANES>(*p);
-  else if (p->dim % LANES == 0)
-    elementwise<Floats, Ints, 1>(*p);
+static void elementwise(const ElementwiseParams& p) {
+  if (p.dim % LINE == 0)
+    elementwise<Floats, Ints, LINE / LANES>(p);
+  else if (p.dim % LANES == 0)
+    elementwise<Floats, Ints, 1>(p);
   else
-    elementwise<Quad, QuadInts, 1>(*p);
+    elementwise<Quad, QuadInts, 1>(p);
 }
+
+}  // namespace elastickv

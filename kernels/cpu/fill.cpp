@@ -54,5 +54,3 @@ static void fill(const FillParams& p) {
 }
 
 }  // namespace elastickv
-
-extern "C" void elastickv_fill(const FillParams* p) { elastickv::fill(*p); }

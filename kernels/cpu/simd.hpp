@@ -46,7 +46,15 @@ ELASTICKV_INLINE void store(void* address, const T& value) {
   std::memcpy(address, &value, sizeof(T));
 }
 
-ELASTICKV_INLINE Floats splat(float x) { return Floats{} + x; }
+ELASTICKV_INLINE Floats splat(float x) {
+#if defined(ELASTICKV_AVX512)
+  return _mm512_set1_ps(x);
+#elif defined(ELASTICKV_AVX2)
+  return _mm256_set1_ps(x);
+#else
+  return Floats{} + x;
+#endif
+}
 
 // Bytes of a vector of `dim` values.
 constexpr int vector_bytes(int format, int dim) {

@@ -58,9 +58,8 @@ static void stream(const StreamParams& p) {
   *p.sink = total;
 }
 
-}  // namespace elastickv
-
-extern "C" void elastickv_stream(const StreamParams* p) {
-  using namespace elastickv;
-  goes_past_caches(p->write_bytes, p->write, sizeof(Words)) ? stream<true>(*p) : stream<false>(*p);
+static void stream(const StreamParams& p) {
+  goes_past_caches(p.write_bytes, p.write, sizeof(Words)) ? stream<true>(p) : stream<false>(p);
 }
+
+}  // namespace elastickv

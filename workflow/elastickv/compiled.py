@@ -19,7 +19,6 @@ from elastickv import device
 from elastickv.backends import host
 from elastickv.errors import MachineError
 
-X86 = ("x86_64", "AMD64")
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -80,7 +79,7 @@ def cuda_toolkit() -> Path | None:
 
 def extensions(source: Source) -> tuple[str, ...]:
     """CMake's options for this processor's extensions, where it is an x86; elsewhere the package's own choice."""
-    if platform.machine() not in X86:
+    if not host.is_x86():
         return ()
     flags = host.processor_flags()
     chosen = (f"-D{name}={'ON' if flags.issuperset(needed) else 'OFF'}" for name, needed in source.for_x86)

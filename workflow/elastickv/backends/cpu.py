@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -58,6 +59,8 @@ def _load(path: Path) -> ctypes.CDLL:
     library.elastickv_decode_workspace.argtypes = [ctypes.c_void_p]
     library.elastickv_kernel_name.restype = ctypes.c_char_p
     library.elastickv_instructions.restype = ctypes.c_char_p
+    library.elastickv_target.restype = ctypes.c_char_p
+    library.elastickv_use_target.argtypes = [ctypes.c_char_p]
     return library
 
 
@@ -80,9 +83,22 @@ class CpuBackend:
         """Loads `build_dir`/libelastickv.so. Raises MachineError when it is missing or does not fit this machine."""
         self._library = _load(Path(build_dir) / LIBRARY)
         self._numbers = _kernel_numbers(self._library)
+        # The library's own choice, made again: it is one per process, and another backend may have changed it.
+        next(name for name in self.targets() if not self._library.elastickv_use_target(name.encode()))
         self._memory: dict[int, Any] = {}  # address -> what owns it
         if "OMP_NUM_THREADS" not in os.environ:
             self.use_threads(host.usable_cores())
+
+    def targets(self) -> list[str]:
+        """The processors that the library has kernels for, the best one first; the best that runs here is in use."""
+        names = (self._library.elastickv_target(number) for number in itertools.count())
+        return [name.decode() for name in itertools.takewhile(lambda name: name is not None, names)]
+
+    def use_target(self, name: str) -> None:
+        """Takes another target's kernels. Raises MachineError when they cannot run here."""
+        if self._library.elastickv_use_target(name.encode()):
+            known = ", ".join(self.targets())
+            raise MachineError(f"CPU kernels for {name} cannot run here", f"one that this processor runs, of: {known}")
 
     def use_threads(self, count: int) -> None:
         """Threads of every launch from now on (workspaces depend on it: ask before allocating them)."""

@@ -39,6 +39,11 @@ def _cpuinfo(*keys: str) -> str | None:
     return None
 
 
+def is_x86() -> bool:
+    """Whether the processor is an x86 in 64-bit mode."""
+    return platform.machine() in ("x86_64", "AMD64")
+
+
 def processor_flags() -> frozenset[str]:
     """All extensions that the system lists for the processor, by the system's names."""
     return frozenset((_cpuinfo("flags", "Features") or "").split())

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elastickv import device, environments
+from elastickv.backends import host as host_facts
 from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75
 HOST_COMPILERS = ("g++", "clang++", "c++")
+AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2")
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512cd", "-mprefer-vector-width=512")
+X86_TARGETS = {"avx512": (*AVX2, *AVX512), "avx2": AVX2, "portable": ()}
 NVRTC_LIBRARY = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
 
 
@@ -140,6 +144,14 @@ def host() -> Compiler:
 @cache
 def _first_line(program: str) -> str:
     return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def cpu_targets() -> dict[str, tuple[str, ...]]:
+    """What the CPU library is compiled for, the best target first, with its flags; chosen among when it is loaded.
+
+    On x86 any processor can run the library. Elsewhere it is made for this machine's.
+    """
+    return X86_TARGETS if host_facts.is_x86() else {"native": ("-march=native",)}
 
 
 @cache

@@ -16,15 +16,24 @@ from elastickv.errors import MachineError
 LIBRARY = "libelastickv.so"
 
 
-def _compile(out: Path) -> None:
-    compiler = compilers.host()
-    source = fingerprint.KERNELS / "cpu" / "elastickv.cpp"
-    command = [str(compiler.path), *fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), "-o", str(out), str(source)]
+def _call(*arguments: str) -> None:
+    command = [str(compilers.host().path), *fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MachineError(
             f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "a C++17 compiler with OpenMP (apt-get install g++)"
         )
+
+
+def compile_library(out: Path) -> None:
+    """Compiles all kernels for each target, and the choice among them (kernels/cpu/elastickv.cpp says how)."""
+    source, targets, objects = fingerprint.KERNELS / "cpu", compilers.cpu_targets(), []
+    for name, flags in targets.items():
+        objects.append(str(out.with_suffix(f".{name}.o")))
+        renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
+        _call(*flags, *renamed, "-c", str(source / "elastickv.cpp"), "-o", objects[-1])
+    names = " ".join(f"X({name})" for name in targets)
+    _call("-shared", f"-DELASTICKV_TARGETS={names}", str(source / "dispatch.cpp"), *objects, "-o", str(out))
 
 
 def _kernels() -> list[str]:
@@ -40,7 +49,7 @@ def build(folder: Path) -> dict[str, Any]:
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
             library = Path(scratch) / LIBRARY
-            _compile(library)
+            compile_library(library)
             store.keep(made_of["sha256"], library, {"kernels": _kernels()})
         stored = store.find(made_of["sha256"])
         assert stored is not None
@@ -54,6 +63,7 @@ def build(folder: Path) -> dict[str, Any]:
         "compiler": made_of["compiler"],
         "compiler_version": made_of["compiler_version"],
         "flags": made_of["flags"],
+        "targets": made_of["targets"],
         "kernels": facts["kernels"],
     }
     records.write(folder / "manifest.json", manifest, "build")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ KERNELS = Path("kernels")
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
 NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
-CPU_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17", "-fno-math-errno")
+CPU_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno")
 
 _COMMENT_OR_STRING = re.compile(
     r"""//(?:[^\\\n]|\\\n|\\.)*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.DOTALL
@@ -89,15 +90,17 @@ def fatbin_of(images: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def cpu() -> dict[str, Any]:
-    """Fingerprint of the CPU library. -march=native makes the CPU's features part of it."""
+    """Fingerprint of the CPU library; the processor counts only where the library is made for it alone."""
     compiler = compilers.host()
+    targets = compilers.cpu_targets()
     return _sealed(
         {
             "schema": "fingerprint/1",
             "source": source_sha256("cpu"),
             "flags": list(CPU_FLAGS),
+            "targets": {name: list(flags) for name, flags in targets.items()},
             "compiler": compiler.kind,
             "compiler_version": compiler.version,
-            "cpu": compilers.cpu_features_sha256(),
+            "cpu": compilers.cpu_features_sha256() if "native" in targets else platform.machine(),
         }
     )

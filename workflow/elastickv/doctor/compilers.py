@@ -19,7 +19,7 @@ OLDEST_WITH_CPP17 = 11
 PROBE_SECONDS = 60
 # What the CPU kernels are made of: C++17, OpenMP and the flags of their build, in three lines.
 PROBE = "#include <omp.h>\nint threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }\n"
-PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-march=native", "-fPIC", "-shared")
+PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
 
 
 @dataclass(frozen=True)
