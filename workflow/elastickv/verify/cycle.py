@@ -1,0 +1,36 @@
+"""The inference cycle of a record, computed again from the seconds of its samples."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from elastickv.verify import intervals
+from elastickv.verify.finding import About
+
+ARMS = ("baseline", "elastic")
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Rates and speedup; there is a cycle exactly where the case asks for one."""
+    case, cycle = record["case"], record["inference_cycle"]
+    asked = case["workload"] == "decode" and case["measure"]["decode_tokens"] > 0
+    told = "a cycle" if cycle else "null"
+    if not about.require(bool(cycle) == asked, "inference_cycle", told, "a cycle" if asked else "null") or not cycle:
+        return
+    about.same("inference_cycle.decode_tokens", cycle["decode_tokens"], case["measure"]["decode_tokens"])
+    about.same("inference_cycle.layers", cycle["layers"], record["resolved"]["layers"])
+    if "samples" not in cycle:
+        about.fault("inference_cycle.samples", "nothing", "the seconds that rates and speedup are made of")
+        return
+    tokens = cycle.get("tokens_per_sample", cycle["decode_tokens"])
+    groups = {cycle["decode_tokens"], min(case["compress"], cycle["decode_tokens"])}
+    about.require(tokens in groups, "inference_cycle.tokens_per_sample", tokens, f"one of {sorted(groups)}")
+    seconds = {arm: cycle["samples"][f"{arm}_seconds"] for arm in ARMS}
+    for arm, series in seconds.items():
+        rate = statistics.median([tokens * cycle["layers"] / time for time in series])
+        about.same(f"inference_cycle.layer_steps_per_second.{arm}", cycle["layer_steps_per_second"][arm], rate)
+    ratios = [full / elastic for full, elastic in zip(seconds["baseline"], seconds["elastic"], strict=True)]
+    confidence = cycle["speedup"]["confidence"]
+    about.same("inference_cycle.speedup.confidence", confidence, case["measure"]["confidence"])
+    intervals.check(about, "inference_cycle.speedup", ratios, cycle["speedup"])

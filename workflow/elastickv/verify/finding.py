@@ -1,0 +1,117 @@
+"""What verifying found: faults that name file, field, found and expected; notes; and how much was checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+RELATIVE = 1e-9  # what another order of summing may change; a digit edited in any published figure is far more
+LONGEST = 160
+
+
+class NotThere:
+    """What stands in place of a value that a record lacks."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+NOTHING = NotThere()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in one place."""
+
+    file: str
+    field: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.field}: found {self.found}, expected {self.expected}"
+
+
+@dataclass
+class Findings:
+    """Everything found in one results folder. `checked` counts by kind: files hashed, figures recomputed, ..."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: Counter[str] = field(default_factory=Counter)
+
+    def of(self, file: str, kind: str = "figures", source: str = "") -> About:
+        """A checker whose faults name `file`; comparisons count as `kind`, what is expected comes from `source`."""
+        return About(self, file, kind, source)
+
+
+@dataclass(frozen=True)
+class About:
+    """Compares what one file says with what it should say."""
+
+    findings: Findings
+    file: str
+    kind: str
+    source: str = ""
+
+    def fault(self, where: str, found: Any, expected: Any) -> None:
+        """Notes that a field is wrong. Strings are taken as words, other values are written as JSON."""
+        source = f" ({self.source})" if self.source else ""
+        self.findings.faults.append(Fault(self.file, where or "(top)", _words(found), _words(expected) + source))
+
+    def note(self, text: str) -> None:
+        """Something worth saying that is not wrong."""
+        self.findings.notes.append(f"{self.file}: {text}")
+
+    def require(self, holds: bool, where: str, found: Any, expected: Any) -> bool:
+        """A fault unless `holds`; returns whether it does."""
+        self.findings.checked[self.kind] += 1
+        if not holds:
+            self.fault(where, found, expected)
+        return holds
+
+    def same(self, where: str, found: Any, expected: Any, relative: float = RELATIVE) -> bool:
+        """A fault wherever `found` differs from `expected`: numbers beyond `relative`, containers by their parts."""
+        if isinstance(found, dict) and isinstance(expected, dict):
+            keys = [*expected, *(key for key in found if key not in expected)]
+            parts = [(key, found.get(key, NOTHING), expected.get(key, NOTHING)) for key in keys]
+        elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+            parts = [(index, *pair) for index, pair in enumerate(zip(found, expected, strict=True))]
+        else:
+            return self.require(_alike(found, expected, relative), where, _value(found), _value(expected))
+        return all([self.same(f"{where}.{key}" if where else str(key), *pair, relative) for key, *pair in parts])
+
+    @contextmanager
+    def recomputing(self, where: str) -> Iterator[None]:
+        """Whatever cannot be computed from a record that fits its schema is a fault of that record."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.fault(where, f"what cannot be recomputed ({type(error).__name__}: {error})", "figures that follow")
+
+
+def _alike(found: Any, expected: Any, relative: float) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (found, expected))
+    if numbers and (isinstance(found, float) or isinstance(expected, float)):
+        return math.isclose(found, expected, rel_tol=relative, abs_tol=1e-12)
+    return type(found) is type(expected) and found == expected if not numbers else found == expected
+
+
+def _value(value: Any) -> str:
+    """A value as JSON, on one line and not too long."""
+    if value is NOTHING:
+        return repr(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else _value(value)

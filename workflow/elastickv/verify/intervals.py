@@ -1,0 +1,162 @@
+"""Intervals computed again from raw samples by the method that a record names: the one place that knows the methods.
+
+Written from the papers and not from `statistics.py`, whose results it checks: only the seeded index draws are shared,
+`numpy.random.default_rng(seed).integers(0, n, ...)` in the order of the resamples.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elastickv.verify.finding import About
+
+FEWEST_FOR_BOOTSTRAP = 5
+RESAMPLES = range(999, 100_000)
+AT_ONCE = 4_000_000  # indices drawn at a time
+UNNAMED = {"resamples": 4999, "seed": 0}  # what intervals are made with whose record has no room to say so
+
+Bounds = tuple[float, float]
+
+
+class Draw(NamedTuple):
+    """What a bootstrap is made with."""
+
+    confidence: float
+    resamples: int
+    seed: int
+
+
+def _range(values: np.ndarray, _: Draw) -> Bounds:
+    return float(values.min()), float(values.max())
+
+
+def _medians(values: np.ndarray, draw: Draw, block: int = 1) -> np.ndarray:
+    """Medians of the resamples: circular blocks (Politis and Romano, 1992); single values when `block` is 1."""
+    count, starts_each = len(values), math.ceil(len(values) / block)
+    generator = np.random.default_rng(draw.seed)
+    rows = max(1, AT_ONCE // count)
+    medians = []
+    for first in range(0, draw.resamples, rows):
+        starts = generator.integers(0, count, size=(min(rows, draw.resamples - first), starts_each))
+        index = (starts[:, :, np.newaxis] + np.arange(block)) % count
+        medians.append(np.median(values[index.reshape(len(starts), -1)[:, :count]], axis=1))
+    return np.concatenate(medians)
+
+
+def _percentile(values: np.ndarray, draw: Draw, block: int = 1) -> Bounds:
+    tail = (1 - draw.confidence) / 2
+    low, high = np.percentile(_medians(values, draw, block), [100 * tail, 100 * (1 - tail)])
+    return float(low), float(high)
+
+
+def _leave_one_out(values: np.ndarray) -> np.ndarray:
+    """Median without each value in turn, in the order of size."""
+    ordered, middle = np.sort(values), len(values) // 2
+    place = np.arange(len(values))
+    if len(values) % 2 == 0:
+        return np.where(place < middle, ordered[middle], ordered[middle - 1])
+    below, centre, above = ordered[middle - 1 : middle + 2]
+    left, right = (centre + above) / 2, (below + centre) / 2
+    return np.where(place < middle, left, np.where(place > middle, right, (below + above) / 2))
+
+
+def _bca(values: np.ndarray, draw: Draw) -> Bounds:
+    """Bias-corrected and accelerated (Efron, 1987): z0 from the share of resamples below, a from the jackknife."""
+    from scipy.special import ndtr, ndtri
+
+    medians, centre = _medians(values, draw), np.median(values)
+    z0 = ndtri(((medians < centre).sum() + (medians <= centre).sum()) / 2 / len(medians))
+    without = _leave_one_out(values)
+    influence = without.mean() - without
+    with np.errstate(divide="ignore", invalid="ignore"):
+        acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    quantile = ndtri((1 - draw.confidence) / 2)
+    shifted = z0 + np.array([quantile, -quantile])
+    percents = 100 * ndtr(z0 + shifted / (1 - acceleration * shifted))
+    if not np.isfinite(percents).all():
+        raise ValueError("the bias correction or the acceleration is not a number")
+    low, high = np.percentile(medians, percents)
+    return float(low), float(high)
+
+
+# Pattern of the `method` string -> bounds; a group in the pattern is the block's length.
+METHODS: dict[str, Callable[..., Bounds]] = {
+    r"range": _range,
+    r"BCa bootstrap": _bca,
+    r"percentile bootstrap": _percentile,
+    r"circular block bootstrap, block (\d+)": _percentile,
+}
+
+
+def _bounds(values: np.ndarray, method: str, draw: Draw) -> Bounds | None:
+    """The interval by a named method; None when the name is unknown."""
+    for pattern, function in METHODS.items():
+        match = re.fullmatch(pattern, method)
+        if match:
+            return function(values, draw, *map(int, match.groups()))
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _cached(values: bytes, method: str, draw: Draw) -> Bounds | None:
+    return _bounds(np.frombuffer(values), method, draw)
+
+
+def check(about: About, where: str, samples: Sequence[float], interval: dict[str, Any], value: str = "value") -> None:
+    """Checks an interval that names its method, confidence, resamples and seed against its raw samples."""
+    series = np.asarray(samples, dtype=float)
+    about.same(f"{where}.{value}", interval[value], float(np.median(series)))
+    missing = [key for key in ("method", "confidence", "resamples", "seed") if key not in interval]
+    if missing:
+        about.fault(f"{where}.{missing[0]}", "nothing", "what the interval was made with")
+        return
+    method, draw = interval["method"], Draw(*(interval[key] for key in Draw._fields))
+    if not _usable(about, where, series, method, draw):
+        return
+    with about.recomputing(f"{where}.low"):
+        bounds = _cached(series.tobytes(), method, draw)
+        if bounds is None:
+            about.fault(f"{where}.method", repr(method), f"one of {', '.join(METHODS)}")
+            return
+        for key, expected in zip(("low", "high"), bounds, strict=True):
+            about.same(f"{where}.{key}", interval[key], expected)
+
+
+def _simple(series: np.ndarray) -> bool:
+    """Whether there are too few values, or no spread in them, for anything but their range."""
+    return len(series) < FEWEST_FOR_BOOTSTRAP or bool(np.ptp(series) == 0)
+
+
+def _usable(about: About, where: str, series: np.ndarray, method: str, draw: Draw) -> bool:
+    """Whether the method fits the samples: a range for too few alone, and enough resamples for the rest."""
+    simple = _simple(series)
+    allowed = "range" if simple else "a bootstrap: there are enough samples for it"
+    return about.require((method == "range") == simple, f"{where}.method", repr(method), allowed) and about.require(
+        draw.resamples in RESAMPLES, f"{where}.resamples", draw.resamples, f"at least {RESAMPLES.start}"
+    )
+
+
+def candidates(samples: Sequence[float], confidence: float) -> list[Bounds]:
+    """The intervals that a record may hold which does not say how they were made: one by each known method."""
+    series, draw = np.asarray(samples, dtype=float), Draw(confidence, **UNNAMED)
+    if _simple(series):
+        return [_range(series, draw)]
+    block = math.ceil(2 * len(series) ** (1 / 3))
+    found = []
+    for method in ("BCa bootstrap", f"circular block bootstrap, block {block}", "percentile bootstrap"):
+        try:
+            found.append(_cached(series.tobytes(), method, draw))
+        except ValueError:  # the accelerated one does not exist for these values
+            continue
+    return found
+
+
+def nearest(options: Sequence[Bounds], found: Bounds) -> Bounds:
+    """The candidate that a record's interval can only be, if it is any."""
+    return min(options, key=lambda bounds: abs(bounds[0] - found[0]) + abs(bounds[1] - found[1]))

@@ -1,0 +1,56 @@
+"""Bytes that one launch has to move, written from the definitions (README, docs) and not from `roofline.py`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+CODE_BITS = {"int8": 8, "int4": 4}
+SCALES = 4  # bytes of a quantised slot's two fp16 scales
+BIAS = 4  # bytes of a slot's bias
+
+
+class Moved(NamedTuple):
+    """Bytes of one launch: both arms, the elastic arm had it fewer slots but no smaller ones, and what it writes."""
+
+    baseline: int
+    elastic: int
+    slots_only: int
+    written: int
+
+
+def moved(case: dict[str, Any]) -> Moved:
+    """Bytes of a canonical case."""
+    return _decode(case) if case["workload"] == "decode" else _elementwise(case)
+
+
+def _decode(case: dict[str, Any]) -> Moved:
+    """Keys and values of every slot once, scales and biases where there are any, the query and the output once."""
+    tokens, dim, element = case["seq"], case["dim"], FLOAT_BYTES[case["dtype"]]
+    between = max(0, tokens - case["sinks"] - case["window"])
+    groups = between // case["compress"]
+    exact = tokens - groups * case["compress"]
+    if case["cache_dtype"] in CODE_BITS:
+        middle = 2 * dim * CODE_BITS[case["cache_dtype"]] // 8 + SCALES
+    else:
+        middle = 2 * dim * FLOAT_BYTES[case["cache_dtype"]]
+    bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
+    caches = case["batch"] * case["kv_heads"]
+    output = case["batch"] * case["heads"] * dim * element
+    full = 2 * dim * element
+    return Moved(
+        baseline=caches * tokens * full + 2 * output,
+        elastic=caches * (exact * full + groups * middle + bias) + 2 * output,
+        slots_only=caches * ((exact + groups) * full + bias) + 2 * output,
+        written=output,
+    )
+
+
+def _elementwise(case: dict[str, Any]) -> Moved:
+    """q, k, v of the anchors, the previous output of every group that has a copy, and each output, all fp32."""
+    tokens, compress = case["seq"], case["compress"]
+    sizes = [min(compress, tokens - first) for first in range(0, tokens, compress)]
+    anchors, with_copy = len(sizes), sum(size > 1 for size in sizes)
+    vector = case["heads"] * case["dim"] * 4
+    elastic = (3 * anchors + with_copy + tokens) * vector
+    return Moved(baseline=4 * tokens * vector, elastic=elastic, slots_only=elastic, written=tokens * vector)
