@@ -35,8 +35,21 @@ def schema(name: str) -> dict[str, Any]:
 @cache
 def _validator(name: str) -> Any:
     import jsonschema
+    from referencing import Registry, Resource
 
-    return jsonschema.Draft202012Validator(schema(name))
+    def other(uri: str) -> Resource:
+        return Resource.from_contents(schema(uri.removesuffix(".schema.json")))
+
+    strict = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
+    return strict(schema(name), registry=Registry(retrieve=other))
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
+    """A pattern as JSON Schema means it: `$` is the very end, where Python lets a newline pass; digits are ASCII."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$", r"\\Z", pattern), value, re.ASCII):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def check(record: Any, schema_name: str, where: str) -> None:
