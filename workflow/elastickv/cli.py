@@ -150,6 +150,19 @@ def _add_judging(commands) -> None:
         parser.add_argument("--out", required=True)
 
 
+def _add_checking(commands) -> None:
+    verify = commands.add_parser("verify", help="check everything that a results folder says; exit 1 and a list if wrong")
+    verify.add_argument("folder", metavar="DIR", help="results folder, finished or not")
+    verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verify.set_defaults(module="elastickv.verify")
+    compare = commands.add_parser("compare", help="what changed between two results folders; exit 1 when worse")
+    compare.add_argument("old", metavar="OLD", help="results folder to compare with")
+    compare.add_argument("new", metavar="NEW", help="results folder to judge")
+    compare.add_argument("--tolerance", type=float, default=0.02, help="change that always counts as none (0.02: 2%%)")
+    compare.add_argument("--across-devices", action="store_true", help="compare records of different devices")
+    compare.set_defaults(module="elastickv.compare")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
@@ -168,6 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_bench,
         _add_baseline,
         _add_judging,
+        _add_checking,
     ):
         add(commands)
     return parser
