@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from elastickv import numerics
@@ -91,6 +93,23 @@ def is_cold(elastic_bytes: int, layer_count: int, last_level_cache: int) -> bool
 def gbps(nbytes: float, microseconds: float) -> float:
     """Bandwidth in GB/s (10^9 bytes)."""
     return nbytes / microseconds / 1e3
+
+
+def curve_gbps(curve: Sequence[tuple[int, float]], nbytes: float) -> float | None:
+    """Bandwidth that a pure pass of `nbytes` reaches, from a curve of (bytes, GB/s) in ascending order.
+
+    Between two sizes a pass's time grows evenly with its bytes. None below the smallest size; the largest size's
+    bandwidth above it.
+    """
+    if not curve or nbytes < curve[0][0]:
+        return None
+    if nbytes >= curve[-1][0]:
+        return curve[-1][1]
+    sizes = [size for size, _ in curve]
+    above = bisect.bisect_right(sizes, nbytes)
+    (small, slow), (large, fast) = curve[above - 1], curve[above]
+    before, after = small / slow, large / fast
+    return nbytes / (before + (after - before) * (nbytes - small) / (large - small))
 
 
 def original_score(copy_gbps: float, peak_gbps: float, speedup: float) -> float:

@@ -10,6 +10,7 @@ BASELINE, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
 REACHABLE, GOAL = "#e08a1e", "#c0392b"
 PANELS_ACROSS = 3
 ROOMY = 12  # rows that may stand wide apart
+MOST_TICKS = 9  # sizes that have room for their labels
 KINDS = {"memory": ("memory efficiency", "memory_efficiency"), "roofline": ("roofline", "roofline")}
 
 
@@ -137,21 +138,38 @@ def samples(panels: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def ceilings(points: list[dict[str, Any]], title: str) -> Any:
-    """Bandwidth of pure passes by buffer size. None without points."""
+def ceilings(points: list[dict[str, Any]], achieved: list[dict[str, Any]], title: str) -> Any:
+    """Bandwidth of pure passes by size, and what the cases reach with as many bytes. None without points."""
     if not points:
         return None
-    figure = figure_of(6, 3.6)
+    figure = figure_of(8, 4.6)
     axes = figure.subplots()
     megabytes = [point["bytes"] / 1e6 for point in points]
-    for kind, colour in (("read", ELASTIC), ("copy", BASELINE)):
-        axes.plot(megabytes, [point[kind] for point in points], "o-", color=colour, label=f"pure {kind}")
+    for kind, colour in (("read", LIMIT), ("copy", CONTROL)):
+        axes.plot(megabytes, [point[kind] for point in points], ".-", color=colour, label=f"pure {kind}")
+        if f"dependent_{kind}" in points[0]:
+            rates = [point.get(f"dependent_{kind}", math.nan) for point in points]
+            axes.plot(megabytes, rates, ".--", color=colour, label=f"pure {kind}, dependent launches")
+    for arm, colour, name in (("baseline", REACHABLE, "full cache"), ("elastic", ELASTIC, "elastic cache")):
+        of_arm = [row for row in achieved if row["arm"] == arm]
+        if of_arm:
+            axes.plot([row["bytes"] / 1e6 for row in of_arm], [row["gbps"] for row in of_arm], "D", color=colour,
+                      markersize=5, label=f"{name}, by case")  # fmt: skip
+    if len(achieved) <= 2 * ROOMY:
+        _name_cases(axes, [row for row in achieved if row["arm"] == "elastic"])
     axes.set_xscale("log")
-    axes.set_xticks(megabytes, [f"{size:,.0f}" if size >= 10 else f"{size:.1f}" for size in megabytes])
+    ticks = megabytes if len(megabytes) <= MOST_TICKS else megabytes[::-2][::-1]
+    axes.set_xticks(ticks, [f"{size:,.0f}" if size >= 10 else f"{size:.1f}" for size in ticks], fontsize=8)
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("buffer (MB)")
+    axes.set_xlabel("bytes of a launch (MB)")
     axes.set_ylabel("GB/s")
     axes.set_title(f"Bandwidth by size\n{title}", loc="left")
-    axes.legend(frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _name_cases(axes: Any, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        place = (row["bytes"] / 1e6, row["gbps"])
+        axes.annotate(row["case"], place, xytext=(6, -9), textcoords="offset points", fontsize=7, color=ELASTIC)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from elastickv import roofline
 from elastickv.report.inputs import Baseline, Inputs
 from elastickv.report.tables import table
-from elastickv.report.text import NOTHING, escape, size
+from elastickv.report.text import NOTHING, escape, percent, size
+
+RATES = ("read_gbps", "copy_gbps")
+CURVE_NOTE = """The pure pass is this case's own: its reads and writes, launched as it is, timed between its samples.
+The curve is of reads alone, in another process; between its sizes, by time. A case that also writes stays below it."""
+CURVE_FIGURE = "![Bandwidth by size, and the cases](figures/ceilings.png)"
 
 
 def machine(inputs: Inputs) -> str:
@@ -68,12 +74,49 @@ def ceilings(inputs: Inputs) -> str:
     if record is None or record["status"] != "ok":
         why = inputs.ceilings_problem or (record["reason"] if record else "no ceilings.json")
         return f"## Ceilings\n\nNone: {escape(why)}."
-    rows = [
-        [size(point["bytes"]), *(f"{point[kind]['value']:,.0f}" for kind in ("read_gbps", "copy_gbps"))]
-        for point in record["points"]
-    ]
-    rows.append(["**plateau**", f"**{record['read_gbps']:,.0f}**", f"**{record['copy_gbps']:,.0f}**"])
-    return f"## Ceilings\n\n{table(rows, ['buffer', 'read, GB/s', 'copy, GB/s'])}"
+    dependent = any("dependent" in point for point in record["points"])
+    headers = ["bytes of a pass", "read, GB/s", "copy, GB/s"]
+    rows = [_point_row(point, dependent) for point in record["points"]]
+    plateau = ["**plateau**", f"**{record['read_gbps']:,.0f}**", f"**{record['copy_gbps']:,.0f}**"]
+    if dependent:
+        headers += ["read, dependent launches", "copy, dependent launches"]
+        plateau += ["", ""]
+    parts = ["## Ceilings", table([*rows, plateau], headers), *_beside_the_curve(inputs, record["points"])]
+    return "\n\n".join(parts)
+
+
+def _point_row(point: dict[str, Any], dependent: bool) -> list[str]:
+    """A size of the curve; marked where its launches visited too few places to flush the cache."""
+    rates = [point[kind] for kind in RATES]
+    beside = [point.get("dependent", {}).get(kind) for kind in RATES] if dependent else []
+    name = size(point["bytes"]) + ("" if point.get("cold", True) else " (not cold)")
+    return [name, *(NOTHING if rate is None else f"{rate['value']:,.0f}" for rate in rates + beside)]
+
+
+def _beside_the_curve(inputs: Inputs, points: list[dict[str, Any]]) -> list[str]:
+    """What the cases reach with their bytes, beside what a pure pass does with as many; empty without cold cases."""
+    rows = []
+    for case in inputs.own:
+        used = case.record["resolved"]
+        for arm, name in (("baseline", "full"), ("elastic", "elastic")):
+            moved, achieved = case.record["bytes"][arm], case.record["efficiency"][arm].get("achieved_gbps")
+            if not used["cold"] or achieved is None:
+                continue
+            pure = roofline.gbps(moved, case.record["bytes"]["reachable"][f"{arm}_us"])
+            curve = roofline.curve_gbps(curve_of(points, used["launch"]), moved)
+            share = [NOTHING, NOTHING] if curve is None else [f"{curve:,.0f}", percent(achieved / curve)]
+            rows.append([f"`{case.id}`", name, size(moved), f"{achieved:,.0f}", f"{pure:,.0f}", *share])
+    headers = ["case", "cache", "bytes", "achieved, GB/s", "pure pass of the same bytes", "read curve", "share of it"]
+    if not rows:
+        return []
+    return ["### What the cases reach with their bytes", table(rows, headers), CURVE_NOTE, CURVE_FIGURE]
+
+
+def curve_of(points: list[dict[str, Any]], launch: str) -> list[tuple[int, float]]:
+    """The read curve as (bytes, GB/s), of launches like a case's; empty where the record (an older one) has none."""
+    if launch == "dependent":
+        points = [{**point["dependent"], "bytes": point["bytes"]} for point in points if "dependent" in point]
+    return [(point["bytes"], point["read_gbps"]["value"]) for point in points]
 
 
 def baselines(inputs: Inputs) -> str:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds["speedup"], title),
             "efficiency": drawing.efficiency(efficiency_data(inputs), inputs.thresholds, title),
             "samples": drawing.samples(samples_data(inputs), title),
-            "ceilings": drawing.ceilings(ceilings_data(inputs), title),
+            "ceilings": drawing.ceilings(ceilings_data(inputs), achieved_data(inputs), title),
         }
         for grid in sweeps.grids(inputs)[: sweeps.MOST_DRAWN]:
             drawn[f"heat_map{grid.suffix}"] = drawing_sweeps.heat_map(grid)
@@ -88,11 +88,35 @@ def samples_data(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def ceilings_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """Bytes, read and copy bandwidth (GB/s) of each size."""
+    """Bytes, read and copy bandwidth (GB/s) of each size; of dependent launches too, where the device has them."""
     points = inputs.ceilings["points"] if inputs.ceilings else []
     return [
-        {"bytes": point["bytes"], "read": point["read_gbps"]["value"], "copy": point["copy_gbps"]["value"]}
+        {
+            "bytes": point["bytes"],
+            **{kind: point[f"{kind}_gbps"]["value"] for kind in ("read", "copy")},
+            **{f"dependent_{kind}": rate["value"] for kind, rate in _dependent(point)},
+        }
         for point in points
+    ]
+
+
+def _dependent(point: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(key.removesuffix("_gbps"), rate) for key, rate in point.get("dependent", {}).items()]
+
+
+def achieved_data(inputs: Inputs) -> list[dict[str, Any]]:
+    """Bytes and bandwidth (GB/s) of both arms of every case of this device whose caches were cold."""
+    return [
+        {
+            "case": plain(case.id, LONGEST_NAME),
+            "arm": arm,
+            "bytes": case.record["bytes"][arm],
+            "gbps": case.record["efficiency"][arm]["achieved_gbps"],
+        }
+        for case in inputs.own
+        if case.record["resolved"]["cold"]
+        for arm in ("baseline", "elastic")
+        if case.record["efficiency"][arm].get("achieved_gbps") is not None
     ]
 
 

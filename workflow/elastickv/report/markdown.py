@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from elastickv import records
-from elastickv.report import environment
+from elastickv.report import conditions, environment
 from elastickv.report import sweeps as sweep_grids
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
@@ -38,6 +38,7 @@ def report(inputs: Inputs) -> str:
         beside_the_original(inputs),
         environment.baselines(inputs),
         environment.machine(inputs),
+        conditions.conditions(inputs),
         environment.builds(inputs),
         environment.ceilings(inputs),
         HOW_TO_READ,
