@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -94,6 +95,24 @@ def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
     assert (fields["prompt_tokens"], fields["perplexity_tokens"], fields["decode_tokens"]) == (60, 60, 8)
     assert len(fields["seconds"]) == 4
     assert fields["generated_tokens"] == [10, 11, 12, 13, 14, 15, 16, 17]
+
+
+class Slow(Bigrams):
+    """Takes its time for every length that it decodes for the first time."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def decode(self, token, steps):
+        if steps not in self.seen:
+            time.sleep(0.2)
+        self.seen.add(steps)
+        return super().decode(token, steps)
+
+
+def test_what_happens_once_is_in_no_repetition():
+    assert max(times["decode"] for times in measured(Slow())["seconds"]) < 0.2
 
 
 @pytest.mark.parametrize(("max_seconds", "count"), [(1e-9, 3), (60, 10)])

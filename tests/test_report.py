@@ -163,7 +163,13 @@ def test_report_says_what_was_built_and_whether_it_was_used(tmp_path):
         image = {"architecture": "sm_90", "kind": "elf", "compiler": "nvcc", "compiler_version": "13.0", "flags": []}
         image |= {"minimum_driver": "580", "sha256": "0" * 64, "bytes": 1, "kernels": {}}
         read_back = {"elf": ["sm_90"], "ptx": []}
-        library = {"compiler": "g++", "compiler_version": "g++ 12.2", "flags": ["-O3"], "kernels": ["decode"]}
+        library = {
+            "compiler": "g++",
+            "compiler_version": "g++ 12.2",
+            "flags": ["-O3"],
+            "targets": {"portable": []},
+            "kernels": ["decode"],
+        }
         manifest |= library if backend == "cpu" else {"images": [image], "read_back": read_back}
         (tmp_path / "build" / backend).mkdir(parents=True)
         records.write(tmp_path / "build" / backend / "manifest.json", manifest, "build")
