@@ -24,7 +24,8 @@ KINDS = ("read_gbps", "copy_gbps")
 SMALLEST_BYTES = 256 << 10
 LARGEST_BYTES = {"cuda": 4 << 30, "cpu": 1 << 30}
 MOST_BYTES = {"cuda": 4 << 30, "cpu": 2 << 30}
-GRAPH_BYTES = 4 << 30  # a graph that moves as much takes so long that its start does not count
+# A graph that moves as much takes so long that its start does not count; a CPU's launches have none.
+GRAPH_BYTES = {"cuda": 4 << 30, "cpu": 0}
 FEWEST_LAUNCHES, MOST_LAUNCHES = 2, 8192
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 9
 LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
@@ -83,14 +84,14 @@ def buffer_bytes(backend: str, last_level_cache: int, budget: int) -> int:
     return min(wanted, MOST_BYTES[backend], budget // 2) // 256 * 256
 
 
-def launches_of(nbytes: int, buffer: int, last_level_cache: int) -> tuple[int, int, bool]:
+def launches_of(backend: str, nbytes: int, buffer: int, last_level_cache: int) -> tuple[int, int, bool]:
     """Launches of a program over passes of `nbytes`, how many different places they visit, and whether all are cold.
 
     As many as flush the cache before the program begins again; beyond that enough for the start of a graph to cost
     nothing. Both bounded, so that no program takes long.
     """
     to_flush = -(-COLD_FACTOR * last_level_cache // nbytes)
-    launches = min(max(to_flush, FEWEST_LAUNCHES, min(GRAPH_LAUNCHES, GRAPH_BYTES // nbytes)), MOST_LAUNCHES)
+    launches = min(max(to_flush, FEWEST_LAUNCHES, min(GRAPH_LAUNCHES, GRAPH_BYTES[backend] // nbytes)), MOST_LAUNCHES)
     places = min(launches, max(1, buffer // nbytes))
     return launches, places, places * nbytes >= COLD_FACTOR * last_level_cache
 
@@ -116,7 +117,10 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
     cache = facts["last_level_cache_bytes"]
     buffer = LargeBuffer(backend, buffer_bytes(backend.name, cache, backend.memory_budget()))
     modes = (False, True) if backend.launch_mode("auto") == "dependent" else (False,)
-    shapes = {nbytes: launches_of(nbytes, buffer.nbytes, cache) for nbytes in sizes_of(backend.name, buffer.nbytes)}
+    shapes = {
+        nbytes: launches_of(backend.name, nbytes, buffer.nbytes, cache)
+        for nbytes in sizes_of(backend.name, buffer.nbytes)
+    }
     passes = {
         (nbytes, kind, dependent): _pass(backend, buffer, nbytes, shape[0], kind == "copy_gbps", dependent)
         for nbytes, shape in shapes.items()

@@ -1,0 +1,180 @@
+"""Ceilings by size: cold at every size, bounded in time; what the cases reach is held against them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from results_folder import example, gpu_folder, judged, make, put
+
+from elastickv import records, roofline
+from elastickv.backends.cpu import CpuBackend
+from elastickv.measure import ceilings
+from elastickv.report import conditions, environment, figures, inputs
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@pytest.mark.parametrize("backend", ["cuda", "cpu"])
+@pytest.mark.parametrize("cache", [1 * MIB, 60 * MIB, 480 * MIB])
+def test_every_size_flushes_the_cache_before_a_place_comes_again(backend, cache):
+    buffer = ceilings.buffer_bytes(backend, cache, budget=80 * GIB)
+    sizes = ceilings.sizes_of(backend, buffer)
+    assert sizes[0] == 256 * KIB
+    assert sizes[-1] == {"cuda": 4 * GIB, "cpu": GIB}[backend]
+    assert all(large == 2 * small for small, large in itertools.pairwise(sizes))
+    for nbytes in sizes:
+        launches, places, cold = ceilings.launches_of(backend, nbytes, buffer, cache)
+        assert cold
+        assert places * nbytes >= roofline.COLD_FACTOR * cache
+        assert places * nbytes <= buffer
+        assert places <= launches <= ceilings.MOST_LAUNCHES
+        assert launches * nbytes <= max(2 * ceilings.LARGEST_BYTES[backend], roofline.COLD_FACTOR * cache + nbytes)
+
+
+def test_a_buffer_too_small_for_a_cold_cache_is_said_to_be():
+    buffer = ceilings.buffer_bytes("cpu", 480 * MIB, budget=GIB)
+    assert buffer == GIB // 2
+    assert ceilings.sizes_of("cpu", buffer)[-1] == GIB // 2
+    launches, places, cold = ceilings.launches_of("cpu", 64 * MIB, buffer, 480 * MIB)
+    assert (launches, places, cold) == (30, 8, False)
+
+
+class SmallMachine(CpuBackend):
+    """This one, with a cache of 1 MiB as far as it knows, so that a test need not walk through much."""
+
+    def facts(self):
+        return super().facts() | {"last_level_cache_bytes": MIB}
+
+
+def test_a_curve_of_this_machine_fits_the_schema(cpu_build, monkeypatch):
+    monkeypatch.setitem(ceilings.LARGEST_BYTES, "cpu", 4 * MIB)
+    backend = SmallMachine(cpu_build / "cpu")
+    points = ceilings.curve(backend, limit_seconds=0.0)
+    backend.free_all()
+    assert [point["bytes"] for point in points] == [256 * KIB << power for power in range(5)]
+    for point in points:
+        assert point["cold"] and "dependent" not in point
+        for kind in ceilings.KINDS:
+            assert len(point[kind]["samples"]) == ceilings.FEWEST_ROUNDS
+            assert 0.1 < point[kind]["value"] < 2000
+    record = example("ceilings") | {"points": points, "backend": "cpu"}
+    records.check(record, "ceilings", "a curve")
+
+
+class Timed:
+    """A backend whose passes take as long as a device with a fixed start of 2 us and 1,000 GB/s would."""
+
+    name = "cuda"
+
+    def __init__(self):
+        self.now, self.order = 0.0, []
+
+    def seconds(self, program):
+        took = program.launches * (2e-6 + program.nbytes / 1e12)
+        self.now += took
+        self.order.append(program.nbytes)
+        return took
+
+
+def test_sizes_take_turns_and_stop_in_time():
+    backend = Timed()
+    passes = {}
+    for size in (MIB, 4 * MIB):
+        one = ceilings.Pass(size, 20, None)
+        passes[size] = ceilings.Pass(size, 20, one)
+    rates = ceilings._rounds(backend, passes, limit=float("inf"), clock=lambda: backend.now)
+    assert backend.order == [MIB, 4 * MIB] * (1 + ceilings.MOST_ROUNDS)
+    assert rates[MIB] == pytest.approx([MIB / (2e-6 + MIB / 1e12) / 1e9] * ceilings.MOST_ROUNDS)
+    rates = ceilings._rounds(backend, passes, limit=0.0, clock=lambda: backend.now)
+    assert [len(taken) for taken in rates.values()] == [ceilings.FEWEST_ROUNDS] * 2
+
+
+def test_between_two_sizes_time_grows_evenly():
+    def gbps(nbytes: float) -> float:
+        return nbytes / (2e-6 + nbytes / 1e12) / 1e9
+
+    curve = [(size, gbps(size)) for size in (MIB, 4 * MIB, 16 * MIB)]
+    for nbytes in (MIB, 1.5 * MIB, 4 * MIB, 9 * MIB):
+        assert roofline.curve_gbps(curve, nbytes) == pytest.approx(gbps(nbytes))
+    assert roofline.curve_gbps(curve, 64 * MIB) == curve[-1][1]
+    assert roofline.curve_gbps(curve, MIB - 1) is None
+    assert roofline.curve_gbps([], MIB) is None
+
+
+def test_a_case_is_held_against_launches_like_its_own():
+    points = example("ceilings")["points"]
+    plain, dependent = (dict(environment.curve_of(points, launch)) for launch in ("plain", "dependent"))
+    assert dependent[4 * MIB] == points[0]["dependent"]["read_gbps"]["value"] > plain[4 * MIB]
+    older = [{key: value for key, value in point.items() if key != "dependent"} for point in points]
+    assert environment.curve_of(older, "dependent") == []
+    assert environment.curve_of(older, "plain") == list(plain.items())
+
+
+def test_the_report_and_the_figure_have_the_cases_beside_the_curve(tmp_path):
+    loaded = inputs.load(gpu_folder(tmp_path) / ".plan/cases.json", tmp_path / "results")
+    text = environment.ceilings(loaded)
+    record = example("4096_golden_ticket")
+    achieved = record["efficiency"]["elastic"]["achieved_gbps"]
+    row = next(line for line in text.splitlines() if line.startswith("| `4096_golden_ticket` | elastic"))
+    assert f"{achieved:,.0f}" in row
+    assert row.rstrip(" |").endswith("%")
+    drawn = figures.achieved_data(loaded)
+    assert {"case": "4096_golden_ticket", "arm": "elastic", "bytes": record["bytes"]["elastic"],
+            "gbps": achieved} in drawn  # fmt: skip
+    assert not [row for row in drawn if row["case"] in ("4096_noisy", "4096_incorrect")]
+    assert "dependent_read" in figures.ceilings_data(loaded)[0]
+
+
+def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):
+    results = make(tmp_path / "results", ("1024_standard",), "ceilings")
+    record = example("1024_standard")
+    record["resolved"]["cold"] = False
+    put(results, record)
+    loaded = inputs.load(judged(results) / ".plan/cases.json", results)
+    assert figures.achieved_data(loaded) == []
+    assert "What the cases reach" not in environment.ceilings(loaded)
+
+
+def test_the_report_tells_the_state_of_the_machine(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "4096_elementwise", "4096_failed"), "ceilings")
+    record = example("4096_golden_ticket")
+    record["machine"]["others_on_gpu"]["value"] = [{"pid": 4711, "name": "a|b", "memory_bytes": None, "sm_percent": 0}]
+    record["throttling"]["ranges"]["sm_mhz"]["low"] = 1755
+    put(results, record)
+    loaded = inputs.load(judged(results) / ".plan/cases.json", results)
+    text = conditions.conditions(loaded)
+    row = next(line for line in text.splitlines() if "`4096_golden_ticket`" in line)
+    assert "1,755 to 1,980" in row and "software power cap (3 of 60)" in row and "a\\|b (4711)" in row
+    joules = record["energy"]["joules_per_token"]
+    assert f"{joules['elastic'] * 1e3:.4g}" in text
+    assert f"{joules['baseline'] / joules['elastic']:.2f}x" in text
+    assert "NVML: Not Supported" in text
+
+
+def test_older_records_have_dashes_and_nothing_invented(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "4096_cpu"))
+    for case in ("4096_golden_ticket", "4096_cpu"):
+        record = example(case)
+        del record["machine"]
+        now = {"sm_mhz": 1980, "memory_mhz": 3201}
+        record |= {"clocks": {"before": now, "after": now}, "throttling": {"dropped_triples": 0}}
+        record |= {"power": {"watts_at_end": 300.0}, "energy": {"joules": 600.0}}
+        records.check(record, "measurement", "an older record")
+        put(results, record)
+    loaded = inputs.load(judged(results) / ".plan/cases.json", results)
+    text = conditions.conditions(loaded)
+    assert "1,980" in text
+    assert "mJ" not in text and "setting" not in text
+
+
+def test_a_cpu_run_tells_the_load_of_others(tmp_path):
+    results = judged(make(tmp_path / "results", ("4096_cpu",)))
+    text = conditions.conditions(inputs.load(results / ".plan/cases.json", results))
+    assert "others' load during" in text and "0.02" in text
+    assert "SM, MHz" not in text
+
+
+def test_nothing_timed_is_no_section(tmp_path):
+    results = judged(make(tmp_path / "results", ("4096_failed",)))
+    assert conditions.conditions(inputs.load(results / ".plan/cases.json", results)) == ""
