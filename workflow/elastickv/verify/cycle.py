@@ -31,6 +31,6 @@ def check(about: About, record: dict[str, Any]) -> None:
         rate = statistics.median([tokens * cycle["layers"] / time for time in series])
         about.same(f"inference_cycle.layer_steps_per_second.{arm}", cycle["layer_steps_per_second"][arm], rate)
     ratios = [full / elastic for full, elastic in zip(seconds["baseline"], seconds["elastic"], strict=True)]
-    confidence = cycle["speedup"]["confidence"]
-    about.same("inference_cycle.speedup.confidence", confidence, case["measure"]["confidence"])
+    asked = case["measure"]["confidence"]
+    intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
     intervals.check(about, "inference_cycle.speedup", ratios, cycle["speedup"])

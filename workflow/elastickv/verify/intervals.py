@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from elastickv.verify.finding import About
 
-FEWEST_FOR_BOOTSTRAP = 5
+NEVER_FEWER, ALWAYS_FROM = 5, 12  # samples that a bootstrap asks for: versions differ between these
 RESAMPLES = range(999, 100_000)
 AT_ONCE = 4_000_000  # indices drawn at a time
 UNNAMED = {"resamples": 4999, "seed": 0}  # what intervals are made with whose record has no room to say so
@@ -85,12 +86,42 @@ def _bca(values: np.ndarray, draw: Draw) -> Bounds:
     return float(low), float(high)
 
 
+def _widened(values: np.ndarray, draw: Draw, block: int) -> Bounds:
+    """The percentile interval in logarithms about the median, widened for few blocks (Hesterberg, 2015).
+
+    With K = n / block: by sqrt(K / (K - 1)) t(K - 1; 1 - a / 4) / z(1 - a / 2), a = 1 - confidence.
+    """
+    from scipy.special import stdtrit
+
+    centre, blocks, error = math.log(np.median(values)), len(values) / block, 1 - draw.confidence
+    quantiles = stdtrit(blocks - 1, 1 - error / 4) / NormalDist().inv_cdf(1 - error / 2)
+    factor = math.sqrt(blocks / (blocks - 1)) * quantiles
+    low, high = (centre + factor * (math.log(end) - centre) for end in _percentile(values, draw, block))
+    return math.exp(min(low, centre)), math.exp(max(high, centre))
+
+
+def _block_of(values: np.ndarray) -> int:
+    """Block length for the widened bootstrap where a record does not tell: n^(1/3) (sqrt(6) r / (1 - r^2))^(2/3).
+
+    r: autocorrelation of the ranks, plus its bias and two standard errors, at most 0.95; the block at most n / 3.
+    """
+    count = len(values)
+    _, place, equal = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (equal.cumsum() - equal / 2)[place]
+    ranks -= ranks.mean()
+    estimate = (ranks[1:] * ranks[:-1]).sum() / (ranks**2).sum()
+    r = min(estimate + (1 + 3 * estimate) / count + 2 / math.sqrt(count), 0.95)
+    length = round(count ** (1 / 3) * (math.sqrt(6) * r / (1 - r**2)) ** (2 / 3)) if r > 0 else 1
+    return max(1, min(length, count // 3))
+
+
 # Pattern of the `method` string -> bounds; a group in the pattern is the block's length.
 METHODS: dict[str, Callable[..., Bounds]] = {
     r"range": _range,
     r"BCa bootstrap": _bca,
     r"percentile bootstrap": _percentile,
     r"circular block bootstrap, block (\d+)": _percentile,
+    r"circular block bootstrap, block (\d+), widened": _widened,
 }
 
 
@@ -128,16 +159,20 @@ def check(about: About, where: str, samples: Sequence[float], interval: dict[str
             about.same(f"{where}.{key}", interval[key], expected)
 
 
-def _simple(series: np.ndarray) -> bool:
-    """Whether there are too few values, or no spread in them, for anything but their range."""
-    return len(series) < FEWEST_FOR_BOOTSTRAP or bool(np.ptp(series) == 0)
+def _range_allowed(series: np.ndarray) -> set[bool]:
+    """Whether the interval may be a range, whether it may be anything else, by how many samples there are."""
+    if len(series) < NEVER_FEWER or np.ptp(series) == 0:
+        return {True}
+    return {False} if len(series) >= ALWAYS_FROM else {True, False}
 
 
 def _usable(about: About, where: str, series: np.ndarray, method: str, draw: Draw) -> bool:
-    """Whether the method fits the samples: a range for too few alone, and enough resamples for the rest."""
-    simple = _simple(series)
-    allowed = "range" if simple else "a bootstrap: there are enough samples for it"
-    return about.require((method == "range") == simple, f"{where}.method", repr(method), allowed) and about.require(
+    """Whether the method fits the samples: a range for few alone, and enough resamples for the rest."""
+    fits = (method == "range") in _range_allowed(series)
+    wanted = (
+        "a bootstrap: there are enough samples for it" if method == "range" else "range: too few samples for another"
+    )
+    return about.require(fits, f"{where}.method", repr(method), wanted) and about.require(
         draw.resamples in RESAMPLES, f"{where}.resamples", draw.resamples, f"at least {RESAMPLES.start}"
     )
 
@@ -145,18 +180,28 @@ def _usable(about: About, where: str, series: np.ndarray, method: str, draw: Dra
 def candidates(samples: Sequence[float], confidence: float) -> list[Bounds]:
     """The intervals that a record may hold which does not say how they were made: one by each known method."""
     series, draw = np.asarray(samples, dtype=float), Draw(confidence, **UNNAMED)
-    if _simple(series):
-        return [_range(series, draw)]
-    block = math.ceil(2 * len(series) ** (1 / 3))
-    found = []
-    for method in ("BCa bootstrap", f"circular block bootstrap, block {block}", "percentile bootstrap"):
-        try:
-            found.append(_cached(series.tobytes(), method, draw))
-        except ValueError:  # the accelerated one does not exist for these values
-            continue
+    allowed, found = _range_allowed(series), []
+    if True in allowed:
+        found.append(_range(series, draw))
+    if False in allowed:
+        # Newest first: the nearest of equals is taken.
+        old, new = math.ceil(2 * len(series) ** (1 / 3)), _block_of(series)
+        methods = (f"circular block bootstrap, block {new}, widened", "BCa bootstrap")
+        for method in (*methods, f"circular block bootstrap, block {old}", "percentile bootstrap"):
+            try:
+                found.append(_cached(series.tobytes(), method, draw))
+            except (ArithmeticError, ValueError):  # it does not exist for these values
+                continue
     return found
 
 
 def nearest(options: Sequence[Bounds], found: Bounds) -> Bounds:
     """The candidate that a record's interval can only be, if it is any."""
     return min(options, key=lambda bounds: abs(bounds[0] - found[0]) + abs(bounds[1] - found[1]))
+
+
+def confidence(about: About, where: str, interval: dict[str, Any], count: int, asked: float) -> None:
+    """The confidence of an interval is the one asked for, or all that a range of so few samples has."""
+    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if interval.get("method") == "range" else {asked}
+    told = interval.get("confidence")
+    about.require(told in most, f"{where}.confidence", told, " or ".join(f"{value:g}" for value in sorted(most)))

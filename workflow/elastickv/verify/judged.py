@@ -10,7 +10,8 @@ from typing import Any
 from elastickv import folder as plan_folder
 from elastickv import verdict
 from elastickv.report import summary
-from elastickv.verify.finding import About, Findings
+from elastickv.verify import wording
+from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder
 
 Entries = list[plan_folder.Entry]
@@ -40,10 +41,18 @@ def verdicts(folder: Folder, entries: Entries) -> None:
 
 
 def _entry(about: About, where: str, found: dict[str, Any], expected: dict[str, Any], unreadable: bool) -> None:
-    """One verdict. Of a case without a record the reasons may be worded by another path or version."""
-    if unreadable:
-        found, expected = ({**x, "reason": "", "criteria": {}} for x in (found, expected))
-    about.same(where, found, expected)
+    """One verdict. Reasons may be worded otherwise; of a case without a record they name paths and are left out."""
+    if not unreadable:
+        wording.same(about, f"{where}.reason", found["reason"], expected["reason"])
+        for name, criterion in expected["criteria"].items():
+            told = found["criteria"][name]["reason"]
+            wording.same(about, f"{where}.criteria.{name}.reason", told, criterion["reason"])
+    about.same(where, _without_reasons(found), _without_reasons(expected))
+
+
+def _without_reasons(entry: dict[str, Any]) -> dict[str, Any]:
+    criteria = {name: {**criterion, "reason": ""} for name, criterion in entry["criteria"].items()}
+    return {**entry, "reason": "", "criteria": criteria}
 
 
 def table(folder: Folder, entries: Entries) -> None:
@@ -57,9 +66,13 @@ def table(folder: Folder, entries: Entries) -> None:
     except csv.Error as error:
         about.fault("(file)", str(error), "a table of comma-separated values")
         return
-    columns = list(summary.COLUMNS)
-    if not about.require(rows[:1] == [columns], "(header)", rows[:1] and ",".join(rows[0]), ",".join(columns)):
+    columns = rows[0] if rows else []
+    known = all(column in summary.COLUMNS for column in columns) and len(set(columns)) == len(columns)
+    if not about.require(known and columns[:1] == ["case"], "(header)", ",".join(columns), ",".join(summary.COLUMNS)):
         return
+    lacking = [column for column in summary.COLUMNS if column not in columns]
+    if lacking:
+        about.note(f"written by another version of this package: has no {', '.join(lacking)}")
     told, wanted = [row[:1] for row in rows[1:]], [[entry.case] for entry in entries]
     if not about.require(told == wanted, "case", f"rows of {told}", f"of {wanted}, as planned"):
         return
@@ -71,10 +84,11 @@ def table(folder: Folder, entries: Entries) -> None:
 
 def _row(about: About, entry: plan_folder.Entry, cells: dict[str, str]) -> None:
     """One row: cells as text, numbers by their value. Why a record cannot be read may be worded by another path."""
-    for column, expected in summary.row(entry).items():
+    expected_cells = summary.row(entry)
+    for column, told in cells.items():
         if column == "problem" and entry.record is None:
             continue
-        told = cells[column]
+        expected = expected_cells[column]
         holds = _is(told, expected) if isinstance(expected, float) else told == _text(expected)
         about.require(holds, f"{entry.case}.{column}", told or "nothing", _text(expected) or "nothing")
 
@@ -88,9 +102,3 @@ def _is(text: str, value: float) -> bool:
         return math.isclose(float(text), value, rel_tol=1e-12)
     except ValueError:
         return False
-
-
-def counted(findings: Findings, entries: Entries) -> None:
-    """How many records stand behind all this, by status."""
-    for entry in entries:
-        findings.checked[f"{entry.record['status']} cases" if entry.record else "cases without a record"] += 1

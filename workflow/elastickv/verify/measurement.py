@@ -114,7 +114,7 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
     baseline = samples["baseline_us"]
     for name, arm, value in (("speedup", "elastic", "value"), ("control", "control", "ratio")):
         ratios = [full / other for full, other in zip(baseline, samples[f"{arm}_us"], strict=True)]
-        about.same(f"statistics.{name}.confidence", found[name].get("confidence"), settings["confidence"])
+        intervals.confidence(about, f"statistics.{name}", found[name], len(ratios), settings["confidence"])
         intervals.check(about, f"statistics.{name}", ratios, found[name], value)
 
 

@@ -3,73 +3,100 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 from typing import Any
 
 from elastickv.report import markdown, phrases, social
 from elastickv.report.inputs import Inputs
-from elastickv.verify.finding import NOTHING, About
+from elastickv.verify import wording
+from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder
 
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
-MOST_LINES = 8
-CONTEXT = 60
+BUILD = "Build"
+RESULTS = ("", "Results", "Cases without a result", "Times, bytes and checks")  # in the reports of every version
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?[x%]?(?!\w)")
 
 
 def report(folder: Folder, inputs: Inputs, builds_known: bool) -> None:
-    """report.md, line by line. What builds held is only known in the checkout that has them.
+    """report.md, section by section. What builds held is only known in the checkout that has them.
 
     builds_known: whether the builds of this checkout are those of the run.
     """
     text = folder.text("report.md")
     if text is None:
         return
-    about = folder.findings.of("report.md", "lines of the report")
-    found, expected = text.splitlines(), markdown.report(inputs).splitlines()
+    about = folder.findings.of("report.md", "cells and texts of the report")
+    found, expected = wording.sections(text), wording.sections(markdown.report(inputs))
     if not builds_known:
-        found, expected = _without_builds(found), _without_builds(expected)
-        about.note("what the builds of its run held is not known in this checkout: that column is not compared")
-    _lines(about, found, expected)
+        about.note("what the builds of its run held is not known in this checkout: not compared")
+        for part in (found, expected):
+            _only_used(part.get(BUILD))
+    lacking = [title for title in expected if title not in found]
+    for title in lacking:
+        about.require(title not in RESULTS, repr(title), "no such section", "the section that the records give")
+    reworded = [
+        title for title in found if title in expected and not _section(about, title, found[title], expected[title])
+    ]
+    for title in (title for title in found if title not in expected):
+        about.fault(repr(title), "a section", "no such section: nothing in the records gives it")
+    if lacking or reworded:
+        parts = [f"has no section {title!r}" for title in lacking]
+        parts += [f"words {title or 'its beginning'!r} otherwise" for title in reworded]
+        about.note(f"written by another version of this package: {', '.join(parts)}")
 
 
-def _without_builds(lines: list[str]) -> list[str]:
-    """The lines of a report with the table of builds cut to what the records say: the fingerprints that they used."""
-    start = next((index for index, line in enumerate(lines) if line == "## Build"), None)
-    if start is None:
-        return lines
-    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("## ")), len(lines))
-    rows = [[cell.strip() for cell in line.strip("|").split("|")[:3]] for line in lines[start:end]]
-    used = ["| " + " | ".join(row) for row in rows if row[-1] == "yes"]
-    return lines[: start + 1] + used + lines[end:]
+def _only_used(section: wording.Section | None) -> None:
+    """Cuts the table of builds to what the records say: backend and fingerprint of those that they used."""
+    for table in section.tables if section else []:
+        table.header = table.header[:3]
+        table.rows = [row[:3] for row in table.rows if row[2:3] == ["yes"]]
 
 
-def _lines(about: About, found: list[str], expected: list[str]) -> None:
-    about.findings.checked[about.kind] += len(expected)
-    if found == expected:
-        return
-    faults = 0
-    for kind, f0, f1, e0, e1 in SequenceMatcher(None, found, expected, autojunk=False).get_opcodes():
-        if kind == "equal":
-            continue
-        for offset in range(max(f1 - f0, e1 - e0)):
-            here = found[f0 + offset] if f0 + offset < f1 else None
-            there = expected[e0 + offset] if e0 + offset < e1 else None
-            faults += 1
-            if faults <= MOST_LINES:
-                about.fault(f"line {f0 + offset + 1}", *_around_difference(here, there))
-    if faults > MOST_LINES:
-        about.fault("(file)", f"{faults - MOST_LINES} more lines that differ", "the report that the records give")
+def _section(about: About, title: str, found: wording.Section, expected: wording.Section) -> bool:
+    """Tables cell by cell, the rest by what it claims; returns whether the words are the same too."""
+    same = wording.same(about, title or "(beginning)", "\n".join(found.prose), "\n".join(expected.prose))
+    wanted = list(expected.tables)
+    for table in found.tables:
+        twin = next((other for alike in ALIKE for other in wanted if alike(table) == alike(other)), None)
+        if twin is None:
+            about.fault(
+                title, f"a table of {', '.join(table.header)}", "no such table: nothing in the records gives it"
+            )
+        else:
+            wanted.remove(twin)
+            same &= _table(about, title, table, twin)
+    if wanted:
+        about.require(title not in RESULTS, title, "no such table", f"a table of {', '.join(wanted[0].header)}")
+    return same and not wanted
 
 
-def _around_difference(found: str | None, expected: str | None) -> tuple[str, str]:
-    """Two lines cut to where they begin to differ."""
-    if found is None or expected is None:
-        return tuple(repr(NOTHING) if line is None else repr(line[: 2 * CONTEXT]) for line in (found, expected))
-    pairs = zip(found, expected, strict=False)
-    first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
-    start = max(0, first - CONTEXT // 2)
-    return tuple(repr(line[start : start + CONTEXT]) for line in (found, expected))
+# How a table is known, the surest way first: a version may have added columns, another have renamed the first.
+ALIKE = (
+    lambda table: table.header,
+    lambda table: table.header[:1],
+    lambda table: (table.header[1:], [row[0] for row in table.rows]),
+)
+
+
+def _table(about: About, title: str, found: wording.Table, expected: wording.Table) -> bool:
+    """The columns that both have, row by row; whether they have the same. One that nothing gives is a fault."""
+    named = [_columns(table) for table in (found, expected)]
+    for name, _ in (column for column in named[0] if column not in named[1]):
+        about.fault(f"{title}: column {name!r}", "a column", "no such column: nothing in the records gives it")
+    told, wanted = ([row[0] for row in table.rows] for table in (found, expected))
+    if about.require(told == wanted, f"{title}: rows", ", ".join(told), ", ".join(wanted)):
+        for here, there in zip(found.rows, expected.rows, strict=True):
+            cells = dict(zip(named[1], there, strict=True))
+            for column, cell in zip(named[0], here, strict=True):
+                if column in cells:
+                    where = f"{title}: {here[0]}" + (f": {column[0]}" if column[0] else "")
+                    about.require(cell == cells[column], where, cell, cells[column])
+    return found.header == expected.header
+
+
+def _columns(table: wording.Table) -> list[tuple[str, int]]:
+    """Names that tell columns apart; the first has none, for it names the rows in every version."""
+    return [(name, table.header[:i].count(name)) if i else ("", -1) for i, name in enumerate(table.header)]
 
 
 def posts(folder: Folder, inputs: Inputs) -> None:
@@ -78,15 +105,44 @@ def posts(folder: Folder, inputs: Inputs) -> None:
     trace = folder.record(TRACE) if folder.has(TRACE) else None
     if trace is not None:
         _numbers(folder, trace, inputs)
-        folder.findings.of(TRACE, "fields of the posts").same("", trace, expected)
+        _trace(folder, trace, expected)
     text = folder.text(POSTS) if folder.has(POSTS) else None
     if text is not None:
-        whole = [
-            ["=== X ===", expected["posts"]["x"]["text"], ""],
-            ["=== LinkedIn ===", expected["posts"]["linkedin"]["text"]],
-        ]
-        lines = "\n".join(line for section in whole for line in section).splitlines()
-        _lines(folder.findings.of(POSTS, "lines of the posts"), text.splitlines(), lines)
+        about = folder.findings.of(POSTS, "posts")
+        if trace is not None:  # the very text, whoever worded it
+            about.require(text == _file(trace), "(text)", *wording.around_difference(text, _file(trace)))
+        elif not wording.same(about, "(text)", text, _file(expected)):
+            about.note("worded by another version of this package")
+
+
+def _file(trace: dict[str, Any]) -> str:
+    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
+    return f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n"
+
+
+def _trace(folder: Folder, trace: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Everything but words has to be what the records give: device, golden cases, numbers, where they come from."""
+    about = folder.findings.of(TRACE, "fields of the posts")
+    same = True
+    for network, post in trace["posts"].items():
+        same &= wording.same(about, f"posts.{network}.text", post["text"], expected["posts"][network]["text"])
+    texts = [post["text"] for post in trace["variants"]]
+    wanted = [post["text"] for post in expected["variants"]]
+    for index, pair in enumerate(zip(texts, wanted, strict=False)):
+        same &= wording.same(about, f"variants.{index}.text", *pair)
+    about.same("", _without_words(trace), _without_words(expected))
+    if not same:
+        about.note("worded by another version of this package")
+
+
+def _without_words(trace: dict[str, Any]) -> dict[str, Any]:
+    """A trace without the texts and their lengths."""
+
+    def bare(post: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in post.items() if key not in ("text", "length")}
+
+    posts = {network: bare(post) for network, post in trace["posts"].items()}
+    return {**trace, "posts": posts, "variants": [bare(post) for post in trace["variants"]]}
 
 
 def _numbers(folder: Folder, trace: dict[str, Any], inputs: Inputs) -> None:
