@@ -149,6 +149,16 @@ def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> 
         path.unlink()
 
 
+def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:
+    """Deletes the manifest of a finished run, before anything that it lists changes; the next run writes it last.
+
+    So a manifest only ever stands beside what it lists, and `elastickv verify` knows an unfinished run by having none.
+    changing: plan files about to change; a manifest knows nothing of the notebook's. None: jobs are about to run.
+    """
+    if changing is None or any(path.is_relative_to(plan.folder) and path.name != "notebook.json" for path in changing):
+        (plan.results / "manifest.json").unlink(missing_ok=True)
+
+
 def retire(plan: Plan) -> list[Path]:
     """Moves records that the plan no longer has out of the results folder, to `.retired/`; returns where they went."""
     wanted = {path.name for path in plan.records}
@@ -179,7 +189,9 @@ def run(args: argparse.Namespace) -> int:
     resolved = resolve(config)
     matrix.check_results_writable(resolved.results)
     files = results_contents(config, resolved)
-    write(files, *changes(files, resolved.folder))
+    changed, obsolete = changes(files, resolved.folder)
+    unfinish(resolved, [*changed, *obsolete])
+    write(files, changed, obsolete)
     retire(resolved)
     print(f"{resolved.folder}: {len(resolved.cases)} cases")
     return 0
