@@ -41,6 +41,7 @@ class Run:
         with _message_alone():
             if self.lock is not None and not self.lock.try_acquire():
                 raise self.lock.refusal()
+        plan.unfinish(self.plan)
         for path in plan.retire(self.plan):
             print(f"elastickv: no longer in the matrix, moved to {path}", file=sys.stderr)
 
@@ -84,6 +85,7 @@ def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> No
     changed, obsolete = plan.changes(files, resolved.folder)
     if (changed or obsolete) and not lock.held:
         raise lock.refusal()
+    plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
 
 
