@@ -83,11 +83,13 @@ def test_sizes_take_turns_and_stop_in_time():
     for size in (MIB, 4 * MIB):
         one = ceilings.Pass(size, 20, None)
         passes[size] = ceilings.Pass(size, 20, one)
-    rates = ceilings._rounds(backend, passes, limit=float("inf"), clock=lambda: backend.now)
+    rates = ceilings._rounds(backend, passes, limit=1.0, clock=lambda: backend.now)
     assert backend.order == [MIB, 4 * MIB] * (1 + ceilings.MOST_ROUNDS)
     assert rates[MIB] == pytest.approx([MIB / (2e-6 + MIB / 1e12) / 1e9] * ceilings.MOST_ROUNDS)
-    rates = ceilings._rounds(backend, passes, limit=0.0, clock=lambda: backend.now)
-    assert [len(taken) for taken in rates.values()] == [ceilings.FEWEST_ROUNDS] * 2
+    round_seconds = backend.now / (1 + ceilings.MOST_ROUNDS)
+    for limit, rounds in {0.0: ceilings.FEWEST_ROUNDS, 5.5 * round_seconds: 5, 99.0: ceilings.MOST_ROUNDS}.items():
+        rates = ceilings._rounds(backend, passes, limit, clock=lambda: backend.now)
+        assert [len(taken) for taken in rates.values()] == [rounds] * 2
 
 
 def test_between_two_sizes_time_grows_evenly():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
 from pathlib import Path
 from typing import Any
 
-from elastickv.device import cpu_model
+from elastickv.device import cgroup, cpu_model
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -66,13 +67,10 @@ def last_level_cache_bytes(caches: Path = CACHES) -> tuple[int, str]:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: its affinity, and its cgroup's quota rounded up."""
+    """Cores this process may run on: its affinity, and its control groups' quota rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_text("cpu.max")
-    if quota is None or quota.startswith("max"):
-        return affinity
-    share, period = map(int, quota.split())
-    return max(1, min(affinity, -(-share // period)))
+    quota = cgroup.cpu_quota()
+    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
 def _cgroup_text(name: str) -> str | None:

@@ -27,7 +27,7 @@ MOST_BYTES = {"cuda": 4 << 30, "cpu": 2 << 30}
 # A graph that moves as much takes so long that its start does not count; a CPU's launches have none.
 GRAPH_BYTES = {"cuda": 4 << 30, "cpu": 0}
 FEWEST_LAUNCHES, MOST_LAUNCHES = 2, 8192
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 9
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 9
 LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
 
 Clock = Callable[[], float]
@@ -110,8 +110,8 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
     """Read and copy bandwidth by size on this device, ascending; every pass cold where the point says so.
 
     Rounds over all sizes, so that a disturbance costs each of them one sample and none of them all: at least
-    FEWEST_ROUNDS, at most MOST_ROUNDS, none begun after `limit_seconds`. Where the device has dependent launches, a
-    point has them beside the plain ones.
+    FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into `limit_seconds`. Where the device has dependent
+    launches, a point has them beside the plain ones.
     """
     facts = backend.facts()
     cache = facts["last_level_cache_bytes"]
@@ -137,13 +137,13 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
 
 
 def _rounds(backend: Backend, passes: dict[Any, Pass], limit: float, clock: Clock) -> dict[Any, list[float]]:
-    """GB/s of each pass, round after round; the first round only warms up."""
+    """GB/s of each pass, round after round; a first round warms up and tells how many fit into the time."""
+    began = clock()
     for one in passes.values():
         one.gbps(backend)
-    began, rates = clock(), {key: [] for key in passes}
-    for taken in range(MOST_ROUNDS):
-        if taken >= FEWEST_ROUNDS and clock() - began > limit:
-            break
+    fitting = int(limit / max(clock() - began, limit / MOST_ROUNDS)) if limit else 0
+    rates: dict[Any, list[float]] = {key: [] for key in passes}
+    for _ in range(max(FEWEST_ROUNDS, fitting)):
         for key, one in passes.items():
             rates[key].append(one.gbps(backend))
     return rates
