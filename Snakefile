@@ -16,6 +16,7 @@ include: "workflow/rules/environments.smk"
 include: "workflow/rules/build.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/baselines.smk"
+include: "workflow/rules/peers.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -26,6 +27,7 @@ rule all:
         RECORDS,
         CEILINGS,
         BASELINES,
+        PEERS,
         REPORTS,
     message:
         "all done"

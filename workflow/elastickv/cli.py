@@ -125,7 +125,7 @@ def _add_bench(commands) -> None:
 def _add_baseline(commands) -> None:
     parser = commands.add_parser("baseline", help="language-model baselines")
     parser.set_defaults(module="elastickv.baselines")
-    kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf}")
+    kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf,peers}")
     for name, engine in {"transformers": "Hugging Face Transformers", "gguf": "llama.cpp and a GGUF file"}.items():
         one = kinds.add_parser(name, help=engine)
         one.add_argument("--settings", required=True, help="JSON settings of the plan")
@@ -133,6 +133,15 @@ def _add_baseline(commands) -> None:
         one.add_argument("--store", help="record store: a finished measurement there is not repeated")
         one.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
         one.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+    peers = kinds.add_parser("peers", help="attention kernels of other libraries beside ours")
+    peers.add_argument("--settings", required=True, help="JSON settings of the plan")
+    peers.add_argument("--cases", nargs="+", required=True, help="canonical case JSON files")
+    peers.add_argument("--results", required=True, help="folder for peers_<name>.json")
+    peers.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
+    peers.add_argument("--store", help="record store: a finished comparison there is not repeated")
+    peers.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+    peers.add_argument("--strict", action="store_true", help="exit 1 when a status is not ok")
+    peers.set_defaults(module="elastickv.baselines.peers.supervisor")
 
 
 def _add_judging(commands) -> None:

@@ -23,6 +23,9 @@ ROUND_MIB = 512
 # Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
 GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
 CEILINGS_SECONDS = 600
+# Other kernels beside ours: seconds to compile and try one; comparisons of one, and how long one may take against what
+# its sampling may; memory of their libraries and of the caches copied for them.
+PEER_SECONDS, PEER_COMPARISONS, PEER_FACTOR, PEER_LIBRARIES_MIB = 300, 4, 3, 4096
 SPARE_SECONDS = 180  # for Snakemake's own start on the node, and for the record
 
 # A timed CPU needs its node to itself; a GPU job does not, since its GPU is its own.
@@ -36,6 +39,9 @@ class Demand(NamedTuple):
     mem_mb: int
     runtime: int
     slurm_extra: str
+
+
+NONE = Demand(0, 0, 0, "")
 
 
 def of_case(case: dict[str, Any]) -> Demand:
@@ -52,6 +58,25 @@ def gpus(backend: str) -> int:
 def sbatch_options(backend: str) -> str:
     """What a command that is timed on this backend tells SLURM besides."""
     return "" if gpus(backend) else EXCLUSIVE
+
+
+def peers_seconds(case: dict[str, Any], peers: int, max_seconds: float) -> float:
+    """Longest time of a process that measures a case beside `peers` other kernels: each four times, some compiled."""
+    return worker_seconds(case) + peers * (PEER_SECONDS + PEER_COMPARISONS * PEER_FACTOR * max_seconds)
+
+
+def of_peers(cases: list[dict[str, Any]], peers: int, max_seconds: float) -> Demand:
+    """What measuring these cases beside `peers` other kernels needs: all of them in turn, the largest one's memory."""
+    if not cases:
+        return NONE
+    demands = [of_case(case) for case in cases]
+    minutes = sum(peers_seconds(case, peers, max_seconds) for case in cases) / 60
+    return Demand(
+        gpu=max(one.gpu for one in demands),
+        mem_mb=max(one.mem_mb for one in demands) + PEER_LIBRARIES_MIB,
+        runtime=math.ceil(minutes + SPARE_SECONDS / 60),
+        slurm_extra=demands[0].slurm_extra,
+    )
 
 
 def of_ceilings(backend: str) -> Demand:

@@ -2,7 +2,8 @@
 
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
-requirements in `envs/<name>.nodeps` are added without what they depend on. What has no wheel is compiled (COMPILED).
+requirements in `envs/<name>.nodeps` are added without what they depend on, and those of `envs/<name>.gpu.in` where a
+GPU is visible (optional: who needs them says so when they are missing). What has no wheel is compiled (COMPILED).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import compiled, records
+from elastickv import compiled, device, records
 from elastickv.errors import MachineError, UsageError
 
 LOCKS = Path("envs")
@@ -28,15 +29,18 @@ NEEDED = {
     "cuda": ("cupy",),
     "llm": ("torch", "transformers"),
     "gguf": ("llama_cpp", "huggingface_hub"),
+    "peers": ("torch", "scipy", "psutil"),
     "core": ("snakemake",),
     "dev": ("pytest",),
 }
-WITH_TORCH = ("llm",)
+WITH_TORCH = ("llm", "peers")
 
 # Said before the download begins (MB), for environments that may fetch more than 500 MB.
 NOTICES = {
-    "llm": "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
+    name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
+    for name in WITH_TORCH
 }
+GPU_NOTICES = {"peers": "FlashInfer with what it depends on: about 220 MB more (compiles its kernels when first used)"}
 
 # The package of an environment that comes as source.
 COMPILED = {"gguf": compiled.LLAMA}
@@ -55,7 +59,13 @@ def lock_sha256(name: str) -> str:
     """Hash of everything that decides what `name` holds; comments and blank lines do not."""
     kinds = ("txt", "nodeps", *(["in"] if name in WITH_TORCH else []))
     content = {kind: requirement_lines(LOCKS / f"{name}.{kind}") for kind in kinds}
+    if _of_gpus(name):
+        content["gpu"] = _of_gpus(name)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _of_gpus(name: str) -> list[str]:
+    return requirement_lines(LOCKS / f"{name}.gpu.in")
 
 
 def ready_file(name: str) -> Path:
@@ -159,7 +169,18 @@ def _install(name: str, folder: Path) -> Path:
     without = requirement_lines(LOCKS / f"{name}.nodeps")
     if without:
         _call([*install, "--no-deps", *without], name)
+    if _of_gpus(name) and device.visible_gpus():
+        _add_optional(name, [*install, "--constraints", str(LOCKS / f"{name}.txt")])
     return python
+
+
+def _add_optional(name: str, install: list[str]) -> None:
+    """What only a machine with a GPU has a use for. Goes on without it."""
+    print(f"elastickv: environment {name}: {GPU_NOTICES[name]}", file=sys.stderr, flush=True)
+    try:
+        _call([*install, *_of_gpus(name)], name)
+    except MachineError as error:
+        print(f"elastickv: goes on without {', '.join(_of_gpus(name))}: {error.problem}", file=sys.stderr, flush=True)
 
 
 def make(name: str, adopt: bool = False) -> Path:

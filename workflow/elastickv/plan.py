@@ -19,6 +19,7 @@ BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
 ENVIRONMENT_PLAN = Path(".envs/.plan")
 BASELINES = {"transformers": "llm", "gguf": "gguf"}  # the environment of each
+PEERS_ENVIRONMENT = "peers"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Plan:
     """The final outputs of one config, as far as the DAG has to know them.
 
     `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
-    `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES.
+    `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES; `peers` the names
+    of the kernels measured beside ours on `peer_cases` (both empty where that is off, or nothing is attention).
     """
 
     results: Path
@@ -36,6 +38,8 @@ class Plan:
     images: tuple[str, ...]
     compiler: str
     baselines: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    peer_cases: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -47,6 +51,11 @@ class Plan:
         """The measurement records, in the order of the cases."""
         return [self.results / f"results_{case}.json" for case in self.cases]
 
+    @property
+    def peer_records(self) -> list[Path]:
+        """The record of each peer."""
+        return [self.results / f"peers_{name}.json" for name in self.peers]
+
 
 def resolve(config: matrix.Config) -> Plan:
     """The plan of a config: the same on every machine, so that a head node without a GPU plans for nodes that have one.
@@ -55,6 +64,9 @@ def resolve(config: matrix.Config) -> Plan:
     """
     asked = {config.backend} | {case["backend"] for case in config.cases.values()}
     backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
+    peers = config.baselines["peers"]
+    attention = tuple(name for name, case in config.cases.items() if case["workload"] == "decode")
+    beside_peers = attention if peers["enable"] else ()
     return Plan(
         results=Path(config.results),
         backend=config.backend,
@@ -63,6 +75,8 @@ def resolve(config: matrix.Config) -> Plan:
         images=image_names(config.build) if "cuda" in backends else (),
         compiler=config.build["compiler"],
         baselines=tuple(name for name in BASELINES if config.baselines[name]["enable"]),
+        peers=tuple(peers["names"]) if beside_peers else (),
+        peer_cases=beside_peers,
     )
 
 
@@ -95,7 +109,7 @@ def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
         key: value for key, value in asdict(config).items() if key != "sources"
     }  # where it lies changes nothing
     files[plan.folder / "config.json"] = _line(resolved)
-    for name in plan.baselines:
+    for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
         settings = {key: value for key, value in config.baselines[name].items() if key != "enable"}
         files[plan.folder / f"{name}.json"] = _line(settings | {"backend": config.backend})
     return files
@@ -121,7 +135,9 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 
 def needed_environments(plan: Plan) -> tuple[str, ...]:
     """The heavy environments that the plan needs, by the names of their locks."""
-    return (("cuda",) if "cuda" in plan.backends else ()) + tuple(BASELINES[name] for name in plan.baselines)
+    cuda = ("cuda",) if "cuda" in plan.backends else ()
+    peers = (PEERS_ENVIRONMENT,) if plan.peers else ()
+    return cuda + tuple(BASELINES[name] for name in plan.baselines) + peers
 
 
 def _line(content: Any) -> str:
@@ -164,6 +180,7 @@ def retire(plan: Plan) -> list[Path]:
     wanted = {path.name for path in plan.records}
     found = [path for path in plan.results.glob("results_*.json") if path.name not in wanted]
     disabled = [plan.results / f"{name}_baseline.json" for name in BASELINES if name not in plan.baselines]
+    disabled += sorted(set(plan.results.glob("peers_*.json")) - set(plan.peer_records))
     found += [path for path in disabled if path.exists()]
     retired = plan.results / ".retired"
     if found:

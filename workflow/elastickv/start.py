@@ -21,13 +21,15 @@ from elastickv.runlock import RunLock
 class Run:
     """One invocation of Snakemake. `demands`: what measuring each case asks of a machine; `gpus`: GPUs of this one.
 
-    The lock is None in the processes that Snakemake starts for jobs elsewhere.
+    `peers_demand`: what measuring all peers asks. The lock is None in the processes that Snakemake starts for
+    jobs elsewhere.
     """
 
     plan: plan.Plan
     demands: Mapping[str, Demand]
     lock: RunLock | None
     gpus: int = 1
+    peers_demand: Demand = demand.NONE
 
     def threads(self, asked: Demand, cores: int) -> int:
         """Threads of a rule that times: all cores, so that nothing else of the DAG runs beside it.
@@ -60,14 +62,16 @@ def begin(workflow: Any) -> Run:
         config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
+        beside = [config.cases[name] for name in resolved.peer_cases]
+        peers = demand.of_peers(beside, len(resolved.peers), config.baselines["peers"]["max_seconds"])
         gpus = _gpus_at_a_time(workflow)
         if not workflow.is_main_process:
-            return Run(resolved, demands, None, gpus)
+            return Run(resolved, demands, None, gpus, peers)
         matrix.check_results_writable(resolved.results)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)
-        return Run(resolved, demands, lock, gpus)
+        return Run(resolved, demands, lock, gpus, peers)
 
 
 def _gpus_at_a_time(workflow: Any) -> int:

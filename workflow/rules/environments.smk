@@ -5,6 +5,7 @@
 CUDA_ENVIRONMENT = ".envs/cuda/ready"
 LLM_ENVIRONMENT = ".envs/llm/ready"
 GGUF_ENVIRONMENT = ".envs/gguf/ready"
+PEERS_ENVIRONMENT = ".envs/peers/ready"
 
 
 # On a cluster, where the network is: compute nodes often have none.

@@ -26,6 +26,7 @@ rule summarise:
     input:
         RECORDS,
         CEILINGS,
+        PEERS,
         cases=CASES,
     output:
         SUMMARY,
@@ -63,6 +64,7 @@ rule report_markdown:
         RECORDS,
         CEILINGS,
         BASELINES,
+        PEERS,
         BUILD_MANIFESTS,
         SUMMARY,
         VERDICTS,
@@ -143,6 +145,7 @@ rule manifest:
         RECORDS,
         CEILINGS,
         BASELINES,
+        PEERS,
         BINARIES,
         BUILD_MANIFESTS,
         SUMMARY,

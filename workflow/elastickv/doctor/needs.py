@@ -118,7 +118,7 @@ def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
 
 
 def _enabled(config: matrix.Config) -> tuple[list[str], list[dict[str, Any]]]:
-    engines = [engine for engine, settings in config.baselines.items() if settings["enable"]]
+    engines = [engine for engine in plan.BASELINES if config.baselines[engine]["enable"]]
     return engines, [config.baselines[engine] for engine in engines]
 
 

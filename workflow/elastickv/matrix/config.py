@@ -177,17 +177,19 @@ def _results_faults(results: str) -> list[str]:
         return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
     if os.path.normpath(results) in (".", "/"):
         return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
+    if results.startswith("-"):
+        return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
     if results.startswith("~"):
         return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
     return []
 
 
 def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Both baselines' settings, complete. `gguf` names either `model` or `repo` with `file`."""
+    """Every baseline's settings, complete. `gguf` names either `model` or `repo` with `file`."""
     tree = merged.tree.get("baselines", {})
     said = {
         name: _section(tree, name, {path[1:] for path in concerned if path[:1] == ("baselines",)})
-        for name in ("transformers", "gguf")
+        for name in ("transformers", "gguf", "peers")
         if isinstance(tree, dict)
     }
     gguf = said.get("gguf", {})
@@ -195,7 +197,11 @@ def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> 
         problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
     if "repo" in gguf and "model" in gguf:
         problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
-    settings = {"transformers": defaults.TRANSFORMERS | said.get("transformers", {}), "gguf": defaults.GGUF | gguf}
+    settings = {
+        "transformers": defaults.TRANSFORMERS | said.get("transformers", {}),
+        "gguf": defaults.GGUF | gguf,
+        "peers": defaults.PEERS | said.get("peers", {}),
+    }
     if "repo" in gguf:
         settings["gguf"].pop("model")
     return settings

@@ -40,6 +40,13 @@ TRANSFORMERS: dict[str, Any] = {
     "caches": ["dynamic", "static", "fp8", "hqq_int4"],
 }
 GGUF: dict[str, Any] = {"enable": False, **LANGUAGE_MODEL, "n_gpu_layers": -1, "kv_type": "f16"}
+# Kernels of other libraries, one adapter each in baselines/peers/. Off unless asked for: torch is large, and beside a
+# slow peer every sample of ours waits for one of the peer's.
+PEER_NAMES = (
+    *("torch_default", "torch_grouped", "torch_cudnn", "torch_flash", "torch_efficient", "torch_math"),
+    *("flashinfer_single", "flashinfer_single_tensor", "flashinfer_batch", "flashinfer_batch_tensor"),
+)
+PEERS: dict[str, Any] = {"enable": False, "names": list(PEER_NAMES), "reps": 60, "max_seconds": 5}
 
 # seq, heads, dim and compress have none: a case says them, or the config's `defaults`. kv_heads is heads, cache_dtype
 # is dtype unless said otherwise.

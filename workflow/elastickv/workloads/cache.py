@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,14 @@ from elastickv.backends.base import Backend
 from elastickv.backends.params import DTYPES, Cache
 from elastickv.policy import Policy
 from elastickv.workloads.arena import Arena, padded
+
+
+class SlotOrder(NamedTuple):
+    """Where an elastic cache's slots lie, in token order: exact `head`, the first `groups` middle, exact `tail`."""
+
+    head: list[int]
+    groups: int
+    tail: list[int]
 
 
 class CacheShape:
@@ -39,6 +47,13 @@ class CacheShape:
         biases = [self.rows * self.exact * 4, self.rows * self.middle * 4] if self.biased else [0, 0]
         exact, middle = self.rows * self.exact * self.vector, self.rows * self.middle * self.middle_vector
         return [exact, exact, middle, middle, scales, scales, *biases]
+
+    def slot_order(self, tokens: int) -> SlotOrder:
+        """The order of the slots of a cache that holds `tokens` tokens."""
+        policy, groups = self.policy, self.policy.closed_groups(tokens)
+        head = list(range(min(policy.sinks, tokens)))
+        tail = [policy.place(t, self.ring) for t in range(policy.sinks + groups * policy.compress, tokens)]
+        return SlotOrder(head, groups, tail)
 
     def footprint(self) -> int:
         """Bytes that one layer allocates, both arms."""
@@ -122,10 +137,8 @@ class LayerCaches:
     def read_elastic(self, which: str, row: int, rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
         """What the elastic cache holds, in token order: float32 [rows, slots, dim] and float16 scales [rows, slots]."""
         shape, policy = self.shape, self.shape.policy
-        groups = policy.closed_groups(tokens)
+        head, groups, tail = shape.slot_order(tokens)
         exact = self._words(getattr(self.elastic, f"exact_{which}"), row, rows, shape.exact, policy.dtype)
-        head = list(range(min(policy.sinks, tokens)))
-        tail = [policy.place(t, shape.ring) for t in range(policy.sinks + groups * policy.compress, tokens)]
         if groups == 0:
             values = exact[:, head + tail]
             return values, np.zeros(values.shape[:2], np.float16)

@@ -173,7 +173,7 @@ class DecodeWorkload:
             for layer in sorted({0, self.layers - 1}):
                 query = self._chain[arm][last][layer - 1] if layer else self._chain[arm][1 - last][-1]
                 entries.append(self._check(arm, layer, query, self._chain[arm][last][layer], tokens))
-            results[arm] = _worst(entries)
+            results[arm] = worst(entries)
         return results
 
     # -- correctness ---------------------------------------------------------------------------------------------------
@@ -185,12 +185,28 @@ class DecodeWorkload:
         for arm in ("baseline", "elastic"):
             entries = []
             for layer in layers:
-                self.backend.fill_bytes(self._out[arm][layer], self._query_bytes, 0xFF)
+                self.poison(arm, layer)
                 self.backend.launch(self.call(arm, layer))
                 self.backend.synchronize()
                 entries.append(self._check(arm, layer, self._q[layer], self._out[arm][layer], self.tokens))
-            results[arm] = _worst(entries)
+            results[arm] = worst(entries)
         return results
+
+    def query(self, layer: int) -> int:
+        """Address of the query that `call` reads, [batch, heads, dim]."""
+        return self._q[layer]
+
+    def poison(self, arm: str, layer: int) -> None:
+        """Fills the output that `call` writes with NaN."""
+        self.backend.fill_bytes(self._out[arm][layer], self._query_bytes, 0xFF)
+
+    def answer(self, arm: str, layer: int) -> np.ndarray:
+        """What `call` wrote, float32 [rows, group, dim]; rows = batch * kv_heads."""
+        return self._vectors(self._out[arm][layer])
+
+    def reference(self, arm: str, layer: int) -> tuple[np.ndarray, str | None]:
+        """What `call` should write, float64 [rows, group, dim], and whether the device's anchors are `right`."""
+        return self._reference(arm, layer, self._vectors(self._q[layer]), self.tokens)
 
     def _vectors(self, address: int) -> np.ndarray:
         dtype = self.case["dtype"]
@@ -202,8 +218,14 @@ class DecodeWorkload:
         return [(row, min(rows, self.shape.rows - row)) for row in range(0, self.shape.rows, rows)]
 
     def _check(self, arm: str, layer: int, query: int, out: int, tokens: int) -> dict[str, Any]:
-        q, answer = self._vectors(query), self._vectors(out)
-        reference = np.empty(answer.shape, np.float64)
+        reference, anchors = self._reference(arm, layer, self._vectors(query), tokens)
+        return {
+            **oracle.compare(self._vectors(out), reference, self.case["dtype"], anchors),
+            "layers_checked": [layer],
+        }
+
+    def _reference(self, arm: str, layer: int, q: np.ndarray, tokens: int) -> tuple[np.ndarray, str | None]:
+        reference = np.empty(q.shape, np.float64)
         anchors_right = True
         for row, rows in self._chunks():
             k, v = self.caches[layer].read_full(row, rows, tokens)
@@ -214,8 +236,7 @@ class DecodeWorkload:
                 compact = policy.compact(k, v, self.shape.policy, anchors if anchors_right else None)
                 k, v, bias = compact.k, compact.v, compact.bias
             reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias)
-        anchors = None if arm == "baseline" else "right" if anchors_right else "wrong"
-        return {**oracle.compare(answer, reference, self.case["dtype"], anchors), "layers_checked": [layer]}
+        return reference, None if arm == "baseline" else "right" if anchors_right else "wrong"
 
     def _anchors_right(self, v: np.ndarray, anchors: np.ndarray) -> bool:
         """Whether the device's anchors are the policy's, or within 1e-6 of the largest norm where norms tie."""
@@ -255,7 +276,7 @@ class DecodeWorkload:
         return saved
 
 
-def _worst(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def worst(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The entry of the layer with the largest error (not finite counts as largest), naming all layers checked."""
     failing = [e for e in entries if e["relative_error"] is None or e["anchors"] == "wrong"]
     worst = failing[0] if failing else max(entries, key=lambda e: e["relative_error"])

@@ -1,0 +1,234 @@
+"""One case, ours beside the peers: check both, interleave them, say how many times faster ours is. In the worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elastickv import oracle, roofline, sampling, statistics
+from elastickv.backends.base import Backend, Mode
+from elastickv.baselines.peers import views
+from elastickv.baselines.peers.base import Inputs, Peer, elastic_refusal
+from elastickv.baselines.peers.runners import Runner
+from elastickv.baselines.refusal import Refusal, one_line, status_of
+from elastickv.measure.run import CONTROL_LIMIT, Rotation, choose_loops
+from elastickv.workloads.decode import DecodeWorkload, worst
+
+ARMS = {"full": "baseline", "elastic": "elastic"}  # a cache, and the arm of the workload that reads it
+VIEWS: dict[str, Callable[[DecodeWorkload], Inputs]] = {"full": views.full, "elastic": views.elastic}
+
+
+class Answer(NamedTuple):
+    """What the check of one layer holds an output against."""
+
+    layer: int
+    reference: np.ndarray
+    anchors: str | None
+
+
+def for_peers(case: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
+    limits = {"decode_tokens": 0, "reps": settings["reps"], "max_seconds": settings["max_seconds"]}
+    return {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
+
+
+class Bench:
+    """Our kernel on one case, with everything that all peers share: caches, references, rotations."""
+
+    def __init__(self, backend: Backend, runner: Runner, case: dict[str, Any], throttled: Callable[[], str | None]):
+        self.backend, self.runner, self.case, self.throttled = backend, runner, case, throttled
+        self.workload = DecodeWorkload(backend, case)
+        self.graphs = backend.name == "cuda"
+        modes = dict.fromkeys(["plain", backend.launch_mode("auto")])
+        self.modes = {name: Mode(self.graphs, name == "dependent") for name in modes}
+        self.loops = choose_loops(backend, self.workload, case["measure"], self.modes["plain"], exact=False)
+        self._ours: dict[tuple[str, str], Rotation] = {}
+        self._answers: dict[str, list[Answer]] = {}
+
+    def resolved(self, cache: str) -> dict[str, Any]:
+        """How a cache's samples are taken."""
+        moved = self.workload.traffic[ARMS[cache]].total
+        cold = roofline.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
+        launches = self.rotation(cache, "plain").launches
+        return {"layers": self.workload.layers, "cold": cold, "launches": launches, "graphs": self.graphs}
+
+    def rotation(self, cache: str, mode: str) -> Rotation:
+        """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
+        if (cache, mode) not in self._ours:
+            arm = ARMS[cache]
+            made = Rotation(
+                self.runner.ours,
+                lambda i: self.workload.call(arm, i),
+                self.loops,
+                self.workload.period,
+                self.modes[mode],
+            )
+            entry = self._check_ours(cache, made)
+            if not oracle.passes(entry):
+                raise Refusal("failed", f"our own kernel ({cache} cache, {mode}) is wrong: {fault(entry)}")
+            self._ours[cache, mode] = made
+        return self._ours[cache, mode]
+
+    def answers(self, cache: str) -> list[Answer]:
+        """The references of the first and the last layer."""
+        if cache not in self._answers:
+            layers = sorted({0, self.workload.layers - 1})
+            arm = ARMS[cache]
+            self._answers[cache] = [Answer(layer, *self.workload.reference(arm, layer)) for layer in layers]
+        return self._answers[cache]
+
+    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> dict[str, Any]:
+        """The `correctness` entry of outputs by layer, whatever their shape."""
+        return worst(
+            [
+                {
+                    **oracle.compare(wrote(layer).reshape(reference.shape), reference, self.case["dtype"], anchors),
+                    "layers_checked": [layer],
+                }
+                for layer, reference, anchors in self.answers(cache)
+            ]
+        )
+
+    def _check_ours(self, cache: str, rotation: Rotation) -> dict[str, Any]:
+        arm = ARMS[cache]
+        for layer, *_ in self.answers(cache):
+            self.workload.poison(arm, layer)
+        rotation.sample()
+        self.backend.synchronize()
+        return self.entry(cache, lambda layer: self.workload.answer(arm, layer))
+
+    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, dict[str, Any]]:
+        """A peer's launches in the same rotation, and their correctness."""
+        count = self.workload.layers
+        rotation = Rotation(
+            self.runner, lambda i: launch_of(i % count), self.loops, self.workload.period, self.modes["plain"]
+        )
+        wanted = {answer.layer for answer in self.answers(cache)}
+        wrote: dict[int, np.ndarray] = {}
+        for window, program in enumerate(rotation.programs):
+            for index, output in enumerate(self.runner.answers(program)):
+                layer = (window * self.loops + index) % count
+                if layer in wanted:
+                    wrote[layer] = output
+        return rotation, self.entry(cache, wrote.__getitem__)
+
+
+def fault(correctness: dict[str, Any]) -> str:
+    """What is wrong with an answer."""
+    if correctness["anchors"] == "wrong":
+        return "the device kept other tokens than the policy"
+    if not correctness["written"] or not correctness["finite"]:
+        return "the output holds NaN or infinity, or was not written everywhere"
+    return f"relative error {correctness['relative_error']:.3g}, allowed {correctness['tolerance']:.3g}"
+
+
+def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
+    """A peer's entry for one case: status and reason of its full cache, and what each cache came to."""
+    refused = peer.supports(bench.case, bench.backend.name)
+    entries = {"full": without("unsupported", refused) if refused else _cache(bench, peer, "full")}
+    if entries["full"]["status"] not in ("ok", "noisy"):
+        entries["elastic"] = dict(entries["full"], correctness=None)
+    else:
+        refused = elastic_refusal(bench.case)
+        entries["elastic"] = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
+    return {"status": entries["full"]["status"], "reason": entries["full"]["reason"], **entries}
+
+
+def without(status: str, reason: str, correctness: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The entry of a cache without figures."""
+    return {"status": status, "reason": reason, "correctness": correctness}
+
+
+def _cache(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+    """One cache with one peer. What Python can catch becomes a status; a device that reports errors does not go on."""
+    try:
+        with peer.session():
+            return _compared(bench, peer, cache)
+    except Refusal as refusal:
+        return without(refusal.status, str(refusal))
+    except Exception as error:
+        bench.backend.synchronize()  # raises when the context is lost: then nothing here can be measured any more
+        return without(status_of(error), one_line(error))
+    finally:
+        _free(bench)
+
+
+def _free(bench: Bench) -> None:
+    """Gives the memory of the peer's graphs back to the device."""
+    if bench.graphs:
+        import torch
+
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+    rotation, correctness = bench.peer_rotation(cache, peer.prepare(VIEWS[cache](bench.workload)))
+    if not oracle.passes(correctness):
+        return without("incorrect", fault(correctness), correctness)
+    compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
+    moved = bench.workload.traffic[ARMS[cache]].total
+    status, reason = _quality(bench, compared, moved)
+    entry = {"status": status, "reason": reason, "correctness": correctness}
+    if status == "failed":
+        return entry
+    return {**entry, "bytes": moved, "resolved": bench.resolved(cache), "ours": {"dependent": None, **compared}}
+
+
+def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
+    """Triples (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
+    settings, backend = bench.case["measure"], bench.backend.name
+    take = {"baseline": ours.sample, "elastic": peer.sample, "control": ours.sample}
+    rule = sampling.Rule(
+        **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
+        control=CONTROL_LIMIT[backend],
+    )
+    sampling.warm_up(lambda arm: take[arm](), rule)
+    samples = sampling.interleave(lambda arm: take[arm](), rule, disturbed=bench.throttled)
+    if not samples.baseline_us:
+        raise Refusal("failed", f"all triples were dropped: {samples.dropped[-1]['reason']}")
+    return figures(samples, settings["truncate"], settings["confidence"])
+
+
+def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
+    """A comparison out of its triples, in which `baseline` is ours, `elastic` the peer and `control` ours again."""
+    names = {"baseline": "ours", "elastic": "peer", "control": "control"}
+    control = statistics.ratio_interval(samples.baseline_us, samples.control_us, confidence)
+    dropped = [
+        {names.get(key, key): value for key, value in entry.items()} | {"order": [names[arm] for arm in entry["order"]]}
+        for entry in samples.dropped
+    ]
+    return {
+        "peer": statistics.arm_statistics(samples.elastic_us, truncate),
+        "ours": statistics.arm_statistics(samples.baseline_us, truncate),
+        "ratio": statistics.ratio_interval(samples.elastic_us, samples.baseline_us, confidence),
+        "control": {"ratio": control["value"], "low": control["low"], "high": control["high"]},
+        "samples": {
+            "order": [[names[arm] for arm in order] for order in samples.order],
+            "peer_us": samples.elastic_us,
+            "ours_us": samples.baseline_us,
+            "control_us": samples.control_us,
+            "dropped": dropped,
+        },
+    }
+
+
+def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> tuple[str, str | None]:
+    """`ok`, `noisy` or `failed`, as for a measurement."""
+    peak, limit = bench.backend.facts().get("peak_gbps"), CONTROL_LIMIT[bench.backend.name]
+    for mode, one in compared.items():
+        for side in ("peer", "ours"):
+            reached = roofline.gbps(moved, one[side]["median_us"])
+            if peak and reached > peak * roofline.BEYOND_PEAK:
+                return (
+                    "failed",
+                    f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
+                )
+        low, high = one["control"]["low"], one["control"]["high"]
+        if not (1 - limit <= low and high <= 1 + limit):
+            interval = f"[{low:.4f}, {high:.4f}]"
+            return "noisy", f"the A/A control's interval {interval} beside ours {mode} is not inside 1 +- {limit:.1%}"
+    return "ok", None

@@ -1,0 +1,30 @@
+"""Attention kernels of other libraries beside ours, enabled by the config: one job for all, a record each."""
+
+PEERS = [str(record) for record in PLAN.peer_records]
+
+
+rule peer:
+    input:
+        BINARIES,
+        MEASURING_ENVIRONMENTS,
+        PEERS_ENVIRONMENT,
+        settings=f"{RESULTS}/.plan/peers.json",
+        cases=[f"{RESULTS}/.plan/cases/{case}.json" for case in PLAN.peer_cases],
+    output:
+        PEERS,
+    log:
+        f"{RESULTS}/.logs/peer.log",
+    threads: RUN.threads(RUN.peers_demand, workflow.cores)
+    resources:
+        gpu=RUN.peers_demand.gpu,
+        mem_mb=RUN.peers_demand.mem_mb,
+        runtime=RUN.peers_demand.runtime,
+        slurm_extra=RUN.peers_demand.slurm_extra,
+    params:
+        results=RESULTS,
+        store=f"{RESULTS}/.records",
+    message:
+        "measure peers' kernels"
+    shell:
+        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline peers --settings {input.settings:q}"
+        " --cases {input.cases:q} --results {params.results:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
