@@ -28,23 +28,26 @@ def check(about: About, record: dict[str, Any]) -> None:
 
 def _wrong_arms(about: About, record: dict[str, Any], where: str, answers: dict[str, Any] | None) -> list[str]:
     """The arms whose answer is wrong, after checking that each entry agrees with itself."""
-    wrong = []
-    for arm, answer in (answers or {}).items():
-        place = f"{where}.{arm}"
-        about.same(f"{place}.tolerance", answer["tolerance"], TOLERANCES[record["case"]["dtype"]])
-        told = answer["relative_error"] is not None
-        about.require(
-            told == answer["finite"], f"{place}.relative_error", answer["relative_error"],
-            "a number exactly where the answer is finite",
-        )  # fmt: skip
-        about.require(
-            answer["written"] or not answer["finite"], f"{place}.finite", answer["finite"],
-            "false: an element that was never written is NaN",
-        )  # fmt: skip
-        _layers(about, record, place, answer)
-        if not right(answer):
-            wrong.append(place)
-    return wrong
+    layers = (record["resolved"] or {}).get("layers")
+    dtype = record["case"]["dtype"]
+    return [
+        f"{where}.{arm}"
+        for arm, answer in (answers or {}).items()
+        if not agrees(about, f"{where}.{arm}", answer, dtype, layers)
+    ]
+
+
+def agrees(about: About, place: str, answer: dict[str, Any], dtype: str, layers: int | None) -> bool:
+    """Checks that an answer's entry agrees with itself; returns whether the answer is right."""
+    about.same(f"{place}.tolerance", answer["tolerance"], TOLERANCES[dtype])
+    error, finite = answer["relative_error"], answer["finite"]
+    wanted = "a number exactly where the answer is finite"
+    about.require((error is not None) == finite, f"{place}.relative_error", error, wanted)
+    unwritten = "false: an element that was never written is NaN"
+    about.require(answer["written"] or not finite, f"{place}.finite", finite, unwritten)
+    if layers and "layers_checked" in answer:
+        about.same(f"{place}.layers_checked", answer["layers_checked"], sorted({0, layers - 1}))
+    return right(answer)
 
 
 def right(answer: dict[str, Any]) -> bool:
@@ -53,9 +56,3 @@ def right(answer: dict[str, Any]) -> bool:
     whole = answer["finite"] and answer["written"] and error is not None
     kept = answer.get("anchors") != "wrong" and answer.get("repeatable") is not False
     return bool(whole and kept and error <= answer["tolerance"])
-
-
-def _layers(about: About, record: dict[str, Any], place: str, answer: dict[str, Any]) -> None:
-    layers = (record["resolved"] or {}).get("layers")
-    if layers and "layers_checked" in answer:
-        about.same(f"{place}.layers_checked", answer["layers_checked"], sorted({0, layers - 1}))

@@ -118,13 +118,18 @@ def _status(about: About, record: dict[str, Any], passes: Passes) -> None:
     """`ok` asks for a steady control, and for no arm above its ceiling (on a CPU: above the ceiling's own spread)."""
     if record["status"] != "ok":
         return
-    backend, control = record["resolved"]["backend"], record["statistics"]["control"]
-    limit = CONTROL[backend]
-    steady = 1 - limit <= control["low"] and control["high"] <= 1 + limit
-    stray = f"ok although the A/A control's interval is [{control['low']:.4f}, {control['high']:.4f}]"
-    about.require(steady, "status", stray, f"noisy: it is not inside 1 +- {limit:.1%}")
+    backend = record["resolved"]["backend"]
+    steady(about, "statistics.control", record["statistics"]["control"], backend)
     rates = passes.ceiling("elastic")
     spread = (max(rates) - min(rates)) / statistics.median(rates) if backend == "cpu" else 0.0
     highest = max(record["efficiency"][arm]["roofline"] or 0.0 for arm in ARMS)
     expected = f"not ok: more than {BEYOND + spread:.3f} cannot be"
     about.require(highest <= BEYOND + spread, "status", f"ok although a roofline is {highest:.3f}", expected)
+
+
+def steady(about: About, where: str, control: dict[str, Any], backend: str) -> None:
+    """The A/A control of a record marked `ok` is as near to 1 as such a record asks for."""
+    limit = CONTROL[backend]
+    told = f"ok although the A/A control's interval ({where}) is [{control['low']:.4f}, {control['high']:.4f}]"
+    inside = 1 - limit <= control["low"] and control["high"] <= 1 + limit
+    about.require(inside, "status", told, f"noisy: it is not inside 1 +- {limit:.1%}")

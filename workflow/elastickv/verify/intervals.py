@@ -205,3 +205,13 @@ def confidence(about: About, where: str, interval: dict[str, Any], count: int, a
     most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if interval.get("method") == "range" else {asked}
     told = interval.get("confidence")
     about.require(told in most, f"{where}.confidence", told, " or ".join(f"{value:g}" for value in sorted(most)))
+
+
+def unnamed(
+    about: About, where: str, samples: Sequence[float], found: dict[str, Any], asked: float, value: str = "value"
+) -> None:
+    """Checks value, low and high of a record that does not say how they were made."""
+    about.same(f"{where}.{value}", found[value], float(np.median(samples)))
+    expected = nearest(candidates(samples, asked), (found["low"], found["high"]))
+    for key, bound in zip(("low", "high"), expected, strict=True):
+        about.same(f"{where}.{key}", found[key], bound)

@@ -131,6 +131,11 @@ def _trace(folder: Folder, trace: dict[str, Any], expected: dict[str, Any]) -> N
     for index, pair in enumerate(zip(texts, wanted, strict=False)):
         same &= wording.same(about, f"variants.{index}.text", *pair)
     about.same("", _without_words(trace), _without_words(expected))
+    counted = {"x": (social.x_length, social.X_LIMIT), "linkedin": (social.linkedin_length, social.LINKEDIN_LIMIT)}
+    for network, (length, limit) in counted.items():
+        said = trace["posts"][network]["length"]
+        about.same(f"posts.{network}.length", said, length(trace["posts"][network]["text"]))
+        about.require(said <= limit, f"posts.{network}.length", said, f"at most {limit}")
     if not same:
         about.note("worded by another version of this package")
 

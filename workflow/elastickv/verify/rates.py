@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import statistics
 from typing import Any
 
 from elastickv.verify import intervals
@@ -29,11 +28,7 @@ def rate(about: About, where: str, found: dict[str, Any]) -> None:
         if "method" in found:
             intervals.check(about, where, found["samples"], found)
             return
-        about.same(f"{where}.value", found["value"], statistics.median(found["samples"]))
-        options = intervals.candidates(found["samples"], CONFIDENCE)
-        expected = intervals.nearest(options, (found["low"], found["high"]))
-        for key, bound in zip(("low", "high"), expected, strict=True):
-            about.same(f"{where}.{key}", found[key], bound)
+        intervals.unnamed(about, where, found["samples"], found, CONFIDENCE)
 
 
 def ceilings(about: About, record: dict[str, Any]) -> None:

@@ -27,8 +27,11 @@ def records_of(folder: Folder) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def compare(findings: Findings, published: Published, stored: dict[str, tuple[str, dict[str, Any]]]) -> None:
-    """A published record that the store holds too (known by its kind and when it began) says the same there."""
-    twins = {_moment(schema, record): (name, record) for name, (schema, record) in stored.items()}
+    """A published record that the store holds too (known by its kind and when it began) says the same there.
+
+    Not so of peers: what is published of them is put together from stored records of single cases.
+    """
+    twins = {_moment(schema, record): (name, record) for name, (schema, record) in stored.items() if schema != "peers"}
     for file, record in published.items():
         name, twin = twins.get(_moment(record["schema"].partition("/")[0], record), ("", None))
         if twin is None:
@@ -40,4 +43,4 @@ def compare(findings: Findings, published: Published, stored: dict[str, tuple[st
 
 
 def _moment(schema: str, record: dict[str, Any]) -> tuple[Any, ...]:
-    return schema, record["started"], record.get("engine"), record.get("peer")
+    return schema, record["started"], record.get("engine")

@@ -10,7 +10,7 @@ from typing import Any
 
 from elastickv import folder as plan_folder
 from elastickv import records
-from elastickv.verify import judged, manifest, measurement, plan, published, rates, store
+from elastickv.verify import judged, manifest, measurement, peers, plan, published, rates, store
 from elastickv.verify.reading import NAMED, Folder
 
 # What is made from records -> what it is made from, beside the records and the plan's list of cases.
@@ -74,7 +74,12 @@ def _others(folder: Folder) -> store.Published:
     return found
 
 
-CHECKS = {"measurement": measurement.check, "baseline": rates.baseline, "ceilings": rates.ceilings}
+CHECKS = {
+    "measurement": measurement.check,
+    "baseline": rates.baseline,
+    "ceilings": rates.ceilings,
+    "peers": peers.check,
+}
 
 
 def _one(folder: Folder, name: str, schema: str, record: dict[str, Any]) -> None:

@@ -32,17 +32,24 @@ def same(about: About, where: str, found: str, expected: str) -> bool:
 
 
 def around_difference(found: str, expected: str) -> tuple[str, str]:
-    """Two texts cut to where what they claim begins to differ."""
-    starts = []
-    for text, other in ((found, expected), (expected, found)):
-        places = [match for match in CLAIM.finditer(text)]
-        others = claims(other)
-        differing = (m.start() for i, m in enumerate(places) if i >= len(others) or m[0].strip(".,") != others[i])
-        starts.append(next(differing, len(text)))
+    """Two texts cut to where what they claim begins to differ; where only words do, to the first of those."""
+    places = [_first_other(text, claims(other)) for text, other in ((found, expected), (expected, found))]
+    if claims(found) == claims(expected):
+        pairs = enumerate(zip(found, expected, strict=False))
+        first = next((place for place, (here, there) in pairs if here != there), min(len(found), len(expected)))
+        places = [first, first]
     return tuple(
-        repr(text[max(0, start - CONTEXT // 2) : start + CONTEXT // 2])
-        for text, start in zip((found, expected), starts, strict=True)
+        repr(text[max(0, place - CONTEXT // 2) : place + CONTEXT // 2])
+        for text, place in zip((found, expected), places, strict=True)
     )
+
+
+def _first_other(text: str, others: list[str]) -> int:
+    """Where a text's first claim stands that is not the one of `others` at its place."""
+    for index, match in enumerate(CLAIM.finditer(text)):
+        if index >= len(others) or match[0].strip(".,") != others[index]:
+            return match.start()
+    return len(text)
 
 
 @dataclass
