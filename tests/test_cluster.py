@@ -93,10 +93,12 @@ def seen(visible: str) -> list[str]:
 
 
 @pytest.mark.gpu
-def test_only_the_gpus_of_the_allocation_are_seen_by_number_and_by_uuid():
+def test_only_the_gpus_of_the_allocation_are_seen_by_number_by_uuid_and_by_its_beginning():
     gpus = device.visible_gpus()
     if not gpus:
         pytest.skip("no NVIDIA GPU is visible")
     assert seen("") == []
     assert [seen(str(number)) for number, _ in enumerate(gpus)] == [[gpu] for gpu in gpus]
     assert [seen(gpu) for gpu in gpus] == [[gpu] for gpu in gpus]
+    if len({gpu[:12] for gpu in gpus}) == len(gpus):
+        assert [seen(gpu[:12]) for gpu in gpus] == [[gpu] for gpu in gpus]

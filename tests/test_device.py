@@ -172,6 +172,7 @@ def test_without_nvml_everything_has_the_same_reason():
     assert {reading["reason"] for reading in state.settings().values()} == {"NVML: no driver"}
     assert state.others() == untold("NVML: no driver")
     assert state.throttled() is None
+    assert state.seen()["reasons"] == untold("NVML: no driver")
     assert state.energy() is None
     assert state.energy_reason == state.power_reason == "NVML: no driver"
 
@@ -219,6 +220,20 @@ def test_other_processes_are_told_from_this_one_also_in_a_container():
         {"pid": 4242, "name": "program4242", "memory_bytes": 1 << 30, "sm_percent": 35},
         {"pid": 88, "name": "program88", "memory_bytes": None, "sm_percent": 0},
     ]
+
+
+class NoSamples(FakeNvml):
+    """What NVML answers when no process used the GPU since."""
+
+    def nvmlDeviceGetProcessUtilization(self, handle, since):
+        error = self.NVMLError("Not Found")
+        error.value = 6
+        raise error
+
+
+def test_a_process_that_computed_nothing_is_known_to_be_idle():
+    state = gpu(NoSamples(ComputeRunningProcesses=[process(5)]))
+    assert [other["sm_percent"] for other in state.others()["value"]] == [0]
 
 
 def test_this_process_is_no_other():
@@ -298,18 +313,20 @@ def test_the_load_of_others_does_not_hold_this_process():
     burner = multiprocessing.get_context("spawn").Process(target=burn, args=(60.0,))
     burner.start()
     try:
-        state = device.CpuState()
+        state, before = device.CpuState(), cpu_state.times()
         began = time.monotonic()
         while time.monotonic() - began < 0.6:
             burn(0.01)
-        load = state.snapshot()["load"]
+        load, after = state.snapshot()["load"], cpu_state.times()
     finally:
         burner.kill()
         burner.join()
-    assert load["own_cores"] > 0.1
-    assert burner.pid in [process["pid"] for process in load["busiest"]]
-    assert os.getpid() not in [process["pid"] for process in load["busiest"]]
-    assert 0.1 < load["others_cores"] <= len(cpu_state.usable_cpus()) - load["own_cores"] + 0.3
+    (key,) = (key for key in after.processes if key[0] == burner.pid)
+    assert after.processes[key][1] > before.processes.get(key, ("", 0.0))[1]
+    assert os.getpid() not in [pid for pid, _ in after.processes]
+    assert load["own_cores"] > 0
+    assert load["others_cores"] > 0
+    assert load["own_cores"] + load["others_cores"] <= len(cpu_state.usable_cpus()) + 0.5
 
 
 def times(at: float, busy: float, own: float, stolen: float = 0.0, **processes: float) -> cpu_state.Times:

@@ -56,6 +56,15 @@ class Program:
     prepared: list[Prepared]
 
 
+def _peak(clock_khz: int, bus_bits: int, instance: bool) -> dict[str, Any]:
+    """Bandwidth as a datasheet counts it: two transfers a clock (double data rate); None and why where unknown."""
+    if instance:
+        return {"peak_gbps": None, "peak_gbps_reason": "a MIG instance has a share of its board's that is not told"}
+    if not (clock_khz and bus_bits):
+        return {"peak_gbps": None, "peak_gbps_reason": "the driver tells no memory clock or no bus width"}
+    return {"peak_gbps": 2 * clock_khz * 1e3 * bus_bits / 8 / 1e9}
+
+
 class CudaBackend:
     """One GPU: the first visible one. See `base.Backend` for what each method promises."""
 
@@ -109,9 +118,10 @@ class CudaBackend:
         major, minor = properties["major"], properties["minor"]
         clock_khz = runtime.deviceGetAttribute(36, 0)  # cudaDevAttrMemoryClockRate
         bus_bits = runtime.deviceGetAttribute(37, 0)  # cudaDevAttrGlobalMemoryBusWidth
+        uuid = device.visible_gpus()[0]
         return {
             "name": properties["name"].decode(),
-            "uuid": device.visible_gpus()[0],
+            "uuid": uuid,
             "compute_capability": f"{major}.{minor}",
             "driver": device.nvidia_driver(),
             "cuda_driver": ".".join(map(str, device.cuda_driver_version() or ())),
@@ -122,8 +132,7 @@ class CudaBackend:
             "total_memory_bytes": properties["totalGlobalMem"],
             "memory_clock_khz": clock_khz,
             "memory_bus_bits": bus_bits,
-            # Two transfers a clock (double data rate), as the datasheet counts.
-            "peak_gbps": 2 * clock_khz * 1e3 * bus_bits / 8 / 1e9 if clock_khz and bus_bits else None,
+            **_peak(clock_khz, bus_bits, instance=uuid.startswith("MIG-")),
         }
 
     def facts(self) -> dict[str, Any]:

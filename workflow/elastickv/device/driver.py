@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 CUDA_SUCCESS = 0
 LIBRARIES = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
+CLOCK_RATES = {"SM": 13, "memory": 36}  # CUdevice_attribute, kHz
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -70,6 +71,23 @@ def _uuid(library: Any, function: str, index: int) -> str | None:
         return None
     text = bytes(raw).hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def rated_mhz(uuid: str) -> dict[str, int]:
+    """Clocks ("SM", "memory") that a GPU is sold with, which NVML's highest ones may exceed; empty where unknown."""
+    library = _library()
+    for index in range(_count(library)):
+        gpu = _gpu(library, index)
+        if gpu is not None and gpu.uuid == uuid:
+            found = {name: _attribute(library, number, index) for name, number in CLOCK_RATES.items()}
+            return {name: khz // 1000 for name, khz in found.items() if khz}
+    return {}
+
+
+def _attribute(library: Any, number: int, index: int) -> int:
+    value = ctypes.c_int(0)
+    told = library.cuDeviceGetAttribute(ctypes.byref(value), number, index)
+    return value.value if told == CUDA_SUCCESS else 0
 
 
 def visible_gpus() -> list[str]:

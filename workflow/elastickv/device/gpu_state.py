@@ -7,11 +7,13 @@ import statistics
 from collections import Counter
 from typing import Any
 
-from elastickv.device import throttle
+from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
 from elastickv.device.nvml import Nvml, told, untold
 
 SM, MEMORY = 1, 2  # nvmlClockType
+CLOCKS = {"SM": SM, "memory": MEMORY}
+SLOW_READINGS_EVERY = 5  # samples: temperature and power take longer to read than clocks
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -34,11 +36,14 @@ class GpuState:
         self._host = CpuState()
         self._seen: list[dict[str, Any]] = []
         self._reasons: Counter[str] = Counter()
+        self._no_reasons: dict[str, Any] | None = None  # why they cannot be read
         self._own: set[int] = {os.getpid()}
+        self._in_use = False  # by this process
         self._foreign: dict[int, dict[str, Any]] = {}
         self._utilisation_from = self._latest_utilisation()
         self._note_processes()
-        self._highest = {name: self._read("MaxClockInfo", kind) for name, kind in (("SM", SM), ("memory", MEMORY))}
+        rated = driver.rated_mhz(uuid)
+        self._rated = {name: rated.get(name) or self._read("MaxClockInfo", kind) for name, kind in CLOCKS.items()}
 
     def _read(self, function: str, *arguments: Any) -> Any:
         return self._nvml.read(function, *arguments)["value"]
@@ -46,12 +51,9 @@ class GpuState:
     def opened(self) -> None:
         """To be called when this process has begun to use the GPU.
 
-        In a container NVML may know it by the host's number: if ours is not listed, the one new number is ours.
+        In a container NVML may know it by the host's number: while ours is not listed, the first new number is ours.
         """
-        listed = self._listed()
-        new = {pid for pid in listed if pid not in self._foreign}
-        if os.getpid() not in listed and len(new) == 1:
-            self._own |= new
+        self._in_use = True
         self._note_processes()
 
     def _listed(self) -> dict[int, Any]:
@@ -60,13 +62,17 @@ class GpuState:
         return {int(process.pid): process for process in found or ()}
 
     def _note_processes(self) -> None:
-        for pid, process in self._listed().items():
+        listed = self._listed()
+        new = [pid for pid in listed if pid not in self._foreign]
+        if self._in_use and len(new) == 1 and self._own == {os.getpid()} and os.getpid() not in listed:
+            self._own.add(new[0])
+        for pid, process in listed.items():
             if pid not in self._own:
                 entry = self._foreign.setdefault(pid, {"pid": pid, "name": self._nvml.process_name(pid)})
                 entry["memory_bytes"] = process.usedGpuMemory
 
     def _latest_utilisation(self) -> int:
-        samples = self._read("ProcessUtilization", 0) or ()
+        samples = self._nvml.utilisation(0)["value"] or ()
         return max((int(sample.timeStamp) for sample in samples), default=0)
 
     def others(self) -> dict[str, Any]:
@@ -79,10 +85,7 @@ class GpuState:
         if answer["value"] is None:
             return answer
         self._note_processes()
-        usage = self._nvml.read("ProcessUtilization", self._utilisation_from)
-        samples = usage["value"]
-        if samples is None and "Not Found" in usage["reason"]:
-            samples = ()  # no process computed since
+        samples = self._nvml.utilisation(self._utilisation_from)["value"]
         for entry in self._foreign.values():
             of_it = [sample.smUtil for sample in samples or () if sample.pid == entry["pid"]]
             entry["sm_percent"] = None if samples is None else max(of_it, default=0)
@@ -90,13 +93,17 @@ class GpuState:
 
     def throttled(self) -> str | None:
         """Asked right after a sample: why the GPU ran slower than asked for, or None."""
-        bits = self._read("CurrentClocksThrottleReasons") or 0
+        told_bits = self._nvml.read("CurrentClocksThrottleReasons")
+        bits = told_bits["value"] or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
-        self._seen.append({"sm_mhz": clocks["SM"], "memory_mhz": clocks["memory"],
-                           "temperature_c": self._read("Temperature", 0),
-                           "power_w": _scaled(self._nvml.read("PowerUsage"), 1e-3)["value"]})  # fmt: skip
+        reading = {"sm_mhz": clocks["SM"], "memory_mhz": clocks["memory"]}
+        if len(self._seen) % SLOW_READINGS_EVERY == 0:
+            reading |= {"temperature_c": self._read("Temperature", 0), "power_w": self._power()["value"]}
+        self._seen.append(reading)
         self._reasons.update(throttle.names(bits))
-        return throttle.slowed(bits, {name: (clocks[name], self._highest[name]) for name in clocks})
+        if told_bits["value"] is None:
+            self._no_reasons = told_bits
+        return throttle.slowed(bits, {name: (clocks[name], self._rated[name]) for name in clocks})
 
     def seen(self) -> dict[str, Any]:
         """What the readings after the samples came to: `readings` many, reasons by how often, ranges by quantity."""
@@ -104,9 +111,12 @@ class GpuState:
             return {}
         return {
             "readings": len(self._seen),
-            "reasons": dict(sorted(self._reasons.items())),
-            "ranges": {key: _range([reading[key] for reading in self._seen]) for key in self._seen[0]},
+            "reasons": self._no_reasons or dict(sorted(self._reasons.items())),
+            "ranges": {key: _range([reading.get(key) for reading in self._seen]) for key in self._seen[0]},
         }
+
+    def _power(self) -> dict[str, Any]:
+        return _scaled(self._nvml.read("PowerUsage"), 1e-3)
 
     def _energy(self) -> dict[str, Any]:
         return _scaled(self._nvml.read_alone("TotalEnergyConsumption"), 1e-3)
@@ -123,7 +133,7 @@ class GpuState:
     @property
     def power_reason(self) -> str | None:
         """Why the power cannot be read, or None."""
-        return self._nvml.read("PowerUsage").get("reason")
+        return self._power().get("reason")
 
     def snapshot(self) -> dict[str, Any]:
         """Clocks (MHz), temperature (C), power (W), energy (J since driver load) now; the host's load (`CpuState`)."""
@@ -131,7 +141,7 @@ class GpuState:
             "sm_mhz": self._read("ClockInfo", SM),
             "memory_mhz": self._read("ClockInfo", MEMORY),
             "temperature_c": self._read("Temperature", 0),
-            "power_w": _scaled(self._nvml.read("PowerUsage"), 1e-3)["value"],
+            "power_w": self._power()["value"],
             "energy_j": self.energy(),
             **self._host.load(),
         }
@@ -146,6 +156,7 @@ class GpuState:
             "compute_mode": _mapped(read("ComputeMode"), lambda mode: COMPUTE_MODES.get(mode, str(mode))),
             "performance_state": _mapped(read("PerformanceState"), lambda state: f"P{state}"),
             "power_limit_w": _scaled(read("EnforcedPowerLimit"), 1e-3),
+            "sm_rated_mhz": told(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
             "sm_highest_mhz": read("MaxClockInfo", SM),
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 NO_LIBRARY = "nvidia-ml-py is not installed"
+NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
 SHARED = "a MIG instance has it in common with its board's other instances"
 
 
@@ -64,6 +65,18 @@ class Nvml:
             return untold("this nvidia-ml-py does not ask for it")
         except self._library.NVMLError as error:
             return untold(f"NVML: {error}")
+
+    def utilisation(self, since: int) -> dict[str, Any]:
+        """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
+        if self._board is None:
+            return self.read("ProcessUtilization", since)
+        try:
+            return told(list(self._library.nvmlDeviceGetProcessUtilization(self._board, since)))
+        except AttributeError:
+            return untold("this nvidia-ml-py does not ask for it")
+        except self._library.NVMLError as error:
+            nothing = getattr(error, "value", None) in NO_SAMPLES
+            return told([]) if nothing else untold(f"NVML: {error}")
 
     def process_name(self, pid: int) -> str | None:
         """Name of a process on the GPU as the driver knows it, without its folder."""

@@ -15,10 +15,10 @@ REASONS = {
     0x100: "display clock setting",
 }
 # Slower than asked for, whatever the clock. A power cap is not among them: it is normal under load, and only a clock
-# far below the highest one tells that it costs time.
+# far below the rated one tells that it costs time.
 SLOWDOWNS = 0x8 | 0x20 | 0x40 | 0x80
 SET_BY_USER = 0x2
-# A sample counts as throttled below this share of the highest clock: the default of NVBench (--throttle-threshold).
+# A sample counts as throttled below this share of the rated clock: the default of NVBench (--throttle-threshold).
 LOWEST_SHARE = 0.75
 
 
@@ -32,15 +32,15 @@ def names(bits: int) -> list[str]:
 def slowed(bits: int, clocks_mhz: dict[str, tuple[int | None, int | None]]) -> str | None:
     """Why a sample taken just now is to be dropped, or None.
 
-    clocks_mhz: by name ("SM", "memory") the clock during the sample and the highest it can be; None where unknown. A
+    clocks_mhz: by name ("SM", "memory") the clock during the sample and the one it is rated for; None where unknown. A
     clock that a user has set is not slower than asked for.
     """
     if bits & SLOWDOWNS:
         return ", ".join(names(bits & SLOWDOWNS))
     if bits & SET_BY_USER:
         return None
-    for name, (now, highest) in clocks_mhz.items():
-        if now is not None and highest and now < LOWEST_SHARE * highest:
+    for name, (now, rated) in clocks_mhz.items():
+        if now is not None and rated and now < LOWEST_SHARE * rated:
             why = f" ({', '.join(names(bits))})" if bits else ""
-            return f"{name} clock {now} MHz is below {LOWEST_SHARE:.0%} of {highest} MHz{why}"
+            return f"{name} clock {now} MHz is below {LOWEST_SHARE:.0%} of {rated} MHz{why}"
     return None

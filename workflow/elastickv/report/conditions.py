@@ -76,6 +76,8 @@ def _reasons(throttling: dict[str, Any]) -> str:
     reasons, readings = throttling.get("reasons"), throttling.get("readings")
     if reasons is None or readings is None:
         return NOTHING
+    if "reason" in reasons:
+        return f"{NOTHING} {escape(reasons['reason'])}"
     return escape(", ".join(f"{name} ({count} of {readings})" for name, count in reasons.items()) or "nothing")
 
 
