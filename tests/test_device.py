@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from elastickv import device
@@ -128,6 +130,7 @@ class FakeNvml:
             raise AttributeError(name)
 
         def answer(handle, *arguments):
+            inspect.signature(getattr(pynvml, name)).bind(handle, *arguments)  # the real one takes the same
             if key not in self.answers:
                 raise self.NVMLError("Not Supported")
             found = self.answers[key]
@@ -234,6 +237,22 @@ class NoSamples(FakeNvml):
 def test_a_process_that_computed_nothing_is_known_to_be_idle():
     state = gpu(NoSamples(ComputeRunningProcesses=[process(5)]))
     assert [other["sm_percent"] for other in state.others()["value"]] == [0]
+
+
+def test_every_question_is_one_that_nvml_answers():
+    asked = []
+
+    class Recorder(FakeNvml):
+        def __getattr__(self, name):
+            asked.append(name)
+            return super().__getattr__(name)
+
+    state = gpu(Recorder(), INSTANCE)
+    state.throttled()
+    assert state.settings() and state.snapshot() and state.others()
+    assert state.energy_reason and state.power_reason is None
+    assert len(set(asked)) > 12
+    assert [name for name in asked if not hasattr(pynvml, name)] == []
 
 
 def test_this_process_is_no_other():
