@@ -23,6 +23,7 @@ ROUND_MIB = 512
 # Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
 GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
 CEILINGS_SECONDS = 600
+CEILINGS_BUFFER_MIB = 2048  # on a CPU; of it a quarter of what is free, at most
 # Other kernels beside ours: seconds to compile and try one; comparisons of one, and how long one may take against what
 # its sampling may; memory of their libraries and of the caches copied for them.
 PEER_SECONDS, PEER_COMPARISONS, PEER_FACTOR, PEER_LIBRARIES_MIB = 300, 4, 3, 4096
@@ -81,7 +82,8 @@ def of_peers(cases: list[dict[str, Any]], peers: int, max_seconds: float) -> Dem
 
 def of_ceilings(backend: str) -> Demand:
     """What measuring `ceilings.json` needs."""
-    return _demand(backend, CPU_BASE_MIB if backend == "cpu" else CUDA_BASE_MIB, CEILINGS_SECONDS)
+    mib = CPU_BASE_MIB + 2 * CEILINGS_BUFFER_MIB if backend == "cpu" else CUDA_BASE_MIB
+    return _demand(backend, mib, CEILINGS_SECONDS)
 
 
 def worker_seconds(case: dict[str, Any]) -> float:
