@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from elastickv import device
+from elastickv import device, matrix, records
 from elastickv.device import cgroup, cpu_state, throttle
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.nvml import Nvml, told, untold
-from elastickv.measure import energy, machine
+from elastickv.measure import energy, machine, supervisor
 
 BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
 INSTANCE = "MIG-01112233-4455-6677-8899-aabbccddeeff"
@@ -488,3 +488,17 @@ def test_a_gpu_tells_its_state():
     assert {"ecc", "persistence", "mig"} <= set(settings)
     assert all(reading["value"] is not None or reading["reason"] for reading in settings.values())
     assert state.others()["value"] is not None or state.others()["reason"]
+
+
+def test_a_record_of_a_cpu_tells_its_machine(cpu_build):
+    quick = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 0}
+    case = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "dim": 64, "window": 32, "compress": 4}
+    record = supervisor.measure_case(matrix.case_from_flags({**case, "measure": quick}), str(cpu_build))
+    records.check(record, "measurement", "a record")
+    assert record["machine"]["cpu"]["cpus"] == told(cpu_state.ranges(cpu_state.usable_cpus()))
+    assert "gpu" not in record["machine"]
+    for when in ("before", "after"):
+        load = record["clocks"][when]["load"]
+        assert "others_cores" in load or "too short" in load["reason"]
+    assert record["energy"]["value"] is None and record["energy"]["reason"]
+    assert record["throttling"]["reasons"]["reason"]

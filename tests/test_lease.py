@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Checkout, wait_until
+from results_folder import example
 
-from elastickv import workers
+from elastickv import device, records, workers
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
+from elastickv.measure import supervisor
 
 HOLD = """
 import json, sys, time
@@ -181,7 +183,7 @@ def test_a_worker_keeps_the_gpu_that_it_measures_on_when_its_supervisor_is_gone(
     worker.write_text(f"#!/bin/sh\necho $$ > {ready}\nexec sleep {LONG}\n")  # heeds no death of a parent
     worker.chmod(0o755)
     program = f"""
-from elastickv import workers
+from elastickv import device, records, workers
 from elastickv.device import lease
 with lease.one_of([{names[0]!r}]):
     workers.ask([{str(worker)!r}], {{}}, 60, workers.environment())
@@ -271,3 +273,18 @@ def test_the_number_of_gpus_is_guessed_without_a_driver(tmp_path, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
         assert expected_gpus(folder) == count, listed
     assert expected_gpus(tmp_path / "none") == 6
+
+
+@pytest.mark.parametrize("measured_on", ["GPU-a", "GPU-b"])
+def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypatch, measured_on):
+    record, store = example("4096_golden_ticket"), records.RecordStore(tmp_path)
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
+    monkeypatch.setattr(supervisor, "build_facts", lambda build, backend: record["build"])
+    key = supervisor.store_key(record["case"], record["build"], supervisor.identity("cuda", measured_on))
+    store.keep(key, record)
+    with lease.one_of(["GPU-a"]), lease.one_of(["GPU-b"]):  # without waiting for one of them
+        monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
+        assert supervisor.measure_case(record["case"], "build", store=store) == record
+    for name in ("GPU-a", "GPU-b"):
+        lease.lock_file(name).unlink()
