@@ -154,7 +154,7 @@ def _caches(inputs: Inputs) -> list[str]:
 def _baseline_note(baseline: Baseline) -> str:
     """How a baseline's figures came about; empty when there are none."""
     record = baseline.record
-    if record["status"] != "ok" or "prompt_tokens" not in record:
+    if record["status"] != "ok" or None in (record.get("prompt_tokens"), record.get("decode_tokens")):
         return ""
     decode = record["decode_tokens_per_second"]
     facts = [f"a prompt of {record['prompt_tokens']:,} tokens, then {record['decode_tokens']:,} one by one"]
