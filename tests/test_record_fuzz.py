@@ -85,7 +85,8 @@ def publish(schema: str, record: dict[str, Any]) -> None:
         ceilings = record
     device, backend = (record["device"], "cpu") if record["device"] else (None, None)
     inputs = Inputs(cases, THRESHOLDS, ceilings, None, baselines, {}, device, backend)
-    for text in (markdown.report(inputs), explanation.markdown(inputs), json.dumps(social.posts(inputs))):
+    posts = (post["text"] for post in social.posts(inputs)["posts"].values())
+    for text in (markdown.report(inputs), explanation.markdown(inputs), *posts):
         assert "<script" not in text
         assert "\u202e" not in text
         text.encode()
