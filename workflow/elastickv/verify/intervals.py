@@ -100,16 +100,21 @@ def _widened(values: np.ndarray, draw: Draw, block: int) -> Bounds:
     return math.exp(min(low, centre)), math.exp(max(high, centre))
 
 
+def autocorrelation(samples: Sequence[float]) -> float:
+    """Correlation of the samples' ranks (equal ones share theirs) with those one later; 0 without spread."""
+    _, place, equal = np.unique(np.asarray(samples, dtype=float), return_inverse=True, return_counts=True)
+    ranks = (equal.cumsum() - equal / 2)[place]
+    ranks = ranks - ranks.mean()
+    power = (ranks**2).sum()
+    return float((ranks[1:] * ranks[:-1]).sum() / power) if power > 0 and len(ranks) > 2 else 0.0
+
+
 def _block_of(values: np.ndarray) -> int:
     """Block length for the widened bootstrap where a record does not tell: n^(1/3) (sqrt(6) r / (1 - r^2))^(2/3).
 
     r: autocorrelation of the ranks, plus its bias and two standard errors, at most 0.95; the block at most n / 3.
     """
-    count = len(values)
-    _, place, equal = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (equal.cumsum() - equal / 2)[place]
-    ranks -= ranks.mean()
-    estimate = (ranks[1:] * ranks[:-1]).sum() / (ranks**2).sum()
+    count, estimate = len(values), autocorrelation(values)
     r = min(estimate + (1 + 3 * estimate) / count + 2 / math.sqrt(count), 0.95)
     length = round(count ** (1 / 3) * (math.sqrt(6) * r / (1 - r**2)) ** (2 / 3)) if r > 0 else 1
     return max(1, min(length, count // 3))

@@ -31,7 +31,7 @@ def check(about: About, record: dict[str, Any]) -> None:
             _bytes(about, record["bytes"], bytes_moved)
     if record["status"] in ("ok", "noisy"):
         with about.recomputing("samples"):
-            if _samples(about, record):
+            if _samples(about, record) and record["samples"]["baseline_us"]:
                 _figures(about, record, bytes_moved)
 
 
@@ -68,6 +68,8 @@ def _samples(about: About, record: dict[str, Any]) -> bool:
     samples = record["samples"]
     counts = {arm: len(samples[f"{arm}_us"]) for arm in ARMS} | {"order": len(samples["order"])}
     whole = about.require(len(set(counts.values())) == 1, "samples", counts, "as many of each arm, and their order")
+    if counts["order"] == 0:  # all were dropped
+        about.require(not record.get("statistics"), "statistics", "figures", "null: there are no samples")
     dropped = len(samples["dropped"])
     told = record["throttling"].get("dropped_triples", dropped)
     about.same("throttling.dropped_triples", told, dropped)
@@ -93,6 +95,11 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
             about.same(f"resolved.{key}", count, settings[key])
         else:
             about.require(count <= most, f"resolved.{key}", count, f"at most {most}")
+    if used.get("stopped") == "reps":
+        about.same("resolved.stopped", attempts["reps"], settings["reps"])
+    if "stopped" in used and record["status"] == "ok":
+        fewest = intervals.ALWAYS_FROM
+        about.require(taken >= fewest, "status", f"ok with {taken} triples", f"noisy: an interval takes {fewest}")
     for key in ("backend", "launch"):
         if case[key] != "auto":
             about.same(f"resolved.{key}", used[key], case[key])
@@ -116,6 +123,8 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
         ratios = [full / other for full, other in zip(baseline, samples[f"{arm}_us"], strict=True)]
         intervals.confidence(about, f"statistics.{name}", found[name], len(ratios), settings["confidence"])
         intervals.check(about, f"statistics.{name}", ratios, found[name], value)
+        if name == "speedup" and "autocorrelation" in found:
+            about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
 
 
 def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:

@@ -13,9 +13,10 @@ from elastickv import records
 from elastickv.verify import judged, manifest, measurement, peers, plan, published, rates, store
 from elastickv.verify.reading import NAMED, Folder
 
-# What is made from records -> what it is made from, beside the records and the plan's list of cases.
+# What is made from records -> what it is made from, beside the records and the plan's list of cases. Patterns need not
+# match anything, names have to be there.
 MADE_FROM = {
-    "summary.csv": (),
+    "summary.csv": ("peers_*.json",),
     "verdicts.json": (".plan/golden.json",),
     "report.md": ("ceilings.json", "verdicts.json", "*_baseline.json", "peers_*.json"),
     published.TRACE: ("verdicts.json", "*_baseline.json"),
@@ -124,12 +125,14 @@ def _published(folder: Folder, checked: list[str], listed: dict[str, Any] | None
 
 def _stale(folder: Folder, planned: list[str], name: str) -> bool:
     """Whether a file of an unfinished run is older than what it is made from: noted, for the next run rewrites it."""
-    inputs = [folder.path / f"results_{case}.json" for case in planned] + [folder.path / plan.CASES]
-    inputs += [path for pattern in MADE_FROM[name] for path in folder.path.glob(pattern)]
+    needed = [f"results_{case}.json" for case in planned] + [plan.CASES]
+    needed += [other for other in MADE_FROM[name] if "*" not in other]
+    optional = folder.names(*(pattern for pattern in MADE_FROM[name] if "*" in pattern))
     made = (folder.path / name).stat().st_mtime_ns
-    missing = next((path for path in inputs if not path.exists()), None)
-    newer = next((path for path in inputs if path.exists() and path.stat().st_mtime_ns > made), None)
+    missing = next((other for other in needed if not folder.has(other)), None)
+    present = [other for other in (*needed, *optional) if folder.has(other)]
+    newer = next((other for other in present if (folder.path / other).stat().st_mtime_ns > made), None)
     if missing or newer:
-        why = f"{missing.name} is missing" if missing else f"older than {newer.relative_to(folder.path)}"
+        why = f"{missing} is missing" if missing else f"older than {newer}"
         folder.findings.notes.append(f"{name}: {why}: the next run writes it again, not checked")
     return bool(missing or newer)
