@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from elastickv import folder, records
+from elastickv.report import peers
+from elastickv.report.peers import Peers
 
 BUILD = Path("build")
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
@@ -54,6 +56,7 @@ class Inputs:
     builds: dict[str, dict[str, Any]]
     device: dict[str, Any] | None
     backend: str | None
+    peers: Peers = field(default_factory=Peers)
 
     @property
     def publishable(self) -> list[Case]:
@@ -91,6 +94,7 @@ def load(cases_file: Path | str, results: Path | str) -> Inputs:
         builds=_builds(),
         device=device,
         backend=backend,
+        peers=peers.load(results, {case.id: case.content for case in cases}),
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from elastickv import records
-from elastickv.report import conditions, environment
+from elastickv.report import conditions, environment, peers
 from elastickv.report import sweeps as sweep_grids
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
@@ -35,6 +35,7 @@ def report(inputs: Inputs) -> str:
         inference_cycles(inputs),
         without_result(inputs),
         times_and_bytes(inputs),
+        peers.section(inputs.peers, [case.id for case in inputs.cases], (inputs.device or {}).get("name")),
         beside_the_original(inputs),
         environment.baselines(inputs),
         environment.machine(inputs),
@@ -138,15 +139,21 @@ def inference_cycles(inputs: Inputs) -> str:
         if cycle:
             steps = cycle["layer_steps_per_second"]
             rates = [f"{steps[arm]:,.0f}" for arm in ("baseline", "elastic")]
-            rows.append(
-                [_name(inputs, case), cycle["decode_tokens"], cycle["layers"], *rates, times_interval(cycle["speedup"])]
-            )
+            counts = [cycle["decode_tokens"], cycle["layers"]]
+            rows.append([_name(inputs, case), *counts, *rates, times_interval(cycle["speedup"]), _appending(cycle)])
     if not rows:
         return ""
-    headers = ["case", "tokens", "layers", "full cache, layer steps/s", "elastic, layer steps/s", "speedup"]
+    rates = ["full cache, layer steps/s", "elastic, layer steps/s"]
+    headers = ["case", "tokens", "layers", *rates, "speedup", "of a step, appending: full / elastic (us)"]
     note = "Each step appends a token's key and value, compresses what has left the window, and attends. "
     note += "A layer step is one attention layer's, not a model's token."
     return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
+
+
+def _appending(cycle: dict) -> str:
+    """What a layer step's append (and, elastic, closing a group now and then) takes alone."""
+    alone = cycle.get("append_us")
+    return f"{alone['baseline']:.3g} / {alone['elastic']:.3g}" if alone else "–"
 
 
 def without_result(inputs: Inputs) -> str:

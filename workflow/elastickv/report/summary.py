@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from elastickv import folder, records, verdict
+from elastickv.report import peers
 from elastickv.report.text import plain
+
+NO_PEERS = peers.Peers()
 
 
 class Column(NamedTuple):
@@ -85,14 +89,35 @@ COLUMNS = {
 }
 
 
+# Of the fastest peer that was measured beside ours on the full cache, on the device that the row names.
+PEER_COLUMNS = {
+    "peer": "fastest kernel of another library, full cache",
+    "peer_us": "its median time of one launch, us",
+    "peer_ratio": "peer / ours by plain launches: above 1 ours is faster",
+    "peer_ratio_low": "its interval",
+    "peer_ratio_high": "its interval",
+    "peer_ratio_dependent": "peer / ours by dependent launches",
+    "peer_ratio_dependent_low": "its interval",
+    "peer_ratio_dependent_high": "its interval",
+}
+COLUMNS |= {name: _fact("", meaning) for name, meaning in PEER_COLUMNS.items()}
+
+
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out` from the records of the plan `args.cases` in `args.results`."""
-    rows = [row(entry) for entry in folder.entries(args.cases, args.results)]
+    entries = folder.entries(args.cases, args.results)
+    beside = peers_of(entries, args.results)
+    rows = [row(entry, beside) for entry in entries]
     records.write_text(args.out, to_csv(rows))
     return 0
 
 
-def row(entry: folder.Entry) -> dict[str, Any]:
+def peers_of(entries: list[folder.Entry], results: Path | str) -> peers.Peers:
+    """What peers measured on the cases of these entries."""
+    return peers.load(Path(results), {entry.case: entry.content for entry in entries})
+
+
+def row(entry: folder.Entry, beside: peers.Peers = NO_PEERS) -> dict[str, Any]:
     """One case as a row; a case without a usable record has its id, the status `failed` and the problem."""
     if entry.record is None:
         return dict.fromkeys(COLUMNS) | {"case": entry.case, "status": "failed", "problem": cell(entry.problem)}
@@ -102,7 +127,17 @@ def row(entry: folder.Entry) -> dict[str, Any]:
         for name, column in COLUMNS.items()
         if column.path
     }
-    return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)}
+    fastest = beside.fastest(entry.case, "full", at(entry.record, "device.name"))
+    return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)} | (_peer_cells(fastest) if fastest else {})
+
+
+def _peer_cells(fastest: peers.Beside) -> dict[str, Any]:
+    found = {"peer": fastest.peer, "peer_us": fastest.us}
+    for mode, name in {"plain": "peer_ratio", "dependent": "peer_ratio_dependent"}.items():
+        ratio = fastest.ratio(mode)
+        if ratio:
+            found |= {name: ratio["value"], f"{name}_low": ratio["low"], f"{name}_high": ratio["high"]}
+    return found
 
 
 def at(record: dict[str, Any], path: str) -> Any:

@@ -1,0 +1,172 @@
+"""Our kernels beside those of other libraries: which is fastest in each case, and how many times faster ours is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import folder
+from elastickv.report.tables import table
+from elastickv.report.text import NOTHING, escape, microseconds, times_interval
+
+MEASURED = "ok"
+CACHES = {"full": "Full cache", "elastic": "The same elastic slots"}
+MODES = ("plain", "dependent")
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One peer on one cache of one case, with figures. `device`: the name of what both were measured on."""
+
+    peer: str
+    case: str
+    cache: str
+    entry: dict[str, Any]
+    device: str
+
+    @property
+    def us(self) -> float:
+        """The peer's median, beside our plain launches."""
+        return self.entry["ours"]["plain"]["peer"]["median_us"]
+
+    def ours_us(self, mode: str) -> float | None:
+        """Our median beside this peer."""
+        compared = self.entry["ours"][mode]
+        return compared["ours"]["median_us"] if compared else None
+
+    def ratio(self, mode: str) -> dict[str, Any] | None:
+        """Peer / ours with its interval: above 1 ours is faster. None where the device has no such launches."""
+        compared = self.entry["ours"][mode]
+        return compared["ratio"] if compared else None
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The records of all peers, read once: what has figures, what has none and why, and files that cannot be read."""
+
+    found: tuple[Beside, ...] = ()
+    without: tuple[tuple[str, str, str, str, str], ...] = ()  # peer, case, cache, status, reason
+    records: tuple[dict[str, Any], ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def fastest(self, case: str, cache: str, device: str | None) -> Beside | None:
+        """The fastest peer on a cache, among those measured on a device."""
+        wanted = (case, cache, device)
+        candidates = [one for one in self.found if (one.case, one.cache, one.device) == wanted]
+        return min(candidates, key=lambda one: one.us, default=None)
+
+
+def load(results: Path, cases: dict[str, dict[str, Any] | None]) -> Peers:
+    """Every `peers_*.json` of a results folder. cases: canonical content by id; what is of another case is left out."""
+    found, without, read, problems = [], [], [], []
+    for path in sorted(results.glob("peers_*.json")):
+        record, problem = folder.optional(path, "peers")
+        if problem:
+            problems.append(problem)
+            continue
+        read.append(record)
+        for entry in record["cases"]:
+            if cases.get(entry["case"]["id"]) != entry["case"]:
+                continue
+            for cache in CACHES:
+                where = (record["peer"], entry["case"]["id"], cache)
+                if entry[cache]["status"] == MEASURED:
+                    found.append(Beside(*where, entry[cache], record["device"]["name"]))
+                else:
+                    without.append((*where, entry[cache]["status"], entry[cache]["reason"]))
+    return Peers(tuple(found), tuple(without), tuple(read), tuple(problems))
+
+
+def section(peers: Peers, cases: list[str], device: str | None) -> str:
+    """Per case ours beside the fastest peer, then every peer; empty when no peer was asked for.
+
+    cases: in order. device: the name of this run's; what another one measured is marked.
+    """
+    if not peers.records and not peers.problems:
+        return ""
+    parts = ["## Beside other libraries' kernels", NOTE]
+    for cache, title in CACHES.items():
+        rows = [_row(best) for best in (peers.fastest(case, cache, device) for case in cases) if best]
+        if rows:
+            parts += [f"### {title}", table(rows, HEADERS)]
+    order = {case: place for place, case in enumerate(cases)}
+    found = sorted(peers.found, key=lambda one: (order[one.case], one.cache != "full", one.us))
+    each = [_each(one, one.device != device) for one in found]
+    if each:
+        parts += ["### Every peer", table(each, EACH_HEADERS)]
+    else:
+        parts.append("No peer has figures.")
+    without = _without(peers)
+    if without:
+        parts += ["### Peers without figures", table(without, ["peer", "status", "reason", "cases"])]
+    timed = {one.peer for one in peers.found}
+    libraries = [_library(record) for record in peers.records if record["peer"] in timed]
+    if libraries:
+        parts += ["### What is timed", table(libraries, ["peer", "library", "one launch is"])]
+    return "\n\n".join([*parts, *map(escape, peers.problems)])
+
+
+NOTE = """*Ours / peer* says how many times faster our kernel is than the fastest of the others: the median of paired
+ratios with its interval, below 1x ours is slower. Both read the same values, pass the same check against float64,
+rotate over the same cold caches and are timed in turn in one process, on a GPU inside graphs. *Dependent*: our launches
+by programmatic dependent launch, the peer's as its library makes them."""
+HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "its us", "ours / peer", "dependent / peer"]
+EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer, plain", "ours / peer, dependent", "relative error"]
+
+
+def verdict_of(ratio: dict[str, Any]) -> str:
+    """`faster`, `slower`, or `same` where the interval holds 1."""
+    if ratio["low"] > 1:
+        return "faster"
+    return "slower" if ratio["high"] < 1 else "same"
+
+
+def shown(ratio: dict[str, Any] | None) -> str:
+    """A ratio with its interval, and a word where ours is not the faster one."""
+    if ratio is None:
+        return NOTHING
+    verdict = verdict_of(ratio)
+    return times_interval(ratio) + ("" if verdict == "faster" else f" ({verdict})")
+
+
+def _row(best: Beside) -> list[str]:
+    ours = [best.ours_us(mode) for mode in MODES]
+    return [
+        f"`{best.case}`",
+        *(NOTHING if us is None else microseconds(us) for us in ours),
+        f"`{best.peer}`",
+        microseconds(best.us),
+        *(shown(best.ratio(mode)) for mode in MODES),
+    ]
+
+
+def _each(one: Beside, foreign: bool) -> list[str]:
+    mark = f" ‡ {escape(one.device)}" if foreign else ""
+    return [
+        f"`{one.case}`",
+        one.cache,
+        f"`{one.peer}`{mark}",
+        microseconds(one.us),
+        *(shown(one.ratio(mode)) for mode in MODES),
+        f"{one.entry['correctness']['relative_error']:.1e}",
+    ]
+
+
+def _without(peers: Peers) -> list[list[str]]:
+    """One row a peer, status and reason; what holds for both caches of a case is said once."""
+    full = {(peer, case, status, reason) for peer, case, cache, status, reason in peers.without if cache == "full"}
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for peer, case, cache, status, reason in peers.without:
+        if cache == "full" or (peer, case, status, reason) not in full:
+            grouped.setdefault((peer, status, reason), []).append(case if cache == "full" else f"{case} (elastic)")
+    return [
+        [f"`{peer}`", status, escape(reason, LONGEST_REASON), escape(", ".join(cases), LONGEST_REASON)]
+        for (peer, status, reason), cases in grouped.items()
+    ]
+
+
+def _library(record: dict[str, Any]) -> list[str]:
+    library = record["library"]
+    return [f"`{record['peer']}`", escape(f"{library['name']} {library['version']}"), escape(record["times"])]
