@@ -10,6 +10,7 @@ from typing import Any
 from elastickv import folder as plan_folder
 from elastickv import verdict
 from elastickv.report import summary
+from elastickv.report.peers import Peers
 from elastickv.verify import wording
 from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder
@@ -76,15 +77,16 @@ def table(folder: Folder, entries: Entries) -> None:
     told, wanted = [row[:1] for row in rows[1:]], [[entry.case] for entry in entries]
     if not about.require(told == wanted, "case", f"rows of {told}", f"of {wanted}, as planned"):
         return
+    beside = summary.peers_of(entries, folder.path)
     for cells, entry in zip(rows[1:], entries, strict=True):
         if about.require(len(cells) == len(columns), entry.case, f"{len(cells)} cells", f"{len(columns)}"):
             with about.recomputing(entry.case):
-                _row(about, entry, dict(zip(columns, cells, strict=True)))
+                _row(about, entry, beside, dict(zip(columns, cells, strict=True)))
 
 
-def _row(about: About, entry: plan_folder.Entry, cells: dict[str, str]) -> None:
+def _row(about: About, entry: plan_folder.Entry, beside: Peers, cells: dict[str, str]) -> None:
     """One row: cells as text, numbers by their value. Why a record cannot be read may be worded by another path."""
-    expected_cells = summary.row(entry)
+    expected_cells = summary.row(entry, beside)
     for column, told in cells.items():
         if column == "problem" and entry.record is None:
             continue
