@@ -40,8 +40,9 @@ class Hub(BaseHTTPRequestHandler):
         if name == "gated/model" and "/resolve/" in path and token != "open-sesame":
             return self.reply(403 if token else 401, headers={"X-Error-Code": "GatedRepo"})
         files = REPOSITORIES.get("open/model" if name == "gated/model" else name)
-        if files is None:
-            return self.reply(404, headers={"X-Error-Code": "RepoNotFound"})
+        unknown = "/revision/" in path and not path.endswith(("/main", COMMIT))
+        if files is None or unknown:
+            return self.reply(404, headers={"X-Error-Code": "RevisionNotFound" if unknown else "RepoNotFound"})
         if path == f"api/models/{name}/tree/{COMMIT}":
             tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "b" * 40} for file in files]
             return self.reply(200, json.dumps(tree).encode())
@@ -110,6 +111,15 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
         ({"model": "gated/model"}, "gated/model: access has to be asked for on the hub, and HF_TOKEN set"),
         ({"repo": "open/gguf", "file": "other.gguf"}, "open/gguf: the repository has no file other.gguf"),
         (
+            {"repo": "open/gguf", "file": "../../other.gguf"},
+            "open/gguf: ../../other.gguf: the name of a file within the repository is needed",
+        ),
+        ({"model": "open/model", "revision": "c" * 40}, "open/model: the repository has no such revision"),
+        (
+            {"model": "open/model", "sha256": "0" * 64},
+            f"open/model: its sha256 is {sha256(WEIGHTS).hexdigest()}, pinned is {'0' * 64}",
+        ),
+        (
             {"repo": "no/gguf", "file": "model.gguf"},
             "no/gguf: not on the model hub, or private and HF_TOKEN not set (or not valid)",
         ),
@@ -132,6 +142,18 @@ def test_one_file_of_a_repository_is_fetched(hub, tmp_path):
     assert Path(found["folder"], found["gguf_file"]).read_bytes() == REPOSITORIES["open/gguf"]["model.gguf"]
     again = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf", HF_HUB_OFFLINE="1")
     assert again["model"]["revision"] == COMMIT
+
+
+def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):
+    hub.asked.clear()
+    pinned = {"model": "open/model", "revision": COMMIT, "sha256": sha256(WEIGHTS).hexdigest()}
+    found = fetch(hub, tmp_path, pinned)
+    assert found["model"].items() >= {"revision": COMMIT, "sha256": pinned["sha256"]}.items()
+    assert not any("main" in path.split("/") for path in hub.asked)
+    again = fetch(hub, tmp_path, pinned, HF_HUB_OFFLINE="1")
+    assert again["model"]["sha256"] == pinned["sha256"]
+    other = fetch(hub, tmp_path, pinned | {"revision": "c" * 40}, HF_HUB_OFFLINE="1")
+    assert "no earlier download is at hand" in other["reason"]
 
 
 def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):

