@@ -187,11 +187,12 @@ def test_bench_prints_one_json_object_and_takes_flags_both_ways(cpu_build):
     assert record["inference_cycle"]["decode_tokens"] == 4
 
 
-def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path):
+@pytest.mark.parametrize("cycle_flags", [[], ["--inference", "--decode_tokens=50"]], ids=["attention", "cycle"])
+def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_flags):
     file = tmp_path / "tensors.npz"
     flags = ["--seq=300", "--heads=4", "--kv_heads=2", "--dim=64", "--compress=4", "--window=32", "--reps=3",
              "--cache_dtype=int8", "--bias=log_count", "--warmup=1", "--inner_loops=1"]  # fmt: skip
-    done = bench(cpu_build, *flags, f"--save-tensors={file}")
+    done = bench(cpu_build, *flags, *cycle_flags, f"--save-tensors={file}")
     assert done.returncode == 0, done.stderr
     saved = np.load(file)
     q = saved["q"].reshape(2, 2, 64)

@@ -101,7 +101,7 @@ def test_report_shows_figures_with_intervals_and_verdicts(tmp_path):
         "96.7% (98.0%)",
         "✅☆ golden ticket",
     ]
-    assert "2.010x" in row(section(markdown, "Inference cycle"), "4096_golden_ticket")[-1]
+    assert "2.010x" in row(section(markdown, "Inference cycle"), "4096_golden_ticket")[-2]
     assert "1.96x" in section(markdown, "Beside the original's claims")
     assert "73.8%" in section(markdown, "Beside the original's claims")
     assert "4,650" in section(markdown, "Ceilings")

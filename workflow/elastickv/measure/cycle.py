@@ -2,13 +2,16 @@
 
 A round brings both arms' caches back to `seq` tokens and decodes `decode_tokens` more, the arms in turn. A sample is
 `compress` consecutive tokens of one arm, in which every row closes one group: single tokens would be of two kinds.
-The first round is checked at its end and only warms up, unless it takes the time that all of them may take.
+The first round is checked at its end and only warms up, unless it takes the time that all of them may take. Last come
+two rounds that append (and close groups) only, the second of which says what that costs.
 """
 
 from __future__ import annotations
 
 import time
 from typing import Any
+
+import numpy as np
 
 from elastickv import statistics
 from elastickv.backends.base import Backend, Mode
@@ -23,9 +26,9 @@ Times = dict[str, list[float]]
 class _Arm:
     """Two programs (one per parity of the token) replayed in turn; positions and slot counts live on the device."""
 
-    def __init__(self, backend: Backend, workload: Any, arm: str, mode: Mode):
+    def __init__(self, backend: Backend, workload: Any, arm: str, mode: Mode, attend: bool = True):
         self.backend = backend
-        self.programs = [backend.program(workload.cycle_calls(arm, parity), mode) for parity in (0, 1)]
+        self.programs = [backend.program(workload.cycle_calls(arm, parity, attend), mode) for parity in (0, 1)]
 
     def seconds(self, tokens: range) -> float:
         """Device time of these tokens of a round, through all layers."""
@@ -61,6 +64,9 @@ def measure(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mod
         for arm, series in _round(workload, arms, parts).items():
             times[arm] += series
     times = times if times["elastic"] else first
+    appending = {arm: _Arm(backend, workload, arm, mode, attend=False) for arm in ARMS}
+    _round(workload, appending, parts)
+    appends = _round(workload, appending, parts)
     layer_steps, confidence = len(parts[0]) * workload.layers, settings["confidence"]
     return {
         "decode_tokens": workload.steps,
@@ -71,6 +77,10 @@ def measure(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mod
             for arm, series in times.items()
         },
         "speedup": statistics.ratio_interval(times["baseline"], times["elastic"], confidence),
-        "samples": {f"{arm}_seconds": series for arm, series in times.items()},
+        "append_us": {arm: float(np.median(series)) * 1e6 / layer_steps for arm, series in appends.items()},
+        "samples": {
+            **{f"{arm}_seconds": series for arm, series in times.items()},
+            **{f"{arm}_append_seconds": series for arm, series in appends.items()},
+        },
         "correctness": correctness,
     }

@@ -139,8 +139,11 @@ class DecodeWorkload:
 
     # -- the inference cycle -------------------------------------------------------------------------------------------
 
-    def cycle_calls(self, arm: str, parity: int) -> list[Call]:
-        """One token through all layers: append (and close a group), attend, the output is the next layer's query."""
+    def cycle_calls(self, arm: str, parity: int, attend: bool = True) -> list[Call]:
+        """One token through all layers: append (and close a group), attend, the output is the next layer's query.
+
+        attend: without it, what appending and closing groups takes alone.
+        """
         rule = self.shape.policy
         calls = []
         query = self._chain[arm][1 - parity][-1]
@@ -155,7 +158,8 @@ class DecodeWorkload:
                 )
             )  # fmt: skip
             out = self._chain[arm][parity][layer]
-            calls.append(Call("decode", self._decode_params(arm, layer, query, out, 1)))
+            if attend:
+                calls.append(Call("decode", self._decode_params(arm, layer, query, out, 1)))
             query = out
         calls.append(Call("advance", AdvanceParams(self._tokens[arm], 1, 0)))
         return calls
@@ -255,6 +259,7 @@ class DecodeWorkload:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Layer 0 for `--save-tensors`: shapes and names as the README says."""
+        self.restore()  # an inference cycle leaves its tokens behind
         case, rows, tokens = self.case, self.shape.rows, self.tokens
         heads = (case["batch"], case["heads"], case["dim"])
         by_row = (case["batch"], case["kv_heads"], -1)
