@@ -13,6 +13,7 @@ from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.device import CpuState
 from elastickv.measure import cycle, run, supervisor
+from elastickv.stopwatch import Stopwatch
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -69,6 +70,56 @@ def test_elementwise_is_right(backend, compress):
     fields = measure_in_process(backend, case)
     assert fields["status"] in ("ok", "noisy"), fields["reason"]
     assert fields.get("inference_cycle") is None
+
+
+def test_too_few_triples_make_no_published_interval(backend):
+    """One triple has a ratio and no spread: its interval would be the narrowest of all."""
+    fields = measure_in_process(backend, tiny_case(measure={"reps": 3, "decode_tokens": 0}))
+    assert fields["status"] == "noisy"
+    assert "after 3 triples" in fields["reason"] and "raise measure.reps" in fields["reason"]
+    assert fields["statistics"]["speedup"]["confidence"] == 0.75
+    assert fields["resolved"]["stopped"] == "reps"
+    assert fields["resolved"]["warm_up"]["stationary"] is None
+
+
+class Throttled(CpuState):
+    """Slows down in every triple from the second on, or in all of them."""
+
+    def __init__(self, good: int):
+        super().__init__()
+        self.good = good
+
+    def throttled(self) -> str | None:
+        super().throttled()
+        self.good -= 1
+        return None if self.good >= 0 else "hardware thermal slowdown"
+
+
+def test_all_triples_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, backend):
+    case = tiny_case()
+    fields, _ = run.measure(backend, case, {"reps", "warmup", "inner_loops"}, Throttled(0), lambda done, total: None)
+    assert fields["status"] == "noisy"
+    assert fields["reason"] == "all 3 triples were dropped: hardware thermal slowdown"
+    response = {"fields": fields, "device": backend.facts()}
+    built = supervisor.build_facts(str(cpu_build), "cpu")
+    record = supervisor.compose(case, "cpu", built, response, Stopwatch())
+    records.check(record, "measurement", "dropped")
+    assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3
+    assert record["throttling"]["dropped_triples"] == 3
+    assert record.get("statistics") is None
+
+
+def test_a_throttled_triple_is_dropped_and_counted_and_the_others_stay(backend):
+    fields, _ = run.measure(
+        backend,
+        tiny_case(measure={"decode_tokens": 0}),
+        {"reps", "warmup", "inner_loops"},
+        Throttled(2),
+        lambda *_: None,
+    )
+    assert len(fields["samples"]["baseline_us"]) == 2
+    assert fields["throttling"]["dropped_triples"] == 1
+    assert ", 1 dropped," in fields["reason"]
 
 
 class WrongByOnePercent(CpuBackend):
@@ -228,7 +279,7 @@ def test_strict_turns_a_status_into_an_exit_code(cpu_build):
 def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
     noisy, ok = example("4096_noisy"), example("4096_cpu")
     assert supervisor.describe(noisy) == f"4096_noisy: noisy ({noisy['reason']})"
-    assert "3.317x [3.301, 3.330]" in supervisor.describe(ok)
+    assert "3.317x [3.299, 3.334]" in supervisor.describe(ok)
 
 
 @pytest.mark.parametrize(("loops", "period"), [(1, 1), (2, 5), (5, 5), (64, 7), (20, 92)])

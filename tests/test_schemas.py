@@ -48,6 +48,26 @@ def test_what_was_timed_has_everything(name, field):
     assert not valid(record)
 
 
+def all_dropped():
+    """A noisy record of which the device throttled in every triple."""
+    record = example("4096_noisy")
+    for field in ("statistics", "bytes", "efficiency", "inference_cycle", "original_score"):
+        record[field] = None
+    record["samples"] |= {"order": [], "baseline_us": [], "elastic_us": [], "control_us": []}
+    record["samples"]["dropped"] = [{"index": 0, "reason": "thermal"}]
+    return record
+
+
+def test_noisy_without_a_triple_has_a_reason_and_what_was_dropped_but_no_figure():
+    assert valid(all_dropped())
+    for field in ("statistics", "bytes", "efficiency", "original_score"):
+        assert not valid(all_dropped() | {field: example("4096_golden_ticket")[field]})
+    record = all_dropped()
+    record["samples"]["dropped"] = []
+    assert not valid(record)
+    assert not valid(all_dropped() | {"status": "ok", "reason": None})
+
+
 @pytest.mark.parametrize("name", UNMEASURED)
 @pytest.mark.parametrize("field", ["statistics", "efficiency", "original_score"])
 def test_what_was_not_timed_has_no_figures(name, field):

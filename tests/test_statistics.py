@@ -1,9 +1,13 @@
-"""Intervals and the sampling rule, on hand-made samples."""
+"""Intervals and variation, on hand-made samples; how often the intervals hold the truth, by simulation."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from elastickv import sampling, statistics
+from elastickv import coverage, statistics
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_trimming_takes_floor_of_the_percentage_off_each_end():
@@ -24,6 +28,13 @@ def test_speedup_is_the_median_of_pairwise_ratios_not_the_ratio_of_medians():
     assert statistics.ratio_interval(baseline, elastic, 0.99)["value"] == 2
 
 
+def ar1(rng: np.random.Generator, count: int, coefficient: float) -> np.ndarray:
+    series = rng.standard_normal(count)
+    for i in range(1, count):
+        series[i] += coefficient * series[i - 1]
+    return series
+
+
 def test_interval_holds_the_true_ratio_under_common_drift():
     rng = np.random.default_rng(3)
     drift = np.linspace(1, 1.3, 200)
@@ -32,19 +43,54 @@ def test_interval_holds_the_true_ratio_under_common_drift():
     interval = statistics.ratio_interval(baseline, elastic, 0.99)
     assert interval["low"] <= 2 <= interval["high"]
     assert statistics.relative_half_width(interval) < 0.005
-    assert interval["method"] == "BCa bootstrap"
 
 
-def test_autocorrelated_ratios_take_a_block_bootstrap_and_a_wider_interval():
+def test_autocorrelated_ratios_take_longer_blocks_and_a_wider_interval():
     rng = np.random.default_rng(4)
-    noise = rng.standard_normal(300)
-    walk = np.zeros(300)
-    for i in range(1, 300):
-        walk[i] = 0.8 * walk[i - 1] + noise[i]
-    correlated = statistics.median_interval(2 + 0.01 * walk, 0.99)
-    shuffled = statistics.median_interval(rng.permutation(2 + 0.01 * walk), 0.99)
-    assert "block" in correlated["method"]
-    assert correlated["high"] - correlated["low"] > shuffled["high"] - shuffled["low"]
+    walk = 2 + 0.01 * ar1(rng, 300, 0.8)
+    shuffled = rng.permutation(walk)
+    assert statistics.block_length(walk) > 2 * statistics.block_length(shuffled)
+    wide, narrow = (statistics.median_interval(values, 0.99) for values in (walk, shuffled))
+    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
+    assert f"block {statistics.block_length(walk)}, widened" in wide["method"]
+
+
+def test_autocorrelation_is_of_ranks_so_that_slow_samples_do_not_hide_it():
+    rng = np.random.default_rng(8)
+    series = ar1(rng, 400, 0.7)
+    with_slow_ones = np.where(rng.random(400) < 0.05, series + 1000, series)
+    assert statistics.autocorrelation(series) == pytest.approx(0.7, abs=0.1)
+    assert statistics.autocorrelation(with_slow_ones) > 0.4
+    assert abs(statistics.autocorrelation(rng.permutation(series))) < 0.15
+    assert statistics.autocorrelation([3.0] * 50) == 0
+    assert statistics.autocorrelation([1.0, 2.0] * 25) == pytest.approx(-1, abs=0.05)
+
+
+def test_blocks_are_at_least_three_however_strong_the_autocorrelation():
+    for count in (12, 30, 100):
+        assert 1 < statistics.block_length(np.arange(1.0, count + 1)) <= count / 3
+
+
+@pytest.mark.parametrize("count", [12, 41, 100])
+def test_resampled_medians_are_those_of_circular_blocks(count):
+    values, block = np.random.default_rng(9).standard_normal(count) + 5, 5
+    starts = np.random.default_rng(2).integers(0, count, size=(999, -(-count // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(999, -1)[:, :count] % count
+    assert (statistics.resampled_medians(values, block, 999, seed=2) == np.median(values[index], axis=1)).all()
+
+
+def test_many_values_are_resampled_in_parts_that_change_nothing(monkeypatch):
+    values = np.random.default_rng(9).standard_normal(50) + 5
+    whole = statistics.resampled_medians(values, 4, 999, seed=2)
+    monkeypatch.setattr(statistics, "VALUES_AT_ONCE", 1000)
+    assert (statistics.resampled_medians(values, 4, 999, seed=2) == whole).all()
+
+
+def test_few_blocks_widen_the_interval():
+    factors = [statistics.widening(blocks, 0.99) for blocks in (3, 5, 10, 30, 1e6)]
+    assert factors == sorted(factors, reverse=True)
+    # Many blocks: what is left is the half of the error kept for stopping early, z(0.9975) / z(0.995).
+    assert factors[-1] == pytest.approx(2.8070 / 2.5758, rel=1e-3)
 
 
 def test_same_samples_same_interval():
@@ -52,10 +98,18 @@ def test_same_samples_same_interval():
     assert statistics.median_interval(values, 0.99) == statistics.median_interval(values, 0.99)
 
 
-def test_constant_and_tiny_series_give_their_range():
-    assert statistics.median_interval([2.0] * 30, 0.99)["low"] == 2.0
+def test_values_without_spread_give_their_one_value():
+    interval = statistics.median_interval([2.0] * 30, 0.99)
+    assert (interval["low"], interval["high"], interval["confidence"]) == (2.0, 2.0, 0.99)
+
+
+def test_a_range_of_few_values_has_the_confidence_that_it_has():
     few = statistics.median_interval([1.0, 3.0, 2.0], 0.99)
     assert (few["low"], few["high"], few["method"]) == (1.0, 3.0, "range")
+    assert few["confidence"] == 0.75
+    assert statistics.median_interval([1.0], 0.99)["confidence"] == 0
+    assert statistics.median_interval(np.arange(1.0, 12.0), 0.99)["confidence"] == 0.99
+    assert statistics.median_interval(np.arange(1.0, 13.0), 0.99)["method"] != "range"
 
 
 def test_nearly_constant_series_has_finite_bounds():
@@ -63,70 +117,50 @@ def test_nearly_constant_series_has_finite_bounds():
     assert interval["low"] <= interval["value"] <= interval["high"]
 
 
-def rule(**changes) -> sampling.Rule:
-    settings = {"reps": 100, "warmup": 50, "precision": 0.005, "max_seconds": 20, "confidence": 0.99}
-    return sampling.Rule(**{**settings, **changes})
+def test_bounds_stay_positive_however_wide():
+    values = np.exp(np.random.default_rng(1).normal(0, 3, 12))
+    assert statistics.median_interval(values, 0.99)["low"] > 0
 
 
-def test_quiet_samples_stop_early_and_loud_ones_go_on():
-    rng = np.random.default_rng(6)
-    quiet = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + 1e-4 * rng.random()), rule())
-    loud = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + rng.random()), rule())
-    assert len(quiet.baseline_us) == sampling.FEWEST_TRIPLES
-    assert len(loud.baseline_us) == 100
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
+def test_what_is_no_time_is_refused(bad):
+    with pytest.raises(ValueError, match="positive"):
+        statistics.median_interval([1.0, bad, 2.0], 0.99)
 
 
-def test_arms_alternate_in_recorded_rotating_order():
-    taken = []
-
-    def take(arm: str) -> float:
-        taken.append(arm)
-        return 1.0
-
-    samples = sampling.interleave(take, rule(reps=12, exact_reps=True))
-    assert [arm for order in samples.order for arm in order] == taken
-    first = [order[0] for order in samples.order]
-    assert {arm: first.count(arm) for arm in sampling.ARMS} == {"baseline": 4, "elastic": 4, "control": 4}
+SHORT = [("normal", 0.5, "on the way"), ("Student t, 3", 0.5, "loud"), ("Student t, 3", 0.5, "time for 12"),
+         ("one in ten 10 times as large", 0.3, "late")]  # fmt: skip
 
 
-def test_throttled_triples_are_dropped_whole_and_recorded():
-    answers = iter([None, "thermal", None, None])
-    samples = sampling.interleave(lambda _: 1.0, rule(reps=4, exact_reps=True), disturbed=lambda: next(answers))
-    assert len(samples.baseline_us) == len(samples.elastic_us) == len(samples.control_us) == 3
-    assert samples.dropped[0]["reason"] == "thermal"
-    assert samples.dropped[0]["index"] == 1
+@pytest.mark.parametrize("cell", SHORT, ids=str)
+def test_intervals_hold_the_truth_as_often_as_they_say(cell):
+    outcome = coverage.simulate(coverage.Cell(*cell), trials=200, seed=2)
+    assert outcome.covered >= coverage.PROMISED
 
 
-def test_the_clock_ends_a_measurement_that_never_settles():
-    now = iter(range(0, 10_000, 3))
-    rng = np.random.default_rng(7)
-    samples = sampling.interleave(lambda _: 1 + rng.random(), rule(max_seconds=30), clock=lambda: next(now))
-    assert len(samples.baseline_us) == 10
+def test_the_simulation_finds_intervals_that_are_too_narrow(monkeypatch):
+    monkeypatch.setattr(statistics, "block_length", lambda values: 1)
+    monkeypatch.setattr(statistics, "widening", lambda blocks, confidence: 1.0)
+    cell = coverage.Cell("normal", 0.5, "loud")
+    outcome = coverage.simulate(cell, trials=200, seed=2)
+    assert outcome.covered < 0.95
+    assert coverage.too_rare({cell: outcome}) == [cell]
 
 
-def test_warm_up_waits_until_both_arms_are_stationary():
-    ramp = {"baseline": iter([5, 4, 3, 2] + [1] * 100), "elastic": iter([1] * 100)}
-    count = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule())
-    assert 10 < count < 50
+def test_strong_autocorrelation_is_reported():
+    strong, weak = (coverage.simulate(coverage.Cell("normal", rho, "loud"), 30, 1) for rho in (0.9, 0.0))
+    assert strong.reported > 0.9
+    assert weak.reported == 0
 
 
-def test_exact_warm_up_takes_what_was_asked_for():
-    assert sampling.warm_up(lambda _: 1.0, rule(warmup=13, exact_warmup=True)) == 13
-
-
-def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
-    """A few slow samples at the start widen the control's interval, not the speedup's: others make up for them."""
-    rng = np.random.default_rng(3)
-    controls = iter([1.03] * 8 + [1.0] * 1000)
-
-    def take(arm: str) -> float:
-        noise = 1 + 1e-4 * rng.random()
-        return {"baseline": 2.0, "elastic": 1.0}.get(arm) * noise if arm != "control" else 2 * next(controls) * noise
-
-    careless = sampling.interleave(take, rule())
-    controls = iter([1.03] * 8 + [1.0] * 1000)
-    careful = sampling.interleave(take, rule(control=0.005))
-    assert len(careless.control_us) == sampling.FEWEST_TRIPLES < len(careful.control_us) < rule().reps
-    control = statistics.ratio_interval(careful.baseline_us, careful.control_us, 0.99)
-    assert control["high"] <= 1.005
-    assert control["low"] >= 0.995
+def test_the_coverage_table_in_the_docs_is_of_this_code():
+    text = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
+    table = coverage.between(text)
+    assert table.startswith(f"1,000 trials a cell, seed 1. {coverage.settings()}")
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == len(coverage.NOISES) * len(coverage.AUTOCORRELATIONS)
+    for row in rows:
+        noise, coefficient, *shares, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        assert noise in coverage.NOISES
+        covered = [float(share.split("%")[0]) / 100 for share in shares]
+        assert float(coefficient) > coverage.STRONGEST_PROMISED or min(covered) >= coverage.PROMISED

@@ -11,6 +11,7 @@ import numpy as np
 from elastickv import oracle, roofline, sampling, statistics, workloads
 from elastickv.backends.base import Backend, Mode
 from elastickv.device import CpuState, GpuState
+from elastickv.device.nvml import untold
 from elastickv.measure import cycle, energy
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.roofline import Traffic, gbps
@@ -147,10 +148,26 @@ def _quality(record: dict[str, Any], backend: str, probes: Probes) -> tuple[str,
     spread = float(np.ptp(ceilings) / np.median(ceilings))
     if highest > roofline.BEYOND_PEAK + spread:
         return "noisy", f"roofline {highest:.3f} is above 1.02 plus the read ceiling's own spread of {spread:.3f}"
+    few = _too_few(record)
+    if few:
+        return "noisy", few
     if not (1 - limit <= control["low"] and control["high"] <= 1 + limit):
         interval = f"[{control['low']:.4f}, {control['high']:.4f}]"
         return "noisy", f"the A/A control's interval {interval} is not inside 1 +- {limit:.1%}"
     return "ok", None
+
+
+def _too_few(record: dict[str, Any]) -> str | None:
+    """Why the triples are too few for an interval that holds, or None when they are not."""
+    count, dropped = len(record["samples"]["baseline_us"]), len(record["samples"]["dropped"])
+    if count >= sampling.FEWEST_FOR_INTERVAL:
+        return None
+    bound = record["resolved"]["stopped"]
+    left = f", {dropped} dropped," if dropped else ""
+    return (
+        f"{bound} ended the sampling after {count} triples{left} too few for an interval: at least "
+        f"{sampling.FEWEST_FOR_INTERVAL}; raise measure.{bound}"
+    )
 
 
 def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
@@ -242,26 +259,20 @@ def _timed(
     probes = Probes(backend, workload, buffer, loops, mode)
     rule = _rule(settings, exact, backend.name)
     before = state.snapshot()
-    warmups = sampling.warm_up(lambda arm: arms[arm].sample(), rule)
+    warm_up = sampling.warm_up(lambda arm: arms[arm].sample(), rule)
 
     def between(triple: int) -> None:
         progress(triple, rule.reps)
         probes.take(triple)
 
     samples = sampling.interleave(lambda arm: arms[arm].sample(), rule, disturbed=state.throttled, between=between)
-    after = state.snapshot()
-    if not samples.baseline_us:
-        reason = f"all {len(samples.dropped)} triples were dropped: {samples.dropped[-1]['reason']}"
-        return {"resolved": {}, "status": "failed", "reason": reason}
-    confidence, truncate = settings["confidence"], settings["truncate"]
-    control = statistics.ratio_interval(samples.baseline_us, samples.control_us, confidence)
-    reachable = _reachable(probes, confidence)
-    moved = roofline.byte_ceilings(workload.traffic)
     record: dict[str, Any] = {
         "resolved": {
             "inner_loops": loops,
             "reps": len(samples.baseline_us),
-            "warmup": warmups,
+            "warmup": warm_up.samples,
+            "warm_up": warm_up.facts(),
+            "stopped": samples.stopped,
             "graphs": mode.graph,
             "launch": launch,
             "exact": sorted(exact),
@@ -274,10 +285,35 @@ def _timed(
             "read_ceiling": probes.taken,
             "dropped": samples.dropped,
         },
+        "clocks": {"before": before, "after": state.snapshot()},
+        "throttling": {"dropped_triples": len(samples.dropped)},
+    }
+    if not samples.baseline_us:
+        reason = f"all {len(samples.dropped)} triples were dropped: {samples.dropped[-1]['reason']}"
+        return {**record, "status": "noisy", "reason": reason, "energy": untold("no triple was left")}
+    record.update(_figures(samples, probes, workload, settings, peak))
+    record["status"], record["reason"] = _quality(record, backend.name, probes)
+    replays = {arm: arms[arm].replay for arm in ("baseline", "elastic")}
+    record["energy"] = energy.of_arms(replays, state, case["batch"] if case["workload"] == "decode" else None)
+    return record
+
+
+def _figures(
+    samples: sampling.Samples, probes: Probes, workload: Any, settings: dict[str, Any], peak: float | None
+) -> dict[str, Any]:
+    """What follows from the samples: `statistics`, `bytes`, `efficiency` and `original_score` of a record."""
+    confidence, truncate = settings["confidence"], settings["truncate"]
+    speedup = statistics.ratio_interval(samples.baseline_us, samples.elastic_us, confidence)
+    control = statistics.ratio_interval(samples.baseline_us, samples.control_us, confidence)
+    reachable = _reachable(probes, confidence)
+    moved = roofline.byte_ceilings(workload.traffic)
+    copy = float(np.median(probes.bandwidths("copy")))
+    return {
         "statistics": {
             "baseline": statistics.arm_statistics(samples.baseline_us, truncate),
             "elastic": statistics.arm_statistics(samples.elastic_us, truncate),
-            "speedup": statistics.ratio_interval(samples.baseline_us, samples.elastic_us, confidence),
+            "speedup": speedup,
+            "autocorrelation": statistics.autocorrelation(statistics.ratios(samples.baseline_us, samples.elastic_us)),
             "control": {"ratio": control.pop("value"), **control},
         },
         "bytes": {**moved, "reachable_ceiling": reachable.pop("value"), "reachable": reachable},
@@ -285,13 +321,5 @@ def _timed(
             arm: _efficiency(moved[arm], getattr(samples, f"{arm}_us"), probes, arm, peak, workload.cold, confidence)
             for arm in ("baseline", "elastic")
         },
-        "clocks": {"before": before, "after": after},
-        "throttling": {"dropped_triples": len(samples.dropped)},
+        "original_score": roofline.original_score(copy, peak, speedup["value"]) if peak else None,
     }
-    speedup = record["statistics"]["speedup"]["value"]
-    copy = float(np.median(probes.bandwidths("copy")))
-    record["original_score"] = roofline.original_score(copy, peak, speedup) if peak else None
-    record["status"], record["reason"] = _quality(record, backend.name, probes)
-    replays = {arm: arms[arm].replay for arm in ("baseline", "elastic")}
-    record["energy"] = energy.of_arms(replays, state, case["batch"] if case["workload"] == "decode" else None)
-    return record

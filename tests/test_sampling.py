@@ -1,0 +1,126 @@
+"""Warm-up, order and stopping rule, fed with made-up samples and clocks."""
+
+import numpy as np
+
+from elastickv import sampling, statistics
+
+
+def rule(**changes) -> sampling.Rule:
+    settings = {"reps": 100, "warmup": 50, "precision": 0.005, "max_seconds": 20, "confidence": 0.99}
+    return sampling.Rule(**{**settings, **changes})
+
+
+def test_quiet_samples_stop_early_and_loud_ones_go_on():
+    rng = np.random.default_rng(6)
+    quiet = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + 1e-4 * rng.random()), rule())
+    loud = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + rng.random()), rule())
+    assert (len(quiet.baseline_us), quiet.stopped) == (sampling.FEWEST_TRIPLES, "precision")
+    assert (len(loud.baseline_us), loud.stopped) == (100, "reps")
+
+
+def test_exact_reps_are_taken_whatever_clock_and_intervals_say():
+    now = iter(range(0, 10_000, 100))
+    samples = sampling.interleave(lambda _: 1.0, rule(reps=45, exact_reps=True), clock=lambda: next(now))
+    assert (len(samples.baseline_us), samples.stopped) == (45, "reps")
+
+
+def test_intervals_are_looked_at_rarely_and_more_rarely_as_triples_grow():
+    looks = [count for count in range(1, 3000) if sampling.next_look(count) == count]
+    assert looks[:3] == [30, 40, 50]
+    assert [count for count in looks if count > 980][:4] == [990, 1000, 1100, 1200]
+
+
+def test_all_triples_dropped_ends_at_a_bound_with_nothing_but_them():
+    samples = sampling.interleave(lambda _: 1.0, rule(reps=40), disturbed=lambda: "thermal")
+    assert (len(samples.dropped), samples.baseline_us, samples.stopped) == (40, [], "reps")
+
+
+def test_arms_alternate_in_recorded_rotating_order():
+    taken = []
+
+    def take(arm: str) -> float:
+        taken.append(arm)
+        return 1.0
+
+    samples = sampling.interleave(take, rule(reps=12, exact_reps=True))
+    assert [arm for order in samples.order for arm in order] == taken
+    first = [order[0] for order in samples.order]
+    assert {arm: first.count(arm) for arm in sampling.ARMS} == {"baseline": 4, "elastic": 4, "control": 4}
+
+
+def test_throttled_triples_are_dropped_whole_and_recorded():
+    answers = iter([None, "thermal", None, None])
+    samples = sampling.interleave(lambda _: 1.0, rule(reps=4, exact_reps=True), disturbed=lambda: next(answers))
+    assert len(samples.baseline_us) == len(samples.elastic_us) == len(samples.control_us) == 3
+    assert samples.dropped[0]["reason"] == "thermal"
+    assert samples.dropped[0]["index"] == 1
+
+
+def test_the_clock_ends_a_measurement_that_never_settles():
+    now = iter(range(0, 10_000, 3))
+    rng = np.random.default_rng(7)
+    samples = sampling.interleave(lambda _: 1 + rng.random(), rule(max_seconds=30), clock=lambda: next(now))
+    assert (len(samples.baseline_us), samples.stopped) == (10, "max_seconds")
+
+
+def test_warm_up_waits_until_both_arms_are_stationary():
+    ramp = {"baseline": iter([5, 4, 3, 2] + [1] * 100), "elastic": iter([1] * 100)}
+    done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule())
+    assert 10 < done.samples < 20
+    assert (done.stationary, done.ended) == (True, "stationary")
+
+
+def test_warm_up_that_never_settles_ends_at_its_bound_and_says_so():
+    taken = iter(range(1, 1000))
+    done = sampling.warm_up(lambda _: float(next(taken)), rule(warmup=30))
+    assert done == (30, False, "warmup")
+
+
+def test_warm_up_ends_when_its_share_of_the_time_is_up():
+    now = iter(range(1000))
+    done = sampling.warm_up(lambda _: 1.0, rule(max_seconds=20), clock=lambda: next(now))
+    assert done == (6, None, "max_seconds")  # too few samples to tell
+    assert done.facts()["stationary"] is None
+
+
+def test_stationary_is_no_trend_or_a_small_one():
+    rng = np.random.default_rng(2)
+    flat = 100 + rng.standard_normal(10)
+    rising = 100 + np.arange(10) + 0.1 * rng.standard_normal(10)
+    assert sampling.stationary(flat, 0.005)
+    assert not sampling.stationary(rising, 0.005)
+    assert not sampling.stationary(rising[::-1], 0.005)
+    assert sampling.stationary(100 + 0.01 * np.arange(10), 0.005)  # certain, but a thousandth in all
+    assert sampling.stationary([*rising, *[120.0] * 10], 0.005)  # only the last ten count
+    slow_one = flat.copy()
+    slow_one[-1] = 1000
+    assert sampling.stationary(slow_one, 0.005)
+
+
+def test_stationary_samples_are_hardly_ever_kept_waiting():
+    rng = np.random.default_rng(5)
+    passed = [sampling.stationary(100 * (1 + 0.05 * rng.standard_t(3, 10)), 0.005) for _ in range(300)]
+    assert 0.9 < np.mean(passed) < 1
+
+
+def test_exact_warm_up_takes_what_was_asked_for():
+    assert sampling.warm_up(lambda _: 1.0, rule(warmup=13, exact_warmup=True)) == (13, True, "warmup")
+    assert sampling.warm_up(lambda _: 1.0, rule(warmup=0)) == (0, None, "warmup")
+
+
+def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
+    """A few slow samples at the start widen the control's interval, not the speedup's: others make up for them."""
+    rng = np.random.default_rng(3)
+    controls = iter([1.03] * 8 + [1.0] * 1000)
+
+    def take(arm: str) -> float:
+        noise = 1 + 1e-4 * rng.random()
+        return {"baseline": 2.0, "elastic": 1.0}.get(arm) * noise if arm != "control" else 2 * next(controls) * noise
+
+    careless = sampling.interleave(take, rule())
+    controls = iter([1.03] * 8 + [1.0] * 1000)
+    careful = sampling.interleave(take, rule(control=0.005))
+    assert len(careless.control_us) == sampling.FEWEST_TRIPLES < len(careful.control_us) < rule().reps
+    control = statistics.ratio_interval(careful.baseline_us, careful.control_us, 0.99)
+    assert control["high"] <= 1.005
+    assert control["low"] >= 0.995
