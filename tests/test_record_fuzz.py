@@ -12,7 +12,7 @@ from fuzzing import share
 from hypothesis import example as given_example
 from hypothesis import given
 from hypothesis import strategies as st
-from results_folder import THRESHOLDS, example
+from results_folder import THRESHOLDS, example, shortened
 
 from elastickv import folder, records, verdict
 from elastickv.measure import supervisor
@@ -37,13 +37,6 @@ KEYS = st.sampled_from(["status", "reason", "case", "value", "low", "high", "sta
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
 )
-
-
-def shortened(value: Any) -> Any:
-    """The same record with at most three samples of each kind: it is checked faster."""
-    if isinstance(value, dict):
-        return {key: shortened(item) for key, item in value.items()}
-    return [shortened(item) for item in value[:3]] if isinstance(value, list) else value
 
 
 def places(value: Any, path: tuple = ()) -> list[tuple]:

@@ -187,9 +187,9 @@ def make(name: str, adopt: bool = False) -> Path:
     """Makes (or adopts) environment `name` unless it is ready and its lock unchanged; returns its Python."""
     import filelock
 
-    if not (LOCKS / f"{name}.txt").exists():
-        known = ", ".join(sorted(path.stem for path in LOCKS.glob("*.txt")))
-        raise UsageError(f"env: {name}: no lock envs/{name}.txt; allowed: {known}")
+    known = sorted(path.stem for path in LOCKS.glob("*.txt"))
+    if name not in known:
+        raise UsageError(f"env: {name}: no lock envs/{name}.txt; allowed: {', '.join(known)}")
     ENVIRONMENTS.mkdir(exist_ok=True)
     with filelock.FileLock(ENVIRONMENTS / f".{name}.lock"):
         mark = _ready(name)

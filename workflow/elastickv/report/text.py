@@ -23,7 +23,7 @@ def plain(text: Any, longest: int = LONGEST) -> str:
 def escape(text: Any, longest: int = LONGEST) -> str:
     """`plain` with everything disarmed that Markdown or HTML would act on (underscores inside words do nothing)."""
     safe = html.escape(plain(text, longest), quote=False)
-    safe = re.sub(r"([\\`*\[\]|~#!@])", r"\\\1", safe)
+    safe = re.sub(r"([\\`*\[\]|~#!@$])", r"\\\1", safe)
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", safe)
 
 
