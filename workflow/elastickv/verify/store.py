@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -27,7 +28,7 @@ def records_of(folder: Folder) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def compare(findings: Findings, published: Published, stored: dict[str, tuple[str, dict[str, Any]]]) -> None:
-    """A published record that the store holds too (known by its kind and when it began) says the same there.
+    """A published record that the store holds too (known by its case and when it began) says the same there.
 
     Not so of peers: what is published of them is put together from stored records of single cases.
     """
@@ -43,4 +44,5 @@ def compare(findings: Findings, published: Published, stored: dict[str, tuple[st
 
 
 def _moment(schema: str, record: dict[str, Any]) -> tuple[Any, ...]:
-    return schema, record["started"], record.get("engine")
+    case = {key: value for key, value in record.get("case", {}).items() if key != "id"}
+    return schema, record["started"], record.get("engine"), json.dumps(case, sort_keys=True)

@@ -1,0 +1,663 @@
+"""`elastickv verify`: what a run leaves is clean, finished or not; whatever is edited is found, with file and field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import results_folder
+from conftest import ROOT
+from results_folder import example, put
+
+from elastickv import records, roofline, statistics
+from elastickv.cli import main
+from elastickv.errors import UsageError
+from elastickv.verify import intervals, traffic, verify, wording
+from elastickv.verify.finding import Findings
+from elastickv.verify.measurement import check as check_measurement
+
+REFERENCE = ROOT / "results" / "reference" / "h200"
+GOLDEN = "results_4096_golden_ticket.json"
+STORED = ".records/" + "ab" * 32 + ".json"
+
+
+def made(tmp_path: Path) -> Path:
+    """The example records with everything that is made of them, a store with one of them, and a manifest."""
+    results = results_folder.gpu_folder(tmp_path)
+    put_at(GOLDEN, "started", "2025-11-23T10:00:01Z")(results)  # its own moment: the store knows records by it
+    results_folder.judged(results)
+    (results / ".records").mkdir()
+    shutil.copy(results / GOLDEN, results / STORED)
+    for command, name in (
+        (["summarise"], "summary.csv"),
+        (["report", "markdown"], "report.md"),
+        (["report", "social"], "social_media_content.txt"),
+        (["report", "manifest"], "manifest.json"),
+    ):
+        results_folder.elastickv(command, results, name)
+    return results
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished results folder. Not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("original")
+        patch.chdir(folder)  # no build folder of this checkout in the report
+        yield made(folder)
+
+
+@pytest.fixture
+def results(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished results folder, to tamper with; time stamps as they were."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(original, tmp_path / "results", copy_function=shutil.copy2)
+
+
+def edit(results: Path, name: str, change: Callable[[Any], Any]) -> None:
+    """Changes a JSON file in place (or by what `change` returns)."""
+    path = results / name
+    content = json.loads(path.read_text(encoding="utf-8"))
+    changed = change(content)
+    path.write_text(json.dumps(content if changed is None else changed), encoding="utf-8")
+
+
+def assign(content: Any, pointer: str, value: Any) -> None:
+    """Puts a value at a dotted path, or what it makes of the old one."""
+    *path, last = (int(part) if part.isdigit() else part for part in pointer.split("."))
+    for part in path:
+        content = content[part]
+    content[last] = value(content[last]) if callable(value) else value
+
+
+def put_at(name: str, pointer: str, value: Any) -> Callable[[Path], None]:
+    """A tampering: the value at a dotted path of a JSON file becomes `value`, or what it makes of the old one."""
+
+    def tamper(results: Path) -> None:
+        edit(results, name, lambda content: assign(content, pointer, value))
+
+    return tamper
+
+
+def replace_in(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """A tampering: the first `old` of a text file becomes `new`."""
+
+    def tamper(results: Path) -> None:
+        text = (results / name).read_text(encoding="utf-8")
+        assert old in text
+        (results / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return tamper
+
+
+def reseal(results: Path) -> None:
+    """Writes size and hash of every file into the manifest again, as a careful forger would."""
+
+    def change(manifest: Any) -> None:
+        for entry in manifest["inputs"] + manifest["outputs"]:
+            path = results / entry["path"]
+            if entry["root"] == "results" and path.exists():
+                entry |= {"sha256": records.sha256_file(path), "bytes": path.stat().st_size}
+
+    edit(results, "manifest.json", change)
+
+
+def faults(results: Path) -> list[str]:
+    return [str(fault) for fault in verify(results).faults]
+
+
+def assert_found(results: Path, *expected: str) -> None:
+    """Each expected text stands at the beginning of a fault."""
+    found = faults(results)
+    for text in expected:
+        assert any(fault.startswith(text) for fault in found), f"{text!r} is not among\n" + "\n".join(found[:20])
+
+
+# What a run leaves
+
+
+def test_a_finished_folder_is_clean(results: Path):
+    findings = verify(results)
+    assert findings.faults == []
+    assert findings.notes == []
+    assert findings.checked["records"] > 15
+    assert findings.checked["figures"] > 500
+    assert findings.checked["published numbers traced"] > 20
+
+
+def test_the_committed_run_is_clean_whatever_this_checkout_has_built():
+    findings = verify(REFERENCE)
+    assert [str(fault) for fault in findings.faults] == []
+    assert findings.checked["figures"] > 500
+
+
+def test_the_command_says_what_it_checked_and_exits_with_0(results: Path, capsys: pytest.CaptureFixture):
+    assert main(["verify", str(results)]) == 0
+    line = capsys.readouterr().out
+    assert re.fullmatch(rf"{results}: clean; checked: \d+ records, \d+ files hashed, \d+ figures, .*\n", line)
+
+
+def test_faults_are_listed_and_exit_with_1(results: Path, capsys: pytest.CaptureFixture):
+    put_at(GOLDEN, "statistics.speedup.value", 3.0)(results)
+    assert main(["verify", str(results)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(rf"^{GOLDEN}: statistics\.speedup\.value: found 3\.0, expected 2\.\d+$", printed, re.MULTILINE)
+    assert re.search(rf"^{results}: \d+ faults; checked: ", printed, re.MULTILINE)
+    assert main(["verify", str(results), "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert not answer["clean"]
+    assert {"file": GOLDEN, "field": "statistics.speedup.value"}.items() <= answer["faults"][-1].items() or any(
+        fault["field"] == "statistics.speedup.value" for fault in answer["faults"]
+    )
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "foreign"])
+def test_what_is_no_results_folder_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture, kind: str):
+    path = tmp_path / "folder"
+    if kind == "file":
+        path.write_text("{}", encoding="utf-8")
+    elif kind != "missing":
+        path.mkdir()
+    if kind == "foreign":
+        (path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["verify", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+# Unfinished runs
+
+
+def test_a_run_killed_midway_is_clean_at_every_step(results: Path):
+    """Files vanish in the order in which a run would not yet have written them."""
+    (results / ".report.md.abc123.part").write_text("half a rep", encoding="utf-8")
+    gone = ["manifest.json", "social_media_content.txt", "social_media_content.json", "report.md", "verdicts.json"]
+    gone += ["summary.csv", GOLDEN, STORED, "ceilings.json", ".plan/golden.json", ".plan/cases.json"]
+    for name in gone:
+        (results / name).unlink()
+        findings = verify(results)
+        assert findings.faults == [], name
+        assert any("an unfinished run" in note for note in findings.notes)
+        assert any(".report.md.abc123.part: left by a process that was killed" in note for note in findings.notes)
+
+
+def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newer_is(results: Path):
+    (results / "manifest.json").unlink()
+    put_at(".plan/golden.json", "speedup", 1.5)(results)
+    put_at(".plan/config.json", "golden.speedup", 1.5)(results)
+    findings = verify(results)
+    assert findings.faults == []
+    assert "verdicts.json: older than .plan/golden.json: the next run writes it again, not checked" in findings.notes
+    (results / "verdicts.json").touch()
+    assert_found(results, "verdicts.json: thresholds.speedup: found 1.95, expected 1.5")
+
+
+def test_a_missing_verdict_makes_the_report_of_an_unfinished_run_stale(results: Path):
+    for name in ("manifest.json", "verdicts.json"):
+        (results / name).unlink()
+    findings = verify(results)
+    assert findings.faults == []
+    assert "report.md: verdicts.json is missing: the next run writes it again, not checked" in findings.notes
+
+
+def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
+    (results / "manifest.json").unlink()
+    put_at(GOLDEN, "efficiency.elastic.roofline", 0.99)(results)
+    assert_found(results, f"{GOLDEN}: efficiency.elastic.roofline: found 0.99, expected 0.6")
+
+
+# Figures: the hashes say nothing, since the forger wrote them again
+
+
+def leaves(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a record with its dotted path."""
+    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in parts:
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        yield path, content
+
+
+@pytest.mark.parametrize("case", ["4096_golden_ticket", "4096_elementwise", "1024_standard", "4096_cpu"])
+def test_every_derived_figure_is_recomputed(case: str):
+    """Each number in the derived parts of a record, changed by one percent, is a fault naming it or its interval."""
+    record = example(case)
+    assert record_faults(record) == []
+    parts = ("statistics", "bytes", "efficiency", "inference_cycle", "original_score")
+    derived = [(path, value) for path, value in leaves({part: record[part] for part in parts})]
+    # Not derived: errors, raw samples, a limit, and what a bootstrap is made with (another seed may draw the same).
+    given = (".correctness.", ".samples.", ".tolerance", ".resamples", ".seed")
+    derived = [(path, value) for path, value in derived if value and not any(part in path for part in given)]
+    assert len(derived) >= 50
+    for path, value in derived:
+        changed = copy.deepcopy(record)
+        assign(changed, path, value + 1 if isinstance(value, int) else value * 0.99)
+        found = record_faults(changed)
+        parent = path.rpartition(".")[0]
+        assert any(fault.startswith((f"{path}:", f"{parent}.")) for fault in found), (path, found)
+
+
+@pytest.mark.parametrize("arm", ["baseline", "elastic", "control"])
+def test_an_edited_sample_is_found(arm: str):
+    record = example("4096_golden_ticket")
+    assign(record, f"samples.{arm}_us.7", lambda value: value * 1.2)
+    fields = {fault.partition(":")[0].rpartition(".")[0] for fault in record_faults(record)}
+    assert fields >= {f"statistics.{arm}", "statistics.control" if arm == "control" else "statistics.speedup"}
+
+
+# What is edited in the record of a case, a dotted path and its new value -> the beginning of the fault.
+RECORD_TAMPERINGS = {
+    "a speedup": ("statistics.speedup.value", 2.9, "statistics.speedup.value: found 2.9, expected 2.3"),
+    "a bound": ("statistics.speedup.low", 2.387, "statistics.speedup.low: found 2.387, expected 2.38"),
+    "few resamples": (
+        "statistics.speedup.resamples",
+        3,
+        "statistics.speedup.resamples: found 3, expected at least 999",
+    ),
+    "a method": ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected one of"),
+    "a range": ("statistics.speedup.method", "range", "statistics.speedup.method: found 'range', expected a bootstrap"),
+    "a confidence": ("statistics.speedup.confidence", 0.5, "statistics.speedup.confidence: found 0.5, expected 0.99"),
+    "bytes": ("bytes.elastic", 19_000_000, "bytes.elastic: found 19000000, expected 19988480"),
+    "a pass over other bytes": (
+        "samples.read_ceiling.2.bytes",
+        1,
+        "samples.read_ceiling.2.bytes: found 1, expected 67125248",
+    ),
+    "no datasheet peak": ("device.peak_gbps", None, "efficiency.baseline.peak_gbps: found 4814.0, expected null"),
+    "a wrong answer": (
+        "correctness.elastic.relative_error",
+        0.5,
+        "status: found ok although correctness.elastic is wrong, expected incorrect",
+    ),
+    "a wider tolerance": (
+        "correctness.elastic.tolerance",
+        0.1,
+        "correctness.elastic.tolerance: found 0.1, expected 0.001",
+    ),
+    "a wrong answer in the cycle": (
+        "inference_cycle.correctness.elastic.relative_error",
+        0.5,
+        "status: found ok although inference_cycle.correctness.elastic is wrong",
+    ),
+    "an unchecked layer": (
+        "correctness.baseline.layers_checked",
+        [0],
+        "correctness.baseline.layers_checked: found [0], expected [0, 12]",
+    ),
+    "fewer caches": ("resolved.layers", 2, "resolved.cold: found true, expected false"),
+    "more reps than samples": ("resolved.reps", 61, "resolved.reps: found 61, expected 60"),
+    "a lost sample": ("samples.elastic_us", lambda values: values[:-1], "samples: found "),
+    "a cycle's sample": ("inference_cycle.samples.elastic_seconds.3", 1.0, "inference_cycle.speedup."),
+    "another shape": ("case.seq", 8192, "bytes.baseline: found 67125248, expected 134234112"),
+    "a case that is none": ("case.compress", 0, "case: found case: not a valid case record: compress"),
+    "time that runs backwards": (
+        "ended",
+        "2025-11-23T09:00:00Z",
+        "ended: found 2025-11-23T09:00:00Z, expected not before",
+    ),
+    "energy": ("energy.arms.elastic.joules_per_launch", 1e-9, "energy.arms.elastic.joules_per_launch: found 1e-09"),
+    "another process": (
+        "machine.others_on_gpu.value",
+        [{"pid": 5, "name": "x", "memory_bytes": 1, "sm_percent": 40}],
+        "machine.others_on_gpu: found processes [5] at work on an ok record, expected noisy",
+    ),
+}
+
+
+def record_faults(record: dict[str, Any]) -> list[str]:
+    findings = Findings()
+    check_measurement(findings.of("record"), record)
+    return [f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in findings.faults]
+
+
+@pytest.mark.parametrize("kind", RECORD_TAMPERINGS)
+def test_tampering_with_a_record_is_found(kind: str):
+    pointer, value, expected = RECORD_TAMPERINGS[kind]
+    record = example("4096_golden_ticket")
+    assign(record, pointer, value)
+    found = record_faults(record)
+    assert any(fault.startswith(expected) for fault in found), found
+
+
+def test_a_status_that_the_figures_do_not_allow_is_found():
+    incorrect = example("4096_incorrect")
+    incorrect["correctness"]["elastic"]["relative_error"] = 1e-5
+    told = "status: found incorrect although every answer is within its tolerance, expected ok or noisy"
+    assert record_faults(incorrect) == [told]
+    noisy = example("4096_noisy") | {"status": "ok", "reason": None}
+    assert any(
+        fault.startswith("status: found ok although the A/A control's interval") for fault in record_faults(noisy)
+    )
+
+
+# What is edited in a folder, and the beginning of the fault. Those of one group do not hide each other.
+FOLDER_TAMPERINGS = {
+    "records": [
+        (
+            put_at(GOLDEN, "statistics.speedup.value", 2.9),
+            f"{GOLDEN}: statistics.speedup.value: found 2.9, expected 2.3",
+        ),
+        (put_at(GOLDEN, "case.seq", 8192), f"{GOLDEN}: case.seq: found 8192, expected 4096"),
+        (
+            lambda results: shutil.copy(
+                results / "results_4096_incorrect.json", results / "results_1024_standard.json"
+            ),
+            "results_1024_standard.json: case.id: found 4096_incorrect, expected 1024_standard",
+        ),
+        (put_at(STORED, "statistics.elastic.cv", 0.0), f"{STORED}: statistics.elastic.cv: found 0.0, expected"),
+        (put_at("ceilings.json", "points.1.read_gbps.samples.0", 9000.0), "ceilings.json: points.1.read_gbps."),
+        (put_at("ceilings.json", "copy_gbps", 4600.0), "ceilings.json: copy_gbps: found 4600.0, expected 4270.0"),
+        (
+            put_at("transformers_baseline.json", "decode_tokens_per_second.value", 99.0),
+            "transformers_baseline.json: decode_tokens_per_second.value: found 99.0, expected 61.5",
+        ),
+        (
+            put_at("transformers_baseline.json", "prefill_tokens_per_second.samples.1", 1.0),
+            "transformers_baseline.json: prefill_tokens_per_second.value",
+        ),
+    ],
+    "the store": [
+        (
+            put_at(GOLDEN, "device.uuid", "GPU-another"),
+            f'{GOLDEN}: device.uuid: found "GPU-another", expected "GPU-00000000-0000-0000-0000-000000000001" (as in '
+            f"{STORED})",
+        ),
+    ],
+    "verdicts": [
+        (
+            put_at("verdicts.json", "cases.2.verdict", "excellent"),
+            "verdicts.json: cases.2 (1024_standard).verdict: found",
+        ),
+        (
+            put_at("verdicts.json", "cases.1.criteria.speedup.value", 2.9),
+            "verdicts.json: cases.1 (4096_golden_ticket).criteria.speedup.value: found 2.9, expected 2.3",
+        ),
+        (
+            put_at("verdicts.json", "cases.1.criteria.cv.reason", "0.0001 is at most 0.05"),
+            "verdicts.json: cases.1 (4096_golden_ticket).criteria.cv.reason: found '0.0001 is",
+        ),
+        (
+            put_at("verdicts.json", "thresholds.speedup", 1.2),
+            "verdicts.json: thresholds.speedup: found 1.2, expected 1.95",
+        ),
+        (
+            replace_in("summary.csv", ",19988480,", ",19988481,"),
+            "summary.csv: 4096_golden_ticket.elastic_bytes: found 19988481, expected 19988480",
+        ),
+    ],
+    "lists of cases": [
+        (put_at("verdicts.json", "cases", lambda cases: cases[:-1]), "verdicts.json: cases: found verdicts of ["),
+        (replace_in("summary.csv", "4096_noisy,", "4096_quiet,"), "summary.csv: case: found rows of"),
+    ],
+    "the report": [
+        (
+            replace_in("report.md", "1.975x [1.97", "2.975x [1.97"),
+            "report.md: Results: `4096_elementwise`: speedup: found 2.975x",
+        ),
+        (replace_in("report.md", "✗ invalid", "✓ good   "), "report.md: Results: `4096_noisy` ‡"),
+        (
+            replace_in("report.md", "Device: **NVIDIA H200**", "Device: **NVIDIA B200**"),
+            "report.md: (beginning): found ",
+        ),
+        (
+            replace_in("report.md", "## Cases without a result", "## Cases"),
+            "report.md: 'Cases without a result': found no such section",
+        ),
+        (
+            lambda results: (results / "report.md").open("a", encoding="utf-8").write("\nUp to 9.99x faster.\n"),
+            "report.md: How to read this: found ",
+        ),
+        (replace_in("summary.csv", "speedup_low", "speedup_best"), "summary.csv: (header): found"),
+    ],
+    "a post": [
+        (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.txt: (text): found "),
+    ],
+    "a post and its trace": [
+        (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.json: posts.x"),
+        (replace_in("social_media_content.json", "1.975x [", "9.975x ["), "social_media_content.json: posts.x.numbers"),
+    ],
+    "a post, its trace and the number in it": [
+        (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.json: posts.x"),
+        (replace_in("social_media_content.json", "1.975x [", "9.975x ["), "social_media_content.json: posts.x"),
+        (
+            put_at("social_media_content.json", "posts.x.numbers.0.text", "9.975x"),
+            "social_media_content.json: posts.x.numbers.0.text: found 9.975x, expected 1.97",
+        ),
+    ],
+    "a trace": [
+        (
+            put_at("social_media_content.json", "posts.x.numbers.0.value", 9.0),
+            "social_media_content.json: posts.x.numbers.0.value: found 9.0, expected 1.97",
+        ),
+        (
+            put_at("social_media_content.json", "posts.x.numbers.1.fields.0", "/bytes/nothing"),
+            "social_media_content.json: posts.x.numbers.1: found what cannot be recomputed",
+        ),
+        (
+            put_at("social_media_content.json", "golden", ["1024_standard"]),
+            "social_media_content.json: golden.0: found ",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("group", FOLDER_TAMPERINGS)
+def test_tampering_is_found_though_the_hashes_were_written_again(results: Path, group: str):
+    for tamper, _ in FOLDER_TAMPERINGS[group]:
+        tamper(results)
+    reseal(results)
+    assert_found(results, *(expected for _, expected in FOLDER_TAMPERINGS[group]))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"schema": "measurement/1", "case": {"id"', "(file): found cannot be read as a measurement record"),
+        ("[1, 2, 3]", "(top): found "),
+        ('{"hello": "world"}', "(top): found "),
+        ('{"speedup": NaN}', "(file): found cannot be read as a measurement record: NaN is not JSON"),
+        ("", "(file): found cannot be read"),
+    ],
+    ids=["truncated", "a list", "foreign", "not a number", "empty"],
+)
+def test_what_is_no_record_is_found_and_the_rest_is_still_checked(results: Path, content: str, expected: str):
+    (results / GOLDEN).write_text(content, encoding="utf-8")
+    put_at("results_4096_elementwise.json", "bytes.baseline", 1)(results)
+    reseal(results)
+    assert_found(results, f"{GOLDEN}: {expected}", "results_4096_elementwise.json: bytes.baseline: found 1, expected")
+
+
+@pytest.mark.parametrize("name", [GOLDEN, "verdicts.json", "ceilings.json", "transformers_baseline.json", STORED])
+def test_an_old_schema_is_found(results: Path, name: str):
+    put_at(name, "schema", lambda schema: schema.replace("/1", "/0"))(results)
+    reseal(results)
+    assert_found(results, f"{name}: schema: found ")
+
+
+# Hashes and the manifest
+
+
+def test_a_changed_file_no_longer_has_its_hash(results: Path):
+    (results / "figure.txt").write_text("first", encoding="utf-8")
+    results_folder.elastickv(["report", "manifest"], results, "manifest.json")
+    assert faults(results) == []
+    (results / "figure.txt").write_text("other", encoding="utf-8")
+    assert_found(results, "figure.txt: sha256: found ")
+    (results / "figure.txt").write_text("longer than it was", encoding="utf-8")
+    assert_found(results, "figure.txt: bytes: found 18, expected 5 (manifest.json: outputs.")
+    (results / "figure.txt").unlink()
+    assert_found(results, "figure.txt: (file): found nothing, expected the file that manifest.json lists")
+
+
+def test_swapped_hashes_are_found(results: Path):
+    def swap(manifest: Any) -> None:
+        one, other = (e for e in manifest["outputs"] if e["path"] in ("report.md", "summary.csv"))
+        for key in ("sha256", "bytes"):
+            one[key], other[key] = other[key], one[key]
+
+    edit(results, "manifest.json", swap)
+    assert_found(results, "report.md: bytes: found ", "summary.csv: bytes: found ")
+
+
+@pytest.mark.parametrize("path", ["../outside.json", "/etc/hostname"])
+def test_a_manifest_cannot_point_outside(results: Path, path: str):
+    put_at("manifest.json", "outputs.0.path", path)(results)
+    assert_found(results, f"manifest.json: outputs.0.path: found '{path}', expected a path inside its root")
+
+
+def test_a_record_that_the_manifest_does_not_list_is_found_and_other_files_are_noted(results: Path):
+    record = example("4096_golden_ticket")
+    record["case"]["id"] = "4096_extra"
+    put(results, record)
+    (results / "notes.txt").write_text("mine", encoding="utf-8")
+    findings = verify(results)
+    told = [str(fault) for fault in findings.faults]
+    assert any(fault.startswith("results_4096_extra.json: (file): found a record, expected nothing") for fault in told)
+    assert any(fault.startswith("results_4096_extra.json: case.id: found 4096_extra") for fault in told)
+    assert "notes.txt: not listed in manifest.json, not checked" in findings.notes
+
+
+def test_the_manifests_plan_is_the_plan(results: Path):
+    put_at("manifest.json", "config.golden.speedup", 1.0)(results)
+    put_at("manifest.json", "cases.0.seq", 1)(results)
+    found = (
+        "manifest.json: config.golden.speedup: found 1.0, expected 1.95",
+        "manifest.json: cases.0.seq: found 1, expected 4096",
+    )
+    assert_found(results, *found)
+
+
+def test_builds_made_again_are_a_note_and_mixed_up_ones_a_fault(results: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(results.parent)
+    built = {name: Path("build/cpu") / name for name in ("libelastickv.so", "manifest.json")}
+    Path("build/cpu").mkdir(parents=True)
+    for name, path in built.items():
+        path.write_text(f"not a build: {name}", encoding="utf-8")
+    results_folder.elastickv(["report", "manifest"], results, "manifest.json")
+    assert faults(results) == []
+    built["manifest.json"].write_text("changed alone", encoding="utf-8")
+    assert_found(results, "manifest.json: inputs.")
+    built["libelastickv.so"].write_text("made again", encoding="utf-8")
+    findings = verify(results)
+    assert findings.faults == []
+    assert any("2 build files were made again since" in note for note in findings.notes)
+    contents = [path.read_text(encoding="utf-8") for path in built.values()]
+    results_folder.elastickv(["report", "manifest"], results, "manifest.json")
+    for path, content in zip(built.values(), reversed(contents), strict=True):
+        path.write_text(content, encoding="utf-8")
+    assert_found(results, "manifest.json: inputs.")
+
+
+# Words of another version
+
+
+def test_other_words_of_the_same_claims_are_a_note(results: Path):
+    replace_in("report.md", "Each step appends", "Every step first appends")(results)
+    reseal(results)
+    findings = verify(results)
+    assert [str(fault) for fault in findings.faults] == []
+    assert any("words 'Inference cycle' otherwise" in note for note in findings.notes)
+
+
+def test_claims_are_numbers_marks_verdicts_and_names_with_digits():
+    text = "✅ golden: 1.96x [1.95, 1.97] on an H200, int4, 12,345 steps/s (99%); slower than fp16."
+    expected = ["✅", "golden", "1.96x", "1.95", "1.97", "H200", "int4", "12,345", "99%", "slower", "fp16"]
+    assert wording.claims(text) == expected
+    assert wording.claims("faster than before") == []
+
+
+def test_tables_are_read_cell_by_cell():
+    parts = wording.sections(
+        "# Title\n\n## A\n\n| x | y |\n|:--|--:|\n| `a\\|b` | 1 |\n\ntext\n\n| z |\n|---|\n| 2 |\n"
+    )
+    assert [(table.header, table.rows) for table in parts["A"].tables] == [
+        (["x", "y"], [["`a\\|b`", "1"]]),
+        (["z"], [["2"]]),
+    ]
+    assert parts["A"].prose == ["text"]
+
+
+# The independent formulas
+
+
+def series(kind: str, count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal(count) if kind != "heavy tails" else rng.standard_t(2, count)
+    if kind == "autocorrelated":
+        for index in range(1, count):
+            noise[index] += 0.6 * noise[index - 1]
+    if kind == "ties":
+        noise = np.round(noise)
+    return np.exp(0.01 * noise)
+
+
+@pytest.mark.parametrize("kind", ["plain", "heavy tails", "autocorrelated", "ties"])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 11, 12, 20, 61, 200])
+def test_intervals_are_those_that_records_hold(kind: str, count: int):
+    values = series(kind, count, seed=count)
+    written = statistics.median_interval(values, 0.99, 999, seed=3)
+    findings = Findings()
+    intervals.check(findings.of("record"), "speedup", values.tolist(), written)
+    assert findings.faults == []
+    unnamed = statistics.median_interval(values, 0.99)
+    intervals.unnamed(findings.of("record"), "speedup", values.tolist(), unnamed, 0.99)
+    assert [str(fault) for fault in findings.faults] == []
+    narrower = {**written, "low": written["low"] * 1.0001}
+    intervals.check(findings.of("record"), "speedup", values.tolist(), narrower)
+    assert [fault.field for fault in findings.faults] == ["speedup.low"]
+
+
+@pytest.mark.parametrize("count", [20, 21, 100])
+def test_the_accelerated_bootstrap_of_older_records_is_scipys(count: int):
+    from scipy.stats import bootstrap
+
+    values = series("heavy tails", count, seed=5)
+    rng = np.random.default_rng(0)
+    made = bootstrap((values,), np.median, n_resamples=4999, confidence_level=0.99, method="BCa", rng=rng, batch=500)
+    low, high = made.confidence_interval
+    interval = {"value": float(np.median(values)), "low": low, "high": high, "confidence": 0.99}
+    interval |= {"method": "BCa bootstrap", "resamples": 4999, "seed": 0}
+    findings = Findings()
+    intervals.check(findings.of("record"), "speedup", values.tolist(), interval)
+    assert findings.faults == []
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("cache_dtype", [None, "int8", "int4"])
+@pytest.mark.parametrize(("seq", "compress"), [(100, 4), (260, 4), (4096, 1), (1023, 3), (4096, 4)])
+def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | None, seq: int, compress: int):
+    case = {**example("4096_golden_ticket")["case"], "seq": seq, "compress": compress, "dtype": dtype}
+    for heads, kv_heads, batch, bias, dim in ((32, 32, 1, "none", 128), (8, 2, 3, "log_count", 80)):
+        shape = {"heads": heads, "kv_heads": kv_heads, "batch": batch, "bias": bias, "dim": dim}
+        case |= {**shape, "cache_dtype": cache_dtype or dtype}
+        expected, found = roofline.traffic(case), traffic.moved(case)
+        totals = tuple(expected[arm].total for arm in ("baseline", "elastic", "slots_only"))
+        assert (*totals, expected["baseline"].write) == found
+
+
+@pytest.mark.parametrize(("seq", "compress"), [(4096, 4), (1023, 3), (1021, 3), (7, 1), (1, 4), (5, 8)])
+def test_elementwise_bytes_by_two_independent_formulas_agree(seq: int, compress: int):
+    case = {**example("4096_elementwise")["case"], "seq": seq, "compress": compress}
+    expected, found = roofline.traffic(case), traffic.moved(case)
+    assert (expected["baseline"].total, expected["elastic"].total) == found[:2]
+
+
+def test_bytes_of_the_golden_shape_by_hand():
+    case = example("4096_golden_ticket")["case"]
+    groups = (4096 - 4 - 256) // 4
+    slots = 4 + groups + (4096 - 4 - groups * 4)
+    output = 32 * 128 * 2
+    assert traffic.moved(case)[:2] == (32 * 4096 * 2 * 128 * 2 + 2 * output, 32 * slots * 2 * 128 * 2 + 2 * output)
+
+
+def test_a_folder_that_cannot_be_one_is_a_usage_error(tmp_path: Path):
+    with pytest.raises(UsageError, match="does not exist"):
+        verify(tmp_path / "nothing")
+    assert os.listdir(tmp_path) == []
