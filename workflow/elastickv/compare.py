@@ -192,7 +192,7 @@ def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple
     if old is None or new is None:
         return None
     change = new.value / old.value - 1 if old.value else 0.0
-    if abs(change) <= tolerance:
+    if abs(change) <= tolerance * (1 + 1e-9):  # 1.00 to 0.98 is a change by 2%, not beyond it
         return old, new, "same"
     if change < 0 and new.high < old.low:
         return old, new, "regressed"
