@@ -17,6 +17,7 @@ from elastickv.baselines.refusal import Refusal, one_line, status_of
 from elastickv.measure.run import CONTROL_LIMIT, Rotation, choose_loops
 from elastickv.workloads.decode import DecodeWorkload, worst
 
+FEWEST_TRIPLES = 3  # below it not even a range can be stated
 ARMS = {"full": "baseline", "elastic": "elastic"}  # a cache, and the arm of the workload that reads it
 VIEWS: dict[str, Callable[[DecodeWorkload], Inputs]] = {"full": views.full, "elastic": views.elastic}
 
@@ -130,7 +131,9 @@ def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
     refused = peer.supports(bench.case, bench.backend.name)
     entries = {"full": without("unsupported", refused) if refused else _cache(bench, peer, "full")}
     if entries["full"]["status"] not in ("ok", "noisy"):
-        entries["elastic"] = dict(entries["full"], correctness=None)
+        # A wrong answer is one of the full cache: of the elastic one there is none to show.
+        status = "failed" if entries["full"]["status"] == "incorrect" else entries["full"]["status"]
+        entries["elastic"] = without(status, entries["full"]["reason"])
     else:
         refused = elastic_refusal(bench.case)
         entries["elastic"] = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
@@ -188,8 +191,10 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]
     )
     sampling.warm_up(lambda arm: take[arm](), rule)
     samples = sampling.interleave(lambda arm: take[arm](), rule, disturbed=bench.throttled)
-    if not samples.baseline_us:
-        raise Refusal("failed", f"all triples were dropped: {samples.dropped[-1]['reason']}")
+    taken, limit = len(samples.baseline_us), settings["max_seconds"]
+    if taken < FEWEST_TRIPLES:
+        dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1]['reason']})" if samples.dropped else ""
+        raise Refusal("failed", f"{taken} triples in {limit} s{dropped}: raise baselines.peers.max_seconds")
     return figures(samples, settings["truncate"], settings["confidence"])
 
 
@@ -227,6 +232,9 @@ def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> t
                     "failed",
                     f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
                 )
+        count, fewest = one["peer"]["count"], statistics.FEWEST_FOR_BOOTSTRAP
+        if count < fewest:
+            return "noisy", f"{count} triples are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
         low, high = one["control"]["low"], one["control"]["high"]
         if not (1 - limit <= low and high <= 1 + limit):
             interval = f"[{low:.4f}, {high:.4f}]"

@@ -1,0 +1,70 @@
+"""Records of peers out of made-up triples, as a run would leave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results_folder import example
+
+from elastickv import roofline, sampling
+from elastickv.baselines import peers
+from elastickv.baselines.peers import compare, record
+
+TRIPLES = 24
+
+
+def samples(ours_us: float, peer_us: float) -> sampling.Samples:
+    """Triples that scatter by a thousandth."""
+    made = sampling.Samples()
+    for index in range(TRIPLES):
+        scatter = 1 + (index * 7 % 11 - 5) * 1e-4
+        made.order.append(list(sampling.ORDERS[index % len(sampling.ORDERS)]))
+        made.baseline_us.append(ours_us * scatter)
+        made.elastic_us.append(peer_us * (2 - scatter))
+        made.control_us.append(ours_us * (1 + (index * 5 % 7 - 3) * 1e-4))
+    return made
+
+
+def correctness(error: float = 2e-4) -> dict[str, Any]:
+    """A right answer of fp16."""
+    return {
+        "reference": "float64", "max_abs_error": error, "relative_error": error, "tolerance": 1e-3, "finite": True,
+        "written": True, "anchors": None, "layers_checked": [0, 11],
+    }  # fmt: skip
+
+
+def cache(
+    case: dict[str, Any], arm: str, peer_us: float, plain_us: float, dependent_us: float | None
+) -> dict[str, Any]:
+    """The entry of one cache with figures."""
+    compared = {"plain": compare.figures(samples(plain_us, peer_us), 5, 0.99), "dependent": None}
+    if dependent_us:
+        compared["dependent"] = compare.figures(samples(dependent_us, peer_us), 5, 0.99)
+    return {
+        "status": "ok",
+        "reason": None,
+        "correctness": correctness(),
+        "bytes": roofline.traffic(case)[arm].total,
+        "resolved": {"layers": 12, "cold": True, "launches": 64, "graphs": True},
+        "ours": compared,
+    }
+
+
+def entry(case: dict[str, Any], peer_us: float, plain_us: float, dependent_us: float | None = None) -> dict[str, Any]:
+    """A case whose full cache has figures; no peer takes the elastic one."""
+    full = cache(case, "baseline", peer_us, plain_us, dependent_us)
+    return {"status": "ok", "reason": None, "full": full, "elastic": compare.without("unsupported", "no such slots")}
+
+
+def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    """The record of a peer, of entries by the name of an example record, whose case, device and build they take."""
+    peer, about = peers.load(name), example(next(iter(entries)))
+    head = {
+        "backend": about["resolved"]["backend"],
+        "settings": {"reps": 60, "max_seconds": 10},
+        "library": {"name": peer.library, "version": "2.13.0"},
+        **{key: about[key] for key in ("device", "software", "build", "started")},
+        **changes,
+    }
+    cases = [record.case_entry(example(case)["case"], content) for case, content in entries.items()]
+    return record.compose(head, peer, cases, about["ended"])

@@ -1,0 +1,616 @@
+"""Our kernels beside those of other libraries: the same check and sampler for all, and a record whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peer_records import correctness, entry, peer_record
+from results_folder import elastickv, example, judged, make
+
+from elastickv import device, environments, matrix, oracle, plan, records, roofline
+from elastickv.backends.cpu import CpuBackend
+from elastickv.baselines import peers
+from elastickv.baselines.peers import base, compare, supervisor
+from elastickv.baselines.refusal import Refusal
+from elastickv.errors import UsageError
+from elastickv.matrix import defaults
+from elastickv.report import markdown
+from elastickv.report.inputs import load
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
+TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "window": 32, "compress": 4}
+SETTINGS = {"reps": 12, "max_seconds": 5}
+
+
+def case_of(**changes) -> dict:
+    return matrix.case_from_flags({**TINY, "measure": QUICK, **changes})
+
+
+# -- ours beside a made-up peer, in this process -----------------------------------------------------------------------
+
+
+class FakeRunner:
+    """A peer's launches take the time that it says; what they return is what they wrote."""
+
+    def __init__(self, backend, seconds: float):
+        self.ours, self._seconds = backend, seconds
+
+    def program(self, calls, mode):
+        return calls
+
+    def seconds(self, program):
+        return self._seconds * len(program)
+
+    def answers(self, program):
+        return [launch() for launch in program]
+
+
+class Fake:
+    """A peer that answers out of the oracle, changed by `spoil`."""
+
+    name, library, times = "torch_default", "torch", "nothing"
+
+    def __init__(self, spoil=lambda answer: answer):
+        self.spoil, self.prepared = spoil, []
+
+    def supports(self, case, backend):
+        return base.attention_only(case)
+
+    def session(self):
+        return contextlib.nullcontext()
+
+    def prepare(self, inputs):
+        cache, bench = inputs
+        self.prepared.append(cache)
+        right = {answer.layer: answer.reference for answer in bench.answers(cache)}
+        shape = bench.answers(cache)[0].reference.shape
+
+        def launch_of(layer):
+            return lambda: self.spoil(right.get(layer, np.zeros(shape)).astype(np.float32).reshape(1, -1, shape[-1]))
+
+        return launch_of
+
+
+@pytest.fixture
+def bench_of(monkeypatch):
+    """Our kernel of a backend on a case, over three layers, and made-up peers that take `seconds` a launch."""
+    monkeypatch.setattr(roofline, "MOST_LAYERS", 3)
+
+    def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
+        case = compare.for_peers(case_of(**changes), SETTINGS)
+        bench = compare.Bench(backend, FakeRunner(backend, seconds), case, throttled)
+        monkeypatch.setattr(compare, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in compare.ARMS})
+        return bench
+
+    return made
+
+
+@pytest.fixture
+def beside(cpu_build, bench_of):
+    """Measures a case beside a made-up peer."""
+    backend = CpuBackend(cpu_build / "cpu")
+
+    def measured(peer, **changes):
+        found = compare.beside(bench_of(backend, **changes), peer)
+        made = peer_record("torch_default", {"4096_cpu": found}) if found["status"] in ("ok", "noisy") else None
+        if made:
+            records.check(made, "peers", found["status"])
+        return found
+
+    yield measured
+    backend.free_all()
+
+
+def test_a_right_answer_has_figures_for_both_caches(beside):
+    found = beside(Fake(), seconds=1.0)
+    for cache in ("full", "elastic"):
+        assert found[cache]["status"] in ("ok", "noisy"), found[cache]["reason"]
+        assert oracle.passes(found[cache]["correctness"])
+        plain = found[cache]["ours"]["plain"]
+        assert plain["peer"]["median_us"] == pytest.approx(1e6)
+        assert plain["ratio"]["value"] == pytest.approx(1e6 / plain["ours"]["median_us"], rel=0.5)
+        assert plain["ratio"]["value"] > 1
+        assert found[cache]["ours"]["dependent"] is None
+        assert found[cache]["resolved"]["launches"] >= found[cache]["resolved"]["layers"]
+        assert {tuple(sorted(order)) for order in plain["samples"]["order"]} == {("control", "ours", "peer")}
+    assert found["elastic"]["bytes"] < found["full"]["bytes"]
+    assert found["elastic"]["correctness"]["anchors"] == "right"
+
+
+def test_a_faster_peer_has_a_ratio_below_one(beside):
+    ratio = beside(Fake(), seconds=1e-9)["full"]["ours"]["plain"]["ratio"]
+    assert ratio["high"] < 1
+
+
+def hole(answer):
+    answer[..., -1] = np.nan
+    return answer
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [(lambda x: x * 1.01, "relative error"), (hole, "NaN")])
+def test_a_wrong_answer_is_incorrect_and_has_no_figures(beside, spoil, reason):
+    found = beside(Fake(spoil))
+    assert (found["status"], found["full"]["status"]) == ("incorrect", "incorrect")
+    assert reason in found["full"]["reason"]
+    assert "ours" not in found["full"]
+    assert "ours" not in found["elastic"]
+    records.check(peer_record("torch_default", {"4096_cpu": found}), "peers", "incorrect")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError("no kernel image"), "failed"), (MemoryError("9 GB"), "out_of_memory"),
+     (Refusal("unsupported", "no such heads"), "unsupported")],
+)  # fmt: skip
+def test_what_a_peer_raises_becomes_a_status(beside, error, status):
+    class Raises(Fake):
+        def prepare(self, inputs):
+            raise error
+
+    found = beside(Raises())
+    assert found["status"] == status
+    assert str(error) in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cache_dtype": "int4"}, "int4 slots"),
+        ({"bias": "log_count"}, "no bias"),
+        ({"seq": 30}, "nothing is compressed"),
+    ],
+)
+def test_elastic_slots_that_no_peer_takes_are_unsupported_and_the_full_cache_is_measured(beside, changes, reason):
+    peer = Fake()
+    found = beside(peer, **changes)
+    assert found["full"]["status"] in ("ok", "noisy")
+    assert found["elastic"]["status"] == "unsupported"
+    assert reason in found["elastic"]["reason"]
+    assert peer.prepared == ["full"]
+
+
+class WrongByOnePercent(CpuBackend):
+    """Our kernel, fast and wrong."""
+
+    def seconds(self, program):
+        taken = super().seconds(program)
+        for call in program.calls:
+            if call.kernel == "decode":
+                shape = (call.params.cache.rows * call.params.group, call.params.cache.dim)
+                out = self.read(call.params.out, shape, np.float16)
+                self.write(call.params.out, (out.astype(np.float32) * 1.01).astype(np.float16))
+        return taken
+
+
+def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
+    backend = WrongByOnePercent(cpu_build / "cpu")
+    found = compare.beside(bench_of(backend), Fake())
+    backend.free_all()
+    assert found["status"] == "failed"
+    assert "our own kernel (full cache, plain) is wrong: relative error" in found["reason"]
+
+
+def test_throttled_triples_are_dropped_and_too_few_left_have_no_figures(cpu_build, bench_of):
+    backend = CpuBackend(cpu_build / "cpu")
+    found = compare.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
+    backend.free_all()
+    assert found["status"] == "failed"
+    assert "dropped (hardware slowdown)" in found["reason"]
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", defaults.PEER_NAMES)
+def test_every_adapter_is_a_peer_by_its_own_name_and_says_what_it_times(name):
+    peer = peers.load(name)
+    assert peer.name == name
+    assert "one call" in peer.times or "run" in peer.times
+    assert "not attention" in peer.supports(example("4096_elementwise")["case"], "cuda")
+    if name.startswith("flashinfer") or name in ("torch_cudnn", "torch_efficient"):
+        assert "NVIDIA GPUs alone" in peer.supports(case_of(), "cpu")
+
+
+def test_an_unknown_peer_is_refused():
+    with pytest.raises(ValueError, match="no such peer"):
+        peers.load("../compare")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("flashinfer_single", {"batch": 2}, "one sequence, not 2"),
+        ("flashinfer_batch", {"dtype": "fp32"}, "not fp32"),
+        ("flashinfer_batch_tensor", {"dim": 80}, "not 80"),
+        ("torch_cudnn", {"dtype": "fp32"}, "not fp32"),
+        ("torch_grouped", {"kv_heads": 4}, "the same as torch_default"),
+        ("flashinfer_single_tensor", {}, None),
+        ("torch_grouped", {}, None),
+    ],
+)
+def test_adapters_say_what_they_do_not_take(name, changes, reason):
+    said = peers.load(name).supports(case_of(**changes), "cuda")
+    assert said is None if reason is None else reason in said
+
+
+# -- the supervisor, with another program in the worker's place -------------------------------------------------------
+
+STAND_IN = f"""#!/bin/sh
+exec {sys.executable} - "$3" "$4" <<'END'
+import json, os, pathlib, signal, sys
+request = json.load(open(sys.argv[1]))
+progress = pathlib.Path(request.get("progress", "/dev/null"))
+state = {{"device": {{"name": "a CPU"}}, "software": {{"elastickv": "0"}}, "current": None, "done": {{}}}}
+entry = json.load(open(os.environ["ENTRY"]))
+def answer(content):
+    json.dump(content, open(sys.argv[2], "w"))
+if request["task"] == "versions":
+    answer({{"versions": json.loads(os.environ["VERSIONS"])}})
+else:
+    with open(os.environ["ASKED"], "a") as file:
+        print(request["case"]["id"], *request["names"], file=file)
+    for name in request["names"]:
+        state["current"] = name
+        progress.write_text(json.dumps(state))
+        if name == os.environ.get("CRASHES"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        state["done"][name], state["current"] = entry, None
+        progress.write_text(json.dumps(state))
+    answer({{"finished": True}})
+END
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch, cpu_build):
+    """A worker that needs no torch and tells the same of every peer. Returns what it was asked, line by line."""
+    program, asked = tmp_path / "interpreter", tmp_path / "asked"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    (tmp_path / "entry.json").write_text(json.dumps(entry(case_of(), 20.0, 10.0)))
+    monkeypatch.setattr(environments, "interpreter", lambda name: program)
+    monkeypatch.setenv("ENTRY", str(tmp_path / "entry.json"))
+    monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("VERSIONS", json.dumps({"torch": "2.13.0"}))
+    return lambda: asked.read_text().splitlines() if asked.exists() else []
+
+
+def run_of(*cases: dict, **more) -> dict[str, dict]:
+    names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
+    settings = {**defaults.PEERS, "names": names, "backend": "cpu"}
+    asked = supervisor.Run(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
+    supervisor.measure(asked)
+    found = asked.records()
+    for name, made in found.items():
+        records.check(made, "peers", name)
+    return found
+
+
+def test_a_crash_fails_the_peer_under_way_alone(stand_in, monkeypatch):
+    monkeypatch.setenv("CRASHES", "torch_flash")
+    found = run_of(case_of(), case_of(id="second"))
+    assert {name: made["status"] for name, made in found.items()} == {
+        "torch_default": "ok", "torch_flash": "failed", "torch_math": "ok",
+    }  # fmt: skip
+    assert "SIGSEGV" in found["torch_flash"]["reason"]
+    one = ["torch_default torch_flash torch_math", "torch_math"]
+    assert stand_in() == [f"{case} {names}" for case in ("tiny", "second") for names in one]
+    assert found["torch_default"]["device"] == {"name": "a CPU"}
+    assert [one["case"]["id"] for one in found["torch_default"]["cases"]] == ["tiny", "second"]
+
+
+def test_a_worker_that_dies_before_any_peer_fails_them_all(tmp_path, monkeypatch, stand_in):
+    broken = tmp_path / "broken"
+    broken.write_text(STAND_IN.replace('with open(os.environ["ASKED"], "a")', "os._exit(7)\n    with open('')"))
+    broken.chmod(0o755)
+    monkeypatch.setattr(environments, "interpreter", lambda name: broken)
+    for made in run_of().values():
+        assert made["status"] == "failed"
+        assert "exit code 7" in made["reason"]
+
+
+def test_a_missing_library_is_unsupported_with_the_fix(stand_in, monkeypatch):
+    monkeypatch.setenv("VERSIONS", "{}")
+    for made in run_of().values():
+        assert made["status"] == "unsupported"
+        assert "torch is not installed" in made["reason"]
+        assert "elastickv env peers" in made["reason"]
+    assert stand_in() == []
+
+
+def test_a_missing_environment_is_unsupported_with_the_fix(tmp_path, monkeypatch, cpu_build):
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setitem(environments.NEEDED, "peers", ("no_such_module_of_ours",))
+    made = run_of()["torch_default"]
+    assert made["status"] == "unsupported"
+    assert "elastickv env peers" in made["reason"]
+
+
+def test_cuda_without_a_gpu_is_unsupported():
+    if device.visible_gpus():
+        pytest.skip("this machine has a GPU")
+    settings = {**defaults.PEERS, "backend": "cuda"}
+    asked = supervisor.Run(settings, [case_of()], str(ROOT / "build"))
+    supervisor.measure(asked)
+    for made in asked.records().values():
+        records.check(made, "peers", made["peer"])
+        assert made["status"] == "unsupported"
+        assert "no NVIDIA GPU" in made["reason"]
+
+
+def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_in, tmp_path, monkeypatch):
+    store = records.RecordStore(tmp_path / "store", "peers")
+    names = ["torch_default", "torch_flash"]
+    first = run_of(names=names, store=store)
+    renamed = run_of(case_of(id="renamed"), names=names, store=store)
+    assert len(stand_in()) == 1
+    assert renamed["torch_flash"]["started"] == first["torch_flash"]["started"]
+    assert renamed["torch_flash"]["cases"][0]["case"]["id"] == "renamed"
+    run_of(names=[*names, "torch_math"], store=store)
+    run_of(case_of(seq=301), names=names, store=store)
+    run_of(names=names, store=store, fresh=True)
+    monkeypatch.setenv("VERSIONS", json.dumps({"torch": "2.14.0"}))
+    run_of(names=names, store=store)
+    both = "tiny torch_default torch_flash"
+    assert stand_in() == [both, "tiny torch_math", both, both, both]
+
+
+# -- settings, plan, command -------------------------------------------------------------------------------------------
+
+
+def settings_file(folder: Path, **said) -> str:
+    path = folder / "settings.json"
+    path.write_text(json.dumps(said), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [({"names": ["cudnn"]}, "names"), ({"names": []}, "names"), ({"reps": 2}, "reps"), ({"backend": "tpu"}, "backend"),
+     ({"max_second": 3}, "max_second")],
+)  # fmt: skip
+def test_bad_settings_are_named(tmp_path, said, named):
+    with pytest.raises(UsageError, match=named):
+        supervisor.read_settings(settings_file(tmp_path, **said))
+
+
+def config_of(folder: Path, text: str) -> matrix.Config:
+    path = folder / "matrix.yaml"
+    path.write_text(text, encoding="utf-8")
+    return matrix.load([path])
+
+
+CASES = """
+cases:
+  attention: {seq: 300, heads: 4, dim: 64, compress: 4}
+  other: {workload: elementwise, seq: 300, heads: 4, dim: 64, compress: 4}
+"""
+
+
+def test_peers_are_off_unless_asked_for_and_measure_attention_alone(tmp_path):
+    off = plan.resolve(config_of(tmp_path, CASES))
+    asked = "baselines: {transformers: {enable: false}, peers: {enable: true, names: [torch_math, torch_flash]}}\n"
+    on = plan.resolve(config_of(tmp_path, asked + CASES))
+    assert (off.peers, off.peer_cases, off.peer_records) == ((), (), [])
+    assert (on.peers, on.peer_cases) == (("torch_math", "torch_flash"), ("attention",))
+    assert [path.name for path in on.peer_records] == ["peers_torch_math.json", "peers_torch_flash.json"]
+    assert "peers" in plan.needed_environments(on)
+    assert "peers" not in plan.needed_environments(off)
+
+
+def test_records_of_peers_that_are_no_longer_asked_for_leave_the_results_folder(tmp_path):
+    (tmp_path / "results").mkdir()
+    for name in ("torch_math", "torch_flash"):
+        (tmp_path / f"results/peers_{name}.json").write_text(name)
+    text = f"results: {tmp_path}/results\nbaselines: {{peers: {{enable: true, names: [torch_math]}}}}\n"
+    plan.retire(plan.resolve(config_of(tmp_path, text + CASES)))
+    assert [path.name for path in (tmp_path / "results").glob("*.json")] == ["peers_torch_math.json"]
+    assert (tmp_path / "results/.retired/peers_torch_flash.json").read_text() == "torch_flash"
+
+
+# -- report ------------------------------------------------------------------------------------------------------------
+
+GOLDEN, STANDARD = "4096_golden_ticket", "1024_standard"
+
+
+@pytest.fixture
+def reported(tmp_path):
+    """Report and summary of a folder with these peers' records."""
+
+    def of(*made: dict) -> tuple[str, dict[str, dict[str, str]]]:
+        results = make(tmp_path / "results", (GOLDEN, STANDARD))
+        for one in made:
+            records.write(results / f"peers_{one['peer']}.json", one, "peers")
+        summary = elastickv(["summarise"], results, "summary.csv")
+        text = markdown.report(load(judged(results) / ".plan/cases.json", results))
+        with summary.open(encoding="utf-8", newline="") as file:
+            return text, {row["case"]: row for row in csv.DictReader(file)}
+
+    return of
+
+
+def section_of(text: str, title: str, level: str = "###") -> str:
+    return text.partition(f"{level} {title}\n")[2].partition("\n#")[0]
+
+
+def line_of(text: str, *cells: str) -> str:
+    return next(line for line in text.splitlines() if all(f"`{cell}`" in line for cell in cells))
+
+
+def case(name: str) -> dict:
+    return example(name)["case"]
+
+
+def test_the_report_shows_the_fastest_peer_plain_and_dependent_and_says_where_ours_is_slower(reported):
+    text, summary = reported(
+        peer_record("torch_cudnn", {GOLDEN: entry(case(GOLDEN), 22.0, 18.0, 16.0),
+                                    STANDARD: entry(case(STANDARD), 6.0, 6.3, 6.0)}),
+        peer_record("torch_flash", {GOLDEN: entry(case(GOLDEN), 27.0, 18.0, 16.0),
+                                    STANDARD: entry(case(STANDARD), 9.0, 6.3, 6.0)}),
+    )  # fmt: skip
+    fastest = section_of(text, "Full cache")
+    golden, standard = line_of(fastest, GOLDEN), line_of(fastest, STANDARD)
+    assert "`torch_cudnn`" in golden and "| 22 " in golden and "| 18 " in golden and "| 16 " in golden
+    assert "1.222x" in golden and "1.375x" in golden and "slower" not in golden
+    assert "0.952x" in standard and "(slower)" in standard and "(same)" in standard
+    every = section_of(text, "Every peer")
+    assert "1.50x" in line_of(every, GOLDEN, "torch_flash") or "1.500x" in line_of(every, GOLDEN, "torch_flash")
+    assert float(summary[GOLDEN]["peer_ratio"]) == pytest.approx(22 / 18, rel=1e-3)
+    assert float(summary[GOLDEN]["peer_ratio_dependent"]) == pytest.approx(22 / 16, rel=1e-3)
+    assert summary[GOLDEN]["peer"] == "torch_cudnn"
+
+
+def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
+    wrong = {**correctness(0.02)}
+    incorrect = {"status": "incorrect", "reason": "relative error 0.02, allowed 0.001",
+                 "full": compare.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
+                 "elastic": compare.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
+    text, summary = reported(peer_record("torch_cudnn", {GOLDEN: incorrect}))
+    told = section_of(text, "Beside other libraries' kernels", "##") + section_of(text, "Peers without figures")
+    assert "incorrect" in told and "relative error 0.02" in told
+    assert "### Every peer" not in text
+    assert summary[GOLDEN]["peer"] == summary[GOLDEN]["peer_ratio"] == ""
+
+
+def test_what_another_device_measured_is_marked_and_never_the_fastest(reported):
+    elsewhere = {**example(GOLDEN)["device"], "name": "another GPU"}
+    text, summary = reported(
+        peer_record("torch_cudnn", {GOLDEN: entry(case(GOLDEN), 1.0, 18.0)}, device=elsewhere),
+        peer_record("torch_flash", {GOLDEN: entry(case(GOLDEN), 27.0, 18.0)}),
+    )
+    assert "`torch_flash`" in line_of(section_of(text, "Full cache"), GOLDEN)
+    assert "‡ another GPU" in line_of(section_of(text, "Every peer"), GOLDEN, "torch_cudnn")
+    assert summary[GOLDEN]["peer"] == "torch_flash"
+
+
+def test_a_peer_of_a_case_that_has_changed_since_is_left_out(reported):
+    old = {**case(GOLDEN), "seq": 4095}
+    made = peer_record("torch_cudnn", {GOLDEN: entry(case(GOLDEN), 22.0, 18.0)})
+    made["cases"][0]["case"] = old
+    text, summary = reported(made)
+    assert "No peer has figures" in text
+    assert summary[GOLDEN]["peer"] == ""
+
+
+def test_without_peers_the_report_has_no_such_section(reported):
+    text, summary = reported()
+    assert "other libraries" not in text
+    assert summary[GOLDEN]["peer"] == ""
+
+
+# -- torch itself ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def torch_environment() -> None:
+    """The environment with torch, made if it is not there."""
+    environments.make("peers")
+
+
+def command(folder: Path, *cases: dict, **settings) -> subprocess.CompletedProcess:
+    """`elastickv baseline peers` on these cases, into `folder`."""
+    files = []
+    for one in cases:
+        files.append(folder / f"{one['id']}.json")
+        files[-1].write_text(json.dumps(one), encoding="utf-8")
+    line = [sys.executable, "-m", "elastickv", "baseline", "peers", "--settings", settings_file(folder, **settings)]
+    line += ["--cases", *map(str, files), "--results", str(folder), "--store", str(folder / "store")]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ)
+
+
+def right(entry_of_cache: dict) -> bool:
+    return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(entry_of_cache["correctness"])
+
+
+def test_torch_answers_right_from_the_same_memory_and_is_timed_once(torch_environment, cpu_build, tmp_path):
+    grouped = case_of(anchor="mean", compress=3, batch=2, dtype="bf16", measure={**QUICK, "inner_loops": 64})
+    settings = {"backend": "cpu", "names": ["torch_grouped", "torch_cudnn"], "reps": 3, "max_seconds": 5}
+    done = command(tmp_path, grouped, **settings)
+    assert done.returncode == 0, done.stderr
+    made = {name: records.read(tmp_path / f"peers_{name}.json", "peers") for name in settings["names"]}
+    assert made["torch_cudnn"]["status"] == "unsupported"
+    found = made["torch_grouped"]["cases"][0]
+    assert right(found["full"]) and right(found["elastic"]), made["torch_grouped"]["reason"]
+    assert found["full"]["ours"]["plain"]["ratio"]["value"] > 0
+    assert made["torch_grouped"]["library"]["version"].startswith("2.")
+    for name in settings["names"]:
+        (tmp_path / f"peers_{name}.json").unlink()
+    assert command(tmp_path, grouped, **settings).returncode == 0
+    again = records.read(tmp_path / "peers_torch_grouped.json", "peers")
+    assert again["started"] == made["torch_grouped"]["started"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "fp32", "dim": 80, "seq": 777},
+        {"heads": 28, "kv_heads": 4, "dim": 128, "batch": 3, "anchor": "last"},
+        {"seq": 1, "kv_heads": 4},
+        {"cache_dtype": "int8", "seq": 2000},
+        {"sinks": 0, "window": 0, "compress": 7, "dtype": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_cpu_peer_is_right_on_odd_shapes(torch_environment, cpu_build, tmp_path, changes):
+    names = ["torch_default", "torch_math", "torch_grouped"]
+    odd = case_of(**changes, measure={**QUICK, "inner_loops": 64})
+    done = command(tmp_path, odd, backend="cpu", names=names, reps=3, max_seconds=2)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        made = records.read(tmp_path / f"peers_{name}.json", "peers")
+        found = made["cases"][0]
+        if peers.load(name).supports(odd, "cpu"):
+            assert made["status"] == "unsupported"
+            continue
+        assert right(found["full"]), (name, found["reason"])
+        assert right(found["elastic"]) or found["elastic"]["status"] == "unsupported", found["elastic"]["reason"]
+        assert (found["elastic"]["status"] == "unsupported") == bool(base.elastic_refusal(odd))
+
+
+@pytest.mark.parametrize("said", [{"names": ["cudnn"]}, {"backend": "cpu"}])
+def test_bad_use_ends_with_exit_2(tmp_path, said):
+    elementwise = example("4096_elementwise")["case"]
+    done = command(tmp_path, elementwise, **said)
+    assert done.returncode == 2
+    assert "names" in done.stderr or "no case of the workload decode" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- on a GPU ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"kv_heads": 8, "seq": 5003}, {"batch": 3, "dtype": "bf16"}, {"dim": 64, "anchor": "mean", "compress": 2}],
+    ids=str,
+)
+def test_every_gpu_peer_is_right_cold_and_inside_graphs(tmp_path, changes):
+    if not device.visible_gpus():
+        pytest.skip("no NVIDIA GPU is visible")
+    if not (ROOT / "build/cuda/elastickv.fatbin").is_file():
+        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
+    shape = {"seq": 4096, "heads": 32, "kv_heads": 32, "dim": 128, "window": 256, "compress": 4, "backend": "cuda"}
+    measured = matrix.case_from_flags({"id": "gpu", **shape, **changes, "measure": {**QUICK, "inner_loops": 64}})
+    done = command(tmp_path, measured, backend="cuda", max_seconds=1)
+    assert done.returncode == 0, done.stderr
+    if "environment peers is missing" in (tmp_path / "peers_torch_default.json").read_text(encoding="utf-8"):
+        pytest.skip("torch is not there (elastickv env peers)")
+    for name in defaults.PEER_NAMES:
+        found = records.read(tmp_path / f"peers_{name}.json", "peers")["cases"][0]
+        assert found["status"] in ("ok", "noisy", "unsupported"), (name, found["reason"])
+        if found["status"] != "unsupported":
+            assert right(found["full"]) and right(found["elastic"]), (name, found["elastic"]["reason"])
+            assert found["full"]["resolved"]["graphs"]
+            assert found["full"]["resolved"]["launches"] >= 20
+    assert records.read(tmp_path / "peers_torch_math.json", "peers")["status"] in ("ok", "noisy")
