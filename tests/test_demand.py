@@ -53,6 +53,8 @@ def test_the_time_asked_for_covers_the_longest_that_the_measurement_may_take():
     for settings in ({"max_seconds": 1}, {"max_seconds": 600}):
         measured = with_measure(**settings)
         assert demand.of_case(measured).runtime * 60 >= demand.worker_seconds(measured) + 120
+    ten = with_measure(processes=10)
+    assert demand.of_case(ten).runtime * 60 >= 10 * demand.worker_seconds(ten) + 120
     assert demand.worker_seconds(with_measure(max_seconds=600)) > demand.worker_seconds(with_measure(max_seconds=1))
     assert demand.of_ceilings("cpu").runtime * 60 >= demand.CEILINGS_SECONDS + 120
 

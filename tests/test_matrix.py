@@ -124,6 +124,14 @@ def test_case_may_override_measure_keys(load):
     assert config.cases["b"]["measure"] == config.measure
 
 
+def test_one_process_is_what_no_word_of_it_means(load):
+    said = "cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2, measure: {processes: %s}}}"
+    one, three = (load(said % count).cases["a"] for count in (1, 3))
+    silent = load("cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}}").cases["a"]
+    assert matrix.content_key(one) == matrix.content_key(silent) != matrix.content_key(three)
+    assert three["measure"]["processes"] == 3
+
+
 def test_a_dim_without_kernel_is_valid_config(load):
     assert load("cases: {a: {seq: 64, heads: 1, dim: 100, compress: 1}}").cases["a"]["dim"] == 100
 

@@ -110,6 +110,7 @@ def _add_bench(commands) -> None:
     measure.add_argument("--max_seconds", type=float)
     measure.add_argument("--precision", type=float)
     measure.add_argument("--confidence", type=float)
+    measure.add_argument("--processes", type=int, help="measure so many times, each in a process of its own (1)")
     measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
     measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
     measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")

@@ -48,7 +48,7 @@ NONE = Demand(0, 0, 0, "")
 def of_case(case: dict[str, Any]) -> Demand:
     """What measuring a canonical case needs."""
     base, caches = (CPU_BASE_MIB, _cpu_caches(case)) if case["backend"] == "cpu" else (CUDA_BASE_MIB, 0)
-    return _demand(case["backend"], base + (caches + _check_bytes(case)) / MIB, worker_seconds(case))
+    return _demand(case["backend"], base + (caches + _check_bytes(case)) / MIB, case_seconds(case))
 
 
 def gpus(backend: str) -> int:
@@ -90,6 +90,11 @@ def worker_seconds(case: dict[str, Any]) -> float:
     """Longest time that the process measuring a case may take: beyond it something hangs."""
     size = roofline.traffic(case)["baseline"].total
     return GRACE_SECONDS + SAMPLING_FACTOR * case["measure"]["max_seconds"] + SECONDS_PER_GB * size / 1e9
+
+
+def case_seconds(case: dict[str, Any]) -> float:
+    """Longest time that measuring a case may take: its processes one after another."""
+    return case["measure"].get("processes", 1) * worker_seconds(case)
 
 
 def _demand(backend: str, mib: float, seconds: float) -> Demand:

@@ -15,7 +15,7 @@ CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
     "anchor", "bias", "launch", "backend", "seed",
 )  # fmt: skip
-MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence")
+MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 EXACT_FLAGS = ("reps", "warmup", "inner_loops")
 
 
