@@ -20,6 +20,7 @@ from results_folder import example, put
 from elastickv import records, roofline, statistics
 from elastickv.cli import main
 from elastickv.errors import UsageError
+from elastickv.measure import processes
 from elastickv.verify import intervals, traffic, verify, wording
 from elastickv.verify.finding import Findings
 from elastickv.verify.measurement import check as check_measurement
@@ -335,6 +336,46 @@ def test_a_status_that_the_figures_do_not_allow_is_found():
     assert any(
         fault.startswith("status: found ok although the A/A control's interval") for fault in record_faults(noisy)
     )
+
+
+def in_processes() -> dict[str, Any]:
+    """The example of a CPU case as the middle one of three processes, one of them faster, one slower."""
+    responses = []
+    for factor in (1.1, 1.0, 0.9):
+        fields = example("4096_cpu")
+        samples, measured = fields["samples"], fields["statistics"]
+        samples["elastic_us"] = [value / factor for value in samples["elastic_us"]]
+        measured["speedup"] = statistics.ratio_interval(samples["baseline_us"], samples["elastic_us"], 0.99)
+        fields["inference_cycle"]["speedup"]["value"] *= factor if factor != 1 else 1
+        responses.append({"fields": fields})
+    record = {**example("4096_cpu"), **processes.combine(responses)["fields"]}
+    record["case"]["measure"]["processes"] = 3
+    records.check(record, "measurement", "three processes")
+    return record
+
+
+def test_a_record_of_several_processes_is_checked_process_by_process():
+    record = in_processes()
+    assert record["statistics"]["speedup"]["method"].endswith("; widened to the spread of 3 processes")
+    assert record_faults(record) == []
+    for pointer, value, expected in (
+        ("processes.runs.2.elastic_us.3", 1.0, "processes.runs.2.speedup."),
+        ("processes.runs.0.speedup.value", 9.0, "processes.runs.0.speedup.value: found 9.0"),
+        ("processes.published", 0, "processes.published: found "),
+        ("processes.spread.high", 3.4, "processes.spread.high: found 3.4"),
+        (
+            "processes.runs",
+            lambda runs: runs[:2],
+            "processes.runs: found 2 processes, expected 3, as the case asks for",
+        ),
+        ("statistics.speedup.low", lambda low: low * 1.05, "statistics.speedup.low: found "),
+        ("statistics.speedup.method", "circular block bootstrap, block 1, widened", "statistics.speedup.method: found"),
+        ("inference_cycle.speedup.high", lambda high: high * 1.01, "inference_cycle.speedup.high: found "),
+    ):
+        changed = copy.deepcopy(record)
+        assign(changed, pointer, value)
+        found = record_faults(changed)
+        assert any(fault.startswith(expected) for fault in found), (pointer, found)
 
 
 # What is edited in a folder, and the beginning of the fault. Those of one group do not hide each other.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.verify import intervals
+from elastickv.verify import intervals, processes
 from elastickv.verify.finding import About
 
 ARMS = ("baseline", "elastic")
@@ -37,4 +37,6 @@ def check(about: About, record: dict[str, Any]) -> None:
     ratios = [full / elastic for full, elastic in zip(seconds["baseline"], seconds["elastic"], strict=True)]
     asked = case["measure"]["confidence"]
     intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
-    intervals.check(about, "inference_cycle.speedup", ratios, cycle["speedup"])
+    intervals.check(
+        about, "inference_cycle.speedup", ratios, cycle["speedup"], processes=processes.values(record, "cycle_speedup")
+    )

@@ -18,6 +18,7 @@ import numpy as np
 from elastickv.verify.finding import About
 
 NEVER_FEWER, ALWAYS_FROM = 5, 12  # samples that a bootstrap asks for: versions differ between these
+WIDENED = "; widened to the spread of "  # and then how many processes
 RESAMPLES = range(999, 100_000)
 AT_ONCE = 4_000_000  # indices drawn at a time
 UNNAMED = {"resamples": 4999, "seed": 0}  # what intervals are made with whose record has no room to say so
@@ -144,15 +145,26 @@ def _cached(values: bytes, method: str, draw: Draw) -> Bounds | None:
     return _bounds(np.frombuffer(values), method, draw)
 
 
-def check(about: About, where: str, samples: Sequence[float], interval: dict[str, Any], value: str = "value") -> None:
-    """Checks an interval that names its method, confidence, resamples and seed against its raw samples."""
+def check(
+    about: About,
+    where: str,
+    samples: Sequence[float],
+    interval: dict[str, Any],
+    value: str = "value",
+    processes: Sequence[float | None] = (),
+) -> None:
+    """Checks an interval that names its method, confidence, resamples and seed against its raw samples.
+
+    processes: the values that several processes found (None: it had none), which the interval has to hold.
+    """
     series = np.asarray(samples, dtype=float)
     about.same(f"{where}.{value}", interval[value], float(np.median(series)))
     missing = [key for key in ("method", "confidence", "resamples", "seed") if key not in interval]
     if missing:
         about.fault(f"{where}.{missing[0]}", "nothing", "what the interval was made with")
         return
-    method, draw = interval["method"], Draw(*(interval[key] for key in Draw._fields))
+    method, _, _ = interval["method"].partition(WIDENED)
+    draw = Draw(*(interval[key] for key in Draw._fields))
     if not _usable(about, where, series, method, draw):
         return
     with about.recomputing(f"{where}.low"):
@@ -160,8 +172,12 @@ def check(about: About, where: str, samples: Sequence[float], interval: dict[str
         if bounds is None:
             about.fault(f"{where}.method", repr(method), f"one of {', '.join(METHODS)}")
             return
-        for key, expected in zip(("low", "high"), bounds, strict=True):
+        values = [found for found in processes if found is not None]
+        whole = min((bounds[0], *values)), max((bounds[1], *values))
+        for key, expected in zip(("low", "high"), whole, strict=True):
             about.same(f"{where}.{key}", interval[key], expected)
+        wanted = f"{method}{WIDENED}{len(processes)} processes" if whole != bounds else method
+        about.require(interval["method"] == wanted, f"{where}.method", repr(interval["method"]), repr(wanted))
 
 
 def _range_allowed(series: np.ndarray) -> set[bool]:

@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from elastickv import records
-from elastickv.verify import correctness, cycle, efficiency, energy, intervals, rates, traffic
+from elastickv.verify import correctness, cycle, efficiency, energy, intervals, processes, rates, traffic
 from elastickv.verify.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
@@ -44,6 +44,8 @@ def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -
         efficiency.check(about, record, bytes_moved)
     with about.recomputing("inference_cycle"):
         cycle.check(about, record)
+    with about.recomputing("processes"):
+        processes.check(about, record)
     with about.recomputing("energy"):
         energy.check(about, record)
         energy.undisturbed(about, record)
@@ -119,10 +121,11 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
             if arm != "control" or key in found["control"]:
                 about.same(f"statistics.{arm}.{key}", found[arm][key], figure)
     baseline = samples["baseline_us"]
+    others = {"speedup": processes.values(record, "speedup"), "control": []}
     for name, arm, value in (("speedup", "elastic", "value"), ("control", "control", "ratio")):
         ratios = [full / other for full, other in zip(baseline, samples[f"{arm}_us"], strict=True)]
         intervals.confidence(about, f"statistics.{name}", found[name], len(ratios), settings["confidence"])
-        intervals.check(about, f"statistics.{name}", ratios, found[name], value)
+        intervals.check(about, f"statistics.{name}", ratios, found[name], value, others[name])
         if name == "speedup" and "autocorrelation" in found:
             about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
 
