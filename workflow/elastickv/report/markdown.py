@@ -9,6 +9,7 @@ from typing import Any
 from elastickv import records
 from elastickv.report import conditions, environment, peers
 from elastickv.report import sweeps as sweep_grids
+from elastickv.report.cautions import cautions
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
@@ -31,6 +32,7 @@ def report(inputs: Inputs) -> str:
     sections = [
         heading(inputs),
         results(inputs),
+        cautions(inputs),
         sweeps(inputs),
         inference_cycles(inputs),
         without_result(inputs),

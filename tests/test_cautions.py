@@ -1,0 +1,69 @@
+"""What the report warns of, out of the records alone."""
+
+from __future__ import annotations
+
+import pytest
+from results_folder import elastickv, example, judged, make, put
+
+from elastickv.measure import processes
+from elastickv.report.cautions import of_record
+
+
+def changed(part: str, **changes) -> dict:
+    record = example("4096_golden_ticket")
+    record[part] |= changes
+    return record
+
+
+def test_a_steady_record_needs_no_caution_and_an_older_one_has_none():
+    record = changed("statistics", autocorrelation=0.1)
+    record["resolved"]["warm_up"] = {"stationary": True, "ended": "stationary", "test": "a test"}
+    assert of_record(record) == []
+    assert of_record(example("4096_golden_ticket")) == []
+
+
+@pytest.mark.parametrize(("found", "warned"), [(0.5, False), (0.51, True), (-0.9, False)])
+def test_strong_autocorrelation_is_named(found, warned):
+    said = of_record(changed("statistics", autocorrelation=found))
+    assert bool(said) == warned
+    assert not warned or "autocorrelation 0.51" in said[0]
+
+
+@pytest.mark.parametrize(("stationary", "warned"), [(False, True), (True, False), (None, False)])
+def test_a_warm_up_that_did_not_settle_is_named(stationary, warned):
+    ended = {"stationary": stationary, "ended": "warmup", "test": "a test"}
+    assert bool(of_record(changed("resolved", warm_up=ended))) == warned
+
+
+def spread_over(*speedups: float) -> dict:
+    """The golden example as the middle one of several processes."""
+    record = example("4096_golden_ticket")
+    responses = []
+    for factor in speedups:
+        fields = example("4096_golden_ticket")
+        interval = fields["statistics"]["speedup"]
+        interval |= {key: interval[key] * factor for key in ("value", "low", "high")}
+        responses.append({"fields": fields})
+    return {**record, **processes.combine(responses)["fields"]}
+
+
+def test_an_interval_widened_to_a_spread_shows_the_published_process_s_own():
+    alone = example("4096_golden_ticket")["statistics"]["speedup"]
+    said = of_record(spread_over(0.95, 1, 1.05))
+    assert said == [
+        "the interval is widened to the spread of 3 processes; the published one alone: "
+        f"{alone['value']:.3f}x [{alone['low']:.3f}, {alone['high']:.3f}]"
+    ]
+    assert of_record(spread_over(0.9999, 1, 1.0001)) == []
+
+
+def test_the_report_has_them_where_there_are_any(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "1024_standard"))
+    put(results, changed("statistics", autocorrelation=0.8))
+    text = elastickv(["report", "markdown"], judged(results), "report.md").read_text(encoding="utf-8")
+    section = text.split("## Cautions")[1].split("##")[0]
+    assert "`4096_golden_ticket`: successive ratios" in section
+    assert "1024_standard" not in section
+    put(results, example("4096_golden_ticket"))
+    text = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
+    assert "## Cautions" not in text

@@ -1,0 +1,56 @@
+"""What a reader should know of a published interval before leaning on it: drawn from what the record itself reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv import statistics
+from elastickv.report.inputs import Inputs
+from elastickv.report.text import escape, times_interval
+
+BOUNDS = {"warmup": "its most samples", "max_seconds": "its share of the time"}
+
+
+def cautions(inputs: Inputs) -> str:
+    """One line per caution of every publishable case; empty when there is none."""
+    lines = [f"- `{case.id}`: {escape(said)}" for case in inputs.publishable for said in of_record(case.record)]
+    return "\n".join(["## Cautions", "", *lines]) if lines else ""
+
+
+def of_record(record: dict[str, Any]) -> list[str]:
+    """The cautions of one record with statistics. Older records that lack what they are drawn from have none."""
+    said = [_autocorrelated(record["statistics"]), _warming(record["resolved"]), _processes(record)]
+    return [caution for caution in said if caution]
+
+
+def _autocorrelated(measured: dict[str, Any]) -> str | None:
+    found = measured.get("autocorrelation")
+    if found is None or found <= statistics.AUTOCORRELATED:
+        return None
+    return (
+        f"successive ratios resemble each other (autocorrelation {found:.2f}): the interval may hold the truth less "
+        f"often than its {measured['speedup']['confidence']:.0%}"
+    )
+
+
+def _warming(resolved: dict[str, Any]) -> str | None:
+    ended = resolved.get("warm_up")
+    if not ended or ended["stationary"] is not False:
+        return None
+    bound = BOUNDS.get(ended["ended"], "its bound")
+    return f"the times still showed a trend when the warm-up came to {bound}; baseline and elastic were timed in turn"
+
+
+def _processes(record: dict[str, Any]) -> str | None:
+    several, speedup = record.get("processes"), record["statistics"]["speedup"]
+    if not several:
+        return None
+    runs, within = several["runs"], several["runs"][several["published"]]["speedup"]
+    noisy = sum(run["status"] == "noisy" for run in runs)
+    said = [f"{noisy} of {len(runs)} processes were noisy"] if noisy else []
+    if (within["low"], within["high"]) != (speedup["low"], speedup["high"]):
+        said.append(
+            f"the interval is widened to the spread of {len(runs)} processes; the published one alone: "
+            f"{times_interval(within)}"
+        )
+    return "; ".join(said) or None
