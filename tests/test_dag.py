@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,31 @@ def table_cases(checkout: Checkout) -> dict[str, set[str]]:
         "summary": {row["case"] for row in rows},
         "report": {case for case in ("first", "second", "third") if case in report},
     }
+
+
+def verified(checkout: Checkout) -> tuple[int, str]:
+    """Exit code and output of `elastickv verify` on the checkout's results."""
+    command = [sys.executable, "-m", "elastickv", "verify", RESULTS]
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_finished_run_verifies_clean_and_an_edited_one_does_not(checkout: Checkout):
+    code, text = verified(checkout)
+    assert code == 0, text
+    assert f"{RESULTS}: clean; checked: " in text
+    assert "note: " not in text
+    checkout.edit("build/cpu/manifest.json", '"backend": "cpu"', '"backend":  "cpu"')
+    code, text = verified(checkout)
+    assert code == 1
+    assert "manifest.json: inputs." in text
+    assert "the hash of build/cpu/manifest.json here" in text
+
+
+def test_a_changed_plan_makes_a_finished_run_an_unfinished_one(checkout: Checkout):
+    checkout.edit(CONFIG, "seq: 256", "seq: 192")
+    assert checkout.snakemake("--configfile", CONFIG, "--dry-run").code == 0
+    assert not (checkout.root / RESULTS / "manifest.json").exists()
 
 
 def test_nothing_changed_nothing_runs(checkout: Checkout):
@@ -211,5 +237,8 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checko
     os.kill(snakemake.pid, signal.SIGKILL)
     snakemake.communicate(timeout=60)
     wait_until(lambda: commands_in(checkout.root) == [])
+    code, text = verified(checkout)
+    assert code == 0, text
+    assert "no manifest.json: an unfinished run" in text
     assert run_again(checkout) >= AGGREGATES
     assert started(checkout, "first") >= before
