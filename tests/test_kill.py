@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def make_run(root: Path) -> subprocess.Popen[str]:
     )
 
 
+def verify(root: Path) -> None:
+    """What the killed run left has to be right, as far as it goes."""
+    for results in root.glob("results/*/.plan"):
+        command = [sys.executable, "-m", "elastickv", "verify", results.parent]
+        environment = {**os.environ, "PYTHONPATH": str(root / "workflow")}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("whole_group", "kills"), [(True, 10), (False, 4)], ids=["whole group", "make alone"])
 def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: Path, whole_group: bool, kills: int):
@@ -49,11 +59,13 @@ def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: 
         wait_until(lambda: commands_in(root) == [])
         starts = {name: when for results in root.glob("results/*") for name, when in store_starts(results).items()}
         assert seen.items() <= starts.items(), "a finished measurement was lost or repeated"
+        verify(root)
         seen = starts
     last = make_run(root)
     text, _ = last.communicate(timeout=900)
     assert last.returncode == 0, text
     assert "report: " in text
+    verify(root)
     final = {name: when for results in root.glob("results/*") for name, when in store_starts(results).items()}
     assert seen.items() <= final.items()
     published = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob("results/*/results_*.json")]
