@@ -40,7 +40,7 @@ def verify(root: Path) -> None:
     for results in root.glob("results/*/.plan"):
         command = [sys.executable, "-m", "elastickv", "verify", results.parent]
         environment = {**os.environ, "PYTHONPATH": str(root / "workflow")}
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
