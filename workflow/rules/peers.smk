@@ -21,7 +21,7 @@ rule peer:
         runtime=RUN.peers_demand.runtime,
         slurm_extra=RUN.peers_demand.slurm_extra,
     params:
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
         store=f"{RESULTS}/.records",
     message:
         "measure peers' kernels"
