@@ -13,7 +13,7 @@ NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 
 def rate(samples: Sequence[float]) -> dict[str, Any]:
-    """Median of the repetitions with its interval (fewer than five: their range) and the samples themselves."""
+    """Median of the repetitions with its interval (few: their range) and the samples themselves."""
     return {**statistics.median_interval(samples, CONFIDENCE), "samples": [float(sample) for sample in samples]}
 
 

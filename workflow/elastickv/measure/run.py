@@ -163,10 +163,10 @@ def _too_few(record: dict[str, Any]) -> str | None:
     if count >= sampling.FEWEST_FOR_INTERVAL:
         return None
     bound = record["resolved"]["stopped"]
-    left = f", {dropped} dropped," if dropped else ""
+    left = f" ({dropped} more dropped)" if dropped else ""
     return (
-        f"{bound} ended the sampling after {count} triples{left} too few for an interval: at least "
-        f"{sampling.FEWEST_FOR_INTERVAL}; raise measure.{bound}"
+        f"{bound} ended the sampling after {count} triples{left}, too few for an interval, which takes "
+        f"{sampling.FEWEST_FOR_INTERVAL}: raise measure.{bound}"
     )
 
 

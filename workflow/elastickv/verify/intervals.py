@@ -223,9 +223,13 @@ def nearest(options: Sequence[Bounds], found: Bounds) -> Bounds:
 
 def confidence(about: About, where: str, interval: dict[str, Any], count: int, asked: float) -> None:
     """The confidence of an interval is the one asked for, or all that a range of so few samples has."""
-    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if interval.get("method") == "range" else {asked}
+    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if _is_range(interval) else {asked}
     told = interval.get("confidence")
     about.require(told in most, f"{where}.confidence", told, " or ".join(f"{value:g}" for value in sorted(most)))
+
+
+def _is_range(interval: dict[str, Any]) -> bool:
+    return str(interval.get("method")).partition(WIDENED)[0] == "range"
 
 
 def unnamed(
