@@ -18,11 +18,11 @@ from results_folder import elastickv, example, judged, make
 from elastickv import device, environments, matrix, oracle, plan, records, roofline
 from elastickv.backends.cpu import CpuBackend
 from elastickv.baselines import peers
-from elastickv.baselines.peers import base, compare, supervisor
+from elastickv.baselines.peers import base, compare, crosscheck, supervisor
 from elastickv.baselines.refusal import Refusal
-from elastickv.errors import UsageError
+from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults
-from elastickv.report import markdown
+from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -469,6 +469,18 @@ def test_the_report_shows_the_fastest_peer_plain_and_dependent_and_says_where_ou
     assert summary[GOLDEN]["peer"] == "torch_cudnn"
 
 
+def test_the_readme_has_a_column_for_the_fastest_peer(tmp_path):
+    results = judged(make(tmp_path / "results", (GOLDEN, STANDARD)))
+    assert "peer" not in readme.section(load(results / ".plan/cases.json", results), "results")
+    made = peer_record("torch_cudnn", {GOLDEN: entry(case(GOLDEN), 22.0, 18.0, 16.0)})
+    records.write(results / "peers_torch_cudnn.json", made, "peers")
+    text = readme.section(load(results / ".plan/cases.json", results), "results")
+    launch = example(GOLDEN)["resolved"]["launch"]
+    told = {"plain": "1.222x", "dependent": "1.375x"}[launch]
+    assert told in line_of(text, GOLDEN, "torch_cudnn")
+    assert line_of(text, STANDARD).rsplit("|", 2)[1].strip() == "–"
+
+
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
     wrong = {**correctness(0.02)}
     incorrect = {"status": "incorrect", "reason": "relative error 0.02, allowed 0.001",
@@ -584,6 +596,64 @@ def test_bad_use_ends_with_exit_2(tmp_path, said):
     assert done.returncode == 2
     assert "names" in done.stderr or "no case of the workload decode" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- our stopwatch beside others ---------------------------------------------------------------------------------------
+
+# As NVBench 0.3.0 writes a state, cut to a few of its summaries.
+STATE = {
+    "is_skipped": False,
+    "summaries": [
+        {"tag": "nv/cold/sample_size", "data": [{"name": "value", "type": "int64", "value": "1058"}]},
+        {"tag": "nv/cold/time/gpu/mean", "hint": "duration",
+         "data": [{"name": "value", "type": "float64", "value": "0.00047012345"}]},
+        {"tag": "nv/json/bin:nv/cold/sample_times",
+         "data": [{"name": "filename", "type": "string", "value": "x.bin"}, {"name": "size", "value": "1058"}]},
+    ],
+}  # fmt: skip
+
+
+def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
+    assert crosscheck.read_nvbench(STATE) == {"us": pytest.approx(470.12345), "samples": 1058}
+    with pytest.raises(LookupError, match="too slow"):
+        crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
+
+
+def test_stopwatches_agree_within_one_percent_and_not_at_all_when_none_tells():
+    near = {"ours_us": 472.0, "us": 470.0, "version": "1"}
+    far = {"ours_us": 480.0, "us": 470.0, "version": "1"}
+    silent = {"us": None, "reason": "no module named cuda.bench"}
+    assert crosscheck.agrees({"cupti": near, "nvbench": silent}) is True
+    assert crosscheck.agrees({"cupti": near, "nvbench": far}) is False
+    assert crosscheck.agrees({"nvbench": silent}) is None
+    assert crosscheck.line("cupti", far) == "cupti (1): 470.00 us, ours 480.00 us, +2.13%"
+    assert crosscheck.line("nvbench", silent) == "nvbench: no time (no module named cuda.bench)"
+
+
+def test_without_a_gpu_the_cross_check_says_so_with_exit_3():
+    if device.visible_gpus():
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "elastickv", "crosscheck"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 3
+    assert "no NVIDIA GPU" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.gpu
+def test_our_stopwatch_is_within_one_percent_of_cupti_and_nvbench():
+    if not device.visible_gpus():
+        pytest.skip("no NVIDIA GPU is visible")
+    if not (ROOT / "build/cuda/elastickv.fatbin").is_file():
+        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
+    try:
+        told = crosscheck.stopwatches(str(ROOT / "build"))
+    except MachineError as error:
+        pytest.skip(str(error))
+    if crosscheck.agrees(told) is None:
+        pytest.skip(f"no other stopwatch told a time: {told}")
+    assert crosscheck.agrees(told), told
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------

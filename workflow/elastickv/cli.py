@@ -145,6 +145,13 @@ def _add_baseline(commands) -> None:
     peers.set_defaults(module="elastickv.baselines.peers.supervisor")
 
 
+def _add_crosscheck(commands) -> None:
+    parser = commands.add_parser("crosscheck", help="our stopwatch beside CUPTI and NVBench on one kernel (GPU)")
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(module="elastickv.baselines.peers.crosscheck")
+
+
 def _add_judging(commands) -> None:
     summarise = commands.add_parser("summarise", help="summary.csv from the records of a plan")
     summarise.set_defaults(module="elastickv.report.summary")
@@ -161,7 +168,9 @@ def _add_judging(commands) -> None:
 
 
 def _add_checking(commands) -> None:
-    verify = commands.add_parser("verify", help="check everything that a results folder says; exit 1 and a list if wrong")
+    verify = commands.add_parser(
+        "verify", help="check everything that a results folder says; exit 1 and a list if wrong"
+    )
     verify.add_argument("folder", metavar="DIR", help="results folder, finished or not")
     verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
     verify.set_defaults(module="elastickv.verify")
@@ -190,6 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_measure,
         _add_bench,
         _add_baseline,
+        _add_crosscheck,
         _add_judging,
         _add_checking,
     ):

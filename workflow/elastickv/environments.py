@@ -40,7 +40,9 @@ NOTICES = {
     name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
     for name in WITH_TORCH
 }
-GPU_NOTICES = {"peers": "FlashInfer with what it depends on: about 220 MB more (compiles its kernels when first used)"}
+GPU_NOTICES = {
+    "peers": "FlashInfer, NVBench and what they need: about 220 MB more (FlashInfer compiles when first used)"
+}
 
 # The package of an environment that comes as source.
 COMPILED = {"gguf": compiled.LLAMA}

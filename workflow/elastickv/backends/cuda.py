@@ -208,7 +208,7 @@ class CudaBackend:
             return wanted
         return "dependent" if self._gpu.capability >= DEPENDENT_CAPABILITY else "plain"
 
-    def _prepare(self, call: Call, dependent: bool) -> Prepared:
+    def _prepare(self, call: Call, dependent: bool, stream: int | None = None) -> Prepared:
         chosen = cuda_launch.launch_of(call.kernel, call.params, self._gpu)
         block = ctypes.c_void_p(ctypes.addressof(call.params))
         attribute = LaunchAttribute(PROGRAMMATIC_STREAM_SERIALIZATION, value=int(dependent))
@@ -216,7 +216,7 @@ class CudaBackend:
             (ctypes.c_uint * 3)(*chosen.grid),
             (ctypes.c_uint * 3)(chosen.threads, 1, 1),
             chosen.shared_bytes,
-            self._stream.ptr,
+            self._stream.ptr if stream is None else stream,
             ctypes.pointer(attribute),
             int(dependent),
         )
@@ -232,6 +232,10 @@ class CudaBackend:
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""
         self._enqueue(self._prepare(call, dependent=False))
+
+    def launch_on(self, call: Call, stream: int) -> None:
+        """Enqueues one kernel on another stream, given by its handle: for other stopwatches than this class."""
+        self._enqueue(self._prepare(call, dependent=False, stream=stream))
 
     def program(self, calls: list[Call], mode: Mode) -> Program:
         """The calls as one captured graph, or (without `mode.graph`) as launches with nothing left to look up."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from elastickv import records
 from elastickv.errors import UsageError
+from elastickv.report import peers
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
@@ -41,9 +42,21 @@ def section(inputs: Inputs, link: str) -> str:
     days = sorted(case.record["ended"][:10] for case in inputs.cases if case.record)
     driver = f", driver {escape(device['driver'])}" if device.get("driver") else ""
     head = f"Measured on **{escape(device.get('name', 'no device'))}**{driver}, {days[-1] if days else 'never'}."
-    rows = [_row(case) for case in inputs.cases]
+    rows, headers = [_row(case) for case in inputs.cases], list(HEADERS)
+    if inputs.peers.found:
+        headers.append("full cache / fastest peer")
+        rows = [[*row, _beside_peers(inputs, case)] for row, case in zip(rows, inputs.cases, strict=True)]
     where = f"Everything behind it: [report]({link}/report.md), [records and manifest]({link}/)."
-    return f"{head} {where}\n\n{table(rows, HEADERS)}\n"
+    return f"{head} {where}\n\n{table(rows, headers)}\n"
+
+
+def _beside_peers(inputs: Inputs, case: Case) -> str:
+    """How many times faster our full cache is than the fastest peer, by the launches that the case used."""
+    fastest = inputs.peers.fastest(case.id, "full", (inputs.device or {}).get("name"))
+    if fastest is None or not case.record:
+        return NOTHING
+    launch = case.record["resolved"].get("launch", "plain")
+    return f"{peers.shown(fastest.ratio(launch) or fastest.ratio('plain'))} `{fastest.peer}`"
 
 
 def _row(case: Case) -> list[str]:

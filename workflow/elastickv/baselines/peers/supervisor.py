@@ -134,8 +134,8 @@ def measure(asked: Run) -> None:
     except MachineError as error:
         asked.refuse("unsupported", f"{error.problem} (fix: {error.fix})")
         return
-    packages = _packages(asked.backend)
-    answer = _ask(python, {"task": "versions", "packages": packages}, VERSIONS_SECONDS, None)
+    libraries = packages(asked.backend)
+    answer = ask(python, {"task": "versions", "packages": libraries}, VERSIONS_SECONDS, None)
     if "versions" not in answer:
         asked.refuse("failed", answer.get("crashed", "the worker told no versions"))
         return
@@ -149,12 +149,12 @@ def measure(asked: Run) -> None:
         with exclusive(asked.backend) as uuid, asked.store.room() if asked.store else contextlib.nullcontext():
             _take_stored(asked, uuid)  # what another run kept while this one waited
             for case in asked.cases:
-                _measure_case(asked, case, python, packages, uuid)
+                _measure_case(asked, case, python, libraries, uuid)
     except MachineError as error:
         asked.refuse("failed", f"{error.problem} (fix: {error.fix})")
 
 
-def _packages(backend: str) -> list[str]:
+def packages(backend: str) -> list[str]:
     """Where the environment of the kernels lies: on a GPU CuPy comes from there, unless it was adopted."""
     folder = environments.site_packages("cuda") if backend == "cuda" else None
     return [str(folder)] if folder else []
@@ -183,28 +183,28 @@ def _take_stored(asked: Run, uuid: str | None) -> None:
                 asked.found[peer.name, case["id"]] = {**stored, "cases": [{**stored["cases"][0], "case": case}]}
 
 
-def _measure_case(asked: Run, case: dict[str, Any], python: str, packages: list[str], uuid: str | None) -> None:
+def _measure_case(asked: Run, case: dict[str, Any], python: str, libraries: list[str], uuid: str | None) -> None:
     """All open peers on one case. A worker that dies costs the peer under way; the others go on in a new one."""
     measured = asked.open(case)
     while asked.open(case):
-        _one_worker(asked, case, python, packages, uuid)
+        _one_worker(asked, case, python, libraries, uuid)
     if asked.store:
         who = identity(asked.backend, uuid)
         for peer in measured:
             keep(asked.store, store_key(asked, peer, case, who), asked.found[peer.name, case["id"]])
 
 
-def _one_worker(asked: Run, case: dict[str, Any], python: str, packages: list[str], uuid: str | None) -> None:
+def _one_worker(asked: Run, case: dict[str, Any], python: str, libraries: list[str], uuid: str | None) -> None:
     """One worker on the open peers of a case; at least one of them has a result afterwards."""
     names = [peer.name for peer in asked.open(case)]
     with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
         progress = Path(folder, "progress.json")
         request = {
             "task": "compare", "backend": asked.backend, "build": asked.build, "case": case, "names": names,
-            "settings": asked.settings, "packages": packages, "progress": str(progress),
+            "settings": asked.settings, "packages": libraries, "progress": str(progress),
         }  # fmt: skip
         timeout = demand.peers_seconds(case, len(names), asked.settings["max_seconds"])
-        response = _ask(python, request, timeout, uuid)
+        response = ask(python, request, timeout, uuid)
         known = json.loads(progress.read_text(encoding="utf-8")) if progress.exists() else {}
     for peer in asked.open(case):
         if peer.name in known.get("done", {}):
@@ -224,7 +224,8 @@ def ended_without(response: dict[str, Any]) -> dict[str, Any]:
     return {"status": "failed", "reason": response.get("crashed", "the worker gave no reason")}
 
 
-def _ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None) -> dict[str, Any]:
+def ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None) -> dict[str, Any]:
+    """A worker's answer."""
     variables = workers.environment(CUDA_VISIBLE_DEVICES=uuid or "")
     # On a CPU ours and torch bring an OpenMP each: the idle one's threads must not spin on the cores of the other.
     variables["OMP_WAIT_POLICY"] = "passive"

@@ -79,7 +79,19 @@ def _versions(_: dict[str, Any]) -> dict[str, Any]:
     return {"versions": versions()}
 
 
-TASKS = {"compare": _compare, "versions": _versions}
+def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
+    from elastickv.backends import open_backend
+    from elastickv.baselines.peers import crosscheck
+    from elastickv.baselines.refusal import one_line
+
+    backend = open_backend("cuda", request["build"])
+    try:
+        return crosscheck.measure(backend, request["stopwatch"])
+    except (ImportError, LookupError, RuntimeError) as error:
+        return {"reason": one_line(error)}
+
+
+TASKS = {"compare": _compare, "versions": _versions, "crosscheck": _crosscheck}
 
 
 def main(request_file: str, response_file: str) -> int:
