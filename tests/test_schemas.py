@@ -54,7 +54,8 @@ def all_dropped():
     for field in ("statistics", "bytes", "efficiency", "inference_cycle", "original_score"):
         record[field] = None
     record["samples"] |= {"order": [], "baseline_us": [], "elastic_us": [], "control_us": []}
-    record["samples"]["dropped"] = [{"index": 0, "reason": "thermal"}]
+    record["samples"]["dropped"] = [{"index": index, "reason": "thermal"} for index in range(60)]
+    record["throttling"], record["resolved"]["reps"] = {"dropped_triples": 60}, 0
     return record
 
 
