@@ -19,7 +19,9 @@ def test_a_steady_record_needs_no_caution_and_an_older_one_has_none():
     record = changed("statistics", autocorrelation=0.1)
     record["resolved"]["warm_up"] = {"stationary": True, "ended": "stationary", "test": "a test"}
     assert of_record(record) == []
-    assert of_record(example("4096_golden_ticket")) == []
+    older = example("4096_golden_ticket")
+    del older["statistics"]["autocorrelation"], older["resolved"]["warm_up"]
+    assert of_record(older) == []
 
 
 @pytest.mark.parametrize(("found", "warned"), [(0.5, False), (0.51, True), (-0.9, False)])

@@ -73,7 +73,7 @@ def widening(blocks: float, confidence: float) -> float:
     """Factor on a percentile interval out of `blocks` blocks (values / block length, need not be whole).
 
     sqrt(K / (K - 1)) t(K - 1) / z, t and z at 1 - a / 4 and 1 - a / 2 (a = 1 - confidence): resamples of a few blocks
-    vary too little (Hesterberg, 2015, The American Statistician 69, section 5), and half of the error is kept for
+    vary too little (Hesterberg, 2015, The American Statistician 69), and half of the error is kept for
     stopping when the interval happens to be narrow.
     """
     from scipy.special import ndtri, stdtrit
