@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from results_folder import elastickv, example, judged, make
 from elastickv import device, environments, matrix, oracle, plan, records, roofline
 from elastickv.backends.cpu import CpuBackend
 from elastickv.baselines import peers
-from elastickv.baselines.peers import base, compare, crosscheck, supervisor
+from elastickv.baselines.peers import base, compare, crosscheck, runners, supervisor
 from elastickv.baselines.refusal import Refusal
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults
@@ -596,6 +597,48 @@ def test_bad_use_ends_with_exit_2(tmp_path, said):
     assert done.returncode == 2
     assert "names" in done.stderr or "no case of the workload decode" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Driver:
+    """libcuda as far as replays call it; `code` is what it answers."""
+
+    def __init__(self, code: int = 0):
+        self.code, self.called = code, []
+
+    def cuGraphInstantiateWithFlags(self, executable, graph, flags):
+        executable._obj.value = 77
+        self.called.append(("instantiate", graph.value, flags.value))
+        return self.code
+
+    def cuGraphLaunch(self, executable, stream):
+        self.called.append(("launch", executable.value, stream.value))
+        return self.code
+
+    def cuGraphExecDestroy(self, executable):
+        self.called.append(("destroy", executable.value))
+        return 0
+
+
+def test_a_peers_graph_and_ours_are_launched_by_the_same_call_and_only_the_peers_is_destroyed_here():
+    driver, stream = Driver(), SimpleNamespace(ptr=5)
+    peer = runners.PeerReplay(driver, SimpleNamespace(raw_cuda_graph=lambda: 42))
+    backend = SimpleNamespace(
+        seconds=None, program=lambda calls, mode: SimpleNamespace(graph=SimpleNamespace(graphExec=99))
+    )
+    ours = runners.OnDriver(backend, driver).program([], None)
+    peer.launch(stream)
+    ours.graph.launch(stream)
+    assert driver.called == [("instantiate", 42, 0), ("launch", 77, 5), ("launch", 99, 5)]
+    del peer, ours
+    assert driver.called[3:] == [("destroy", 77)]
+
+
+def test_an_error_of_the_driver_is_raised():
+    with pytest.raises(RuntimeError, match="instantiating a graph failed with CUDA error 700"):
+        runners.PeerReplay(Driver(700), SimpleNamespace(raw_cuda_graph=lambda: 42))
+    replay = runners.Replay(Driver(719), 1, None)
+    with pytest.raises(RuntimeError, match="launching a graph failed with CUDA error 719"):
+        replay.launch(SimpleNamespace(ptr=5))
 
 
 # -- our stopwatch beside others ---------------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ class CudaRunner:
         import torch
 
         side = torch.cuda.Stream()
+        torch.cuda.synchronize()  # plans and gathered caches come from another stream
         with torch.cuda.stream(side):
             for launch in calls[:2]:
                 launch()
