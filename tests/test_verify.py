@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peer_records
 import pytest
 import results_folder
 from conftest import ROOT
@@ -24,6 +25,7 @@ from elastickv.measure import processes
 from elastickv.verify import intervals, traffic, verify, wording
 from elastickv.verify.finding import Findings
 from elastickv.verify.measurement import check as check_measurement
+from elastickv.verify.peers import check as check_peers
 
 REFERENCE = ROOT / "results" / "reference" / "h200"
 GOLDEN = "results_4096_golden_ticket.json"
@@ -375,6 +377,34 @@ def test_a_record_of_several_processes_is_checked_process_by_process():
         changed = copy.deepcopy(record)
         assign(changed, pointer, value)
         found = record_faults(changed)
+        assert any(fault.startswith(expected) for fault in found), (pointer, found)
+
+
+def test_a_peers_record_is_recomputed_from_its_triples():
+    case = example("4096_golden_ticket")["case"]
+    record = peer_records.peer_record("torch_cudnn", {case["id"]: peer_records.entry(case, 21.0, 16.6, 15.1)})
+    records.check(record, "peers", "torch_cudnn")
+
+    def peers_faults(changed: dict[str, Any]) -> list[str]:
+        findings = Findings()
+        check_peers(findings.of("peers"), changed)
+        return [f"{fault.field}: found {fault.found}, expected {fault.expected}" for fault in findings.faults]
+
+    assert peers_faults(record) == []
+    place = f"cases.0 ({case['id']})"
+    for pointer, value, expected in (
+        ("cases.0.full.ours.plain.ratio.value", 9.0, f"{place}.full.ours.plain.ratio.value: found 9.0"),
+        ("cases.0.full.ours.plain.samples.peer_us.3", 99.0, f"{place}.full.ours.plain.peer.mean_us: found "),
+        ("cases.0.full.ours.dependent.control.high", 1.5, f"{place}.full.ours.dependent.control.high: found 1.5"),
+        ("cases.0.full.ours.dependent.control.high", 1.5, "status: found ok although the A/A control's interval"),
+        ("cases.0.full.bytes", 1, f"{place}.full.bytes: found 1, expected 67125248"),
+        ("cases.0.full.correctness.relative_error", 0.5, f"{place}.full.status: found ok although the answer is wrong"),
+        ("cases.0.full.status", "noisy", f"{place}.status: found "),
+        ("status", "noisy", "status: found "),
+    ):
+        changed = copy.deepcopy(record)
+        assign(changed, pointer, value)
+        found = peers_faults(changed)
         assert any(fault.startswith(expected) for fault in found), (pointer, found)
 
 

@@ -92,12 +92,8 @@ def _plan(folder: Folder, about: About, manifest: dict[str, Any]) -> None:
             name = f".plan/cases/{case.get('id')}.json"
             if folder.has(name) and (content := folder.record(name)):
                 about.same(f"cases.{index}", case, content)
-    if folder.has(".plan/config.json"):
-        try:
-            config = records.parse((folder.path / ".plan/config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            folder.findings.of(".plan/config.json").fault("(file)", str(error), "a JSON object")
-            return
+    config = folder.config()
+    if config is not None:
         about.same("config", manifest["config"], config)
 
 

@@ -16,21 +16,11 @@ def check(folder: Folder) -> list[str] | None:
         if case:
             folder.findings.of(name).same("id", case["id"], name.removeprefix(".plan/cases/").removesuffix(".json"))
     golden = folder.record(".plan/golden.json") if folder.has(".plan/golden.json") else None
-    config = _config(folder)
-    if golden and config.get("golden"):
+    config = folder.config() or {}
+    if golden and "golden" in config:
         folder.findings.of(".plan/golden.json").same("", golden, config["golden"])
     planned = folder.record(CASES) if folder.has(CASES) else None
     return planned["cases"] if planned else None
-
-
-def _config(folder: Folder) -> dict[str, Any]:
-    from elastickv import records
-
-    try:
-        config = records.parse((folder.path / ".plan/config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # without a manifest nothing rests on it; with one its hash and content are checked
-    return config if isinstance(config, dict) else {}
 
 
 def record_of(folder: Folder, name: str, planned: list[str] | None, finished: bool) -> dict[str, Any] | None:

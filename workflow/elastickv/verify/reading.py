@@ -26,6 +26,7 @@ PATTERNS = {
     re.compile(r"\.plan/cases/.+\.json"): "case",
 }
 STORE = ".records"
+CONFIG = ".plan/config.json"
 STORED = {"measurement/1": "measurement", "baseline/1": "baseline", "peers/1": "peers"}
 MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
 
@@ -87,6 +88,19 @@ class Folder:
             else:
                 self.findings.of(name).fault("(file)", reason, f"a {schema} record")
         return None
+
+    def config(self) -> dict[str, Any] | None:
+        """The plan's config; None where there is none, and (with a fault, once) when it is no JSON object."""
+        if CONFIG not in self._read and self.has(CONFIG):
+            try:
+                content = records.parse((self.path / CONFIG).read_text(encoding="utf-8"))
+                self._read[CONFIG] = content if isinstance(content, dict) else None
+                problem = "no object"
+            except (OSError, ValueError) as error:
+                self._read[CONFIG], problem = None, str(error)
+            if self._read[CONFIG] is None:
+                self.findings.of(CONFIG).fault("(file)", problem, "a JSON object")
+        return self._read.get(CONFIG)
 
     def text(self, name: str) -> str | None:
         """A text file; None (and a fault) when it cannot be read."""
