@@ -699,6 +699,43 @@ def test_our_stopwatch_is_within_one_percent_of_cupti_and_nvbench():
     assert crosscheck.agrees(told), told
 
 
+MATRIX = """
+results: results/beside
+backend: cpu
+measure: {reps: 12, warmup: 2, inner_loops: 64, decode_tokens: 0, max_seconds: 2}
+cases:
+  attention: {seq: 2048, heads: 4, dim: 64, compress: 4}
+  other: {workload: elementwise, seq: 512, heads: 2, dim: 64, compress: 4}
+baselines:
+  transformers: {enable: false}
+  peers: {enable: true, names: [torch_default, torch_cudnn], reps: 12, max_seconds: 3}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone, tmp_path):
+    checkout = clone.copy(tmp_path / "checkout")
+    (checkout.root / "config/beside.yaml").write_text(MATRIX, encoding="utf-8")
+    first = checkout.snakemake("--configfile", "config/beside.yaml")
+    assert first.code == 0, first.text
+    assert {"make .envs/peers", "measure peers' kernels", "measure attention", "measure other"} <= first.jobs
+    results = checkout.root / "results/beside"
+    made = records.read(results / "peers_torch_default.json", "peers")
+    assert [one["case"]["id"] for one in made["cases"]] == ["attention"]
+    assert right(made["cases"][0]["full"])
+    assert "Beside other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
+    verified = subprocess.run(
+        [sys.executable, "-m", "elastickv", "verify", str(results)],
+        capture_output=True, text=True, check=False, cwd=checkout.root, env=checkout.environment,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stdout
+    assert checkout.snakemake("--configfile", "config/beside.yaml").jobs == set()
+    (results / "peers_torch_default.json").unlink()
+    again = checkout.snakemake("--configfile", "config/beside.yaml")
+    assert "measure peers' kernels" in again.jobs
+    assert records.read(results / "peers_torch_default.json", "peers")["started"] == made["started"]
+
+
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
 
