@@ -418,6 +418,25 @@ def test_records_of_peers_that_are_no_longer_asked_for_leave_the_results_folder(
     assert (tmp_path / "results/.retired/peers_torch_flash.json").read_text() == "torch_flash"
 
 
+def test_what_needs_a_gpu_is_added_once_there_is_one_and_is_optional(tmp_path, monkeypatch, capsys):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/peers.txt").write_text("")
+    (tmp_path / "envs/peers.gpu.in").write_text("no-such-package-of-ours==9\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(environments, "WITH_TORCH", ())
+    monkeypatch.setattr(device, "visible_gpus", lambda: [])
+    environments.make("peers")
+    assert "no-such-package" not in capsys.readouterr().err
+    monkeypatch.setattr(device, "visible_gpus", lambda: ["GPU-1"])
+    environments.make("peers")
+    said = capsys.readouterr().err
+    assert "MB more" in said
+    assert "goes on without no-such-package-of-ours==9" in said
+    environments.make("peers")
+    assert "MB" not in capsys.readouterr().err
+    assert environments.is_current("peers")
+
+
 # -- report ------------------------------------------------------------------------------------------------------------
 
 GOLDEN, STANDARD = "4096_golden_ticket", "1024_standard"

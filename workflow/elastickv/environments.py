@@ -171,13 +171,18 @@ def _install(name: str, folder: Path) -> Path:
     without = requirement_lines(LOCKS / f"{name}.nodeps")
     if without:
         _call([*install, "--no-deps", *without], name)
-    if _of_gpus(name) and device.visible_gpus():
-        _add_optional(name, [*install, "--constraints", str(LOCKS / f"{name}.txt")])
     return python
 
 
-def _add_optional(name: str, install: list[str]) -> None:
+def _lacks_of_gpus(name: str) -> bool:
+    """Whether this machine has a GPU, and there is something to add for it."""
+    return bool(_of_gpus(name) and device.visible_gpus())
+
+
+def _add_optional(name: str, python: Path) -> None:
     """What only a machine with a GPU has a use for. Goes on without it."""
+    install = [*_uv(), "pip", "install", "--quiet", "--python", str(python)]
+    install += ["--constraints", str(LOCKS / f"{name}.txt")]
     print(f"elastickv: environment {name}: {GPU_NOTICES[name]}", file=sys.stderr, flush=True)
     try:
         _call([*install, *_of_gpus(name)], name)
@@ -196,8 +201,11 @@ def make(name: str, adopt: bool = False) -> Path:
     with filelock.FileLock(ENVIRONMENTS / f".{name}.lock"):
         mark = _ready(name)
         if mark and mark["lock_sha256"] == lock_sha256(name) and mark["adopted"] == adopt:
+            if _lacks_of_gpus(name) and not mark.get("of_gpus") and not adopt:  # it was made where there was none
+                _add_optional(name, Path(mark["python"]))
+                records.write_text(ready_file(name), records.to_json({**mark, "of_gpus": True}))
             return Path(mark["python"])
-        folder = ENVIRONMENTS / name
+        folder, of_gpus = ENVIRONMENTS / name, False
         if adopt:
             modules = NEEDED.get(name, ())
             if not finds(sys.executable, modules):
@@ -209,7 +217,11 @@ def make(name: str, adopt: bool = False) -> Path:
             python = Path(sys.executable)
         else:
             python = _install(name, folder)
+            if _lacks_of_gpus(name):
+                _add_optional(name, python)
+                of_gpus = True
         content = {"schema": "environment/1", "python": str(python), "lock_sha256": lock_sha256(name), "adopted": adopt}
+        content |= {"of_gpus": True} if of_gpus else {}
         records.write_text(ready_file(name), records.to_json(content))
         return python
 

@@ -113,7 +113,7 @@ ratios with its interval, below 1x ours is slower. Both read the same values, pa
 rotate over the same cold caches and are timed in turn in one process, on a GPU inside graphs. *Dependent*: our launches
 by programmatic dependent launch, the peer's as its library makes them."""
 HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "its us", "ours / peer", "dependent / peer"]
-EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer, plain", "ours / peer, dependent", "relative error"]
+EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer", "dependent / peer", "relative error", "layers"]
 
 
 def verdict_of(ratio: dict[str, Any]) -> str:
@@ -143,6 +143,7 @@ def _row(best: Beside) -> list[str]:
 
 
 def _each(one: Beside, foreign: bool) -> list[str]:
+    used = one.entry["resolved"]
     mark = f" ‡ {escape(one.device)}" if foreign else ""
     return [
         f"`{one.case}`",
@@ -151,6 +152,7 @@ def _each(one: Beside, foreign: bool) -> list[str]:
         microseconds(one.us),
         *(shown(one.ratio(mode)) for mode in MODES),
         f"{one.entry['correctness']['relative_error']:.1e}",
+        f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
     ]
 
 
