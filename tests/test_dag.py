@@ -75,7 +75,7 @@ def table_cases(checkout: Checkout) -> dict[str, set[str]]:
     return {
         "verdicts": {entry["case"] for entry in verdicts["cases"]},
         "summary": {row["case"] for row in rows},
-        "report": {case for case in ("first", "second", "third") if case in report},
+        "report": {case for case in ("first", "second", "third") if f"`{case}`" in report},
     }
 
 
