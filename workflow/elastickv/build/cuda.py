@@ -108,7 +108,7 @@ def _facts_of(image: Path) -> dict[str, Any]:
     try:
         facts = json.loads(Path(f"{image}.json").read_text(encoding="utf-8"))
         whole = records.sha256_file(image) == facts["sha256"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise UsageError(f"{image}: not an image that `elastickv build image` made (or changed since)")
