@@ -394,7 +394,7 @@ def baseline_rows():
 
 
 baselines = baseline_rows()
-with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.max_colwidth", 80):
+with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.max_colwidth", None):
     display(metrics.T.map(shown))
     if ENGINES:
         display(baselines.map(shown))
@@ -421,7 +421,7 @@ criteria = pd.DataFrame(
         for name, found in entry["criteria"].items()
     ]
 )
-with pd.option_context("display.max_rows", None, "display.max_colwidth", 120):
+with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
     display(criteria.set_index(["case", "criterion"]))
 
 # %% [markdown] about-figures
