@@ -390,3 +390,21 @@ def test_a_clock_that_goes_backwards_changes_no_figure(cpu_build, tmp_path):
     samples = [value for arm in ("baseline_us", "elastic_us", "control_us") for value in record["samples"][arm]]
     assert all(0 < sample < 1e6 for sample in samples)
     assert verify(results).faults == []
+
+
+# The table of faults
+
+
+def tests_in(path: Path) -> set[str]:
+    """The tests of a file, as `test_x.py::test_y`."""
+    return {f"{path.name}::{name}" for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)}
+
+
+def test_the_table_of_faults_names_tests_that_exist_and_all_of_these():
+    named = set(re.findall(r"`(test_\w+\.py::\w+)`", (ROOT / "docs/faults.md").read_text(encoding="utf-8")))
+    files = {ROOT / "tests" / name.partition("::")[0] for name in named}
+    assert len(named) > 50
+    assert named <= set().union(*map(tests_in, files))
+    here = set().union(*map(tests_in, [*(ROOT / "tests").glob("test_faults*.py"), ROOT / "tests/test_kill.py"]))
+    own = "test_faults.py::test_the_table_of_faults_names_tests_that_exist_and_all_of_these"
+    assert here - named == {own}
