@@ -395,7 +395,7 @@ def test_a_clock_that_goes_backwards_changes_no_figure(cpu_build, tmp_path):
 # The table of faults
 
 
-def tests_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """The tests of a file, as `test_x.py::test_y`."""
     return {f"{path.name}::{name}" for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)}
 
@@ -404,7 +404,7 @@ def test_the_table_of_faults_names_tests_that_exist_and_all_of_these():
     named = set(re.findall(r"`(test_\w+\.py::\w+)`", (ROOT / "docs/faults.md").read_text(encoding="utf-8")))
     files = {ROOT / "tests" / name.partition("::")[0] for name in named}
     assert len(named) > 50
-    assert named <= set().union(*map(tests_in, files))
-    here = set().union(*map(tests_in, [*(ROOT / "tests").glob("test_faults*.py"), ROOT / "tests/test_kill.py"]))
+    assert named <= set().union(*map(names_in, files))
+    here = set().union(*map(names_in, [*(ROOT / "tests").glob("test_faults*.py"), ROOT / "tests/test_kill.py"]))
     own = "test_faults.py::test_the_table_of_faults_names_tests_that_exist_and_all_of_these"
     assert here - named == {own}
