@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,9 +56,10 @@ def test_rules_quote_whatever_could_hold_free_text(rule, command):
 
 
 @pytest.mark.slow
-def test_names_of_checkout_and_results_reach_no_shell(clone: Checkout, tmp_path: Path):
+def test_names_of_checkout_and_results_reach_no_shell(clone: Checkout, cpu_build: Path, tmp_path: Path):
     """The whole DAG, where both names hold all that a shell acts on."""
     checkout = clone.copy(tmp_path / NASTY_CHECKOUT)
+    shutil.copytree(cpu_build / ".store", checkout.root / "build/.store")  # spares compiling
     config = checkout.root / "config/nasty.yaml"
     matrix_of = {
         "results": NASTY_RESULTS,
