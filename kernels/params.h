@@ -107,7 +107,7 @@ struct ElementwiseParams {
   int dim;
   int compress;
   float scale;
-  int pad;
+  int reverse;  // 1: works from the last group to the first
 };
 
 // A pure pass: reads `read_bytes` and writes `write_bytes` (multiples of 16), no arithmetic worth naming. Measures ceilings.

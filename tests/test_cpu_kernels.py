@@ -201,7 +201,8 @@ def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
     ("heads", "seq", "dim", "compress"),
     [(3, 50, 64, 4), (2, 33, 20, 4), (1, 1, 4, 1), (2, 17, 64, 1), (2, 700, 128, 2), (1, 10, 36, 16), (2, 600, 132, 8)],
 )
-def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress, reverse):
     shape = (heads, seq, dim)
     arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
     arrays[0] *= 5  # logits up to about 40
@@ -209,7 +210,8 @@ def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
     for address, array in zip(addresses, arrays, strict=False):
         backend.write(address, array)
     backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
-    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, 1 / math.sqrt(dim), 0)))
+    scale = 1 / math.sqrt(dim)
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, scale, reverse)))
     answer = backend.read(addresses[4], shape, np.float32)
     correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
     assert oracle.passes(correctness), correctness

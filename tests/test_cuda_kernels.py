@@ -1,7 +1,7 @@
 """The CUDA kernels against the NumPy reference (bit for bit) and the float64 oracle (within its tolerances).
 
-They need an NVIDIA GPU, CuPy and build/cuda/elastickv.fatbin. `-rP` shows the errors found. For compute-sanitizer:
-`compute-sanitizer --tool racecheck python -m pytest tests/test_cuda_kernels.py -k sanitizer`.
+They need an NVIDIA GPU, CuPy and build/cuda/elastickv.fatbin. `-rP` shows the errors found. `test_sanitizers.py` runs
+those with "small" in their name under compute-sanitizer.
 """
 
 from __future__ import annotations
@@ -91,12 +91,69 @@ def test_compress_and_decode_agree_with_the_reference(backend, changes):
     check_both_arms(backend, changes)
 
 
+def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: int, reverse: int = 0) -> None:
+    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
+    arrays[0] *= 5  # logits up to about 40
+    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
+    for address, array in zip(addresses, arrays, strict=False):
+        backend.write(address, array)
+    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
+    scale = 1 / math.sqrt(shape[-1])
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, *shape, compress, scale, reverse)))
+    answer = backend.read(addresses[4], shape, np.float32)
+    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
+    print(f"relative error {correctness['relative_error']}")
+    assert oracle.passes(correctness), correctness
+
+
+# Every kernel, shape class and layout, small enough for compute-sanitizer: both loops, several splits, query tiles with
+# idle heads, a ring, both segments.
+SMALL = {
+    f"{dtype} {cache_dtype} dim {dim} group {group}": dict(
+        dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=700
+    )
+    for dtype, cache_dtype in (
+        ("fp16", "fp16"), ("fp16", "int8"), ("fp16", "int4"), ("bf16", "bf16"), ("bf16", "int4"), ("fp32", "fp32"),
+        ("fp32", "int8"),
+    )
+    for dim in (80, 128)
+    for group in (1, 3, 4)
+}  # fmt: skip
+SMALL |= {
+    "one slot": {"seq": 1, "dim": 128},
+    "biased": {"bias": "log_count", "dim": 128, "heads": 8, "kv_heads": 2, "seq": 333},
+    "int4, every token": {"compress": 1, "cache_dtype": "int4", "dim": 128, "seq": 500, "batch": 2},
+    "mean": {"anchor": "mean", "compress": 3, "cache_dtype": "int8"},
+    "last": {"anchor": "last", "compress": 5},
+    "dim 256": {"dim": 256, "heads": 5, "kv_heads": 1, "seq": 130},
+}
+
+
+@pytest.mark.parametrize("changes", SMALL.values(), ids=SMALL.keys())
+def test_small_caches_are_made_and_read_right(backend, changes):
+    check_both_arms(backend, changes)
+
+
 @pytest.mark.parametrize("cache_dtype", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("heads", [2, 8])
-def test_sanitizer_subset(backend, cache_dtype, heads):
-    """Small, but with several splits, a query tile with idle heads, a ring and both segments."""
-    check_both_arms(backend, {"heads": heads, "kv_heads": 2, "dim": 80, "seq": 700, "cache_dtype": cache_dtype})
-    grow(backend, {"heads": heads, "kv_heads": 2, "window": 3, "cache_dtype": cache_dtype}, start=20, steps=6)
+def test_small_caches_grow_right(backend, cache_dtype, dim, heads):
+    grow(
+        backend,
+        {"heads": heads, "kv_heads": 2, "dim": dim, "window": 3, "cache_dtype": cache_dtype},
+        start=20,
+        steps=6,
+    )
+
+
+def test_small_passes_are_right(backend):
+    """elementwise (bulk stores, which long passes take, too), fill and stream."""
+    for shape, compress in (((2, 33, 64), 4), ((2, 600, 132), 8), ((32, 1024, 128), 4)):
+        for reverse in (0, 1):
+            check_elementwise(backend, shape, compress, reverse)
+    source, target, sink = backend.allocate(4112), backend.allocate(100_064), backend.allocate(4)
+    backend.launch(Call("stream", StreamParams(source, 4112, target, 100_000, sink)))
+    backend.launch(Call("fill", FillParams(target, 1003, DTYPES["bf16"], 1, 2, 0)))
 
 
 class GrowingCaches:
@@ -279,18 +336,7 @@ def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
     ],
 )
 def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
-    shape = (heads, seq, dim)
-    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
-    arrays[0] *= 5  # logits up to about 40
-    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
-    for address, array in zip(addresses, arrays, strict=False):
-        backend.write(address, array)
-    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
-    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, 1 / math.sqrt(dim), 0)))
-    answer = backend.read(addresses[4], shape, np.float32)
-    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
-    print(f"relative error {correctness['relative_error']}")
-    assert oracle.passes(correctness), correctness
+    check_elementwise(backend, (heads, seq, dim), compress)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,15 @@ def test_elementwise_case_ignores_cache_defaults(load):
     assert one["dtype"] == "fp32"
 
 
+def test_the_order_of_passes_is_said_only_where_it_is_not_the_usual_one(load):
+    shape = "workload: elementwise, seq: 64, heads: 4, dim: 64, compress: 2"
+    text = f"cases: {{a: {{{shape}}}, b: {{{shape}, pass_order: forward}}, c: {{{shape}, pass_order: alternating}}}}"
+    cases = load(text).cases
+    assert matrix.content_key(cases["a"]) == matrix.content_key(cases["b"]) != matrix.content_key(cases["c"])
+    assert "pass_order" not in cases["b"]
+    assert cases["c"]["pass_order"] == "alternating"
+
+
 def test_kv_heads_and_cache_dtype_follow_heads_and_dtype(load):
     case = load("cases: {a: {seq: 64, heads: 12, dim: 64, compress: 2, dtype: bf16}}").cases["a"]
     assert (case["kv_heads"], case["cache_dtype"]) == (12, "bf16")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from results_folder import example
 
-from elastickv import matrix, numerics, oracle, records
+from elastickv import matrix, numerics, oracle, records, workloads
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.device import CpuState
@@ -61,13 +61,26 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
     assert taken["tokens_per_sample"] == changes.get("compress", 4)
 
 
+def elementwise_case(**changes) -> dict:
+    flags = {"id": "pass", "workload": "elementwise", "backend": "cpu", "seq": 101, "heads": 3, "dim": 64}
+    measure = {key: QUICK[key] for key in ("reps", "warmup", "inner_loops")}
+    return matrix.case_from_flags(flags | {"compress": 4, "measure": measure} | changes)
+
+
+def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backend):
+    for order, turns in (("forward", 0), ("alternating", 1)):
+        workload = workloads.create(backend, elementwise_case(pass_order=order))
+        for arm in ("baseline", "elastic"):
+            launches = range(2 * workload.period)
+            turned = [workload.call(arm, index).params.reverse for index in launches]
+            assert turned == [index // workload.layers % 2 * turns for index in launches]
+    backend.free_all()
+
+
+@pytest.mark.parametrize("pass_order", ["forward", "alternating"])
 @pytest.mark.parametrize("compress", [1, 4, 7])
-def test_elementwise_is_right(backend, compress):
-    case = matrix.case_from_flags(
-        {"id": "pass", "workload": "elementwise", "backend": "cpu", "seq": 101, "heads": 3, "dim": 64,
-         "compress": compress, "measure": {key: QUICK[key] for key in ("reps", "warmup", "inner_loops")}}
-    )  # fmt: skip
-    fields = measure_in_process(backend, case)
+def test_elementwise_is_right(backend, compress, pass_order):
+    fields = measure_in_process(backend, elementwise_case(compress=compress, pass_order=pass_order))
     assert fields["status"] in ("ok", "noisy"), fields["reason"]
     assert fields.get("inference_cycle") is None
 

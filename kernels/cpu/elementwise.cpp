@@ -54,7 +54,8 @@ static void elementwise(const ElementwiseParams& p) {
 #pragma omp parallel num_threads(thread_count)
   {
     const Share share = my_share(groups * p.heads);
-    for (long long index = share.begin; index < share.end; ++index) {
+    for (long long turn = share.begin; turn < share.end; ++turn) {
+      const long long index = p.reverse ? share.begin + share.end - 1 - turn : turn;
       const long long head = index / groups, first = index % groups * p.compress;
       const int tokens = std::min<long long>(p.compress, p.seq - first);
       group<V, I, PAST_CACHES, PARTS>(p, head * p.seq + first, tokens);

@@ -40,7 +40,8 @@ extern "C" __global__ __launch_bounds__(256) void elementwise(const ElementwiseP
   extern __shared__ float4 tile[];
   let_next_begin();
   const int quads = p.dim / 4, groups = (p.seq + p.compress - 1) / p.compress;
-  const long long item = (long long)blockIdx.x * blockDim.x + threadIdx.x, items = (long long)p.heads * groups * quads;
+  const int block = p.reverse ? int(gridDim.x - 1 - blockIdx.x) : int(blockIdx.x);
+  const long long item = (long long)block * blockDim.x + threadIdx.x, items = (long long)p.heads * groups * quads;
   const bool whole = dynamic_shared_bytes() > 0, idle = item >= items;  // whole groups a block, which leave in one piece
   if (idle && !whole) return;
   const int quad = item % quads, group = item / quads % groups, head = item / quads / groups;
@@ -58,7 +59,7 @@ extern "C" __global__ __launch_bounds__(256) void elementwise(const ElementwiseP
   copy = make_float4(0.95f * copy.x, 0.95f * copy.y, 0.95f * copy.z, 0.95f * copy.w);
   for (int member = 1; member < members; member++) out[member * quads] = copy;
   if (whole) {
-    const long long begin = (long long)blockIdx.x * blockDim.x;
+    const long long begin = (long long)block * blockDim.x;
     const int live = min((long long)blockDim.x, items - begin);
     store_block(reinterpret_cast<float4*>(p.out) + begin * p.compress, tile, live * p.compress * 16);
   }

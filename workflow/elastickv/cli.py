@@ -102,7 +102,7 @@ def _add_bench(commands) -> None:
         case.add_argument(f"--{flag}", type=kind)
     for flag in ("sinks", "window", "seed"):
         case.add_argument(f"--{flag}", type=int)
-    for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "backend"):
+    for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "pass_order", "backend"):
         case.add_argument(f"--{flag}")
     measure = parser.add_argument_group("measuring (exact, not upper bounds)")
     for flag, kind in {"reps": int, "warmup": int, "inner_loops": int, "truncate": float, "decode_tokens": int}.items():

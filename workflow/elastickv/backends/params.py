@@ -98,7 +98,7 @@ class ElementwiseParams(ctypes.Structure):
         ("dim", c_int),
         ("compress", c_int),
         ("scale", c_float),
-        ("pad", c_int),
+        ("reverse", c_int),
     ]
 
 

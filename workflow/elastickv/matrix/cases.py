@@ -51,11 +51,15 @@ def resolve(
     full_measure = tidy_numbers(measure | own_measure)
     if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
         full_measure["decode_tokens"] = 0
-    if full_measure.get("processes") == 1:  # the same case as one that does not say it, as older ones cannot
+    # Keys that came later are said only where they differ, so that cases from before are the same cases.
+    if full_measure.get("processes") == 1:
         del full_measure["processes"]
     faults = list(_faults(workload, said, full, full_measure))
     head = {"schema": defaults.CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
-    return head | {key: full.get(key) for key in keys} | {"measure": full_measure}, faults
+    case = head | {key: full.get(key) for key in keys} | {"measure": full_measure}
+    if case.get("pass_order") == "forward":
+        del case["pass_order"]
+    return case, faults
 
 
 def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:

@@ -59,6 +59,7 @@ CASE: dict[str, Any] = {
     "anchor": "value_norm",
     "bias": "none",
     "launch": "auto",
+    "pass_order": "forward",
     "seed": 0,
 }
 BENCH: dict[str, Any] = {"seq": 1024, "heads": 16, "dim": 64, "compress": 2}  # `elastickv bench` without flags
@@ -68,5 +69,5 @@ REQUIRED = ("seq", "heads", "dim", "compress")
 CASE_KEYS = {
     "decode": ("batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
                "anchor", "bias", "launch", "seed"),
-    "elementwise": ("seq", "heads", "dim", "dtype", "compress", "launch", "seed"),
+    "elementwise": ("seq", "heads", "dim", "dtype", "compress", "launch", "pass_order", "seed"),
 }  # fmt: skip

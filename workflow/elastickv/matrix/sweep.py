@@ -11,7 +11,7 @@ from elastickv.matrix import defaults
 from elastickv.matrix.wording import KeyPath, shown
 
 MOST_CASES = 10_000
-_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch")
+_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
 _KEY_ORDER = (*(key for key in defaults.CASE_KEYS["decode"] if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
 Row = tuple[str, Case, KeyPath]  # id, what the case says, key path within the sweep that it came from

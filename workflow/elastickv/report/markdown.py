@@ -192,7 +192,13 @@ def times_and_bytes(inputs: Inputs) -> str:
                 times_interval(control).replace("x", ""),
                 f"{measured['elastic']['count']}" + (f" ({dropped} dropped)" if dropped else ""),
                 f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
-                f"{used['launch']}, {'graph' if used['graphs'] else 'no graph'}",
+                ", ".join(
+                    [
+                        used["launch"],
+                        "graph" if used["graphs"] else "no graph",
+                        *([record["case"]["pass_order"]] if "pass_order" in record["case"] else []),
+                    ]
+                ),
                 f"{record['correctness']['elastic']['relative_error']:.1e}",
             ]
         )

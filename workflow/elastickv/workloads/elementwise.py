@@ -50,7 +50,10 @@ class ElementwiseWorkload:
         return 2 * self.layers
 
     def call(self, arm: str, index: int) -> Call:
-        """Launch number `index` of an arm: set index % layers, writing the buffer it did not write last."""
+        """Launch number `index` of an arm: set index % layers, writing the buffer it did not write last.
+
+        In alternating order every second pass over a set works from its last group to its first.
+        """
         buffers, target = self.sets[index % self.layers], index // self.layers % 2
         heads, seq, dim = self.shape
         return Call(
@@ -64,6 +67,7 @@ class ElementwiseWorkload:
                 dim=dim,
                 compress=1 if arm == "baseline" else self.case["compress"],
                 scale=1 / math.sqrt(dim),
+                reverse=target if self.case.get("pass_order") == "alternating" else 0,
             ),
         )
 
