@@ -17,10 +17,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+MADE = {"build", ".venv", ".envs", ".snakemake", ".whl", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 
 
 def source_files() -> list[str]:
-    """What a clone of this checkout would hold: every file that git does not ignore, relative to its root."""
+    """What a clone of this checkout would hold: every file that git does not ignore, relative to its root.
+
+    Of a copy that has no repository: every file but what a run makes.
+    """
+    if not (ROOT / ".git").exists():
+        files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+        return [str(path) for path in files if not MADE & set(path.parts) and path.parts[:2] != ("results", "local")]
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -52,8 +59,8 @@ class Checkout:
     def environment(self) -> dict[str, str]:
         """No `.venv` on PATH: the rules have to find their Python themselves."""
         path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != BIN)
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("ELASTICKV_")}
-        return inherited | {"PATH": path, "PYTHONPATH": str(self.root / "workflow")}
+        packages = filter(None, [str(self.root / "workflow"), os.environ.get("PYTHONPATH")])
+        return plain_environment() | {"PATH": path, "PYTHONPATH": os.pathsep.join(packages)}
 
     def snakemake(self, *arguments: str) -> Finished:
         """Runs Snakemake to its end, by path, without activating the environment it lies in."""
@@ -83,6 +90,12 @@ class Checkout:
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{name} has no {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's, less what would reach a `make` started from here: our switches, the variables of `make test`."""
+    inherited = ("ELASTICKV_", "MAKE", "MFLAGS")
+    return {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
 
 
 def commands_in(folder: Path) -> list[list[str]]:
@@ -122,3 +135,8 @@ def cpu_build() -> Path:
 
     cpu.build(Path("build/cpu"))
     return ROOT / "build"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that want a GPU to themselves come first: others leave a context of this very process on it."""
+    items.sort(key=lambda item: item.get_closest_marker("gpu_alone") is None)

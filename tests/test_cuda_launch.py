@@ -104,3 +104,24 @@ def test_compress_covers_any_length(tokens):
 def test_stream_grids_are_legal(read, write):
     launch = cuda_launch.launch_of("stream", StreamParams(read_bytes=read, write_bytes=write), H200)
     assert 1 <= launch.grid[0] <= cuda_launch.MOST_GRID
+
+
+@given(params=ANY_DECODE, warps=st.sampled_from([None, 3, 4, 6, 8, 12, 16]), splits=st.integers(1, 128))
+def test_a_study_gets_the_launch_that_it_asks_for_or_a_reason(params, warps, splits):
+    gpu = H200._replace(forced=cuda_decode.Forced("cores", warps, splits))
+    dtype, cache_dtype = (cuda_decode.DTYPE_OF[code] for code in (params.cache.dtype, params.cache.cache_dtype))
+    shape = {"dtype": dtype, "cache_dtype": cache_dtype, "dim": params.cache.dim, "heads": params.group, "kv_heads": 1}
+    instance = cuda_decode.instance_of(params, gpu)
+    assert not instance.tensor
+    refused = cuda_decode.unfit(shape, gpu)
+    if refused:
+        assert f"has no blocks of {warps} warps, but of " in refused
+        return
+    chosen = cuda_decode.shape_of(params, gpu)
+    assert chosen.warps == warps or warps is None
+    assert 1 <= chosen.splits <= splits
+    work = max(1, cuda_decode.units(params, instance))
+    assert chosen.splits == splits or chosen.splits * chosen.warps >= 2 * work or chosen.splits == 128
+    free = cuda_decode.shape_of(params, H200._replace(forced=cuda_decode.Forced(loop="cores")))
+    same = H200._replace(forced=cuda_decode.Forced("cores", free.warps, free.splits))
+    assert cuda_decode.shape_of(params, same) == free

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, commands_in, wait_until
+from conftest import Checkout, commands_in, plain_environment, wait_until
 
 from elastickv import records
 from elastickv.verify import verify
@@ -130,7 +130,7 @@ def make_run(root: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith("ELASTICKV_")},
+        env=plain_environment(),
     )
 
 

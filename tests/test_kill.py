@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, commands_in, wait_until
+from conftest import Checkout, commands_in, plain_environment, wait_until
 
 CONFIG = "config/smoke.yaml"
 BY_HAND = os.environ.get("ELASTICKV_KILLS")
@@ -38,7 +38,7 @@ def make_run(root: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith("ELASTICKV_")},
+        env=plain_environment(),
     )
 
 

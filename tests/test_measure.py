@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from results_folder import example
 
-from elastickv import matrix, numerics, oracle, records, workloads
+from elastickv import cli, matrix, numerics, oracle, records, workloads
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.device import CpuState
+from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
 from elastickv.stopwatch import Stopwatch
 
@@ -275,13 +276,35 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
 
 @pytest.mark.parametrize(
     ("flags", "named"),
-    [(["--dim=63"], "dim"), (["--compress=0"], "compress"), (["--heads=6", "--kv_heads=4"], "kv_heads")],
+    [
+        (["--dim=63"], "dim"),
+        (["--compress=0"], "compress"),
+        (["--heads=6", "--kv_heads=4"], "kv_heads"),
+        (["--pass_order=alternating"], "pass_order"),
+        (["--splits=4"], "--splits: only decode on a GPU has such a choice"),
+        (["--splits=0"], "splits"),
+    ],
 )
 def test_bench_refuses_bad_flags_with_exit_2(cpu_build, flags, named):
     done = bench(cpu_build, *flags)
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_flag_of_a_case_reaches_the_case():
+    """A flag that the parser knows and nobody reads would be ignored in silence."""
+    parser = cli.build_parser()
+    words = {"workload": "elementwise", "pass_order": "alternating", "anchor": "mean", "bias": "log_count"}
+    words |= {"dtype": "fp32", "cache_dtype": "int8", "launch": "plain", "backend": "cpu"}
+    counts = ("batch", "seq", "heads", "kv_heads", "compress", "sinks", "window", "seed")
+    numbers = dict.fromkeys(counts, 24) | {"dim": 96}
+    decode = {key: value for key, value in (words | numbers).items() if key not in ("workload", "pass_order")}
+    passes = {key: (words | numbers)[key] for key in ("workload", "pass_order", "seq", "heads", "dim", "compress")}
+    for said in (decode, passes):
+        case = bench_command.case_of(parser.parse_args(["bench", *(f"--{key}={value}" for key, value in said.items())]))
+        assert said.items() <= case.items()
+    assert set(decode) | set(passes) == set(bench_command.CASE_FLAGS)
 
 
 def test_strict_turns_a_status_into_an_exit_code(cpu_build):

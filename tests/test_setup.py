@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT, Checkout
+from conftest import ROOT, Checkout, plain_environment
 
 from elastickv import logs
 from elastickv.cli import main
@@ -118,10 +118,11 @@ def test_a_command_of_a_rule_keeps_its_error_in_the_log(tmp_path: Path, clone: C
 @pytest.mark.slow
 def test_a_fresh_clone_sets_itself_up_and_is_instant_the_second_time(clone: Checkout, tmp_path: Path):
     root = clone.copy(tmp_path / "checkout").root
-    first = subprocess.run(["make", "setup"], cwd=root, capture_output=True, text=True, check=False)
+    setup = {"args": ["make", "setup"], "cwd": root, "env": plain_environment()}
+    first = subprocess.run(**setup, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert "making .venv" in first.stderr
-    second = subprocess.run(["make", "setup"], cwd=root, capture_output=True, text=True, check=False)
+    second = subprocess.run(**setup, capture_output=True, text=True, check=False)
     assert (second.returncode, second.stderr) == (0, "")
     version = subprocess.run([".venv/bin/elastickv", "--version"], cwd=root, capture_output=True, text=True, check=True)
     assert version.stdout.startswith("elastickv ")

@@ -13,6 +13,7 @@ from elastickv import device, environments, matrix, records
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
 
+pytestmark = [pytest.mark.gpu, pytest.mark.gpu_alone]
 BUILD = Path("build")
 SPIN = """
 import cupy, sys
@@ -63,7 +64,6 @@ def measured() -> dict:
     return record
 
 
-@pytest.mark.gpu
 def test_a_gpu_that_another_process_computes_on_is_never_ok(python):
     with beside(python, "busy") as other:
         record = measured()
@@ -72,7 +72,6 @@ def test_a_gpu_that_another_process_computes_on_is_never_ok(python):
     assert record["machine"]["others_on_gpu"]["value"], other
 
 
-@pytest.mark.gpu
 def test_an_idle_process_on_the_gpu_is_listed(python):
     with beside(python, "idle"):
         record = measured()
@@ -81,7 +80,6 @@ def test_an_idle_process_on_the_gpu_is_listed(python):
     assert (record["status"] == "ok") <= (others[0]["sm_percent"] == 0)
 
 
-@pytest.mark.gpu
 def test_a_gpu_alone_tells_clocks_energy_and_nobody_else(python):
     record = measured()
     assert record["machine"]["others_on_gpu"]["value"] == []

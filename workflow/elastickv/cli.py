@@ -114,6 +114,14 @@ def _add_bench(commands) -> None:
     measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
     measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
     measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")
+    study = parser.add_argument_group("how decode is launched on a GPU, for a study (by default rules decide)")
+    study.add_argument("--loop", choices=["cores"], help="CUDA cores, also where tensor cores would be used")
+    study.add_argument(
+        "--warps", type=int, choices=range(1, 17), metavar="N", help="of a block: a size of the kernel's"
+    )
+    study.add_argument(
+        "--splits", type=int, choices=range(1, 129), metavar="N", help="of a row: what has work, at most"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
     output.add_argument("--out", metavar="FILE", help="write the record here too")

@@ -168,6 +168,9 @@ class CpuBackend:
         """Bytes of workspace that a decode launch needs: one partial state per thread."""
         return self._library.elastickv_decode_workspace(ctypes.addressof(params))
 
+    def decode_shape(self, params: DecodeParams) -> None:
+        """None: each thread takes an equal part of all rows."""
+
     def launch(self, call: Call) -> None:
         """Runs one kernel."""
         self.seconds(self.program([call], Mode()))

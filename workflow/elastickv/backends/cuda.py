@@ -154,7 +154,7 @@ class CudaBackend:
             return f"dim {case['dim']} has no decode kernel; dims that have one: {allowed}"
         if case["workload"] == "decode" and case["batch"] * case["kv_heads"] > cuda_launch.MOST_ROWS:
             return f"batch x kv_heads is {case['batch'] * case['kv_heads']}; a grid holds {cuda_launch.MOST_ROWS} rows"
-        return None
+        return cuda_decode.unfit(case, self._gpu) if case["workload"] == "decode" else None
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes. Raises MemoryError."""
@@ -201,6 +201,15 @@ class CudaBackend:
             kernel = self._module.get_function(name)
             self._functions[name] = kernel.kernel.ptr
         return self._functions[name]
+
+    def force(self, choices: dict[str, Any]) -> None:
+        """Takes choices (the fields of `cuda_decode.Forced`) from the rules that launch decode, for a study."""
+        self._gpu = self._gpu._replace(forced=cuda_decode.Forced(**choices))
+
+    def decode_shape(self, params: ctypes.Structure) -> dict[str, Any]:
+        """How a decode with these parameters is launched: kernel, splits of a row, warps of a block."""
+        shape = cuda_decode.shape_of(params, self._gpu)
+        return {"kernel": shape.instance.kernel, "splits": shape.splits, "warps": shape.warps}
 
     def launch_mode(self, wanted: str) -> str:
         """`auto` is `dependent` where the device has it."""

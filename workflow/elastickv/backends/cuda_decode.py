@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elastickv.backends.params import DTYPES
 
@@ -38,11 +39,23 @@ MERGE_ROUND_US = 0.5  # partials that the merging threads load at once
 MERGES_IN_FLIGHT = 4  # a thread's (SPLITS_IN_FLIGHT of finish.cuh)
 
 
+class Forced(NamedTuple):
+    """What a study takes out of the hands of the rules below; None: left to them.
+
+    loop: `cores` keeps to CUDA cores. warps: of a block, one of the instance's sizes. splits: at most what has work.
+    """
+
+    loop: str | None = None
+    warps: int | None = None
+    splits: int | None = None
+
+
 class Gpu(NamedTuple):
     """What of a device decides launches. capability: 10 * major + minor of its compute capability."""
 
     multiprocessors: int
     capability: int
+    forced: Forced = Forced()
 
 
 class Instance(NamedTuple):
@@ -98,13 +111,30 @@ def instance_of(params: ctypes.Structure, gpu: Gpu) -> Instance:
     and V in grouped-query caches of 16 bits and up to 128 dims; dim 64 has rows of its own in unquantised ones.
     """
     cache = params.cache
-    dtype, cache_dtype = DTYPE_OF[cache.dtype], DTYPE_OF[cache.cache_dtype]
+    return _instance(DTYPE_OF[cache.dtype], DTYPE_OF[cache.cache_dtype], cache.dim, params.group, gpu)
+
+
+def _instance(dtype: str, cache_dtype: str, dim: int, group: int, gpu: Gpu) -> Instance:
     halves, quantised = dtype != "fp32", cache_dtype != dtype
-    tile = QUERY_TILE if params.group > 1 and halves and cache.dim <= 128 else 1
-    if gpu.capability >= TENSOR_CAPABILITY and cache.dim == TENSOR_DIM and halves and (tile > 1 or quantised):
+    tile = QUERY_TILE if group > 1 and halves and dim <= 128 else 1
+    tensor = gpu.capability >= TENSOR_CAPABILITY and gpu.forced.loop != "cores"
+    if tensor and dim == TENSOR_DIM and halves and (tile > 1 or quantised):
         return Instance(f"decode_tensor_{dtype}_{cache_dtype}_g{tile}", tile, TENSOR_DIM, True)
-    widest = 64 if cache.dim == 64 and halves and not quantised else 128 if cache.dim <= 128 else 256
+    widest = 64 if dim == 64 and halves and not quantised else 128 if dim <= 128 else 256
     return Instance(f"decode_{dtype}_{cache_dtype}_d{widest}_g{tile}", tile, widest, False)
+
+
+def unfit(case: dict[str, Any], gpu: Gpu) -> str | None:
+    """None, or why a decode case cannot be launched with the block size that is forced."""
+    if gpu.forced.warps is None:
+        return None
+    for cache_dtype in (case["dtype"], case["cache_dtype"]):
+        group = case["heads"] // case["kv_heads"]
+        instance = _instance(case["dtype"], cache_dtype, case["dim"], group, gpu)
+        if gpu.forced.warps not in BLOCK_WARPS[instance.large]:
+            sizes = ", ".join(map(str, BLOCK_WARPS[instance.large]))
+            return f"{instance.kernel} has no blocks of {gpu.forced.warps} warps, but of {sizes}"
+    return None
 
 
 def units(params: ctypes.Structure, instance: Instance) -> int:
@@ -138,18 +168,24 @@ def shape_of(params: ctypes.Structure, gpu: Gpu) -> DecodeShape:
     cache, instance = params.cache, instance_of(params, gpu)
     work = max(1, units(params, instance))
     tiles = cache.rows * _ceil(params.group, instance.tile)
-    return _fastest(instance, tiles, work, DTYPE_OF[cache.cache_dtype], gpu.multiprocessors)
+    return _fastest(instance, tiles, work, DTYPE_OF[cache.cache_dtype], gpu)
 
 
 @lru_cache(maxsize=1024)  # a plain launch must not wait for the search
-def _fastest(instance: Instance, tiles: int, work: int, cache_dtype: str, sms: int) -> DecodeShape:
+def _fastest(instance: Instance, tiles: int, work: int, cache_dtype: str, gpu: Gpu) -> DecodeShape:
     candidates = (
         DecodeShape(instance, tiles, warps, splits)
-        for warps in BLOCK_WARPS[instance.large]
-        for splits in range(1, min(MOST_SPLITS, _ceil(2 * work, warps)) + 1)  # half of the warps have work
+        for warps in ([gpu.forced.warps] if gpu.forced.warps else BLOCK_WARPS[instance.large])
+        for splits in _splits(work, warps, gpu.forced.splits)
     )
     unit_bytes = instance.unit_bytes(cache_dtype)
+    sms = gpu.multiprocessors
     return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, sms), shape.splits))
+
+
+def _splits(work: int, warps: int, forced: int | None) -> Iterable[int]:
+    most = min(MOST_SPLITS, _ceil(2 * work, warps))  # half of the warps have work
+    return [min(forced, most)] if forced else range(1, most + 1)
 
 
 def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:

@@ -15,9 +15,11 @@ class Refusal(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, with its type where the message alone would not tell."""
+    """The first line of an exception's message, and the last one where the first only announces it; with its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""
+    if text.endswith(":") and len(lines) > 1:
+        text += f" {lines[-1]}"
     return f"{type(error).__name__}: {text}"[:LONGEST_REASON] if text else type(error).__name__
 
 

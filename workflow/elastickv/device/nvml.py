@@ -6,6 +6,8 @@ from typing import Any
 
 NO_LIBRARY = "nvidia-ml-py is not installed"
 NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
+# The second answers on newer GPUs where the first does not; both give samples with pid, smUtil and timeStamp.
+UTILISATION = ("nvmlDeviceGetProcessUtilization", "nvmlDeviceGetProcessesUtilizationInfo")
 SHARED = "a MIG instance has it in common with its board's other instances"
 
 
@@ -63,26 +65,36 @@ class Nvml:
             return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
             return untold("this nvidia-ml-py does not ask for it")
-        except self._library.NVMLError as error:
+        except self._errors as error:
             return untold(f"NVML: {error}")
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        """The library's errors, also that a function needs a newer driver, which is none of the others."""
+        newer = getattr(self._library, "NVMLLibraryMismatchError", None)
+        return (self._library.NVMLError, *([newer] if newer else []))
 
     def utilisation(self, since: int) -> dict[str, Any]:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
         if self._board is None:
             return self.read("ProcessUtilization", since)
-        try:
-            return told(list(self._library.nvmlDeviceGetProcessUtilization(self._board, since)))
-        except AttributeError:
-            return untold("this nvidia-ml-py does not ask for it")
-        except self._library.NVMLError as error:
-            nothing = getattr(error, "value", None) in NO_SAMPLES
-            return told([]) if nothing else untold(f"NVML: {error}")
+        answer = untold("this nvidia-ml-py does not ask for it")
+        for function in UTILISATION:
+            try:
+                return told(list(getattr(self._library, function)(self._board, since)))
+            except AttributeError:
+                continue
+            except self._errors as error:
+                if getattr(error, "value", None) in NO_SAMPLES:
+                    return told([])
+                answer = untold(f"NVML: {error}")
+        return answer
 
     def process_name(self, pid: int) -> str | None:
         """Name of a process on the GPU as the driver knows it, without its folder."""
         try:
             name = self._library.nvmlSystemGetProcessName(pid)
-        except (AttributeError, self._library.NVMLError):
+        except (AttributeError, *self._errors):
             return None
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         return text.split(" ")[0].rsplit("/", 1)[-1] or None

@@ -13,10 +13,11 @@ from elastickv.measure import supervisor
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
-    "anchor", "bias", "launch", "backend", "seed",
+    "anchor", "bias", "launch", "pass_order", "backend", "seed",
 )  # fmt: skip
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 EXACT_FLAGS = ("reps", "warmup", "inner_loops")
+STUDY_FLAGS = ("loop", "warps", "splits")
 
 
 def case_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -40,9 +41,17 @@ def _built(build: str, backend: str) -> None:
         cpu.build(Path(build) / "cpu")
 
 
-def _once(case: dict[str, Any], build: str) -> int:
+def _forced(args: argparse.Namespace, case: dict[str, Any], backend: str) -> dict[str, Any]:
+    """Choices of the launch that the flags take from its rules."""
+    forced = {name: getattr(args, name) for name in STUDY_FLAGS if getattr(args, name) is not None}
+    if forced and (backend != "cuda" or case["workload"] != "decode"):
+        raise UsageError(f"bench: --{next(iter(forced))}: only decode on a GPU has such a choice")
+    return forced
+
+
+def _once(case: dict[str, Any], build: str, forced: dict[str, Any]) -> int:
     backend = device.resolve_backend(case["backend"])
-    request = {"task": "once", "backend": backend, "case": case, "build": build}
+    request = {"task": "once", "backend": backend, "case": case, "build": build, "forced": forced}
     response = supervisor.in_worker(backend, request, demand.worker_seconds(case))
     problem = response.get("error") or response.get("crashed") or response.get("out_of_memory")
     if problem:
@@ -69,11 +78,12 @@ def run(args: argparse.Namespace) -> int:
         if path and not Path(path).resolve().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist")
     backend = device.resolve_backend(case["backend"])
+    forced = _forced(args, case, backend)
     _built(args.build, backend)
     if args.once:
-        return _once(case, args.build)
+        return _once(case, args.build, forced)
     exact = tuple(name for name in EXACT_FLAGS if getattr(args, name) is not None)
-    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=args.save_tensors)
+    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=args.save_tensors, forced=forced)
     records.check(record, "measurement", "bench")
     if args.out:
         records.write(args.out, record, "measurement")

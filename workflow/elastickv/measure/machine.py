@@ -48,6 +48,11 @@ def gpu_shared(others: list[dict[str, Any]]) -> str | None:
     return f"the GPU was shared: {', '.join(map(_named, busy))}"
 
 
+def gpu_alone(state: GpuState | CpuState) -> bool:
+    """Whether nobody else computed on the GPU so far; a ceiling that others held down would be no ceiling."""
+    return isinstance(state, CpuState) or not gpu_shared(state.others()["value"] or [])
+
+
 def _named(process: dict[str, Any]) -> str:
     name = f"process {process['pid']}" + (f" ({process['name']})" if process["name"] else "")
     if process["sm_percent"] is None:

@@ -94,8 +94,12 @@ def measure_case(
     store: records.RecordStore | None = None,
     fresh: bool = False,
     save_tensors: str | None = None,
+    forced: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
+    """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record).
+
+    forced: choices of the launch that a study makes itself (`backends.cuda_decode.Forced`); not with a store.
+    """
     backend = device.resolve_backend(case["backend"])
     facts = build_facts(build, backend)
     found = _finished(case, facts, backend, store if not fresh else None)
@@ -106,7 +110,7 @@ def measure_case(
         if found:  # by another run, while this one waited
             return found
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
-                   "save_tensors": save_tensors and os.path.abspath(save_tensors)}  # fmt: skip
+                   "save_tensors": save_tensors and os.path.abspath(save_tensors), "forced": forced}  # fmt: skip
         watch = Stopwatch()
         with store.room() if store else contextlib.nullcontext():
             response = _in_processes(backend, request, uuid)

@@ -35,6 +35,8 @@ def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuSta
 
         np.savez(request["save_tensors"], **workload.tensors())
     fields = machine.with_readings(fields, state, begun, state.snapshot())
+    if request.get("forced"):
+        fields["resolved"] = {**fields.get("resolved", {}), "forced": request["forced"]}
     return {"fields": fields, "device": backend.facts(), "software": device.software()}
 
 
@@ -68,6 +70,8 @@ def main(request_file: str, response_file: str) -> int:
         state = device.state_of(request["backend"])  # before the backend opens: who is on the GPU now is somebody else
         backend = open_backend(request["backend"], request["build"])
         state.opened()
+        if request.get("forced"):
+            backend.force(request["forced"])
         response = TASKS[request["task"]](backend, request, state)
     except MachineError as error:
         response = {"error": error.problem, "fix": error.fix}

@@ -110,10 +110,14 @@ def _checked(code: int, what: str) -> None:
 
 
 class Captured(NamedTuple):
-    """What `backends.cuda.CudaBackend.seconds` replays (`graph`), and the tensors that its launches write."""
+    """What `backends.cuda.CudaBackend.seconds` replays (`graph`), and the tensors that its launches write.
+
+    calls: what was captured, kept with the memory that it holds (gathered caches, workspaces), which a replay uses.
+    """
 
     graph: Replay
     outputs: tuple[Any, ...] = ()
+    calls: tuple[Launch, ...] = ()
     prepared: tuple[()] = ()
 
 
@@ -154,7 +158,7 @@ class CudaRunner:
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = tuple(launch() for launch in calls)
-        return Captured(PeerReplay(self._driver, graph), outputs)
+        return Captured(PeerReplay(self._driver, graph), outputs, tuple(calls))
 
     def seconds(self, program: Captured) -> float:
         """See Runner."""

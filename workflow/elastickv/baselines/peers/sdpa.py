@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from elastickv.baselines.peers.base import Inputs, Launch, attention_only
-from elastickv.baselines.refusal import Refusal
+from elastickv.baselines.refusal import Refusal, one_line
 
-# How torch says that the chosen backend does not take these inputs (its warnings say why).
-NO_KERNEL = ("No available kernel", "No viable backend")
+# How torch and cuDNN say that the chosen backend does not take these inputs (torch's warnings say why).
+NO_KERNEL = ("No available kernel", "No viable backend", "cuDNN Frontend error", "execution plans support")
 HALF = ("fp16", "bf16")
 
 
@@ -89,7 +89,7 @@ def _try(launch: Launch) -> None:
                 raise
             reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in said)
             raise Refusal(
-                "unsupported", "torch has no kernel for this: " + ("; ".join(reasons) or str(error))
+                "unsupported", "torch has no kernel for this: " + ("; ".join(reasons) or one_line(error))
             ) from error
 
 

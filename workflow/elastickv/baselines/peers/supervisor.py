@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 from elastickv import demand, device, environments, matrix, records, workers
 from elastickv.baselines import peers
-from elastickv.baselines.peers import record
+from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import Peer, attention_only
-from elastickv.build import compilers
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults, structure
 from elastickv.measure.supervisor import build_facts, exclusive, exit_code, identity, keep
@@ -231,18 +229,9 @@ def ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None) 
     variables = workers.environment(CUDA_VISIBLE_DEVICES=uuid or "")
     # On a CPU ours and torch bring an OpenMP each: the idle one's threads must not spin on the cores of the other.
     variables["OMP_WAIT_POLICY"] = "passive"
-    toolkit = _toolkit()
-    if toolkit:
-        variables.setdefault("CUDA_HOME", toolkit)
+    if uuid:
+        variables |= toolchain.variables(python, Path("build/.links"))
     return workers.ask([python, "-m", "elastickv.baselines.peers.worker"], request, timeout, variables)
-
-
-def _toolkit() -> str | None:
-    """Where FlashInfer finds the nvcc that it compiles with: the pinned one's folder, unless PATH has one."""
-    if shutil.which("nvcc"):
-        return None
-    program = compilers.pinned_nvcc().path
-    return str(program.parents[1]) if program else None
 
 
 def store_key(asked: Run, peer: Peer, case: dict[str, Any], who: dict[str, Any]) -> str:
