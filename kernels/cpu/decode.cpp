@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention.hpp"
+#include "attention_int4.hpp"
 #include "cache.hpp"
 #include "threads.hpp"
 
@@ -30,6 +31,15 @@ static Attend attend_tile(int format) {
 
 static Attend attend_for(int format, int tile) {
   return tile == 1 ? attend_tile<1>(format) : tile == 2 ? attend_tile<2>(format) : attend_tile<4>(format);
+}
+
+// Of a cache's middle slots: int4 codes are multiplied as whole numbers where target, dim and precision allow.
+static Attend attend_middle_for(const Cache& cache, int tile) {
+#ifdef ELASTICKV_WHOLE_NUMBERS
+  if (cache.cache_dtype == INT4 && cache.dtype != FP32 && (cache.dim == 64 || cache.dim == 128 || cache.dim == 256))
+    return tile == 1 ? attend_int4<1> : tile == 2 ? attend_int4<2> : attend_int4<4>;
+#endif
+  return attend_for(cache.cache_dtype, tile);
 }
 
 static int tile_of(int group) { return group >= 3 ? 4 : group; }
@@ -58,7 +68,7 @@ struct Plan {
     middle_cost = vector_bytes(c.cache_dtype, c.dim);
     row_cost = exact * exact_cost + closed * middle_cost;
     attend_exact = attend_for(c.dtype, tile);
-    attend_middle = attend_for(c.cache_dtype, tile);
+    attend_middle = attend_middle_for(c, tile);
   }
 
   // The slot of a row (exact slots first, then middle ones) at which `cost` has been spent, rounded to CUT_SLOTS.
