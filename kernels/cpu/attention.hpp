@@ -60,7 +60,10 @@ ELASTICKV_INLINE void score(const char* k, int slots, int dim, const float* q, f
     for (int step = 0; step < dim / STEP; ++step)
       for (int part = 0; part < STEPS; ++part) {
         Floats query[TILE];
-        for (int g = 0; g < TILE; ++g) query[g] = load<Floats>(q + g * dim + step * STEP + part * LANES);
+        for (int g = 0; g < TILE; ++g) {
+          query[g] = load<Floats>(q + g * dim + step * STEP + part * LANES);
+          keep_in_register(query[g]);
+        }
         for (int i = 0; i < TOGETHER; ++i) {
           const Floats key = load_floats<FORMAT>(keys[i], step, part);
           for (int g = 0; g < TILE; ++g) sums[i * TILE + g] += key * query[g];
@@ -135,7 +138,7 @@ inline __attribute__((noinline)) float soften(float* scores, int slots, State& s
     store(scores + i, weight);
     sum += weight;
   }
-  const float rescale = old == -INFINITY ? 0 : std::exp(old - base);
+  const float rescale = old == state.max ? 1 : old == -INFINITY ? 0 : std::exp(old - base);
   state.sum = state.sum * rescale + lane_sum(sum);
   return rescale;
 }

@@ -136,17 +136,33 @@ ELASTICKV_INLINE void reduce8(const Floats* sums, float* out) {
 #endif
 }
 
-template <typename V>
-ELASTICKV_INLINE float lane_sum(V v) {
-  float sum = 0;
-  for (int i = 0; i < int(sizeof(V) / 4); ++i) sum += v[i];
-  return sum;
+// Every lane: all lanes joined by `join`.
+template <int FLIP = LANES / 2, typename Join>
+ELASTICKV_INLINE Floats join_lanes(Floats v, Join join) {
+  Ints other = {};
+  for (int i = 0; i < LANES; ++i) other[i] = i ^ FLIP;
+  v = join(v, __builtin_shuffle(v, other));
+  if constexpr (FLIP > 1) return join_lanes<FLIP / 2>(v, join);
+  return v;
+}
+
+ELASTICKV_INLINE float lane_sum(Floats v) {
+  return join_lanes(v, [](Floats a, Floats b) { return a + b; })[0];
 }
 
 ELASTICKV_INLINE float lane_max(Floats v) {
-  float largest = v[0];
-  for (int i = 1; i < LANES; ++i) largest = v[i] > largest ? v[i] : largest;
-  return largest;
+  return join_lanes(v, [](Floats a, Floats b) { return b > a ? b : a; })[0];
+}
+
+// Keeps a value in a register where the compiler would rather load it again with each use.
+ELASTICKV_INLINE void keep_in_register(Floats& value) {
+#if defined(ELASTICKV_AVX512)
+  asm("" : "+v"(value));
+#elif defined(ELASTICKV_AVX2)
+  asm("" : "+x"(value));
+#else
+  (void)value;
+#endif
 }
 
 // exp within 2 units in the last place (Cephes expf: Cody-Waite reduction, degree 6). Below -104 it is 0, above 88.73
