@@ -168,5 +168,11 @@ BAD = {
         ["matrices.m.kv_heads: m-seq64-compress2", "and 3 more"]),
     "too many": ("matrices: {m: {axes: {seq: %s, heads: %s, dim: %s}}}" % ((list(range(4, 404, 4)),) * 3),
                  ["matrices.m.axes", "1000000 combinations", "10000"]),
+    "long sweep id": (sweep("").replace("  m:", f"  {'m' * 90}:"),
+        ["bad.yaml:2", f"matrices.{'m' * 90}", f"{'m' * 90}-seq128-compress2 of 107 characters", "and 3 more",
+         "at most 100", "shorten the sweep's name", "to base"]),
+    "long id of an include": (
+        sweep("include: [{seq: 512, heads: 4, dim: 64, compress: 2}]").replace("  m:", f"  {'m' * 78}:"),
+        ["bad.yaml:5", "include[0]", f"{'m' * 78}-seq512-heads4-dim64-compress2 of 108 characters;"]),
     "sweep id is a case's": (f"cases: {{m-seq64-compress2: {SHAPE}}}\n" + sweep(""), ["m-seq64-compress2", "unique"]),
 }  # fmt: skip

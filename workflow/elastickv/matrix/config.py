@@ -136,6 +136,7 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
         expanded, faults = sweep.expand(name, content, _section(tree, "defaults", concerned))
         problems += [merged.problem((*path, *place), text) for place, text in faults]
         rows += [(case_id, said, (*path, *place)) for case_id, said, place in expanded]
+        problems += _id_problems(merged, path, expanded)
     seen: dict[str, KeyPath] = {}
     for case_id, _, path in rows:
         if case_id in seen:
@@ -143,6 +144,15 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
             problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
         seen.setdefault(case_id, path)
     return rows
+
+
+def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> list[str]:
+    """One problem for each place of the sweep at `path` whose cases got names that cannot be ids."""
+    ids: dict[KeyPath, list[str]] = {}
+    for case_id, _, place in expanded:
+        ids.setdefault((*path, *place), []).append(case_id)
+    found = ((place, structure.sweep_id_problem(made)) for place, made in ids.items())
+    return [merged.problem(place, text) for place, text in found if text]
 
 
 def _resolve(

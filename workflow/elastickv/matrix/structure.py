@@ -13,10 +13,8 @@ from elastickv.matrix.wording import KeyPath, kind, shown
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
-_ID_RULE = (
-    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter or digit "
-    "and have at most 100 characters"
-)
+_ID_SHAPE = "lower-case letters, digits, '_', '.' and '-', start with a letter or digit and have at most 100 characters"
+_ID_RULE = f"cannot be an id: ids are {_ID_SHAPE}"
 _LEAST_LIKENESS = 50  # percent; below it the nearest key is no help
 
 
@@ -67,6 +65,26 @@ def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath,
             yield path, "is empty; at least one key is needed"
         else:
             yield path, f"{allowed(error.schema)} is needed, this is {_described(error.instance, error.schema)}"
+
+
+@cache
+def _id_validator() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(_schema()["properties"]["cases"]["propertyNames"])
+
+
+def sweep_id_problem(ids: list[str]) -> str | None:
+    """What is wrong with the ids that a sweep made, in the words of the longest one, or None."""
+    wrong = [case_id for case_id in ids if not _id_validator().is_valid(case_id)]
+    if not wrong:
+        return None
+    longest = max(wrong, key=len)
+    more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
+    return (
+        f"makes the id {longest} of {len(longest)} characters{more}; ids are {_ID_SHAPE}: "
+        "shorten the sweep's name, or move axes of one value to base"
+    )
 
 
 def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
