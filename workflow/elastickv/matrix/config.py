@@ -10,7 +10,7 @@ from typing import Any
 
 from elastickv.errors import UsageError
 from elastickv.matrix import cases, defaults, layers, structure, sweep
-from elastickv.matrix.layers import Layers
+from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, dotted, shown
 
 CONFIG_DEFAULT = "config/config.yaml"
@@ -37,8 +37,6 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts. Raises UsageError with every
     problem found.
     """
-    if isinstance(overrides, list):
-        overrides = layers.overrides_from_flags(overrides)
     merged = layers.merge(list(files), overrides)
     problems, concerned = structure.problems(merged)
     tree = merged.tree
@@ -114,11 +112,6 @@ def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[s
     return {key: value for key, value in section.items() if (name, key) not in concerned}
 
 
-def _touched(path: KeyPath, concerned: set[KeyPath]) -> bool:
-    """Whether a structural fault lies at, above or below `path`."""
-    return any(fault[: len(path)] == path or path[: len(fault)] == fault for fault in concerned if fault)
-
-
 def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[tuple[str, dict[str, Any], KeyPath]]:
     """(id, what the case says, key path) of every structurally sound case; duplicate ids become problems."""
     tree = merged.tree
@@ -126,12 +119,12 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
     rows = [
         (case_id, said, ("cases", case_id))
         for case_id, said in (written.items() if isinstance(written, dict) else ())
-        if not _touched(("cases", case_id), concerned)
+        if not touches(("cases", case_id), concerned)
     ]
     sweeps = tree.get("matrices") or {}
     for name, content in sweeps.items() if isinstance(sweeps, dict) else ():
         path = ("matrices", name)
-        if _touched(path, concerned):
+        if touches(path, concerned):
             continue
         expanded, faults = sweep.expand(name, content, _section(tree, "defaults", concerned))
         problems += [merged.problem((*path, *place), text) for place, text in faults]
@@ -203,9 +196,10 @@ def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> 
         if isinstance(tree, dict)
     }
     gguf = said.get("gguf", {})
-    if ("repo" in gguf) != ("file" in gguf):
+    whole = not touches(("baselines", "gguf"), concerned)
+    if whole and ("repo" in gguf) != ("file" in gguf):
         problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
-    if "repo" in gguf and "model" in gguf:
+    if whole and "repo" in gguf and "model" in gguf:
         problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
     settings = {
         "transformers": defaults.TRANSFORMERS | said.get("transformers", {}),

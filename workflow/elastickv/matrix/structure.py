@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
 
 from elastickv.matrix import defaults
-from elastickv.matrix.layers import Layers
+from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, kind, shown
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
@@ -45,13 +45,18 @@ def _validator(definition: str | None) -> Any:
     return jsonschema.validators.extend(base, type_checker=types)(schema)
 
 
-def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath, str]]:
+def faults(
+    value: Any, definition: str | None = None, lost: Set[KeyPath] = frozenset()
+) -> Iterator[tuple[KeyPath, str]]:
     """(key path, message) of each fault of a config, or of one `$defs` entry of its schema.
 
-    An unknown or badly named key is reported at its own path.
+    An unknown or badly named key is reported at its own path. lost: places whose value is not known, which can hold
+    what is missing.
     """
     for error in sorted(_validator(definition).iter_errors(value), key=_order):
         path = tuple(error.absolute_path)
+        if error.validator in ("required", "minProperties") and touches(path, lost):
+            continue
         if error.validator == "additionalProperties":
             known = list(error.schema["properties"])
             for key in (key for key in error.instance if key not in error.schema["properties"]):
@@ -88,9 +93,10 @@ def sweep_id_problem(ids: list[str]) -> str | None:
 
 
 def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
-    """Messages for every structural fault of the merged config, and the key paths they concern."""
-    found = list(dict.fromkeys(faults(layers.tree)))  # one key may break several keywords
-    return [layers.problem(path, text) for path, text in found], {path for path, _ in found}
+    """Messages for what of the config cannot be read and for every structural fault, and the key paths they concern."""
+    found = list(dict.fromkeys(faults(layers.tree, lost=layers.lost)))  # one key may break several keywords
+    messages = [*layers.problems, *(layers.problem(path, text) for path, text in found)]
+    return messages, layers.lost | {path for path, _ in found}
 
 
 def unknown_key(key: str, known: list[str]) -> str:
