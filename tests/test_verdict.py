@@ -234,6 +234,6 @@ def test_bad_thresholds_are_a_clear_error(tmp_path, capsys):
 
     results = make(tmp_path / "results", ("4096_elementwise",), thresholds={"speedup": "fast"})
     arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(tmp_path / "v")]
-    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 1
+    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 2
     assert "golden.json" in capsys.readouterr().err
     assert not (tmp_path / "v").exists()
