@@ -173,20 +173,69 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_results_folder_that_cannot_be_written_to(tmp_path):
+def config_with_results(tmp_path: Path, results: Path | str, overrides=None) -> matrix.Config:
+    (tmp_path / "c.yaml").write_text(f"{GOOD}results: {results}\n")
+    return matrix.load([tmp_path / "c.yaml"], overrides)
+
+
+def test_results_folder_that_cannot_be_written_to_is_named_with_its_place_in_the_config(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/below", "/proc/elastickv", "/proc"):
-        with pytest.raises(UsageError, match="cannot be written to"):
-            matrix.check_results_writable(folder)
-    matrix.check_results_writable(tmp_path / "new/folder")
-    assert list((tmp_path / "new/folder").iterdir()) == []
+        with pytest.raises(
+            UsageError, match=r"c\.yaml:3: results: .*: cannot be written to: .*; name a folder that can"
+        ):
+            matrix.check_results_writable(config_with_results(tmp_path, folder))
+    with pytest.raises(UsageError, match=r"^--config: results: .*cannot be written to"):
+        matrix.check_results_writable(config_with_results(tmp_path, "x", {"results": "/proc/x"}))
+
+
+def test_whether_results_can_be_written_is_found_without_leaving_a_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "new/folder", tmp_path / "there", tmp_path / "there/new"):
+        matrix.check_results_writable(config_with_results(tmp_path, folder))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.yaml", "there"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders too")
 def test_read_only_results_folder(tmp_path):
+    config = config_with_results(tmp_path, tmp_path / "results")
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="Permission denied"):
-        matrix.check_results_writable(tmp_path / "results")
+        matrix.check_results_writable(config)
+
+
+SOURCES = ["workflow", "config/config.yaml", "./docs/", "README.md", ".git"]
+MADE = [".venv", ".envs/x", ".snakemake", "build", "build/cuda"]
+RUNS = ["results", "results/", "results/reference", "results/reference/h200"]
+
+
+@pytest.mark.parametrize("results", [*SOURCES, *MADE, *RUNS, "//", "///"])
+def test_results_are_no_place_of_the_project_s_own(tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    said = [results]
+    if not results.startswith("//"):
+        (tmp_path / results).mkdir(parents=True)
+        (tmp_path / "link").symlink_to(tmp_path / results)
+        said += [f"{tmp_path}/{results}", f"/{tmp_path}/{results}", "link"]
+    for path in said:
+        with pytest.raises(UsageError) as caught:
+            config_with_results(tmp_path, path)
+        assert "c.yaml:3: results: " in str(caught.value) and "a folder" in str(caught.value), path
+
+
+def test_no_source_of_the_project_is_a_place_for_results(tmp_path, monkeypatch):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    names = {line.partition("/")[0] for line in listed.splitlines()} or {path.name for path in ROOT.glob("*")}
+    monkeypatch.chdir(ROOT)
+    for name in names:
+        with pytest.raises(UsageError):
+            config_with_results(tmp_path, name)
+
+
+@pytest.mark.parametrize("results", ["results/mine", "results/references", "results/a/b", "mine", "/srv/build"])
+def test_other_places_are_free_for_results(tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    assert config_with_results(tmp_path, results).results == results
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,7 @@ def test_overrides_come_last_however_they_are_given(load, overrides):
 
 def test_results_path_is_normalised(load):
     assert load(f"results: ./results//mine/\ncases: {{a: {SHAPE}}}").results == "results/mine"
+    assert load(f"results: //srv/mine\ncases: {{a: {SHAPE}}}").results == "/srv/mine"
     assert load(f"results: /srv/My Results\ncases: {{a: {SHAPE}}}").results == "/srv/My Results"
 
 

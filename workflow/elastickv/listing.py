@@ -24,7 +24,7 @@ def table(cases: list[dict[str, Any]]) -> str:
 def run(args: argparse.Namespace) -> int:
     """Prints a table, or with `--json` one object, as schemas/resolved_cases.schema.json describes it."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
-    matrix.check_results_writable(config.results)
+    matrix.check_results_writable(config)
     cases = list(config.cases.values())
     if args.json:
         answer = {"schema": "resolved_cases/1", "cases": cases}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from elastickv.errors import UsageError
-from elastickv.matrix import cases, defaults, layers, structure, sweep
+from elastickv.matrix import cases, defaults, layers, results, structure, sweep
 from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, dotted, shown
 
@@ -19,7 +17,10 @@ BENCH = "bench"
 
 @dataclass(frozen=True)
 class Config:
-    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written."""
+    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written.
+
+    sources, results_origin: the files, and the file and line that name the results folder, for messages.
+    """
 
     results: str
     backend: str
@@ -29,6 +30,7 @@ class Config:
     baselines: dict[str, Any]
     cases: dict[str, dict[str, Any]]
     sources: list[str] = field(default_factory=list)
+    results_origin: str = "config"
 
 
 def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None) -> Config:
@@ -46,14 +48,14 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     resolved = _resolve(merged, rows, measure, backend, concerned, problems)
     if not rows and not problems:
         problems.append(merged.problem((), "cases and matrices are both empty: nothing to measure"))
-    results = tree.get("results", defaults.RESULTS)
+    folder = tree.get("results", defaults.RESULTS)
     if ("results",) not in concerned:
-        problems += [merged.problem(("results",), text) for text in _results_faults(results)]
+        problems += [merged.problem(("results",), text) for text in results.faults(folder)]
     baselines = _baselines(merged, concerned, problems)
     if problems:
         raise UsageError(problems)
     return Config(
-        results=os.path.normpath(results),
+        results=results.tidy(folder),
         backend=backend,
         build=_build(tree.get("build", {})),
         measure=measure,
@@ -61,6 +63,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         baselines=baselines,
         cases=resolved,
         sources=list(merged.sources),
+        results_origin=merged.origin(("results",)),
     )
 
 
@@ -84,18 +87,9 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
     return case
 
 
-def check_results_writable(path: Path | str) -> None:
-    """Raises UsageError unless the results folder exists or can be made, and takes files."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(
-            dir=folder
-        ):  # permission bits do not tell: root, read-only and virtual file systems
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"results: {path}: cannot be written to: {reason}; name a folder that can") from error
+def check_results_writable(config: Config) -> None:
+    """Raises UsageError unless the results folder exists or can be made, and takes files; makes nothing."""
+    results.check_writable(config.results, config.results_origin)
 
 
 def _build(said: dict[str, Any]) -> dict[str, Any]:
@@ -172,19 +166,6 @@ def _resolve(
         alike = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 and place[0] == "matrices" else ""
         problems += [merged.problem(place, text + alike) for text in (texts[:1] if alike else texts)]
     return resolved
-
-
-def _results_faults(results: str) -> list[str]:
-    """What is wrong with a results path: it may not climb out of the project."""
-    if ".." in PurePath(results).parts:
-        return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
-    if os.path.normpath(results) in (".", "/"):
-        return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
-    if results.startswith("-"):
-        return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
-    if results.startswith("~"):
-        return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
-    return []
 
 
 def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> dict[str, dict[str, Any]]:
