@@ -148,6 +148,10 @@ BAD = {
     "sweep name": (sweep("").replace("m:", "M x:"), ["matrices.M x", "cannot be an id"]),
     "results climbs out": ("results: results/../../x\n" + GOOD, ["bad.yaml:1", "results", "'..' is not allowed"]),
     "results is the project": ("results: .\n" + GOOD, ["results", "a folder of its own"]),
+    "results is a source": ("results: config/config.yaml\n" + GOOD, ["bad.yaml:1", "config is a source"]),
+    "results is made": ("results: build\n" + GOOD, ["bad.yaml:1", "`make clean` deletes"]),
+    "results of all": ("results: results/\n" + GOOD, ["bad.yaml:1", "of all runs"]),
+    "results committed": ("results: results/reference/h200\n" + GOOD, ["bad.yaml:1", "committed"]),
     "results of home": ("results: ~/x\n" + GOOD, ["results", "not expanded"]),
     "results with braces": ("results: 'a{b}'\n" + GOOD, ["results", "without braces"]),
     "no results": ("results: ''\n" + GOOD, ["results", "not empty"]),
@@ -168,5 +172,11 @@ BAD = {
         ["matrices.m.kv_heads: m-seq64-compress2", "and 3 more"]),
     "too many": ("matrices: {m: {axes: {seq: %s, heads: %s, dim: %s}}}" % ((list(range(4, 404, 4)),) * 3),
                  ["matrices.m.axes", "1000000 combinations", "10000"]),
+    "long sweep id": (sweep("").replace("  m:", f"  {'m' * 90}:"),
+        ["bad.yaml:2", f"matrices.{'m' * 90}", f"{'m' * 90}-seq128-compress2 of 107 characters", "and 3 more",
+         "at most 100", "shorten the sweep's name", "to base"]),
+    "long id of an include": (
+        sweep("include: [{seq: 512, heads: 4, dim: 64, compress: 2}]").replace("  m:", f"  {'m' * 78}:"),
+        ["bad.yaml:5", "include[0]", f"{'m' * 78}-seq512-heads4-dim64-compress2 of 108 characters;"]),
     "sweep id is a case's": (f"cases: {{m-seq64-compress2: {SHAPE}}}\n" + sweep(""), ["m-seq64-compress2", "unique"]),
 }  # fmt: skip

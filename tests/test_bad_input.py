@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bad_configs import BAD, GOOD, bomb
+from bad_configs import BAD, GOOD, SHAPE, bomb
 
 from elastickv import matrix
 from elastickv.errors import UsageError
@@ -45,6 +45,80 @@ def test_every_problem_is_reported_at_once(tmp_path):
         "bad.yaml:6: cases.b.kv_heads",
     ):
         assert where in problems
+
+
+DUPLICATE = "measure: {reps: 5, reps: 6}\n"
+WRONG = "backend: gpu\ngolden: {speedup: -1}\n"
+
+
+def assert_told(problems: list[str], *expected: str) -> None:
+    """One problem for each expected text, and no other."""
+    assert len(problems) == len(expected), problems
+    for text in expected:
+        assert any(text in problem for problem in problems), (text, problems)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (DUPLICATE, "bad.yaml:3: duplicate key measure.reps"),
+        ("results: !!str x\n", "bad.yaml:3: YAML tag"),
+        ("measure: {reps: !!int 5}\n", "bad.yaml:3: YAML tag"),
+    ],
+    ids=["duplicate key", "tag", "tag of a number"],
+)
+def test_what_strict_reading_forbids_hides_no_other_problem(tmp_path, fault, told):
+    text = WRONG + fault + f"cases:\n  Big: {SHAPE}\n  a: {{seq: 64, heads: 4, dim: 64, compress: 2, kv_heads: 3}}\n"
+    others = ("1: backend", "2: golden.speedup", "5: cases.Big", "6: cases.a.kv_heads")
+    assert_told(problems_of(tmp_path, text), told, *(f"bad.yaml:{other}" for other in others))
+
+
+def test_a_key_that_stands_twice_raises_no_doubt_about_what_follows_from_it(tmp_path):
+    twice = "defaults: {heads: 4}\ndefaults: {dim: 64}\ncases: {a: {seq: 64, compress: 2}}\n"
+    assert_told(problems_of(tmp_path, twice), "bad.yaml:2: duplicate key defaults")
+    assert_told(problems_of(tmp_path, f"cases: {{a: {SHAPE}}}\ncases: {{}}\n"), "bad.yaml:2: duplicate key cases")
+
+
+def test_problems_of_every_file_and_override_are_reported_together(tmp_path):
+    (tmp_path / "one.yaml").write_text(WRONG + DUPLICATE + f"cases: {{Big: {SHAPE}}}\n")
+    (tmp_path / "two.yaml").write_text("cases: {\n")
+    files = [tmp_path / "one.yaml", tmp_path / "none.yaml", tmp_path / "two.yaml"]
+    with pytest.raises(UsageError) as caught:
+        matrix.load(files, ["backend=cuda0", "foo", "baselines={", "results=.."])
+    assert_told(
+        caught.value.problems,
+        "one.yaml:3: duplicate key measure.reps",
+        "one.yaml:2: golden.speedup",
+        "one.yaml:4: cases.Big",
+        "none.yaml: cannot be read: No such file",
+        "two.yaml:1: YAML syntax error",
+        '--config: backend: one of auto, cuda, cpu is needed, this is "cuda0"',
+        "--config foo: must be KEY=VALUE",
+        "--config baselines: YAML syntax error",
+        "--config: results",
+    )
+
+
+def test_what_a_file_that_cannot_be_read_may_hold_is_not_missed(tmp_path):
+    (tmp_path / "rest.yaml").write_text(
+        "matrices: {m: {base: {heads: 4}}}\nbaselines: {gguf: {repo: a/b}}\ncases: {a: {seq: 64}}\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        matrix.load([tmp_path / "none.yaml", tmp_path / "rest.yaml"])
+    assert_told(caught.value.problems, "none.yaml: cannot be read")
+
+
+@pytest.mark.parametrize("value", ["{", "[", "'a", "{reps: 5", "{a: 1, a: 2}", "&a *a"])
+def test_the_value_of_a_flag_has_no_line_numbers(tmp_path, value):
+    problems = problems_of(tmp_path, GOOD, [f"measure={value}"])
+    assert all(problem.startswith("--config measure: ") or "unknown key" in problem for problem in problems), problems
+    assert not any(" line " in problem for problem in problems)
+
+
+def test_the_value_of_a_flag_is_shown_where_it_is_no_yaml(tmp_path):
+    (problem,) = problems_of(tmp_path, GOOD, ["cases={"])
+    assert problem.startswith("--config cases: YAML syntax error: ") and problem.endswith('; the value is "{"')
+    assert_told(problems_of(tmp_path, GOOD, ["cases={\n a: {\n"]), "--config cases:2: YAML syntax error")
 
 
 def test_at_most_ten_are_shown_and_the_rest_counted(tmp_path):
@@ -99,20 +173,69 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_results_folder_that_cannot_be_written_to(tmp_path):
+def config_with_results(tmp_path: Path, results: Path | str, overrides=None) -> matrix.Config:
+    (tmp_path / "c.yaml").write_text(f"{GOOD}results: {results}\n")
+    return matrix.load([tmp_path / "c.yaml"], overrides)
+
+
+def test_results_folder_that_cannot_be_written_to_is_named_with_its_place_in_the_config(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/below", "/proc/elastickv", "/proc"):
-        with pytest.raises(UsageError, match="cannot be written to"):
-            matrix.check_results_writable(folder)
-    matrix.check_results_writable(tmp_path / "new/folder")
-    assert list((tmp_path / "new/folder").iterdir()) == []
+        with pytest.raises(
+            UsageError, match=r"c\.yaml:3: results: .*: cannot be written to: .*; name a folder that can"
+        ):
+            matrix.check_results_writable(config_with_results(tmp_path, folder))
+    with pytest.raises(UsageError, match=r"^--config: results: .*cannot be written to"):
+        matrix.check_results_writable(config_with_results(tmp_path, "x", {"results": "/proc/x"}))
+
+
+def test_whether_results_can_be_written_is_found_without_leaving_a_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "new/folder", tmp_path / "there", tmp_path / "there/new"):
+        matrix.check_results_writable(config_with_results(tmp_path, folder))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.yaml", "there"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders too")
 def test_read_only_results_folder(tmp_path):
+    config = config_with_results(tmp_path, tmp_path / "results")
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="Permission denied"):
-        matrix.check_results_writable(tmp_path / "results")
+        matrix.check_results_writable(config)
+
+
+SOURCES = ["workflow", "config/config.yaml", "./docs/", "README.md", ".git"]
+MADE = [".venv", ".envs/x", ".snakemake", "build", "build/cuda"]
+RUNS = ["results", "results/", "results/reference", "results/reference/h200"]
+
+
+@pytest.mark.parametrize("results", [*SOURCES, *MADE, *RUNS, "//", "///"])
+def test_results_are_no_place_of_the_project_s_own(tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    said = [results]
+    if not results.startswith("//"):
+        (tmp_path / results).mkdir(parents=True)
+        (tmp_path / "link").symlink_to(tmp_path / results)
+        said += [f"{tmp_path}/{results}", f"/{tmp_path}/{results}", "link"]
+    for path in said:
+        with pytest.raises(UsageError) as caught:
+            config_with_results(tmp_path, path)
+        assert "c.yaml:3: results: " in str(caught.value) and "a folder" in str(caught.value), path
+
+
+def test_no_source_of_the_project_is_a_place_for_results(tmp_path, monkeypatch):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    names = {line.partition("/")[0] for line in listed.splitlines()} or {path.name for path in ROOT.glob("*")}
+    monkeypatch.chdir(ROOT)
+    for name in names:
+        with pytest.raises(UsageError):
+            config_with_results(tmp_path, name)
+
+
+@pytest.mark.parametrize("results", ["results/mine", "results/references", "results/a/b", "mine", "/srv/build"])
+def test_other_places_are_free_for_results(tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    assert config_with_results(tmp_path, results).results == results
 
 
 @pytest.mark.parametrize(

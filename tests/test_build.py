@@ -8,6 +8,7 @@ import pytest
 
 from elastickv import records
 from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, store
+from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
 
 KERNEL = 'extern "C" __global__ void scale(float* x) { x[threadIdx.x] *= 2.0f; }\n'
@@ -112,6 +113,26 @@ def test_source_that_does_not_compile_is_one_message_with_the_compilers_words(wo
     (workshop / "kernels" / "cuda" / "elastickv.cu").write_text("this is not CUDA\n")
     with pytest.raises(MachineError, match=r"elastickv\.cu"):
         cuda.build_image(80, False, "nvcc", workshop / "a.cubin")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["cuda", "--architectures", "75", "--ptx", "12"],
+        ["cuda", "--architectures", "75,12"],
+        ["cuda", "--ptx", "-90"],
+        ["image", "--architecture", "12", "--out", "x.cubin"],
+        ["image", "--architecture", "100", "--ptx", "--out", "x.ptx"],
+    ],
+    ids=" ".join,
+)
+def test_an_architecture_that_no_compiler_here_knows_is_bad_usage(workshop, capsys, command):
+    """Not something that the machine lacks: no environment would help."""
+    before = sorted(workshop.rglob("*"))
+    assert main(["build", *command]) == 2
+    told = capsys.readouterr().err
+    assert f"build {command[0]}: --" in told and "allowed: 61,70,75,80,86,89,90" in told
+    assert sorted(workshop.rglob("*")) == before
 
 
 def test_nvcc_alone_cannot_build_what_it_no_longer_targets(workshop):

@@ -309,7 +309,7 @@ def test_a_broken_plan_or_verdict_is_a_message(tmp_path, capsys, name, fault):
     shared = ["--cases", str(results / ".plan/cases.json"), "--results", str(results)]
     golden = ["--golden", str(results / ".plan/golden.json")]
     command = ["report", "markdown", *shared] if name == "verdicts.json" else ["verdict", *golden, *shared]
-    assert cli.main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert cli.main([*command, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"elastickv: {results / name}: ")
     assert not (tmp_path / "out").exists()

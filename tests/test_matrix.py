@@ -199,6 +199,7 @@ def test_overrides_come_last_however_they_are_given(load, overrides):
 
 def test_results_path_is_normalised(load):
     assert load(f"results: ./results//mine/\ncases: {{a: {SHAPE}}}").results == "results/mine"
+    assert load(f"results: //srv/mine\ncases: {{a: {SHAPE}}}").results == "/srv/mine"
     assert load(f"results: /srv/My Results\ncases: {{a: {SHAPE}}}").results == "/srv/My Results"
 
 
@@ -283,7 +284,8 @@ def test_cases_command_prints_json_or_a_table(tmp_path):
     listed = cases_command("--configfile", "config/smoke.yaml", "--config", results, "--json")
     assert listed.returncode == 0, listed.stderr
     answer = json.loads(listed.stdout)
-    assert answer["schema"] == "cases/1"
+    assert answer["schema"] == "resolved_cases/1"
+    records.check(answer, "resolved_cases", "stdout")
     assert answer["cases"] == list(matrix.load([ROOT / "config/smoke.yaml"]).cases.values())
     table = cases_command("--configfile", "config/smoke.yaml", "--config", results).stdout
     assert all(case["id"] in table for case in answer["cases"])

@@ -247,9 +247,33 @@ def test_reports_need_the_verdicts_first(tmp_path, capsys):
 
     results = make(tmp_path / "results", ("4096_cpu",))
     arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(tmp_path / "r")]
-    assert main(["report", "markdown", *arguments]) == 1
+    assert main(["report", "markdown", *arguments]) == 2
     assert "verdicts.json" in capsys.readouterr().err
     judged(results)
     (results / ".plan/cases.json").write_text('{"schema": "cases/1", "cases": ["4096_cpu", "new"]}', encoding="utf-8")
-    assert main(["report", "markdown", *arguments]) == 1
+    assert main(["report", "markdown", *arguments]) == 2
     assert "no verdict for new" in capsys.readouterr().err
+
+
+STEPS = ("summarise", "verdict", "report markdown", "report figures", "report social", "report manifest")
+GIVEN_WRONG = [(step, flag) for step in STEPS for flag in ("--cases", "--results")] + [("verdict", "--golden")]
+
+
+@pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "invalid"])
+@pytest.mark.parametrize(("step", "flag"), GIVEN_WRONG)
+def test_a_step_refuses_what_is_no_plan_or_no_results_folder(tmp_path, capsys, step, flag, content):
+    """Exit 2, as for any bad usage: 1 means that `verify` or `compare` found something."""
+    from elastickv.cli import main
+
+    results = judged(make(tmp_path / "results", ("4096_cpu",)))
+    wrong = tmp_path / "wrong"
+    if content is not None:
+        wrong.write_text(content, encoding="utf-8")
+    given = {"--cases": results / ".plan/cases.json", "--results": results, "--out": tmp_path / "out"}
+    if step == "verdict":
+        given["--golden"] = results / ".plan/golden.json"
+    arguments = [str(word) for pair in (given | {flag: wrong}).items() for word in pair]
+    assert main([*step.split(), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert str(wrong) in told and told.startswith("elastickv: ")
+    assert not (tmp_path / "out").exists()

@@ -60,6 +60,16 @@ def test_the_interval_decides_not_the_value(low, high, outcome, name):
     assert entry["criteria"]["speedup"]["reason"]
 
 
+@pytest.mark.parametrize(("low", "high", "name"), [(0.8, 0.9999, "slower"), (0.9, 1.1, "same"), (1.0, 1.2, "same")])
+def test_what_is_not_faster_is_no_win_whatever_the_thresholds(low, high, name):
+    record = with_speedup(low, high, "4096_elementwise")
+    entry = verdict.judge(record, THRESHOLDS | {"speedup": 0.5, "excellent": 0.5})
+    assert set(outcomes(entry).values()) == {"pass"}
+    assert (entry["verdict"], entry["mark"]) == (name, verdict.MARKS[name])
+    faster = verdict.judge(with_speedup(1.01, 1.2, "4096_elementwise"), THRESHOLDS | {"speedup": 0.5})
+    assert faster["verdict"] == "golden_ticket"
+
+
 def test_speedup_is_unreachable_below_either_ceiling():
     entry = judged(example("1024_standard"))
     assert entry["criteria"]["speedup"]["outcome"] == "unreachable"
@@ -224,6 +234,6 @@ def test_bad_thresholds_are_a_clear_error(tmp_path, capsys):
 
     results = make(tmp_path / "results", ("4096_elementwise",), thresholds={"speedup": "fast"})
     arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(tmp_path / "v")]
-    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 1
+    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 2
     assert "golden.json" in capsys.readouterr().err
     assert not (tmp_path / "v").exists()

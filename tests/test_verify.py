@@ -235,9 +235,12 @@ def test_every_derived_figure_is_recomputed(case: str):
     assert record_faults(record) == []
     parts = ("statistics", "bytes", "efficiency", "inference_cycle", "original_score")
     derived = [(path, value) for path, value in leaves({part: record[part] for part in parts})]
-    # Not derived: errors, raw samples, a limit, and what a bootstrap is made with (another seed may draw the same).
-    given = (".correctness.", ".samples.", ".tolerance", ".resamples", ".seed")
-    derived = [(path, value) for path, value in derived if value and not any(part in path for part in given)]
+    given = (".correctness.", ".samples.", ".tolerance")  # not derived: errors, raw samples, a limit
+    derived = [
+        (path, value)
+        for path, value in derived
+        if (value or path.endswith(".seed")) and not any(part in path for part in given)
+    ]
     assert len(derived) >= 50
     for path, value in derived:
         changed = copy.deepcopy(record)
@@ -262,8 +265,21 @@ RECORD_TAMPERINGS = {
     "few resamples": (
         "statistics.speedup.resamples",
         3,
-        "statistics.speedup.resamples: found 3, expected at least 999",
+        "statistics.speedup.resamples: found 3, expected 4999",
     ),
+    "more resamples": (
+        "statistics.speedup.resamples",
+        5000,
+        "statistics.speedup.resamples: found 5000, expected 4999",
+    ),
+    "another seed": ("statistics.speedup.seed", 1, "statistics.speedup.seed: found 1, expected 0"),
+    "a control's seed": ("statistics.control.seed", 1, "statistics.control.seed: found 1, expected 0"),
+    "a cycle's resamples": (
+        "inference_cycle.speedup.resamples",
+        9999,
+        "inference_cycle.speedup.resamples: found 9999, expected 4999",
+    ),
+    "a cycle's seed": ("inference_cycle.speedup.seed", 7, "inference_cycle.speedup.seed: found 7, expected 0"),
     "a method": ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected one of"),
     "a range": ("statistics.speedup.method", "range", "statistics.speedup.method: found 'range', expected a bootstrap"),
     "a confidence": ("statistics.speedup.confidence", 0.5, "statistics.speedup.confidence: found 0.5, expected 0.99"),
@@ -673,12 +689,11 @@ def series(kind: str, count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 11, 12, 20, 61, 200])
 def test_intervals_are_those_that_records_hold(kind: str, count: int):
     values = series(kind, count, seed=count)
-    written = statistics.median_interval(values, 0.99, 999, seed=3)
+    written = statistics.median_interval(values, 0.99)
     findings = Findings()
     intervals.check(findings.of("record"), "speedup", values.tolist(), written)
     assert findings.faults == []
-    unnamed = statistics.median_interval(values, 0.99)
-    intervals.unnamed(findings.of("record"), "speedup", values.tolist(), unnamed, 0.99)
+    intervals.unnamed(findings.of("record"), "speedup", values.tolist(), written, 0.99)
     assert [str(fault) for fault in findings.faults] == []
     narrower = {**written, "low": written["low"] * 1.0001}
     intervals.check(findings.of("record"), "speedup", values.tolist(), narrower)

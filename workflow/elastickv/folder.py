@@ -30,7 +30,13 @@ def case_ids(cases_file: Path | str) -> list[str]:
 
 
 def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
-    """The records of the plan's cases, in its order; a missing or broken one is an entry with a problem."""
+    """The records of the plan's cases, in its order; a missing or broken one is an entry with a problem.
+
+    Raises RecordError when there is no such plan or no such folder.
+    """
+    if not Path(results).is_dir():
+        told = "is not a folder" if Path(results).exists() else "does not exist"
+        raise records.RecordError(f"{results}: {told}; a results folder is needed")
     plan = Path(cases_file).parent
     return [_entry(case, plan, Path(results)) for case in case_ids(cases_file)]
 

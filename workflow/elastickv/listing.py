@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from elastickv import matrix, roofline
+from elastickv import matrix, records, roofline
 
 COLUMNS = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "anchor", "bias")
 
@@ -23,9 +22,14 @@ def table(cases: list[dict[str, Any]]) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a table, or with `--json` one object {"schema": "cases/1", "cases": [case, …]}."""
+    """Prints a table, or with `--json` one object, as schemas/resolved_cases.schema.json describes it."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
-    matrix.check_results_writable(config.results)
+    matrix.check_results_writable(config)
     cases = list(config.cases.values())
-    print(json.dumps({"schema": "cases/1", "cases": cases}, indent=1) if args.json else table(cases))
+    if args.json:
+        answer = {"schema": "resolved_cases/1", "cases": cases}
+        records.check(answer, "resolved_cases", "elastickv cases --json")
+        print(records.to_json(answer), end="")
+    else:
+        print(table(cases))
     return 0

@@ -106,7 +106,7 @@ def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     files[plan.folder / "golden.json"] = _line(config.golden)
     files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
     resolved = {
-        key: value for key, value in asdict(config).items() if key != "sources"
+        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin")
     }  # where it lies changes nothing
     files[plan.folder / "config.json"] = _line(resolved)
     for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
     """`elastickv plan`: what the steps of a results folder read, for running them by hand, one command each."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
     resolved = resolve(config)
-    matrix.check_results_writable(resolved.results)
+    matrix.check_results_writable(config)
     files = results_contents(config, resolved)
     changed, obsolete = changes(files, resolved.folder)
     unfinish(resolved, [*changed, *obsolete])

@@ -23,7 +23,12 @@ ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
 
 class RecordError(ElastickvError):
-    """A record that cannot be read, is not strict JSON or breaks its schema. The message names the file."""
+    """A record that cannot be read, is not strict JSON or breaks its schema. The message names the file.
+
+    Where a command was given that file it is bad usage (exit 2); `verify` and `compare` take it for something found.
+    """
+
+    exit_code = 2
 
 
 @cache

@@ -67,7 +67,7 @@ def begin(workflow: Any) -> Run:
         gpus = _gpus_at_a_time(workflow)
         if not workflow.is_main_process:
             return Run(resolved, demands, None, gpus, peers)
-        matrix.check_results_writable(resolved.results)
+        matrix.check_results_writable(config)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)

@@ -150,6 +150,10 @@ def ladder(record: dict[str, Any], criteria: dict[str, Any], excellent: float) -
     speedup = record["statistics"]["speedup"]
     if nothing_saved(record):
         return "same", "nothing was compressed: both arms move the same bytes"
+    if speedup["high"] < 1:  # whatever the thresholds: they may lie below 1
+        return "slower", f"{_interval_text(speedup)}: slower than the full cache"
+    if speedup["low"] <= 1:
+        return "same", f"{_interval_text(speedup)} holds 1: no difference was measured"
     missed = [
         f"{name} {criteria[name]['outcome']} ({criteria[name]['reason']})"
         for name in GOLDEN_NEEDS
@@ -160,11 +164,7 @@ def ladder(record: dict[str, Any], criteria: dict[str, Any], excellent: float) -
     not_golden = "; ".join(missed)
     if speedup["low"] >= excellent:
         return "excellent", f"at least {excellent:g}x; not golden: {not_golden}"
-    if speedup["low"] > 1:
-        return "good", f"faster than the full cache; not golden: {not_golden}"
-    if speedup["high"] < 1:
-        return "slower", f"{_interval_text(speedup)}: slower than the full cache"
-    return "same", f"{_interval_text(speedup)} holds 1: no difference was measured"
+    return "good", f"faster than the full cache; not golden: {not_golden}"
 
 
 def _interval_text(measured: dict[str, Any]) -> str:

@@ -163,7 +163,8 @@ def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
 
 def run_image(args: argparse.Namespace) -> int:
     """`elastickv build image`."""
-    facts = build_image(args.architecture, args.ptx, args.compiler, Path(args.out))
+    (architecture,) = _known("build image: --architecture", [str(args.architecture)])
+    facts = build_image(architecture, args.ptx, args.compiler, Path(args.out))
     spilling = sorted(name for name, kernel in facts["kernels"].items() if kernel["spill_bytes"])
     print(f"{args.out}: {facts['compiler']} {facts['compiler_version']}, {len(facts['kernels'])} kernels")
     if spilling:
@@ -178,18 +179,19 @@ def run_fatbin(args: argparse.Namespace) -> int:
     return 0
 
 
-def _architectures(text: str) -> list[int]:
-    wrong = [part for part in text.split(",") if not part.isdecimal() or int(part) not in ARCHITECTURES]
+def _known(flag: str, parts: list[str]) -> list[int]:
+    """Architectures given to a flag, such as `build cuda: --ptx`. UsageError where one is not among ARCHITECTURES."""
+    wrong = [part for part in parts if not part.isdecimal() or int(part) not in ARCHITECTURES]
     if wrong:
-        allowed = ",".join(map(str, ARCHITECTURES))
-        raise UsageError(f"build cuda: --architectures: {wrong[0]!r}; allowed: {allowed}")
-    return [int(part) for part in text.split(",")]
+        raise UsageError(f"{flag}: {wrong[0]!r}; allowed: {','.join(map(str, ARCHITECTURES))}")
+    return [int(part) for part in parts]
 
 
 def run_all(args: argparse.Namespace) -> int:
     """`elastickv build cuda`: every image, one per core at a time, and the fatbin."""
     folder = Path(args.out)
-    wanted = {"architectures": _architectures(args.architectures), "ptx": args.ptx}
+    (ptx,) = _known("build cuda: --ptx", [str(args.ptx)])
+    wanted = {"architectures": _known("build cuda: --architectures", args.architectures.split(",")), "ptx": ptx}
     names = plan.image_names(wanted)
 
     def one(name: str) -> None:

@@ -113,7 +113,7 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
 
 
 def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
-    tree = layers.merge(list(files), layers.overrides_from_flags(overrides)).tree
+    tree = layers.merge(list(files), overrides).tree
     return tuple(tree.get("cases") or ())
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from elastickv.errors import UsageError
-from elastickv.matrix import cases, defaults, layers, structure, sweep
-from elastickv.matrix.layers import Layers
+from elastickv.matrix import cases, defaults, layers, results, structure, sweep
+from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, dotted, shown
 
 CONFIG_DEFAULT = "config/config.yaml"
@@ -19,7 +17,10 @@ BENCH = "bench"
 
 @dataclass(frozen=True)
 class Config:
-    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written."""
+    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written.
+
+    sources, results_origin: the files, and the file and line that name the results folder, for messages.
+    """
 
     results: str
     backend: str
@@ -29,6 +30,7 @@ class Config:
     baselines: dict[str, Any]
     cases: dict[str, dict[str, Any]]
     sources: list[str] = field(default_factory=list)
+    results_origin: str = "config"
 
 
 def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None) -> Config:
@@ -37,8 +39,6 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts. Raises UsageError with every
     problem found.
     """
-    if isinstance(overrides, list):
-        overrides = layers.overrides_from_flags(overrides)
     merged = layers.merge(list(files), overrides)
     problems, concerned = structure.problems(merged)
     tree = merged.tree
@@ -48,14 +48,14 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     resolved = _resolve(merged, rows, measure, backend, concerned, problems)
     if not rows and not problems:
         problems.append(merged.problem((), "cases and matrices are both empty: nothing to measure"))
-    results = tree.get("results", defaults.RESULTS)
+    folder = tree.get("results", defaults.RESULTS)
     if ("results",) not in concerned:
-        problems += [merged.problem(("results",), text) for text in _results_faults(results)]
+        problems += [merged.problem(("results",), text) for text in results.faults(folder)]
     baselines = _baselines(merged, concerned, problems)
     if problems:
         raise UsageError(problems)
     return Config(
-        results=os.path.normpath(results),
+        results=results.tidy(folder),
         backend=backend,
         build=_build(tree.get("build", {})),
         measure=measure,
@@ -63,6 +63,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         baselines=baselines,
         cases=resolved,
         sources=list(merged.sources),
+        results_origin=merged.origin(("results",)),
     )
 
 
@@ -86,18 +87,9 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
     return case
 
 
-def check_results_writable(path: Path | str) -> None:
-    """Raises UsageError unless the results folder exists or can be made, and takes files."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(
-            dir=folder
-        ):  # permission bits do not tell: root, read-only and virtual file systems
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"results: {path}: cannot be written to: {reason}; name a folder that can") from error
+def check_results_writable(config: Config) -> None:
+    """Raises UsageError unless the results folder exists or can be made, and takes files; makes nothing."""
+    results.check_writable(config.results, config.results_origin)
 
 
 def _build(said: dict[str, Any]) -> dict[str, Any]:
@@ -114,11 +106,6 @@ def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[s
     return {key: value for key, value in section.items() if (name, key) not in concerned}
 
 
-def _touched(path: KeyPath, concerned: set[KeyPath]) -> bool:
-    """Whether a structural fault lies at, above or below `path`."""
-    return any(fault[: len(path)] == path or path[: len(fault)] == fault for fault in concerned if fault)
-
-
 def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[tuple[str, dict[str, Any], KeyPath]]:
     """(id, what the case says, key path) of every structurally sound case; duplicate ids become problems."""
     tree = merged.tree
@@ -126,16 +113,17 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
     rows = [
         (case_id, said, ("cases", case_id))
         for case_id, said in (written.items() if isinstance(written, dict) else ())
-        if not _touched(("cases", case_id), concerned)
+        if not touches(("cases", case_id), concerned)
     ]
     sweeps = tree.get("matrices") or {}
     for name, content in sweeps.items() if isinstance(sweeps, dict) else ():
         path = ("matrices", name)
-        if _touched(path, concerned):
+        if touches(path, concerned):
             continue
         expanded, faults = sweep.expand(name, content, _section(tree, "defaults", concerned))
         problems += [merged.problem((*path, *place), text) for place, text in faults]
         rows += [(case_id, said, (*path, *place)) for case_id, said, place in expanded]
+        problems += _id_problems(merged, path, expanded)
     seen: dict[str, KeyPath] = {}
     for case_id, _, path in rows:
         if case_id in seen:
@@ -143,6 +131,15 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
             problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
         seen.setdefault(case_id, path)
     return rows
+
+
+def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> list[str]:
+    """One problem for each place of the sweep at `path` whose cases got names that cannot be ids."""
+    ids: dict[KeyPath, list[str]] = {}
+    for case_id, _, place in expanded:
+        ids.setdefault((*path, *place), []).append(case_id)
+    found = ((place, structure.sweep_id_problem(made)) for place, made in ids.items())
+    return [merged.problem(place, text) for place, text in found if text]
 
 
 def _resolve(
@@ -171,19 +168,6 @@ def _resolve(
     return resolved
 
 
-def _results_faults(results: str) -> list[str]:
-    """What is wrong with a results path: it may not climb out of the project."""
-    if ".." in PurePath(results).parts:
-        return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
-    if os.path.normpath(results) in (".", "/"):
-        return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
-    if results.startswith("-"):
-        return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
-    if results.startswith("~"):
-        return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
-    return []
-
-
 def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> dict[str, dict[str, Any]]:
     """Every baseline's settings, complete. `gguf` names either `model` or `repo` with `file`."""
     tree = merged.tree.get("baselines", {})
@@ -193,9 +177,10 @@ def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> 
         if isinstance(tree, dict)
     }
     gguf = said.get("gguf", {})
-    if ("repo" in gguf) != ("file" in gguf):
+    whole = not touches(("baselines", "gguf"), concerned)
+    if whole and ("repo" in gguf) != ("file" in gguf):
         problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
-    if "repo" in gguf and "model" in gguf:
+    if whole and "repo" in gguf and "model" in gguf:
         problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
     settings = {
         "transformers": defaults.TRANSFORMERS | said.get("transformers", {}),

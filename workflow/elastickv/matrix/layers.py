@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elastickv.errors import UsageError
-from elastickv.matrix.wording import KeyPath, dotted, kind
+from elastickv.matrix.wording import KeyPath, dotted, kind, shown
 
 if TYPE_CHECKING:  # PyYAML is loaded only when there is YAML to read: workers need no more than canonical JSON
     from elastickv.matrix.strict_yaml import Document
@@ -17,18 +18,28 @@ OVERRIDES = "--config"
 class Layers:
     """The merged config: later layers win key by key; lists and scalars are replaced whole.
 
-    tree: the merged plain value. problem(): one message that names file, line and key path.
+    tree: the merged plain value. problem(): one message that names file, line and key path. problems: what cannot be
+    read as it stands; lost: the key paths whose value is therefore not known, () where that is a whole file.
     """
 
     def __init__(self) -> None:
         self.tree: Any = {}
         self.sources: list[str] = []
+        self.problems: list[str] = []
+        self.lost: set[KeyPath] = set()
         self._origins: dict[KeyPath, tuple[str, int | None]] = {}
 
     def add(self, document: Document) -> None:
         """Puts a document on top."""
         self.sources.append(document.source)
+        self.problems += document.problems
+        self.lost |= document.lost
         self.tree = self._merge(self.tree, document.value, (), document)
+
+    def lose(self, path: KeyPath, problems: list[str]) -> None:
+        """Notes why what a layer says at `path` is not known."""
+        self.problems += problems
+        self.lost.add(path)
 
     def origin(self, path: KeyPath) -> str:
         """`file:line` of the value at `path`, or of the nearest thing around it that was written somewhere."""
@@ -61,43 +72,48 @@ class Layers:
             self._note_items(item, (*path, key), document)
 
 
-def merge(files: list[Path | str], overrides: dict[str, Any] | None) -> Layers:
-    """Reads and merges files, then overrides (see `parse_overrides`). Raises UsageError with the problems of all."""
-    from elastickv.matrix import strict_yaml
+def touches(path: KeyPath, places: Set[KeyPath]) -> bool:
+    """Whether one of `places` lies at, above or below `path`."""
+    return any(place[: len(path)] == path or path[: len(place)] == place for place in places)
 
-    layers, problems, documents = Layers(), [], []
-    try:
-        overrides = parse_overrides(overrides or {})
-    except UsageError as error:
-        problems += error.problems
+
+def merge(files: list[Path | str], overrides: dict[str, Any] | list[str] | None) -> Layers:
+    """Reads and merges files, then overrides: values by nested or dotted key, or texts `KEY=VALUE`.
+
+    What cannot be read is left out and told by the result's `problems` and `lost`.
+    """
+    layers = Layers()
     for file in files:
         try:
-            document = strict_yaml.read_file(file)
+            layers.add(_read_mapping(file))
         except UsageError as error:
-            problems += error.problems
-            continue
-        if isinstance(document.value, dict):
-            documents.append(document)
-        else:
-            where = f"{document.source}:{document.lines.get((), 1)}"
-            if document.value is None:
-                problems.append(f"{where}: is empty; a config is a mapping of keys to values")
-            else:
-                problems.append(f"{where}: a mapping of keys to values is needed, this is {kind(document.value)}")
-    if problems:
-        raise UsageError(problems)
-    for document in documents:
-        layers.add(document)
-    for key, value in overrides.items():
-        nested = value
-        for part in reversed(_override_path(str(key), layers.tree)):
-            nested = {part: nested}
-        layers.add(strict_yaml.Document(OVERRIDES, nested))
+            layers.lose((), error.problems)
+    if isinstance(overrides, list):
+        overrides, problems = overrides_from_flags(overrides)
+        layers.problems += problems
+    for key, value in (overrides or {}).items():
+        path = _override_path(str(key), layers.tree)
+        try:
+            layers.add(_override(path, value, f"{OVERRIDES} {key}"))
+        except UsageError as error:
+            layers.lose(path, error.problems)
     return layers
 
 
-def overrides_from_flags(flags: list[str]) -> dict[str, str]:
-    """`["backend=cpu", "measure.reps=5"]` -> {"backend": "cpu", "measure.reps": "5"}. Raises UsageError."""
+def _read_mapping(file: Path | str) -> Document:
+    from elastickv.matrix import strict_yaml
+
+    document = strict_yaml.read_file(file)
+    if isinstance(document.value, dict):
+        return document
+    needed = "is empty; a config is a mapping of keys to values"
+    if document.value is not None:
+        needed = f"a mapping of keys to values is needed, this is {kind(document.value)}"
+    raise UsageError([*document.problems, f"{document.source}:{document.lines.get((), 1)}: {needed}"])
+
+
+def overrides_from_flags(flags: list[str]) -> tuple[dict[str, str], list[str]]:
+    """`["backend=cpu", "measure.reps=5"]` -> {"backend": "cpu", "measure.reps": "5"}, and what is wrong with others."""
     problems, overrides = [], {}
     for flag in flags:
         key, equals, text = flag.partition("=")
@@ -105,36 +121,39 @@ def overrides_from_flags(flags: list[str]) -> dict[str, str]:
             problems.append(f"{OVERRIDES} {flag}: must be KEY=VALUE, for example measure.reps=50")
             continue
         overrides[key.strip()] = text
-    if problems:
-        raise UsageError(problems)
-    return overrides
+    return overrides, problems
 
 
-def parse_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Override values with their text read as YAML (Snakemake hands over nested values as text). Raises UsageError."""
-    problems, parsed = [], {}
-    for key, value in overrides.items():
+def _override(path: KeyPath, value: Any, source: str) -> Document:
+    """An override as a document: text is read as YAML, also inside nested values (which Snakemake hands over as text).
+
+    Raises UsageError. A value of one line needs no line number in messages.
+    """
+    from elastickv.matrix import strict_yaml
+
+    document = strict_yaml.Document(source, None)
+    if isinstance(value, str) and value.strip():
         try:
-            parsed[str(key)] = _parse_override(value, f"{OVERRIDES} {key}", top=True)
+            document = strict_yaml.parse(value, source, numbered="\n" in value.strip())
         except UsageError as error:
-            problems += error.problems
-    if problems:
-        raise UsageError(problems)
-    return parsed
+            raise UsageError([f"{problem}; the value is {shown(value)}" for problem in error.problems]) from None
+    else:
+        document.value = _read_scalars(value)
+    nested = document.value
+    for part in reversed(path):
+        nested = {part: nested}
+    lost = {(*path, *place) for place in document.lost}
+    return strict_yaml.Document(OVERRIDES, nested, problems=document.problems, lost=lost)
 
 
-def _parse_override(value: Any, source: str, top: bool = False) -> Any:
+def _read_scalars(value: Any) -> Any:
     from elastickv.matrix import strict_yaml
 
     if isinstance(value, dict):
-        return {str(key): _parse_override(item, source) for key, item in value.items()}
+        return {str(key): _read_scalars(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_parse_override(item, source) for item in value]
-    if not isinstance(value, str):
-        return value
-    if top and value.strip():
-        return strict_yaml.parse(value, source).value
-    return strict_yaml.scalar(value)
+        return [_read_scalars(item) for item in value]
+    return strict_yaml.scalar(value) if isinstance(value, str) else value
 
 
 def _override_path(key: str, tree: Any) -> KeyPath:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -37,11 +37,17 @@ _LONGEST_NUMBER = 400  # characters; Python refuses to print integers of more th
 
 @dataclass
 class Document:
-    """One parsed YAML text: its value, and the line (from 1) of each key path."""
+    """One parsed YAML text: its value, and the line (from 1) of each key path.
+
+    problems: what strict reading forbids in it, although it has a value; lost: the key paths for which that value is
+    only one of those written. A document with problems is good for finding more of them, and for nothing else.
+    """
 
     source: str
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    lost: set[KeyPath] = field(default_factory=set)
 
 
 @dataclass
@@ -76,7 +82,7 @@ def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scal
 
 
 def read_file(path: Path | str) -> Document:
-    """Reads one YAML file. Raises UsageError (missing, unreadable, too large, not UTF-8, not strict YAML, empty)."""
+    """Reads one YAML file. Raises UsageError where that gives no value (missing, unreadable, too large, not YAML)."""
     source = str(path)
     try:
         with Path(path).open("rb") as file:
@@ -96,44 +102,43 @@ def read_file(path: Path | str) -> Document:
     return parse(text, source)
 
 
-def parse(text: str, source: str) -> Document:
-    """Parses YAML text that comes from `source` (a name for messages). Raises UsageError with every problem found."""
-    builder = _Builder(source)
+def parse(text: str, source: str, numbered: bool = True) -> Document:
+    """Parses YAML text that comes from `source` (a name for messages); text without a document has the value None.
+
+    numbered: whether messages tell the line. Raises UsageError, with the problems so far, where there is no going on.
+    """
+    builder = _Builder(source, numbered)
     try:
         for event in yaml.parse(text, Loader=_PARSER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise UsageError([*builder.problems, _syntax_problem(error, text, source)]) from None
+        builder.stop(*_syntax_problem(error, text))
     except yaml.reader.ReaderError as error:  # knows no line, only a position
-        line = text.encode()[: error.position].count(b"\n") + 1
-        raise UsageError([*builder.problems, f"{source}:{line}: not YAML: {error.reason}"]) from None
+        builder.stop(text.encode()[: error.position].count(b"\n") + 1, f"not YAML: {error.reason}")
     except UnicodeEncodeError:
         raise UsageError(f"{source}: not YAML: holds characters that are not Unicode text") from None
-    if not builder.documents:
-        raise UsageError(f"{source}: is empty; a config is a mapping of keys to values")
-    if builder.problems:
-        raise UsageError(builder.problems)
     return builder.document
 
 
-def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> str:
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
+    """Line and words of a syntax error. What is missing at the end of a text is missing in its last line."""
     mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else 1
     lines = text.splitlines()
-    written = lines[line - 1] if line <= len(lines) else ""
+    line = min(mark.line + 1, max(len(lines), 1)) if mark else 1
+    written = lines[line - 1] if lines else ""
     indentation = written[: len(written) - len(written.lstrip())]
     hint = "; a tab cannot indent YAML, use spaces" if "\t" in indentation or "'\\t'" in str(error.problem) else ""
     what = ": ".join(part for part in (error.context, error.problem) if part)
-    return f"{source}:{line}: YAML syntax error: {what}{hint}"
+    return line, f"YAML syntax error: {what}{hint}"
 
 
 class _Builder:
     """Turns events into plain values, without recursion, and collects what strict reading forbids."""
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, numbered: bool):
         self.document = Document(source, None)
         self.documents = 0
-        self.problems: list[str] = []
+        self._numbered = numbered
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, int, int]] = {}  # name -> (value, values it holds expanded, its height)
         self._values = 0
@@ -144,7 +149,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                self._stop(line, "a second YAML document starts here; a config file holds one")
+                self.stop(line, "a second YAML document starts here; a config file holds one")
             return
         if getattr(event, "tag", None) is not None:
             self._problem(line, f"YAML tag {event.tag!r}: tags are not allowed; write the plain value")
@@ -158,11 +163,13 @@ class _Builder:
             self._close()
 
     def _problem(self, line: int, text: str) -> None:
-        self.problems.append(f"{self.document.source}:{line}: {text}")
+        place = f"{self.document.source}:{line}" if self._numbered else self.document.source
+        self.document.problems.append(f"{place}: {text}")
 
-    def _stop(self, line: int, text: str) -> None:
+    def stop(self, line: int, text: str) -> NoReturn:
+        """Gives up at a problem, with those before it."""
         self._problem(line, text)
-        raise UsageError(self.problems)
+        raise UsageError(self.document.problems) from None
 
     def _awaits_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
@@ -171,7 +178,8 @@ class _Builder:
         if self._awaits_key():
             self._take_key(event.value, line)
             return
-        value = scalar(event.value) if event.implicit[0] else event.value
+        plain = event.implicit[0] or (event.tag is not None and not event.style)
+        value = scalar(event.value) if plain else event.value
         self._count(1, line)
         if event.anchor:
             self._anchors[event.anchor] = (value, 1, 0)
@@ -180,19 +188,19 @@ class _Builder:
     def _take_key(self, key: str, line: int) -> None:
         frame = self._stack[-1]
         frame.key = key
+        path = (*frame.path, key)
         if key in frame.value:
-            first = self.document.lines.get((*frame.path, key))
-            self._problem(
-                line, f"duplicate key {dotted((*frame.path, key))} (first on line {first}); each key may stand once"
-            )
-        self.document.lines[(*frame.path, key)] = line
+            first = f" (first on line {self.document.lines.get(path)})" if self._numbered else ""
+            self._problem(line, f"duplicate key {dotted(path)}{first}; each key may stand once")
+            self.document.lost.add(path)
+        self.document.lines[path] = line
 
     def _alias(self, name: str, line: int) -> None:
         if self._awaits_key():
-            self._stop(line, f"alias *{name} as a key; keys are plain strings")
+            self.stop(line, f"alias *{name} as a key; keys are plain strings")
         if name not in self._anchors:  # PyYAML leaves both checks to its composer, which is not used here
             inside = any(frame.anchor == name for frame in self._stack)
-            self._stop(line, f"alias *{name} " + ("holds itself" if inside else "names no anchor above it"))
+            self.stop(line, f"alias *{name} " + ("holds itself" if inside else "names no anchor above it"))
         value, size, height = self._anchors[name]
         self._count(size, line)
         self._check_depth(height, line)
@@ -201,7 +209,7 @@ class _Builder:
 
     def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
         if self._awaits_key():
-            self._stop(line, "a list or mapping as a key; keys are plain strings")
+            self.stop(line, "a list or mapping as a key; keys are plain strings")
         self._check_depth(1, line)
         path = self._here()
         self.document.lines.setdefault(path, line)
@@ -223,7 +231,7 @@ class _Builder:
 
     def _check_depth(self, height: int, line: int) -> None:
         if len(self._stack) + height > MOST_DEPTH:
-            self._stop(line, f"nested deeper than {MOST_DEPTH} levels")
+            self.stop(line, f"nested deeper than {MOST_DEPTH} levels")
 
     def _here(self) -> KeyPath:
         """The key path of the value that comes next."""
@@ -248,6 +256,4 @@ class _Builder:
     def _count(self, values: int, line: int) -> None:
         self._values += values
         if self._values > MOST_VALUES:
-            self._stop(
-                line, f"more than {MOST_VALUES} values once aliases are expanded; write a sweep under `matrices`"
-            )
+            self.stop(line, f"more than {MOST_VALUES} values once aliases are expanded; write a sweep under `matrices`")

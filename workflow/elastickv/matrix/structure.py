@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
 
 from elastickv.matrix import defaults
-from elastickv.matrix.layers import Layers
+from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, kind, shown
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
-_ID_RULE = (
-    "cannot be an id: ids are lower-case letters, digits, '_', '.' and '-', start with a letter or digit "
-    "and have at most 100 characters"
-)
+_ID_SHAPE = "lower-case letters, digits, '_', '.' and '-', start with a letter or digit and have at most 100 characters"
+_ID_RULE = f"cannot be an id: ids are {_ID_SHAPE}"
 _LEAST_LIKENESS = 50  # percent; below it the nearest key is no help
 
 
@@ -47,13 +45,18 @@ def _validator(definition: str | None) -> Any:
     return jsonschema.validators.extend(base, type_checker=types)(schema)
 
 
-def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath, str]]:
+def faults(
+    value: Any, definition: str | None = None, lost: Set[KeyPath] = frozenset()
+) -> Iterator[tuple[KeyPath, str]]:
     """(key path, message) of each fault of a config, or of one `$defs` entry of its schema.
 
-    An unknown or badly named key is reported at its own path.
+    An unknown or badly named key is reported at its own path. lost: places whose value is not known, which can hold
+    what is missing.
     """
     for error in sorted(_validator(definition).iter_errors(value), key=_order):
         path = tuple(error.absolute_path)
+        if error.validator in ("required", "minProperties") and touches(path, lost):
+            continue
         if error.validator == "additionalProperties":
             known = list(error.schema["properties"])
             for key in (key for key in error.instance if key not in error.schema["properties"]):
@@ -69,10 +72,31 @@ def faults(value: Any, definition: str | None = None) -> Iterator[tuple[KeyPath,
             yield path, f"{allowed(error.schema)} is needed, this is {_described(error.instance, error.schema)}"
 
 
+@cache
+def _id_validator() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(_schema()["properties"]["cases"]["propertyNames"])
+
+
+def sweep_id_problem(ids: list[str]) -> str | None:
+    """What is wrong with the ids that a sweep made, in the words of the longest one, or None."""
+    wrong = [case_id for case_id in ids if not _id_validator().is_valid(case_id)]
+    if not wrong:
+        return None
+    longest = max(wrong, key=len)
+    more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
+    return (
+        f"makes the id {longest} of {len(longest)} characters{more}; ids are {_ID_SHAPE}: "
+        "shorten the sweep's name, or move axes of one value to base"
+    )
+
+
 def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
-    """Messages for every structural fault of the merged config, and the key paths they concern."""
-    found = list(dict.fromkeys(faults(layers.tree)))  # one key may break several keywords
-    return [layers.problem(path, text) for path, text in found], {path for path, _ in found}
+    """Messages for what of the config cannot be read and for every structural fault, and the key paths they concern."""
+    found = list(dict.fromkeys(faults(layers.tree, lost=layers.lost)))  # one key may break several keywords
+    messages = [*layers.problems, *(layers.problem(path, text) for path, text in found)]
+    return messages, layers.lost | {path for path, _ in found}
 
 
 def unknown_key(key: str, known: list[str]) -> str:

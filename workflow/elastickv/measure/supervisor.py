@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import demand, device, matrix, records, workers
-from elastickv.errors import MachineError, UsageError
+from elastickv.errors import MachineError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
 
@@ -196,10 +196,7 @@ def exit_code(record: dict[str, Any], strict: bool) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """`elastickv measure`."""
-    try:
-        case = records.read(args.case, "case")
-    except records.RecordError as error:
-        raise UsageError(str(error)) from error
+    case = records.read(args.case, "case")
     store = records.RecordStore(args.store)
     record = measure_case(case, args.build, store=store, fresh=args.fresh)
     records.write(args.out, record, "measurement")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import __version__, folder, records
+from elastickv.errors import UsageError
 from elastickv.report.inputs import BUILD
 
 BUILD_FILES = ("cuda/elastickv.fatbin", "cuda/manifest.json", "cpu/libelastickv.so", "cpu/manifest.json")
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
 
 def manifest(cases_file: Path, results: Path, out: Path) -> dict[str, Any]:
     """The manifest record: plan and builds are inputs, what else lies in the folder (but `out`) is output."""
+    if not cases_file.is_relative_to(results):
+        raise UsageError(f"{cases_file}: not in the results folder {results}; its own .plan/cases.json is needed")
     plan = cases_file.parent
     cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
     planned = [cases_file, *(path for path in (plan / "config.json", plan / "golden.json") if path.exists()), *cases]

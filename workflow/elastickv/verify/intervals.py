@@ -19,9 +19,10 @@ from elastickv.verify.finding import About
 
 NEVER_FEWER, ALWAYS_FROM = 5, 12  # samples that a bootstrap asks for: versions differ between these
 WIDENED = "; widened to the spread of "  # and then how many processes
-RESAMPLES = range(999, 100_000)
 AT_ONCE = 4_000_000  # indices drawn at a time
-UNNAMED = {"resamples": 4999, "seed": 0}  # what intervals are made with whose record has no room to say so
+# What every published interval is drawn with, whatever its method. To be held against: the bounds are order statistics,
+# so another seed or number of resamples often gives the very same ones, and a range is made without either.
+DRAWN = {"resamples": 4999, "seed": 0}
 
 Bounds = tuple[float, float]
 
@@ -188,19 +189,18 @@ def _range_allowed(series: np.ndarray) -> set[bool]:
 
 
 def _usable(about: About, where: str, series: np.ndarray, method: str, draw: Draw) -> bool:
-    """Whether the method fits the samples: a range for few alone, and enough resamples for the rest."""
+    """Whether the method fits the samples, a range for few alone, and was drawn as all are."""
     fits = (method == "range") in _range_allowed(series)
     wanted = (
         "a bootstrap: there are enough samples for it" if method == "range" else "range: too few samples for another"
     )
-    return about.require(fits, f"{where}.method", repr(method), wanted) and about.require(
-        draw.resamples in RESAMPLES, f"{where}.resamples", draw.resamples, f"at least {RESAMPLES.start}"
-    )
+    drawn = [about.same(f"{where}.{key}", getattr(draw, key), value) for key, value in DRAWN.items()]
+    return about.require(fits, f"{where}.method", repr(method), wanted) and all(drawn)
 
 
 def candidates(samples: Sequence[float], confidence: float) -> list[Bounds]:
     """The intervals that a record may hold which does not say how they were made: one by each known method."""
-    series, draw = np.asarray(samples, dtype=float), Draw(confidence, **UNNAMED)
+    series, draw = np.asarray(samples, dtype=float), Draw(confidence, **DRAWN)
     allowed, found = _range_allowed(series), []
     if True in allowed:
         found.append(_range(series, draw))
