@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, matrix, orphans, plan
+from elastickv import demand, handover, matrix, orphans, plan
 from elastickv.demand import Demand
 from elastickv.device import driver
 from elastickv.errors import ElastickvError
@@ -59,7 +59,7 @@ def begin(workflow: Any) -> Run:
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
-        config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
+        config = _config(workflow)
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
         beside = [config.cases[name] for name in resolved.peer_cases]
@@ -72,6 +72,13 @@ def begin(workflow: Any) -> Run:
         lock.try_acquire()
         _write_plan(config, resolved, lock)
         return Run(resolved, demands, lock, gpus, peers)
+
+
+def _config(workflow: Any) -> matrix.Config:
+    """The config of the command line: as `handover` packed it, else as Snakemake read it; the files are read here."""
+    said = dict(workflow.config_settings.config)
+    files, overrides = handover.unpacked(said) or (workflow.configfiles, said)
+    return matrix.load(files or [matrix.CONFIG_DEFAULT], overrides)
 
 
 def _gpus_at_a_time(workflow: Any) -> int:
