@@ -1,4 +1,4 @@
-# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, key=value), CORES,
+# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, dotted.key=value), CORES,
 # PROFILE (of Snakemake: profiles/slurm), PYTHON, ARGS (for snakemake or pytest).
 CONFIG ?= config/config.yaml
 SET ?=
@@ -15,6 +15,12 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(PROFILE),--profile $(PROFI
 
 # Without compiled modules every start of Snakemake would take three times as long.
 unexport PYTHONDONTWRITEBYTECODE
+
+ifeq ($(strip $(CONFIG)),)
+ifneq ($(filter run remeasure,$(MAKECMDGOALS)),)
+$(error CONFIG= names no matrix; name one or more, as in: make run CONFIG=config/smoke.yaml)
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help run remeasure test test-slow lint format clean setup setup-dev

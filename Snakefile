@@ -12,6 +12,7 @@ PLAN = RUN.plan
 RESULTS = str(PLAN.results)
 
 
+include: "workflow/rules/plan.smk"
 include: "workflow/rules/environments.smk"
 include: "workflow/rules/build.smk"
 include: "workflow/rules/measure.smk"

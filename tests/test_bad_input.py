@@ -9,6 +9,7 @@ import pytest
 from bad_configs import BAD, GOOD, SHAPE, bomb
 
 from elastickv import matrix
+from elastickv.cli import main
 from elastickv.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,6 +249,7 @@ def test_other_places_are_free_for_results(tmp_path, monkeypatch, results):
         ({"measure": {"truncate": float("nan")}}, "--truncate: a number from 0 to 45"),
         ({"workload": "elementwise", "window": 4}, "--window: does not apply"),
         ({"cache_dtype": "fp32"}, "--cache_dtype: must be dtype (fp16)"),
+        ({"workload": "elementwise", "measure": {"decode_tokens": 5}}, "--decode_tokens: does not apply"),
     ],
     ids=str,
 )
@@ -255,6 +257,22 @@ def test_bench_flags_are_checked_like_a_case(flags, fragment):
     with pytest.raises(UsageError) as caught:
         matrix.case_from_flags({"id": "bench", **flags})
     assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--inference"], ["--decode_tokens=5"], ["--inference", "--decode_tokens=5"]], ids=" ".join
+)
+def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
+    assert main(["bench", "--workload=elementwise", *flags]) == 2
+    assert "does not apply to workload elementwise, which has no inference cycle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["bench", "--comp=8"], ["cases", "--configf=x"], ["build", "cpu", "--o=x"]])
+def test_flags_are_written_out(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {command[-1]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["syntax", "alias bomb", "unknown case key", "results climbs out"])

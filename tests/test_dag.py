@@ -34,6 +34,7 @@ JUDGED = {f"write {RESULTS}/{name}" for name in ("verdicts.json", "report.md", "
 AGGREGATES = JUDGED | {f"write {RESULTS}/summary.csv"}
 NOTEBOOK = f"write {RESULTS}/elastic_kv_benchmark.ipynb"
 CEILINGS = "read and copy ceilings"
+PLAN = "write the plan"
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,55 @@ def test_a_finished_run_verifies_clean_and_an_edited_one_does_not(checkout: Chec
 
 def test_a_changed_plan_makes_a_finished_run_an_unfinished_one(checkout: Checkout):
     checkout.edit(CONFIG, "seq: 256", "seq: 192")
-    assert checkout.snakemake("--configfile", CONFIG, "--dry-run").code == 0
+    assert checkout.snakemake("build_cpu", "--configfile", CONFIG).code == 0
     assert not (checkout.root / RESULTS / "manifest.json").exists()
+
+
+def contents(checkout: Checkout) -> dict[Path, bytes]:
+    """Every file of the results and of the plans."""
+    folders = (checkout.root / name for name in (RESULTS, "build", ".envs"))
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([], set()),
+        ([("seq: 256", "seq: 192")], {"measure second"} | AGGREGATES),
+        (
+            [("baselines:\n", "  third: {seq: 64, heads: 2, dim: 64, compress: 2}\nbaselines:\n")],
+            {"measure third"} | AGGREGATES,
+        ),
+        ([("  second: {seq: 256, heads: 2, dim: 64, compress: 4}\n", "")], AGGREGATES),
+        ([("cases:\n", "golden: {speedup: 1.5}\ncases:\n")], JUDGED),
+    ],
+    ids=["none", "changed case", "added case", "removed case", "threshold"],
+)
+def test_a_dry_run_tells_what_a_run_would_do_and_changes_nothing(checkout: Checkout, edits, expected):
+    for old, new in edits:
+        checkout.edit(CONFIG, old, new)
+    before = contents(checkout)
+    dry = checkout.snakemake("--configfile", CONFIG, "--dry-run")
+    assert dry.code == 0, dry.text
+    assert dry.jobs - {PLAN} == expected
+    assert (PLAN in dry.jobs) == bool(edits)
+    assert contents(checkout) == before
+    code, text = verified(checkout)
+    assert code == 0, text
+    assert "note: " not in text
+    assert run_again(checkout) == expected
+
+
+def test_a_dry_run_of_a_fresh_checkout_shows_every_job_and_writes_no_plan(clone: Checkout, tmp_path: Path):
+    checkout = clone.copy(tmp_path / "checkout")
+    (checkout.root / CONFIG).write_text(MATRIX, encoding="utf-8")
+    dry = checkout.snakemake("--configfile", CONFIG, "--dry-run")
+    assert dry.code == 0, dry.text
+    assert (
+        dry.jobs
+        == {PLAN, "compile the CPU library", "measure first", "measure second", CEILINGS, NOTEBOOK} | AGGREGATES
+    )
+    assert not any((checkout.root / name).exists() for name in (f"{RESULTS}/.plan", "build/.plan", ".envs"))
 
 
 def test_nothing_changed_nothing_runs(checkout: Checkout):
@@ -219,6 +267,7 @@ def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: 
                 break
         holder.send_signal(signal.SIGSTOP)
         second = checkout.snakemake("--configfile", CONFIG, "--forcerun", "summarise")
+        checkout.edit(CONFIG, "seq: 256", "seq: 192")
         dry = checkout.snakemake("--configfile", CONFIG, "--dry-run")
     finally:
         holder.send_signal(signal.SIGCONT)
@@ -227,6 +276,7 @@ def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: 
     assert f"a run is in progress in this checkout (process {holder.pid})" in second.text
     assert "Traceback" not in second.text
     assert dry.code == 0, dry.text
+    assert "measure second" in dry.jobs
     assert holder.returncode == 0, rest
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Checkout, wait_until
+from conftest import ROOT, Checkout, Finished, wait_until
 from test_doctor import NEEDS
 
 from elastickv import device, doctor, records
@@ -134,18 +134,18 @@ def test_the_schema_refuses_a_report_that_contradicts_itself(change, fault):
 
 
 def test_the_commands_it_gives_are_taken(clone: Checkout, tmp_path):
-    """Dry runs of two fixes: what their overrides say reaches the plan."""
+    """What the overrides of two fixes say reaches the plan."""
     needs, fresh = replace(NEEDS, files=(SMOKE,), written=("decode_c4",)), clone.copy(tmp_path / "fresh")
 
-    def run(fix: str) -> set[str]:
-        done = fresh.snakemake("--dry-run", *shlex.split(fix)[1:])
+    def run(fix: str, look: str) -> Finished:
+        done = fresh.snakemake(look, *shlex.split(fix)[1:])
         assert done.code == 0, done.text
-        return done.jobs
+        return done
 
-    jobs = run(needs.make("backend=auto", "build.architectures=[75,80]"))
+    jobs = run(needs.make("backend=auto", "build.architectures=[75,80]"), "--dry-run").jobs
     images = {job for job in jobs if job.endswith(".cubin")}
     assert images == {"compile build/cuda/sm_75.cubin", "compile build/cuda/sm_80.cubin"}
-    run(needs.make("cases.decode_c4.seq=1000"))
+    run(needs.make("cases.decode_c4.seq=1000"), "--summary")
     case = json.loads((fresh.root / "results/smoke/.plan/cases/decode_c4.json").read_text(encoding="utf-8"))
     assert case["seq"] == 1000
 

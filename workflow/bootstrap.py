@@ -75,13 +75,11 @@ def uv_pin():
 
 
 def install(name):
-    """One lock, on top of the core lock; with the core comes this package (editable)."""
+    """One lock, on top of the core lock; then this package (editable), so that the command `snakemake` is its own."""
     uv = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON]
-    if name == "core":
-        run(*uv, "-r", lock_path("core"))
-        run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
-    else:
-        run(*uv, "-r", lock_path("core"), "-r", lock_path(name))
+    locks = ["-r", lock_path("core")] + ([] if name == "core" else ["-r", lock_path(name)])
+    run(*uv, *locks)
+    run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
 
 
 def touch(path):

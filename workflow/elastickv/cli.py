@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from importlib import import_module
@@ -11,6 +12,13 @@ from elastickv import __version__
 from elastickv.errors import ElastickvError, MachineError
 
 CONFIG_DEFAULT = "config/config.yaml"
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes flags by their whole names only, also in subcommands, whose parsers argparse makes of the same class."""
+
+    def __init__(self, **options):
+        super().__init__(**{"allow_abbrev": False, **options})
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -192,9 +200,7 @@ def _add_checking(commands) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
-        prog="elastickv", description="Elastic KV cache benchmark: no number without a check.", allow_abbrev=False
-    )
+    parser = Parser(prog="elastickv", description="Elastic KV cache benchmark: no number without a check.")
     parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
@@ -215,8 +221,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _print_anyhow() -> None:
+    """What stdout's encoding lacks (a mark, a file name that is no text) becomes `?`: `--json` stays JSON."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code (0 done, 1 found something, 2 bad usage or config, 3 machine)."""
+    _print_anyhow()
     if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
         from elastickv import orphans
 

@@ -43,7 +43,7 @@ def keep_stderr() -> None:
     if path:
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            log = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 (open as long as the process)
+            log = Path(path).open("w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115 (stays open)
         except OSError as error:
             print(f"elastickv: no log, {path}: {error.strerror}", file=sys.stderr)
             return

@@ -159,10 +159,15 @@ def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> 
     """Writes the changed plan files, each atomically, and deletes the obsolete ones."""
     for path in changed:
         records.write_text(path, files[path])
-        if path.parent == ENVIRONMENT_PLAN and environments.is_current(path.stem):
-            _date_before(environments.ready_file(path.stem), path)  # made or adopted by hand: not to be made again
+        if is_made_by_hand(path):
+            _date_before(environments.ready_file(path.stem), path)  # not to be made again
     for path in obsolete:
         path.unlink()
+
+
+def is_made_by_hand(path: Path) -> bool:
+    """Whether a plan file that is to be written is of an environment that was made, or adopted, without it."""
+    return path.parent == ENVIRONMENT_PLAN and environments.is_current(path.stem)
 
 
 def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from elastickv.errors import ElastickvError, MachineError
+from elastickv.errors import ElastickvError, MachineError, UsageError
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
@@ -78,23 +81,87 @@ def to_json(record: Any) -> str:
 def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary file to write, beside `path`, which takes its place in one step when the block ends well.
 
-    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses.
+    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses
+    or something stands there that is no file. A link is replaced, a character device written in place.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        with _copying(path) if _is_device(path) else _renaming(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def _renaming(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of `path`, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
         yield temporary
         _flush(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _copying(device: Path) -> Iterator[Path]:
+    """A temporary file to write, which is then copied into the device."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        yield temporary
+        with temporary.open("rb") as source, device.open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a character device stands at `path`. OSError unless it is that, a regular file, or nothing yet."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+        return stat.S_ISCHR(mode)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    raise FileExistsError(errno.EEXIST, "Is a pipe" if stat.S_ISFIFO(mode) else "Is no regular file")
+
+
+def check_file(path: Path | str) -> None:
+    """UsageError where something stands at `path` whose place no file can take: asked before work is done for it."""
+    try:
+        _is_device(Path(path))
+    except OSError as error:
+        raise _no_file(path, error) from error
+
+
+def _no_file(path: Path | str, error: OSError) -> UsageError:
+    reason = error.strerror or error
+    return UsageError(f"{path}: cannot be written: {reason}; name a file (a new one, or to replace) or a device")
+
+
+def destination(path: Path | str) -> Path:
+    """The file that writing `path` means, links followed, so that they stay. UsageError where none can be written.
+
+    For what a user names and what takes long to make: asked before, not after.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        if _is_device(Path(path)):
+            with real.open("ab"):
+                pass
+        elif not real.parent.is_dir():
+            raise UsageError(f"{path}: its folder does not exist")
+        else:
+            with tempfile.TemporaryFile(dir=real.parent):  # permission bits do not tell
+                pass
+    except OSError as error:
+        raise _no_file(path, error) from error
+    return real
 
 
 def _flush(path: Path) -> None:

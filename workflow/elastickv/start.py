@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, matrix, orphans, plan
+from elastickv import demand, handover, matrix, orphans, plan
 from elastickv.demand import Demand
 from elastickv.device import driver
 from elastickv.errors import ElastickvError
@@ -22,7 +22,8 @@ class Run:
     """One invocation of Snakemake. `demands`: what measuring each case asks of a machine; `gpus`: GPUs of this one.
 
     `peers_demand`: what measuring all peers asks. The lock is None in the processes that Snakemake starts for
-    jobs elsewhere.
+    jobs elsewhere, and in a dry run, which leaves the plan as it is: `unwritten` are the plan files that a run would
+    write, out of `asked`, the config that it was asked to plan (empty elsewhere).
     """
 
     plan: plan.Plan
@@ -30,6 +31,8 @@ class Run:
     lock: RunLock | None
     gpus: int = 1
     peers_demand: Demand = demand.NONE
+    unwritten: tuple[Path, ...] = ()
+    asked: Path = Path()
 
     def threads(self, asked: Demand, cores: int) -> int:
         """Threads of a rule that times: all cores, so that nothing else of the DAG runs beside it.
@@ -51,15 +54,15 @@ class Run:
 def begin(workflow: Any) -> Run:
     """What the Snakefile does first. Ends the process with the message alone when the config is bad.
 
-    The lock is taken while the plan is written and kept. A dry run beside a real one goes without, as long as it would
-    change no plan file; whether jobs will run is not known before `Run.start`.
+    The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so who
+    only looks (`--summary`) beside a run goes without, as long as that would change no plan file.
     """
     if workflow.is_main_process:
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
-        config = matrix.load(workflow.configfiles or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
+        config = _config(workflow)
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
         beside = [config.cases[name] for name in resolved.peer_cases]
@@ -68,10 +71,20 @@ def begin(workflow: Any) -> Run:
         if not workflow.is_main_process:
             return Run(resolved, demands, None, gpus, peers)
         matrix.check_results_writable(config)
+        if workflow.output_settings.dryrun:
+            asked = workflow.snakemake_tmp_dir / "config.json"
+            return Run(resolved, demands, None, gpus, peers, _unwritten(config, resolved, asked), asked)
         lock = RunLock()
         lock.try_acquire()
         _write_plan(config, resolved, lock)
         return Run(resolved, demands, lock, gpus, peers)
+
+
+def _config(workflow: Any) -> matrix.Config:
+    """The config of the command line: as `handover` packed it, else as Snakemake read it; the files are read here."""
+    said = dict(workflow.config_settings.config)
+    files, overrides = handover.unpacked(said) or (workflow.configfiles, said)
+    return matrix.load(files or [matrix.CONFIG_DEFAULT], overrides)
 
 
 def _gpus_at_a_time(workflow: Any) -> int:
@@ -82,6 +95,20 @@ def _gpus_at_a_time(workflow: Any) -> int:
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", driver.expected_gpus())
     return max(1, int(workflow.global_resources["gpu"].value))
+
+
+def _unwritten(config: matrix.Config, resolved: plan.Plan, asked: Path) -> tuple[Path, ...]:
+    """The plan files that a run would write; the config goes to `asked`, newer than all of them.
+
+    So a job that makes them of it is due, and all that depends on them. Only what keeps an environment made by hand
+    from being made again is written.
+    """
+    files = plan.contents(config, resolved)
+    changed, _ = plan.changes(files, resolved.folder)
+    by_hand = [path for path in changed if plan.is_made_by_hand(path)]
+    plan.write(files, by_hand, [])
+    asked.write_text(files[resolved.folder / "config.json"], encoding="utf-8")
+    return tuple(path for path in changed if path not in by_hand)
 
 
 def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:

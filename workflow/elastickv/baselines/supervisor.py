@@ -44,6 +44,7 @@ ENGINES = {
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out`."""
     engine = ENGINES[args.which]
+    records.check_file(args.out)
     store = records.RecordStore(args.store, "baseline") if args.store else None
     result = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
     records.write(args.out, result, "baseline")

@@ -54,7 +54,7 @@ class Needs:
         """The command that runs this config with more overrides, such as `backend=cpu` or `build.compiler=nvrtc`.
 
         `make run CONFIG=config/sweep.yaml SET=backend=cpu` where they are of top-level keys, else Snakemake by its path
-        (which takes no dotted keys: `build={compiler: nvrtc}`).
+        (`build={compiler: nvrtc}`, which `python -m snakemake` takes too).
         """
         said = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
         if not any("." in key or " " in text for key, text in said.items()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from elastickv.matrix.cases import canonical_json, content_key
+from elastickv.matrix.cases import NO_CYCLE, canonical_json, content_key
 from elastickv.matrix.config import CONFIG_DEFAULT, Config, case_from_flags, check_results_writable, load
 
 __all__ = [
     "CONFIG_DEFAULT",
+    "NO_CYCLE",
     "Config",
     "canonical_json",
     "case_from_flags",

@@ -12,6 +12,7 @@ from elastickv.matrix import defaults
 from elastickv.matrix.wording import shown
 
 LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
+NO_CYCLE = "does not apply to workload elementwise, which has no inference cycle"
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
 
 
@@ -68,7 +69,7 @@ def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: 
         if key not in (*keys, "workload", "measure"):
             yield (key,), f"does not apply to workload {workload}; keys that do: {', '.join(keys)}"
     if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
-        yield ("measure", "decode_tokens"), "does not apply to workload elementwise, which has no inference cycle"
+        yield ("measure", "decode_tokens"), NO_CYCLE
     missing = [key for key in defaults.REQUIRED if key not in full]
     if missing:
         yield (), f"lacks {', '.join(missing)}: give it here or in defaults"

@@ -72,16 +72,15 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
 
     flags: case keys, `id`, `backend` and `measure`; shape keys that are absent take the original program's defaults.
     """
-    said = {key: value for key, value in flags.items() if key not in ("id", "backend", "measure")}
-    measure = flags.get("measure", {})
-    faults = list(structure.faults({**said, "measure": measure}, "case"))
+    said = {"measure": {}} | {key: value for key, value in flags.items() if key not in ("id", "backend")}
+    faults = list(structure.faults(said, "case"))
     backend = flags.get("backend", defaults.BACKEND)
     if backend not in ("auto", "cuda", "cpu"):
         faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {shown(backend)}"))
     case: dict[str, Any] = {}
     if not faults:
         case_id = flags.get("id", BENCH)
-        case, faults = cases.resolve(case_id, said, defaults.BENCH, defaults.MEASURE | measure, backend)
+        case, faults = cases.resolve(case_id, said, defaults.BENCH, defaults.MEASURE, backend)
     if faults:
         raise UsageError([f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults])
     return case

@@ -18,6 +18,7 @@ CASE_FLAGS = (
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 EXACT_FLAGS = ("reps", "warmup", "inner_loops")
 STUDY_FLAGS = ("loop", "warps", "splits")
+FILE_FLAGS = ("out", "save_tensors")
 
 
 def case_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -26,10 +27,13 @@ def case_of(args: argparse.Namespace) -> dict[str, Any]:
     measure = {name: getattr(args, name) for name in MEASURE_FLAGS if getattr(args, name) is not None}
     if not args.graphs:
         measure["graphs"] = False
-    if not args.inference:
-        measure["decode_tokens"] = 0
-    elif args.decode_tokens is not None:
+    if args.decode_tokens is not None:
         measure["decode_tokens"] = args.decode_tokens
+    if args.workload == "elementwise":
+        if args.inference:
+            raise UsageError(f"bench: --inference: {matrix.NO_CYCLE}")
+    elif not args.inference:
+        measure["decode_tokens"] = 0
     return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
 
 
@@ -49,13 +53,17 @@ def _forced(args: argparse.Namespace, case: dict[str, Any], backend: str) -> dic
     return forced
 
 
-def _once(case: dict[str, Any], build: str, forced: dict[str, Any]) -> int:
-    backend = device.resolve_backend(case["backend"])
-    request = {"task": "once", "backend": backend, "case": case, "build": build, "forced": forced}
+def _once(args: argparse.Namespace, case: dict[str, Any], backend: str, forced: dict[str, Any]) -> int:
+    """A single launch of the elastic arm; with `--json` one object that says so."""
+    request = {"task": "once", "backend": backend, "case": case, "build": args.build, "forced": forced}
     response = supervisor.in_worker(backend, request, demand.worker_seconds(case))
     problem = response.get("error") or response.get("crashed") or response.get("out_of_memory")
     if problem:
         raise MachineError(problem, response.get("fix", "choose a smaller or supported case"))
+    if args.json:
+        told = {"schema": "once/1", "case": case, "backend": backend, "launched": response["launched"]}
+        records.check(told, "once", "bench")
+        sys.stdout.write(records.to_json(told))
     return 0
 
 
@@ -74,19 +82,20 @@ def _details(record: dict[str, Any]) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the record (`--json`) or a line, writes `--out` and `--save-tensors`."""
     case = case_of(args)
-    for path in (args.out, args.save_tensors):
-        if path and not Path(path).resolve().parent.is_dir():
-            raise UsageError(f"{path}: its folder does not exist")
+    files = [name for name in FILE_FLAGS if getattr(args, name) is not None]
+    if args.once and files:
+        raise UsageError([f"bench: --{name.replace('_', '-')}: --once measures nothing to write" for name in files])
+    out, tensors = (path if path is None else records.destination(path) for path in (args.out, args.save_tensors))
     backend = device.resolve_backend(case["backend"])
     forced = _forced(args, case, backend)
     _built(args.build, backend)
     if args.once:
-        return _once(case, args.build, forced)
+        return _once(args, case, backend, forced)
     exact = tuple(name for name in EXACT_FLAGS if getattr(args, name) is not None)
-    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=args.save_tensors, forced=forced)
+    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=tensors, forced=forced)
     records.check(record, "measurement", "bench")
-    if args.out:
-        records.write(args.out, record, "measurement")
+    if out:
+        records.write(out, record, "measurement")
     if args.json:
         sys.stdout.write(records.to_json(record))
     else:

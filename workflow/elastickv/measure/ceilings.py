@@ -173,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
     """`elastickv ceilings`: one worker process on the chosen backend, under the device's lock."""
     from elastickv.measure import supervisor
 
+    records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
     build, watch = supervisor.build_facts(args.build, backend), Stopwatch()
     request = {"task": "ceilings", "backend": backend, "build": args.build}

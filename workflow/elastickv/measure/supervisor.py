@@ -93,7 +93,7 @@ def measure_case(
     exact: tuple[str, ...] = (),
     store: records.RecordStore | None = None,
     fresh: bool = False,
-    save_tensors: str | None = None,
+    save_tensors: Path | None = None,
     forced: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record).
@@ -110,7 +110,7 @@ def measure_case(
         if found:  # by another run, while this one waited
             return found
         request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
-                   "save_tensors": save_tensors and os.path.abspath(save_tensors), "forced": forced}  # fmt: skip
+                   "save_tensors": save_tensors and str(save_tensors), "forced": forced}  # fmt: skip
         watch = Stopwatch()
         with store.room() if store else contextlib.nullcontext():
             response = _in_processes(backend, request, uuid)
@@ -197,6 +197,7 @@ def exit_code(record: dict[str, Any], strict: bool) -> int:
 def run(args: argparse.Namespace) -> int:
     """`elastickv measure`."""
     case = records.read(args.case, "case")
+    records.check_file(args.out)
     store = records.RecordStore(args.store)
     record = measure_case(case, args.build, store=store, fresh=args.fresh)
     records.write(args.out, record, "measurement")

@@ -33,7 +33,8 @@ def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuSta
     if request.get("save_tensors") and workload is not None:
         import numpy as np
 
-        np.savez(request["save_tensors"], **workload.tensors())
+        with records.replacing(request["save_tensors"]) as temporary, temporary.open("wb") as file:
+            np.savez(file, **workload.tensors())  # given a name, it would add .npz
     fields = machine.with_readings(fields, state, begun, state.snapshot())
     if request.get("forced"):
         fields["resolved"] = {**fields.get("resolved", {}), "forced": request["forced"]}

@@ -1,0 +1,120 @@
+"""Where a command writes: files that a user names, and streams of any encoding."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from results_folder import RECORDS, gpu_folder
+
+from elastickv import records
+from elastickv.cli import main
+from elastickv.errors import MachineError, UsageError
+
+TINY = ("--backend=cpu", "--seq=64", "--heads=2", "--dim=64", "--reps=3", "--warmup=1", "--inner_loops=1")
+
+
+def elastickv(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "elastickv", *arguments]
+    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+def test_a_device_is_written_in_place():
+    master, slave = os.openpty()
+    try:
+        records.write_text(os.ttyname(slave), "to a terminal\n")
+        assert os.read(master, 100) == b"to a terminal\r\n"
+        assert records.destination(os.ttyname(slave)) == Path(os.ttyname(slave))
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+@pytest.mark.parametrize(
+    ("write", "refusal"),
+    [
+        (records.destination, UsageError),
+        (records.check_file, UsageError),
+        (lambda path: records.write_text(path, ""), MachineError),
+    ],
+    ids=["destination", "check", "write"],
+)
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write, refusal):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    for name, what in {"pipe": "a pipe", "folder": "a directory", "link": "a directory"}.items():
+        with pytest.raises(refusal, match=f"{name}: cannot be written: Is {what}"):
+            write(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--save-tensors"])
+def test_bench_refuses_a_place_that_takes_no_file_before_it_measures(tmp_path: Path, monkeypatch, capsys, flag):
+    monkeypatch.setattr("elastickv.measure.supervisor.measure_case", pytest.fail)
+    (tmp_path / "file").write_text("")
+    places = {tmp_path: "Is a directory", tmp_path / "none/x": "its folder does not exist", "": "Is a directory"}
+    places |= {tmp_path / "file/below": "cannot be written: Not a directory", "/proc/x": "cannot be written"}
+    for place, problem in places.items():
+        assert main(["bench", *TINY, f"{flag}={place}"]) == 2
+        message = capsys.readouterr().err
+        assert problem in message
+        assert message.count("\n") == 1
+
+
+def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("elastickv.measure.supervisor.build_facts", pytest.fail)
+    case = tmp_path / "case.json"
+    records.write(case, json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["case"], "case")
+    for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):
+        assert main([*command, f"--out={tmp_path}"]) == 2
+        assert "Is a directory; name a file" in capsys.readouterr().err
+
+
+def test_bench_writes_the_very_names_given_and_keeps_links(cpu_build: Path, tmp_path: Path):
+    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "record").symlink_to("old.json")
+    (tmp_path / "named").symlink_to("tensors")  # a file that is not there yet
+    files = (f"--out={tmp_path / 'record'}", f"--save-tensors={tmp_path / 'named'}")
+    done = elastickv("bench", *TINY, *files, "--build", str(cpu_build))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["named", "old.json", "record", "tensors"]
+    assert (tmp_path / "record").is_symlink()
+    assert records.read(tmp_path / "old.json", "measurement")["status"] in ("ok", "noisy")
+    assert "baseline_out" in np.load(tmp_path / "tensors")
+
+
+def test_a_single_launch_says_so_as_json_and_writes_nothing(cpu_build: Path, tmp_path: Path, capsys):
+    done = elastickv("bench", *TINY, "--once", "--json", "--build", str(cpu_build))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    records.check(told, "once", "bench")
+    assert (told["case"]["seq"], told["backend"], told["launched"]) == (64, "cpu", 1)
+    for flag in ("--out", "--save-tensors"):
+        assert main(["bench", *TINY, "--once", f"{flag}={tmp_path / 'x'}"]) == 2
+        assert f"bench: {flag}: --once measures nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_lacks_a_character_shows_another(tmp_path: Path):
+    results = gpu_folder(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"results: {results}\ncases: {{a: {{seq: 64, heads: 2, dim: 64, compress: 2}}}}\n")
+    for command in (["show", "--configfile", str(config)], ["verify", str(results)], ["bench", "--help"]):
+        done = elastickv(*command, PYTHONIOENCODING="ascii")
+        assert "Traceback" not in done.stderr
+        assert done.stdout.isascii()
+        assert len(done.stdout) > 100
+
+
+def test_a_log_takes_a_file_name_that_is_no_text(tmp_path: Path):
+    log, name = tmp_path / "log", os.fsdecode(b"\xff.json")
+    done = elastickv("measure", "--case", name, "--store=s", "--out=o", ELASTICKV_LOG=str(log))
+    assert done.returncode == 2, done.stderr
+    assert log.read_text(encoding="utf-8").startswith("elastickv: \\udcff.json: cannot be read")
