@@ -45,3 +45,13 @@ def test_only_the_marked_part_changes_and_cases_without_a_result_have_no_number(
 def test_a_readme_without_marks_is_refused():
     with pytest.raises(UsageError, match="lacks the lines"):
         readme.replaced("nothing here", "part", "README.md")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"], ids=["missing", "no text"])
+def test_a_readme_that_cannot_be_read_is_bad_usage(tmp_path: Path, capsys, content):
+    path = tmp_path / "README.md"
+    if content is not None:
+        path.write_bytes(content)
+    command = ["report", "readme", "--cases", str(REFERENCE / ".plan/cases.json"), "--results", str(REFERENCE)]
+    assert main([*command, "--out", str(path)]) == 2
+    assert f"{path}: cannot be read" in capsys.readouterr().err

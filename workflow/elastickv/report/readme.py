@@ -19,9 +19,15 @@ HEADERS = ["case", "full cache", "elastic cache", "speedup", "byte ceiling", "re
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`."""
+    """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`.
+
+    Raises UsageError where that is no text file, or lacks the marks.
+    """
     path = Path(args.out)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}; name a file with the lines {BEGIN} and {END}") from error
     link = os.path.relpath(args.results, path.parent)
     records.write_text(path, replaced(text, section(load(args.cases, args.results), link), str(path)))
     return 0
