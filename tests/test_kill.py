@@ -62,6 +62,7 @@ def killed(run: subprocess.Popen[str], whole_group: bool) -> bool:
     """Whether the kill came before the run ended by itself, which then has to be in success."""
     if run.poll() is None:  # not waited for yet, so its number is still its own
         (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
+        run.wait()
     text, _ = run.communicate(timeout=60)  # waits for whatever else holds its output
     assert run.returncode in (0, -signal.SIGKILL), text
     return run.returncode != 0

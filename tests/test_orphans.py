@@ -108,3 +108,13 @@ def test_the_lock_drops_with_a_killed_holder(tmp_path):
     assert lock.try_acquire()
     assert lock.held
     assert lock.holder.read_text(encoding="ascii") == str(os.getpid())
+
+
+def test_a_parent_that_died_and_was_not_waited_for_yet_is_gone():
+    """A zombie still has its number, so asking for the number alone would leave its child an orphan."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as parent:
+        while psutil.Process(parent.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
+        environment = {**os.environ, orphans.VARIABLE: str(parent.pid)}
+        child = subprocess.run([sys.executable, "-c", CHILD], env=environment, check=False, timeout=30)
+    assert child.returncode == -signal.SIGKILL

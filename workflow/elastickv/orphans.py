@@ -61,10 +61,13 @@ def _end_with_descendants(signal_number: int, _frame: object) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Whether a process runs. One that ended but was not waited for yet (a zombie) does not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     return True
