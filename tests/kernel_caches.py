@@ -8,7 +8,7 @@ import numpy as np
 
 from elastickv import numerics, oracle
 from elastickv.backends.base import Backend, Call
-from elastickv.backends.params import ANCHORS, CompressParams, DecodeParams
+from elastickv.backends.params import ANCHORS, CompressParams, DecodeParams, ElementwiseParams
 from elastickv.policy import choose_anchors, compact
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
@@ -102,6 +102,22 @@ class Caches:
         correctness = oracle.compare(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
         print(f"{arm}: relative error {correctness['relative_error']}, worst {correctness['max_abs_error']}")
         assert oracle.passes(correctness), correctness
+
+
+def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: int, reverse: int = 0) -> None:
+    """One pass over [heads, seq, dim], its output poisoned beforehand, against the oracle."""
+    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
+    arrays[0] *= 5  # logits up to about 40
+    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
+    for address, array in zip(addresses, arrays, strict=False):
+        backend.write(address, array)
+    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
+    scale = 1 / math.sqrt(shape[-1])
+    backend.launch(Call("elementwise", ElementwiseParams(*addresses, *shape, compress, scale, reverse)))
+    answer = backend.read(addresses[4], shape, np.float32)
+    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
+    print(f"relative error {correctness['relative_error']}")
+    assert oracle.passes(correctness), correctness
 
 
 SHAPES = {

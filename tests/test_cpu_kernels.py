@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import POISON, SHAPES, Caches, case_of
+from kernel_caches import POISON, SHAPES, Caches, case_of, check_elementwise
 
-from elastickv import numerics, oracle
+from elastickv import numerics
 from elastickv.backends.base import Call, Mode
 from elastickv.backends.cpu import CpuBackend
 from elastickv.backends.params import (
@@ -203,18 +202,7 @@ def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
 )
 @pytest.mark.parametrize("reverse", [0, 1])
 def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress, reverse):
-    shape = (heads, seq, dim)
-    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
-    arrays[0] *= 5  # logits up to about 40
-    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
-    for address, array in zip(addresses, arrays, strict=False):
-        backend.write(address, array)
-    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
-    scale = 1 / math.sqrt(dim)
-    backend.launch(Call("elementwise", ElementwiseParams(*addresses, heads, seq, dim, compress, scale, reverse)))
-    answer = backend.read(addresses[4], shape, np.float32)
-    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
-    assert oracle.passes(correctness), correctness
+    check_elementwise(backend, (heads, seq, dim), compress, reverse)
 
 
 def test_elementwise_exp_reaches_both_ends_of_its_range(backend):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import POISON, SHAPES, Caches, case_of, workspace_for
+from kernel_caches import POISON, SHAPES, Caches, case_of, check_elementwise, workspace_for
 
 from elastickv import device, numerics, oracle
 from elastickv.backends.base import Backend, Call, Mode
@@ -22,7 +22,6 @@ from elastickv.backends.params import (
     AdvanceParams,
     AppendParams,
     DecodeParams,
-    ElementwiseParams,
     FillParams,
     StreamParams,
 )
@@ -89,21 +88,6 @@ ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.item
 @pytest.mark.parametrize("changes", ALL_SHAPES.values(), ids=ALL_SHAPES.keys())
 def test_compress_and_decode_agree_with_the_reference(backend, changes):
     check_both_arms(backend, changes)
-
-
-def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: int, reverse: int = 0) -> None:
-    arrays = [numerics.seeded_values(math.prod(shape), 1, stream).reshape(shape) for stream in range(4)]
-    arrays[0] *= 5  # logits up to about 40
-    addresses = [backend.allocate(arrays[0].nbytes) for _ in range(5)]
-    for address, array in zip(addresses, arrays, strict=False):
-        backend.write(address, array)
-    backend.fill_bytes(addresses[4], arrays[0].nbytes, POISON)
-    scale = 1 / math.sqrt(shape[-1])
-    backend.launch(Call("elementwise", ElementwiseParams(*addresses, *shape, compress, scale, reverse)))
-    answer = backend.read(addresses[4], shape, np.float32)
-    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
-    print(f"relative error {correctness['relative_error']}")
-    assert oracle.passes(correctness), correctness
 
 
 # Every kernel, shape class and layout, small enough for compute-sanitizer: both loops, several splits, query tiles with
