@@ -89,7 +89,7 @@ struct DecodeParams {
   void* out;
   void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
   int group;
-  int pending;  // 1 when this step's append came first, else 0
+  int pending;  // 1 when this step's append came just before, 0 when no launch still running changes this cache
   float scale;
   int max_tokens;  // host's upper bound of tokens + pending: decides the launch shape and which slots are read
 };

@@ -16,7 +16,7 @@ from elastickv.backends.params import DTYPES, KERNELS, Cache, CompressParams, De
 CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
 STATIC_SHARED_LIMIT = 48 << 10
 MOST_THREADS = {False: 512, True: 384}  # __launch_bounds__ of decode.cu and decode_tensor.cu
-H200 = cuda_decode.Gpu(132, 90)
+H200 = cuda_decode.Gpu(132, 90, 228 << 10)
 
 
 def kernel_names() -> set[str]:
@@ -71,14 +71,26 @@ def test_every_supported_shape_has_an_instance(names, dtype, cache_dtype, dim, g
     assert cuda_launch.launch_of("decode", params, cuda_decode.Gpu(132, capability)).name in names
 
 
-@given(params=ANY_DECODE, sms=st.integers(1, 170), capability=st.sampled_from([70, 90]))
-def test_a_decode_launch_fits_the_device(params, sms, capability):
-    gpu = cuda_decode.Gpu(sms, capability)
+@given(
+    params=ANY_DECODE,
+    sms=st.integers(1, 170),
+    capability=st.sampled_from([70, 80, 90]),
+    shared_bytes=st.sampled_from([64 << 10, 100 << 10, 164 << 10, 228 << 10]),
+    stage=st.sampled_from([None, "never", "always"]),
+)
+def test_a_decode_launch_fits_the_device(params, sms, capability, shared_bytes, stage):
+    gpu = cuda_decode.Gpu(sms, capability, shared_bytes, cuda_decode.Forced(stage=stage))
     shape = cuda_decode.shape_of(params, gpu)
     assert 32 <= shape.warps * 32 <= MOST_THREADS[shape.instance.large]
     assert 1 <= shape.splits <= 65535
     assert shape.tiles == params.cache.rows * -(-params.group // shape.instance.tile)
-    assert shape.shared_bytes + 256 <= STATIC_SHARED_LIMIT
+    if shape.staged:
+        assert capability >= cuda_decode.STAGE_CAPABILITY
+        assert stage != "never"
+        assert shape.resident(gpu) // sms * (shape.shared_bytes + 1024) <= shared_bytes
+        assert cuda_decode.units(params, shape.instance) > shape.splits * shape.warps
+    else:
+        assert shape.shared_bytes + 256 <= STATIC_SHARED_LIMIT
     assert shape.splits == 1 or shape.warps * (shape.splits - 1) < 2 * cuda_decode.units(params, shape.instance)
     partials = shape.tiles * (shape.splits - 1) * shape.instance.tile
     assert cuda_decode.workspace_bytes(params, gpu) == partials * shape.instance.widest * (4 + 8 // 4)
@@ -87,6 +99,31 @@ def test_a_decode_launch_fits_the_device(params, sms, capability):
 def test_a_long_single_row_is_split_over_most_of_the_device():
     shape = cuda_decode.shape_of(decode_params(kv_heads=1, tokens=131072, compress=1), H200)
     assert shape.tiles * shape.splits * shape.warps >= 0.9 * cuda_decode.BUSY_WARPS * H200.multiprocessors
+
+
+@pytest.mark.parametrize(
+    ("changes", "staged"),
+    [
+        ({"batch": 8, "kv_heads": 32}, True),
+        ({"batch": 8, "kv_heads": 32, "dim": 96, "group": 2}, False),  # two heads share a read, on CUDA cores
+        ({"batch": 8, "kv_heads": 32, "cache_dtype": "int4"}, False),
+        ({"batch": 8, "kv_heads": 32, "dtype": "fp32"}, False),
+        ({"batch": 8, "kv_heads": 8, "group": 4}, False),  # on tensor cores
+        ({"batch": 8, "kv_heads": 32, "dim": 80, "dtype": "bf16"}, True),
+    ],
+)
+def test_second_units_wait_in_shared_memory_where_that_pays(changes, staged):
+    assert cuda_decode.shape_of(decode_params(**changes), H200).staged is staged
+    never = H200._replace(forced=cuda_decode.Forced(stage="never"))
+    assert not cuda_decode.shape_of(decode_params(**changes), never).staged
+
+
+@pytest.mark.parametrize(("splits", "staged"), [(7, True), (5, False)])
+def test_a_second_unit_is_staged_where_few_warps_have_one(splits, staged):
+    gpu = H200._replace(forced=cuda_decode.Forced(warps=8, splits=splits))
+    assert cuda_decode.shape_of(decode_params(kv_heads=32), gpu).staged is staged
+    always = gpu._replace(forced=gpu.forced._replace(stage="always"))
+    assert cuda_decode.shape_of(decode_params(kv_heads=32), always).staged
 
 
 def test_many_rows_are_not_split():

@@ -27,23 +27,26 @@ __device__ void publish(State<S>& state, const typename S::Lane& columns, int la
         state.o[j][e] += __shfl_xor_sync(WHOLE_WARP, state.o[j][e], step);
     if (lane >= S::LANES) continue;
     const float* o = state.o[j];
-    float4* sums = scratch.sums + (warp * S::TILE + j) * (S::WIDEST / 4);
+    float4* sums = scratch.sums + warp * scratch.ITEMS;
     const int first = columns.position(0), second = S::SPLIT ? columns.position(1) : first + 4;
-    sums[first / 4] = make_float4(o[0], o[1], o[2], o[3]);
-    sums[second / 4] = make_float4(o[4], o[5], o[6], o[7]);
+    sums[scratch.spread(j, first / 4)] = make_float4(o[0], o[1], o[2], o[3]);
+    sums[scratch.spread(j, second / 4)] = make_float4(o[4], o[5], o[6], o[7]);
   }
 }
 
-// The queries, times scale * log2 e (zero where a lane lies past dim), and nothing seen yet. Heads past the group repeat the
-// last one and are not written.
-template <class S>
-__device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, const typename S::Lane& columns) {
+// The queries, times scale * log2 e (zero where a lane lies past dim), and nothing seen yet. meanwhile: what is to be done while they are on their way.
+template <class S, class Meanwhile>
+__device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, const typename S::Lane& columns,
+                      const Meanwhile& meanwhile) {
+  Fragment<S::DTYPE> q[S::TILE];
 #pragma unroll
   for (int j = 0; j < S::TILE; j++) {
-    const long long head = (long long)tile.row * p.group + min(tile.first_head + j, p.group - 1);
-    Fragment<S::DTYPE> q;
-    columns.load_new(q, static_cast<const char*>(p.q) + head * row_bytes(S::DTYPE, p.cache.dim));
-    q.unpack(state.q[j]);
+    columns.load_new(q[j], static_cast<const char*>(p.q) + query_of(p, tile, j) * row_bytes(S::DTYPE, p.cache.dim));
+  }
+  meanwhile();
+#pragma unroll
+  for (int j = 0; j < S::TILE; j++) {
+    q[j].unpack(state.q[j]);
 #pragma unroll
     for (int e = 0; e < ELEMENTS; e++) {
       state.q[j][e] *= columns.inside(e / S::Lane::WIDTH) ? p.scale * LOG2_E : 0.0f;
@@ -64,7 +67,7 @@ __device__ void decode(const DecodeParams& p) {
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
-  const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
+  const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
 
   Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
   units.of_middle = Middle::units(touched_middle(p.cache, p.max_tokens));
@@ -72,30 +75,38 @@ __device__ void decode(const DecodeParams& p) {
   const int end = first_unit(all, blockIdx.x + 1);
   int unit = first_unit(all, blockIdx.x) + warp;
 
+  const bool stages = Exact::STAGES && MIDDLE == S::DTYPE && launch_stages();
+  const bool staged = stages && unit + warps < end;
+  const Stage stage(shared_memory, warp, lane);
   State<S> state;
   Exact exact = {columns, lane};
+  if (warp == 0) prefetch_queries(p, tile, S::TILE, lane);
   if (p.pending) await_previous();  // it appended a token to this cache
+  const int tokens = load_fresh(p.cache.tokens) + p.pending;
   if constexpr (MIDDLE == S::DTYPE) {
     if (unit < end) exact.load(units.segment(unit), units.number(unit));
   }
   await_previous();
-  const int tokens = load_fresh(p.cache.tokens) + p.pending;
-  units.live_middle = live_middle(p.cache, tokens);
-  units.live_exact = live_exact(p.cache, tokens);
-  begin<S>(state, p, tile, columns);
+  begin<S>(state, p, tile, columns, [&] {
+    units.live_middle = live_middle(p.cache, tokens);
+    units.live_exact = live_exact(p.cache, tokens);
+    if constexpr (Exact::STAGES)
+      if (staged) exact.stage(stage, units.segment(unit + warps), units.number(unit + warps) * Exact::UNIT);
+  });
   if constexpr (MIDDLE != S::DTYPE) {
     const int end_middle = min(end, units.of_middle);
     Middle middle = {columns, lane};
     if (unit < end_middle) middle.load(units.middle, unit);
-    unit = middle.run(state, units, unit, end_middle);
+    unit = middle.run(state, units, unit, end_middle, stage, false);
     if (unit < end) exact.load(units.exact, unit - units.of_middle);
   }
-  exact.run(state, units, unit, end);
+  exact.run(state, units, unit, end, stage, staged);
+  stage.await();
 
-  const Scratch<S::TILE, S::WIDEST> scratch(shared_memory);
+  const Scratch<S::TILE, S::WIDEST> scratch(shared_memory + (stages ? warps * STAGE_BYTES / 16 : 0));
   publish<S>(state, columns, lane, scratch);
   __syncthreads();
-  finish(p, scratch, tile);
+  finish<S::DTYPE>(p, scratch, tile);
 }
 
 // Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in backends/cuda_launch.py.

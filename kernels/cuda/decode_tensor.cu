@@ -214,59 +214,66 @@ struct TensorReader {
     float step;       // what a unit of the fixed-point logit of head t is worth, times scale * log2 e
   };
 
-  // Copies the tile's queries to `raw` [TILE, 128] and writes their fixed-point bytes to `fixed` [TILE][high, low][128] in
-  // the order in which keys bring the dims; a lane does 4 TILE dims. last_head: later ones of the tile repeat it.
-  __device__ void fix_query(FixedQuery& query, const char* q, int last_head, float scale, char* raw, char* fixed) const {
-    constexpr int DIMS = 4 * S::TILE, LANES = 32 / S::TILE;
-    const int head = lane / LANES, first = lane % LANES * DIMS;
-    const char* from = q + (min(head, last_head) * TENSOR_DIM + first) * 2;
-    float x[DIMS];
-    float largest = 1e-20f;
-#pragma unroll
-    for (int i = 0; i < S::TILE; i++) {
+  // What quantised units need of the tile's queries, in shared memory: as they are, [TILE, 128] in dtype, then their
+  // fixed-point bytes [TILE][high, low][128] in the order in which keys bring the dims, then what a fixed-point unit is
+  // worth, [TILE]. One query a warp makes for itself; of several, the warps of a block make them together.
+  static constexpr bool TOGETHER = S::TILE > 1;
+  static __device__ char* fixed_of(char* shared) { return shared + S::TILE * TENSOR_DIM * 2; }
+  static __device__ float* steps_of(char* shared) { return reinterpret_cast<float*>(shared + S::TILE * TENSOR_DIM * 4); }
+
+  // Later heads than last_head repeat it. meanwhile: what is to be done while they are on their way.
+  template <class Meanwhile>
+  __device__ void make_queries(char* shared, const char* q, int last_head, float scale, int warp, const Meanwhile& meanwhile) const {
+    const int from = TOGETHER ? warp : 0, step = TOGETHER ? blockDim.x / 32 : 1;
+    if (from >= S::TILE) meanwhile();
+#pragma unroll 1
+    for (int head = from; head < S::TILE; head += step) {
       uint2 words;
-      load_fresh(from + 8 * i, words);
-      *reinterpret_cast<uint2*>(raw + (head * TENSOR_DIM + first) * 2 + 8 * i) = words;
+      load_fresh(q + (min(head, last_head) * TENSOR_DIM + 4 * lane) * 2, words);
+      if (head == from) meanwhile();
+      reinterpret_cast<uint2*>(shared)[head * 32 + lane] = words;
+      float x[4];
+      float largest = 1e-20f;
 #pragma unroll
       for (int e = 0; e < 4; e++) {
         const Word32 word = e < 2 ? words.x : words.y;
-        x[4 * i + e] = from_word16<S::DTYPE>(Word16(e % 2 ? word >> 16 : word & 0xffffu));
-        largest = fmaxf(largest, fabsf(x[4 * i + e]));
+        x[e] = from_word16<S::DTYPE>(Word16(e % 2 ? word >> 16 : word & 0xffffu));
+        largest = fmaxf(largest, fabsf(x[e]));
       }
-    }
-#pragma unroll
-    for (int step = 1; step < LANES; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, step));
-    const float inverse = FIXED_POINT / largest, step = scale * largest / FIXED_POINT;
-#pragma unroll
-    for (int i = 0; i < S::TILE; i++) {
+      largest = __uint_as_float(__reduce_max_sync(WHOLE_WARP, __float_as_uint(largest)));  // bits of positive floats ascend
+      const float inverse = FIXED_POINT / largest;
       Word32 high = 0, low = 0;
 #pragma unroll
       for (int e = 0; e < 4; e++) {
-        const int whole = __float2int_rn(x[4 * i + e] * inverse), upper = (whole + 128) >> 8;
+        const int whole = __float2int_rn(x[e] * inverse), upper = (whole + 128) >> 8;
         const int place = S::MIDDLE == INT4 ? e % 2 * 2 + e / 2 : e;  // INT4: even dims meet the low nibbles, odd the high ones
         high |= Word32(upper & 255) << (8 * place);
         low |= Word32((whole - upper * 256) & 255) << (8 * place);
       }
-      const int dim = first + 4 * i;
-      char* to = fixed + head * 2 * TENSOR_DIM;
+      char* to = fixed_of(shared) + head * 2 * TENSOR_DIM;
       if constexpr (S::MIDDLE == INT4) {
-        to += dim / 8 * 8 + dim % 8 / 2;
+        to += lane / 2 * 8 + lane % 2 * 2;
         *reinterpret_cast<Word16*>(to) = Word16(high);
         *reinterpret_cast<Word16*>(to + 4) = Word16(high >> 16);
         *reinterpret_cast<Word16*>(to + TENSOR_DIM) = Word16(low);
         *reinterpret_cast<Word16*>(to + TENSOR_DIM + 4) = Word16(low >> 16);
       } else {
-        to += dim % 64 / 16 * 32 + dim / 64 * 16 + dim % 16;
+        to += lane % 16 / 4 * 32 + lane / 16 * 16 + lane % 4 * 4;
         *reinterpret_cast<Word32*>(to) = high;
         *reinterpret_cast<Word32*>(to + TENSOR_DIM) = low;
       }
+      if (lane == 0) steps_of(shared)[head] = scale * largest / FIXED_POINT;
     }
-    __syncwarp();
+    if (TOGETHER) __syncthreads();
+    else __syncwarp();
+  }
+
+  __device__ void load_query(FixedQuery& query, char* shared) const {
     const int column = S::TILE == 1 ? 0 : g / 2;
-    const uint4* bytes = reinterpret_cast<const uint4*>(fixed + (2 * column + g % 2) * TENSOR_DIM + 32 * t);
+    const uint4* bytes = reinterpret_cast<const uint4*>(fixed_of(shared) + (2 * column + g % 2) * TENSOR_DIM + 32 * t);
 #pragma unroll
     for (int i = 0; i < 8; i++) query.bytes[i] = word_of(bytes[i / 4], i % 4);
-    query.step = S::TILE == 1 ? step : __shfl_sync(WHOLE_WARP, step, t * LANES);
+    query.step = steps_of(shared)[S::TILE == 1 ? 0 : t];
     int sum[4] = {0, 0, 0, 0};
     if constexpr (S::MIDDLE == INT4) {
       const Word32 minus8 = 0xf8f8f8f8u;
@@ -414,34 +421,40 @@ struct TensorReader {
 
   // ---- sums ----
 
-  // The sums of this warp's heads as floats, [TILE, 128]: out of the registers, as FORMAT brought them ...
+  // Where this warp leaves two dims of a head.
+  static __device__ float2* sum_at(float4* sums, int head, int dim) {
+    return reinterpret_cast<float2*>(sums + Scratch<S::TILE, TENSOR_DIM>::spread(head, dim / 4)) + dim / 2 % 2;
+  }
+
+  // The sums of this warp's heads, to `sums` [TILE, 32]: out of the registers, as FORMAT brought them ...
   template <int FORMAT>
-  __device__ void put_sums(float* sums) const {
+  __device__ void put_sums(float4* sums) const {
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      float* to = sums + dim_of<FORMAT>(j);
-      if (2 * t < S::TILE) *reinterpret_cast<float2*>(to + 2 * t * TENSOR_DIM) = make_float2(o[j][0], o[j][2]);
-      if (2 * t + 1 < S::TILE) *reinterpret_cast<float2*>(to + (2 * t + 1) * TENSOR_DIM) = make_float2(o[j][1], o[j][3]);
+      const int dim = dim_of<FORMAT>(j);
+      if (2 * t < S::TILE) *sum_at(sums, 2 * t, dim) = make_float2(o[j][0], o[j][2]);
+      if (2 * t + 1 < S::TILE) *sum_at(sums, 2 * t + 1, dim) = make_float2(o[j][1], o[j][3]);
     }
   }
 
   // ... and back, as FORMAT will bring the next ones.
   template <int FORMAT>
-  __device__ void get_sums(const float* sums) {
+  __device__ void get_sums(float4* sums) {
+    __syncwarp();
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      const float* from = sums + dim_of<FORMAT>(j);
-      const float2 even = *reinterpret_cast<const float2*>(from + 2 * t % S::TILE * TENSOR_DIM);
-      const float2 odd = *reinterpret_cast<const float2*>(from + (2 * t + 1) % S::TILE * TENSOR_DIM);
+      const int dim = dim_of<FORMAT>(j);
+      const float2 even = *sum_at(sums, 2 * t % S::TILE, dim), odd = *sum_at(sums, (2 * t + 1) % S::TILE, dim);
       o[j][0] = even.x;
       o[j][1] = odd.x;
       o[j][2] = even.y;
       o[j][3] = odd.y;
     }
+    __syncwarp();
   }
 
-  // From the units of codes to those of values, and from the dims of quantised slots to those of exact ones.
-  __device__ void leave_quantised(float* sums) {
+  // From units of codes to those of values.
+  __device__ void leave_quantised(float4* sums) {
     take_offset_out();
     constexpr float EVEN = 1.0f / SUBNORMAL, ODD = S::MIDDLE == INT4 ? EVEN / 16.0f : EVEN;
 #pragma unroll
@@ -452,16 +465,12 @@ struct TensorReader {
       o[j][3] *= ODD;
     }
     put_sums<S::MIDDLE>(sums);
-    __syncwarp();
-    get_sums<S::DTYPE>(sums);
-    __syncwarp();
   }
 
-  __device__ void publish(const Scratch<S::TILE, TENSOR_DIM>& scratch, int warp) {
+  __device__ void put_bounds(float2* bounds) {
 #pragma unroll
     for (int step = S::TILE == 1 ? 1 : 4; step < 32; step *= 2) l += __shfl_xor_sync(WHOLE_WARP, l, step);
-    if (g == 0 && t < S::TILE) scratch.bounds[warp * S::TILE + t] = make_float2(m, l);
-    put_sums<S::DTYPE>(reinterpret_cast<float*>(scratch.sums) + warp * S::TILE * TENSOR_DIM);
+    if (g == 0 && t < S::TILE) bounds[t] = make_float2(m, l);
   }
 };
 
@@ -484,44 +493,58 @@ __device__ void decode_tensor(const DecodeParams& p) {
   int unit = first_unit(all, blockIdx.x) + warp;
 
   Reader reader(threadIdx.x % 32);
+  const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
+  const char* q = static_cast<const char*>(p.q) + query_of(p, tile, 0) * TENSOR_DIM * 2;
+  if (warp == 0) prefetch_queries(p, tile, S::TILE, reader.lane);
   if (p.pending) await_previous();  // it appended a token to this cache
+  const int tokens = load_fresh(p.cache.tokens) + p.pending;
   if (unit < end) {
     reader.load_keys(units, unit);
     reader.load_values(units, unit);
   }
   await_previous();
-  const int tokens = load_fresh(p.cache.tokens) + p.pending;
-  units.live_middle = live_middle(p.cache, tokens);
-  units.live_exact = live_exact(p.cache, tokens);
-  const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
-  const char* q = static_cast<const char*>(p.q) + ((long long)tile.row * p.group + tile.first_head) * TENSOR_DIM * 2;
   const float scale = p.scale * LOG2_E;
   const Scratch<S::TILE, TENSOR_DIM> scratch(shared_memory);
+  float4* sums = scratch.sums + warp * scratch.ITEMS;
   const auto worth = [&](int u) { return u < end && units.worth(u, u < units.of_middle ? MIDDLE_UNIT : EXACT_UNIT); };
-  typename Reader::ExactQuery query;
 
+  const auto find_live = [&] {
+    units.live_middle = live_middle(p.cache, tokens);
+    units.live_exact = live_exact(p.cache, tokens);
+  };
+  bool summed = false;
+  char* queries = scratch.query + (Reader::TOGETHER ? 0 : warp * scratch.QUERY_BYTES);
   if constexpr (S::QUANTISED) {
-    float* sums = reinterpret_cast<float*>(scratch.sums) + warp * S::TILE * TENSOR_DIM;
-    char* raw = reinterpret_cast<char*>(sums);  // the warp's sums come later
-    typename Reader::FixedQuery fixed;
-    reader.fix_query(fixed, q, last_head, scale, raw, raw + S::TILE * TENSOR_DIM * 2);
+    reader.make_queries(queries, q, last_head, scale, warp, find_live);
     const int end_middle = min(end, units.of_middle);
+    summed = unit < end_middle;
+    if (summed) {
+      typename Reader::FixedQuery query;
+      reader.load_query(query, queries);
 #pragma unroll 1
-    for (int turn = 1; unit < end_middle; unit += warps, turn++) {
-      reader.reduce_quantised(fixed, units, unit, unit + warps, worth(unit + warps));
-      if (turn % TURNS_BETWEEN_OFFSETS == 0) reader.take_offset_out();
+      for (int turn = 1; unit < end_middle; unit += warps, turn++) {
+        reader.reduce_quantised(query, units, unit, unit + warps, worth(unit + warps));
+        if (turn % TURNS_BETWEEN_OFFSETS == 0) reader.take_offset_out();
+      }
+      reader.leave_quantised(sums);
     }
-    reader.template load_query<true>(query, raw, column);
-    __syncwarp();
-    reader.leave_quantised(sums);
-  } else {
-    reader.template load_query<false>(query, q, column);
   }
+  if (unit < end || !summed) {
+    typename Reader::ExactQuery query;
+    if constexpr (S::QUANTISED) {
+      reader.template load_query<true>(query, queries, column);
+      if (summed) reader.template get_sums<S::DTYPE>(sums);
+    } else {
+      reader.template load_query<false>(query, q, column);
+      find_live();
+    }
 #pragma unroll 1
-  for (; unit < end; unit += warps) reader.reduce_exact(query, scale, units, unit, unit + warps, worth(unit + warps));
-  reader.publish(scratch, warp);
+    for (; unit < end; unit += warps) reader.reduce_exact(query, scale, units, unit, unit + warps, worth(unit + warps));
+    reader.template put_sums<S::DTYPE>(sums);
+  }
+  reader.put_bounds(scratch.bounds + warp * S::TILE);
   __syncthreads();
-  finish(p, scratch, tile);
+  finish<S::DTYPE>(p, scratch, tile);
 }
 
 // Names: decode_tensor_<dtype>_<cache_dtype>_g<TILE>; which of them exist: also in backends/cuda_decode.py.

@@ -7,22 +7,19 @@
 // the order of their index (the last split of a tile comes last) and a workspace that was filled with 0xff once.
 #pragma once
 #include "state.cuh"
+#include "tile.cuh"
 
 constexpr Word32 NOTHING_YET = 0xffffffffu;
 constexpr int WARPS_IN_FLIGHT = 8, SPLITS_IN_FLIGHT = 4;  // partials that a thread loads before it merges them
-
-// Which query heads a block works for: up to TILE, some of them perhaps past the group.
-struct Tile {
-  int row;
-  int first_head;
-};
 
 // Dynamic shared memory of a block (backends/cuda_decode.py computes the same size). WIDEST: largest dim of the instance.
 template <int TILE, int WIDEST>
 struct Scratch {
   static constexpr int QUADS = WIDEST / 4, ITEMS = TILE * QUADS;  // an item: four dims of one head
-  float4* sums;         // [warps, TILE, QUADS]
+  static constexpr int QUERY_BYTES = TILE * 4 * WIDEST + 16 * TILE;
+  float4* sums;         // [warps, TILE, QUADS], the quads of a head in the order of `spread`
   float4* crew_sums;    // [threads]
+  char* query;          // [TILE == 1 ? warps : 1, QUERY_BYTES]: what a loop makes of the queries
   float2* bounds;       // [warps, TILE]: m, l
   float2* crew_bounds;  // [threads]
 
@@ -30,9 +27,14 @@ struct Scratch {
     const int warps = blockDim.x / 32;
     sums = memory;
     crew_sums = sums + warps * ITEMS;
-    bounds = reinterpret_cast<float2*>(crew_sums + blockDim.x);
+    query = reinterpret_cast<char*>(crew_sums + blockDim.x);
+    bounds = reinterpret_cast<float2*>(query + (TILE == 1 ? warps : 1) * QUERY_BYTES);
     crew_bounds = bounds + warps * TILE;
   }
+
+  // Where a quad lies among those of a warp: lanes that hold neighbouring dims, or every fourth quad, of one head or of heads
+  // two apart, meet different banks.
+  static __device__ int spread(int head, int quad) { return head * QUADS + (quad ^ (quad >> 3) ^ (head & 2 ? 3 : 0)); }
 };
 
 #if __CUDA_ARCH__ >= 700
@@ -86,15 +88,13 @@ __device__ inline bool is_missing(const float4& o, const float2& bound) {
          is_missing(bound.y);
 }
 
-template <class Scratch>
+template <int DTYPE, class Scratch>
 __device__ void write_answer(const DecodeParams& p, const Tile& tile, int item, const Partial& partial) {
   const int head_of_tile = item / Scratch::QUADS, first = item % Scratch::QUADS * 4;
   if (tile.first_head + head_of_tile >= p.group || first >= p.cache.dim) return;
   const long long at = ((long long)tile.row * p.group + tile.first_head + head_of_tile) * p.cache.dim + first;
   const float4 x = partial.normalised();
-  if (p.cache.dtype == FP32) store4<FP32>(p.out, at, x);
-  else if (p.cache.dtype == FP16) store4<FP16>(p.out, at, x);
-  else store4<BF16>(p.out, at, x);
+  store4<DTYPE>(p.out, at, x);
 }
 
 // Merges partials first, first + step, ... below `count`, IN_FLIGHT at a time: load(i, o, bound) reads those from i on.
@@ -126,7 +126,7 @@ __device__ Partial merge_warps(const Scratch<TILE, WIDEST>& scratch, int item) {
     for (int i = 0; i < WARPS_IN_FLIGHT; i++) {
       const int warp = min(first + i, warps - 1);
       bound[i] = scratch.bounds[warp * TILE + head];
-      sum[i] = scratch.sums[warp * S::ITEMS + item];
+      sum[i] = scratch.sums[warp * S::ITEMS + S::spread(head, item % S::QUADS)];
     }
   });
   return all;
@@ -153,7 +153,7 @@ __device__ void collect(Partial& all, const Workspace<ITEMS>& workspace, int ite
 
 // Merges the warps of a block; leaves a partial or, in the block of the last split, writes the answer. With fewer items than
 // threads several crews of threads collect every crews-th split each; crew 0 merges what they found.
-template <int TILE, int WIDEST>
+template <int DTYPE, int TILE, int WIDEST>
 __device__ void finish(const DecodeParams& p, const Scratch<TILE, WIDEST>& scratch, const Tile& tile) {
   using S = Scratch<TILE, WIDEST>;
   const int threads = blockDim.x, others = gridDim.x - 1;
@@ -171,7 +171,7 @@ __device__ void finish(const DecodeParams& p, const Scratch<TILE, WIDEST>& scrat
     }
     collect(all, workspace, item, crew, crews);
     if (crews == 1) {
-      write_answer<S>(p, tile, item, all);
+      write_answer<DTYPE, S>(p, tile, item, all);
     } else {
       scratch.crew_sums[thread] = all.o;
       scratch.crew_bounds[thread] = make_float2(all.m, all.l);
@@ -189,5 +189,5 @@ __device__ void finish(const DecodeParams& p, const Scratch<TILE, WIDEST>& scrat
       sum[i] = scratch.crew_sums[at];
     }
   });
-  write_answer<S>(p, tile, threadIdx.x, all);
+  write_answer<DTYPE, S>(p, tile, threadIdx.x, all);
 }

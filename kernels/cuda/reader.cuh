@@ -8,6 +8,7 @@
 #pragma once
 #include "cache.cuh"
 #include "fragment.cuh"
+#include "stage.cuh"
 #include "state.cuh"
 
 constexpr int RESCALE_STEP = 8;  // the running maximum follows only jumps beyond this: weights stay below 2^8
@@ -118,6 +119,10 @@ struct Reader {
     const int bytes = row_bytes(FORMAT, columns.dim);
 #pragma unroll
     for (int i = 0; i < LOADS; i++) columns.load(k[i], segment.k + (long long)slot_of_load(base, i) * bytes);
+    load_beside_keys(segment, base);
+  }
+
+  __device__ void load_beside_keys(const Segment& segment, int base) {
 #pragma unroll
     for (int b = 0; b < BATCHES; b++) {
       const int at = slot_of_logit(base, b);
@@ -133,6 +138,30 @@ struct Reader {
 #pragma unroll
     for (int b = 0; b < BATCHES; b++)
       if (QUANTISED) v_scale[b] = __ldg(segment.v_scale + slot_of_logit(base, b));
+  }
+
+  // Where a load is 16 bytes and registers suffice.
+  static constexpr bool STAGES = (FORMAT == FP16 || FORMAT == BF16) && S::TILE == 1;
+
+  __device__ void stage(const Stage& stage, const Segment& segment, int base) const {
+    const int bytes = row_bytes(FORMAT, columns.dim), mine = columns.inside(0) ? row_bytes(FORMAT, columns.position(0)) : 0;
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) stage.ask(i, segment.k + (long long)slot_of_load(base, i) * bytes + mine);
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) stage.ask(8 + i, segment.v + (long long)slot_of_load(base, i) * bytes + mine);
+    if (segment.bias) prefetch(segment.bias + slot_of_logit(base, 0));
+  }
+
+  __device__ void take_keys(const Stage& stage, const Segment& segment, int base) {
+    stage.await();
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) k[i].part(0) = stage.take(i);
+    load_beside_keys(segment, base);
+  }
+
+  __device__ void take_values(const Stage& stage) {
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) v[i].part(0) = stage.take(8 + i);
   }
 
   // A slot without a token may hold anything, NaN too: its value becomes zero (as its weight will be).
@@ -221,9 +250,9 @@ struct Reader {
     load_values(segment, number * UNIT);
   }
 
-  // Reduces units unit, unit + warps, ... below `end`; the first one is loaded already. Returns the first unit of this warp
-  // that is not below `end`.
-  __device__ int run(State<S>& state, const Units& units, int unit, int end) {
+  // Reduces units unit, unit + warps, ... below `end`; the first one is loaded already, the second one perhaps `staged`.
+  // Returns the first unit of this warp that is not below `end`.
+  __device__ int run(State<S>& state, const Units& units, int unit, int end, const Stage& stage, bool staged) {
     const int warps = blockDim.x / 32;
 #pragma unroll 1
     for (; unit < end; unit += warps) {
@@ -232,11 +261,27 @@ struct Reader {
       const Live live = units.live(unit);
       float weights[S::TILE][BATCHES];
       dots(state, base, live, weights);
-      if (more) load_keys(units.segment(next), units.number(next) * UNIT);
+      if (more) {
+        const int following = units.number(next) * UNIT;
+        bool taken = false;
+        if constexpr (STAGES) {
+          taken = staged;
+          if (staged) take_keys(stage, units.segment(next), following);
+        }
+        if (!taken) load_keys(units.segment(next), following);
+      }
       if (!whole(live, base)) drop_dead_values(live, base);
       weigh(state, weights);
       add_values(state, weights);
-      if (more) load_values(units.segment(next), units.number(next) * UNIT);
+      if (more) {
+        bool taken = false;
+        if constexpr (STAGES) {
+          taken = staged;
+          if (staged) take_values(stage);
+        }
+        if (!taken) load_values(units.segment(next), units.number(next) * UNIT);
+      }
+      staged = false;
     }
     return unit;
   }

@@ -130,6 +130,9 @@ def _add_bench(commands) -> None:
     study.add_argument(
         "--splits", type=int, choices=range(1, 129), metavar="N", help="of a row: what has work, at most"
     )
+    study.add_argument(
+        "--stage", choices=["never", "always"], help="whether a warp's second unit waits in shared memory"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
     output.add_argument("--out", metavar="FILE", help="write the record here too")

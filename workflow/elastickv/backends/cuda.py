@@ -17,6 +17,7 @@ BUDGET_SHARE = 0.8
 DEPENDENT_CAPABILITY = 90  # the first with programmatic dependent launch
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+DEFAULT_SHARED_BYTES = 48 << 10  # that a block may take unasked
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
 
 
@@ -90,12 +91,13 @@ class CudaBackend:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._events = cupy.cuda.Event(), cupy.cuda.Event()
         self._module = self._load(fatbin)
-        self._functions: dict[str, int] = {}
+        self._functions: dict[str, Any] = {}
         self._allocated: list[int] = []
         self._properties = self._runtime.getDeviceProperties(0)
         self._facts = self._read_facts()
         capability = 10 * self._properties["major"] + self._properties["minor"]
-        self._gpu = cuda_decode.Gpu(self._facts["multiprocessors"], capability)
+        shared_bytes = self._runtime.deviceGetAttribute(81, 0)  # cudaDevAttrMaxSharedMemoryPerMultiprocessor
+        self._gpu = cuda_decode.Gpu(self._facts["multiprocessors"], capability, shared_bytes)
 
     def _load(self, fatbin: Path) -> Any:
         try:
@@ -196,11 +198,13 @@ class CudaBackend:
         """Bytes of workspace that a decode launch with these parameters needs."""
         return cuda_decode.workspace_bytes(params, self._gpu)
 
-    def _function(self, name: str) -> int:
+    def _function(self, name: str, shared_bytes: int) -> int:
         if name not in self._functions:
-            kernel = self._module.get_function(name)
-            self._functions[name] = kernel.kernel.ptr
-        return self._functions[name]
+            self._functions[name] = self._module.get_function(name)
+        kernel = self._functions[name]
+        if shared_bytes > max(DEFAULT_SHARED_BYTES, kernel.max_dynamic_shared_size_bytes):
+            kernel.max_dynamic_shared_size_bytes = shared_bytes
+        return kernel.kernel.ptr
 
     def force(self, choices: dict[str, Any]) -> None:
         """Takes choices (the fields of `cuda_decode.Forced`) from the rules that launch decode, for a study."""
@@ -209,7 +213,8 @@ class CudaBackend:
     def decode_shape(self, params: ctypes.Structure) -> dict[str, Any]:
         """How a decode with these parameters is launched: kernel, splits of a row, warps of a block."""
         shape = cuda_decode.shape_of(params, self._gpu)
-        return {"kernel": shape.instance.kernel, "splits": shape.splits, "warps": shape.warps}
+        told = {"kernel": shape.instance.kernel, "splits": shape.splits, "warps": shape.warps}
+        return told | {"staged": shape.staged}
 
     def launch_mode(self, wanted: str) -> str:
         """`auto` is `dependent` where the device has it."""
@@ -229,7 +234,7 @@ class CudaBackend:
             ctypes.pointer(attribute),
             int(dependent),
         )
-        function = ctypes.c_void_p(self._function(chosen.name))
+        function = ctypes.c_void_p(self._function(chosen.name, chosen.shared_bytes))
         arguments = (ctypes.byref(config), function, ctypes.byref(block), None)
         return Prepared(chosen.name, arguments, call.params)
 

@@ -21,40 +21,54 @@ ELEMENTS = 8  # of a cached row in one lane
 TENSOR_DIM = 128
 TENSOR_CAPABILITY = 80  # the first with the products that decode_tensor.cu needs
 TENSOR_UNIT_BYTES = 8192
+STAGE_BYTES = 8192  # of a warp
+# Turns of a warp at which staging pays: many, or a second one of a few warps alone. In between it delays the first.
+MANY_TURNS = 4.0
+FEW_TURNS = 1.4
+STAGE_CAPABILITY = 80  # the first that copies to shared memory while it computes
+BLOCK_RESERVE_BYTES = 1024  # of shared memory, that the system takes a block
 TENSOR_UNIT_SLOTS = {"int8": 32, "int4": 64}  # others: 16
 # Warps an SM holds (the instances' registers) and the block sizes to choose from, in warps: with up to 128 registers a
 # thread (one query head at a time, on CUDA cores) and with up to 168 (the others).
 WARPS_PER_SM = {False: 16, True: 12}
 BLOCK_WARPS = {False: (16, 8, 4), True: (12, 6, 3)}
 MOST_SPLITS = 128
-# A model of the time, good enough to rank shapes (fitted to one GPU of 132 SMs; only ratios matter).
-SHARED_BYTES_PER_US = 35_000  # what an SM gets in a microsecond when all of them read
-ALONE_BYTES_PER_US = 58_000  # and when few do
-BUSY_WARPS = 10  # of an SM that suffice to read at its full rate: 80 KB in flight
-IDLE_TURN_US = 1.9  # a turn in which most of a block's warps have nothing left to read
+# A model of the time, good enough to rank shapes (fitted to 49 caches on one GPU of 132 SMs; only ratios matter).
+BYTES_PER_US = 54_000  # what an SM gets in a microsecond with BUSY_WARPS or more; with fewer, less in proportion
+BUSY_WARPS = 13.3
+TURN_US = 0.5  # what 12 warps of an SM compute on a unit each, if it is quantised
+EXACT_SHARE = 0.3  # of that, if it is not
+IDLE_TURN_US = 1.1  # a turn in which most of a block's warps have nothing left to read
 WAVE_US = 2.0  # a further wave of blocks
-BLOCK_US = 0.2  # a block on an SM
-MERGE_US = 0.3
-MERGE_ROUND_US = 0.5  # partials that the merging threads load at once
+MERGE_US = 1.0
+MERGE_ROUND_US = 0.67  # partials that the merging threads load at once
 MERGES_IN_FLIGHT = 4  # a thread's (SPLITS_IN_FLIGHT of finish.cuh)
+WARPS_ROUND_US = 0.5  # the warps of a block whose sums are merged at once
+WARPS_IN_FLIGHT = 8  # (finish.cuh)
 
 
 class Forced(NamedTuple):
     """What a study takes out of the hands of the rules below; None: left to them.
 
     loop: `cores` keeps to CUDA cores. warps: of a block, one of the instance's sizes. splits: at most what has work.
+    stage: `never`, or `always` where it is possible.
     """
 
     loop: str | None = None
     warps: int | None = None
     splits: int | None = None
+    stage: str | None = None
 
 
 class Gpu(NamedTuple):
-    """What of a device decides launches. capability: 10 * major + minor of its compute capability."""
+    """What of a device decides launches. capability: 10 * major + minor of its compute capability.
+
+    shared_bytes: shared memory of an SM that blocks can take.
+    """
 
     multiprocessors: int
     capability: int
+    shared_bytes: int = 48 << 10
     forced: Forced = Forced()
 
 
@@ -65,6 +79,11 @@ class Instance(NamedTuple):
     tile: int
     widest: int
     tensor: bool
+
+    @property
+    def items(self) -> int:
+        """Runs of four dims of a tile's answer: what a thread merges."""
+        return self.tile * self.widest // 4
 
     @property
     def large(self) -> bool:
@@ -86,18 +105,28 @@ class Instance(NamedTuple):
 
 
 class DecodeShape(NamedTuple):
-    """How one decode runs: blocks of `warps` warps, for each of `tiles` tiles of query heads `splits` of them."""
+    """How one decode runs: blocks of `warps` warps, for each of `tiles` tiles of query heads `splits` of them.
+
+    staged: a warp's second unit waits in shared memory (stage.cuh).
+    """
 
     instance: Instance
     tiles: int
     warps: int
     splits: int
+    staged: bool = False
+
+    def resident(self, gpu: Gpu) -> int:
+        """Blocks that the device holds at once."""
+        return gpu.multiprocessors * (WARPS_PER_SM[self.instance.large] // self.warps)
 
     @property
     def shared_bytes(self) -> int:
-        """Dynamic shared memory of a block (Scratch)."""
+        """Dynamic shared memory of a block (Stage, Scratch)."""
         per_warp = self.instance.tile * (self.instance.widest * 4 + 8) + 32 * (16 + 8)
-        return self.warps * per_warp
+        queries = self.instance.tile * (self.instance.widest * 4 + 16)
+        makers = self.warps if self.instance.tile == 1 else 1
+        return self.warps * (per_warp + self.staged * STAGE_BYTES) + makers * queries
 
 
 def _ceil(numerator: int, denominator: int) -> int:
@@ -146,21 +175,22 @@ def units(params: ctypes.Structure, instance: Instance) -> int:
     return _ceil(groups, middle_unit) + _ceil(exact, exact_unit)
 
 
-def _microseconds(shape: DecodeShape, work: int, unit_bytes: int, sms: int) -> float:
-    """Modelled time: all bytes at the device's rate or the fullest SM's at its own, idle warps, waves, the merge."""
-    blocks, share = shape.tiles * shape.splits, _ceil(work, shape.splits)
-    busy = min(1.0, blocks * shape.warps / (BUSY_WARPS * sms))
-    everything = shape.tiles * work * unit_bytes / (SHARED_BYTES_PER_US * sms * busy)
-    on_fullest = _ceil(blocks, sms)
-    fullest = on_fullest * share * unit_bytes / ALONE_BYTES_PER_US
-    turns = work / shape.splits / shape.warps
-    resident = sms * (WARPS_PER_SM[shape.instance.large] // shape.warps)
-    waves = WAVE_US * (_ceil(blocks, resident) - 1)
-    others = shape.splits - 1
-    crews = max(1, min(shape.warps * 32 // (shape.instance.tile * shape.instance.widest // 4), others))
-    merge = MERGE_US + MERGE_ROUND_US * _ceil(others, crews * MERGES_IN_FLIGHT) if others else 0.0
+def _microseconds(shape: DecodeShape, work: int, cache_dtype: str, gpu: Gpu) -> float:
+    """Modelled time: reading, computing, idle warps, further waves, merging warps and splits."""
+    sms, unit_bytes = gpu.multiprocessors, shape.instance.unit_bytes(cache_dtype)
+    blocks, resident = shape.tiles * shape.splits, shape.resident(gpu)
+    busy = min(1.0, min(blocks, resident) * shape.warps / (BUSY_WARPS * sms))
+    reading = shape.tiles * work * unit_bytes / (BYTES_PER_US * sms * busy)
+    waves, turns = _ceil(blocks, resident), work / shape.splits / shape.warps
+    at_once = min(_ceil(blocks, sms), resident // sms) * shape.warps
+    share = 1.0 if cache_dtype in ("int8", "int4") else EXACT_SHARE
+    computing = TURN_US * share * waves * math.ceil(turns) * at_once / 12
     idle = IDLE_TURN_US * (math.ceil(turns) - turns) if turns > 1 else 0.0
-    return max(everything, fullest) + idle + BLOCK_US * on_fullest + waves + merge
+    others = shape.splits - 1
+    crews = max(1, min(shape.warps * 32 // shape.instance.items, others))
+    merge = MERGE_US + MERGE_ROUND_US * _ceil(others, crews * MERGES_IN_FLIGHT) if others else 0.0
+    merge += WARPS_ROUND_US * _ceil(shape.warps, WARPS_IN_FLIGHT)
+    return reading + computing + idle + WAVE_US * (waves - 1) + merge
 
 
 def shape_of(params: ctypes.Structure, gpu: Gpu) -> DecodeShape:
@@ -178,9 +208,22 @@ def _fastest(instance: Instance, tiles: int, work: int, cache_dtype: str, gpu: G
         for warps in ([gpu.forced.warps] if gpu.forced.warps else BLOCK_WARPS[instance.large])
         for splits in _splits(work, warps, gpu.forced.splits)
     )
-    unit_bytes = instance.unit_bytes(cache_dtype)
-    sms = gpu.multiprocessors
-    return min(candidates, key=lambda shape: (_microseconds(shape, work, unit_bytes, sms), shape.splits))
+    chosen = min(candidates, key=lambda shape: (_microseconds(shape, work, cache_dtype, gpu), shape.splits))
+    staged = chosen._replace(staged=True)
+    return staged if _can_stage(staged, work, cache_dtype, gpu) else chosen
+
+
+def _can_stage(shape: DecodeShape, work: int, cache_dtype: str, gpu: Gpu) -> bool:
+    """Whether the loop can (STAGES in reader.cuh), gains by it or is forced to, and the SM has room for its blocks."""
+    if gpu.forced.stage == "never" or gpu.capability < STAGE_CAPABILITY:
+        return False
+    if shape.instance.large or cache_dtype not in ("fp16", "bf16"):
+        return False
+    turns = work / shape.splits / shape.warps
+    if turns <= 1 or (FEW_TURNS < turns < MANY_TURNS and gpu.forced.stage != "always"):
+        return False
+    blocks = shape.resident(gpu) // gpu.multiprocessors
+    return blocks * (shape.shared_bytes + BLOCK_RESERVE_BYTES) <= gpu.shared_bytes
 
 
 def _splits(work: int, warps: int, forced: int | None) -> Iterable[int]:
@@ -191,4 +234,4 @@ def _splits(work: int, warps: int, forced: int | None) -> Iterable[int]:
 def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
     """Bytes of a decode's workspace: per split but the last, head and four dims a float4 of sums and (m, l)."""
     shape = shape_of(params, gpu)
-    return shape.tiles * (shape.splits - 1) * shape.instance.tile * (shape.instance.widest // 4) * (16 + 8)
+    return shape.tiles * (shape.splits - 1) * shape.instance.items * (16 + 8)

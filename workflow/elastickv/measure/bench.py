@@ -17,7 +17,7 @@ CASE_FLAGS = (
 )  # fmt: skip
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 EXACT_FLAGS = ("reps", "warmup", "inner_loops")
-STUDY_FLAGS = ("loop", "warps", "splits")
+STUDY_FLAGS = ("loop", "warps", "splits", "stage")
 FILE_FLAGS = ("out", "save_tensors")
 
 

@@ -1,0 +1,46 @@
+// The unit that a warp reduces second waits in shared memory: it is asked for right behind the query, while the first one,
+// whose registers it will take, is on its way. Needs sm_80 (cp.async) and a launch with
+// STAGE_BYTES of dynamic shared memory a warp before Scratch (backends/cuda_decode.py decides).
+#pragma once
+#include "fragment.cuh"
+
+constexpr int STAGE_BYTES = 8192;  // what a lane's 16 loads of keys and values bring, for 32 lanes
+
+__device__ inline bool launch_stages() {
+#if __CUDA_ARCH__ >= 800
+  unsigned bytes;
+  asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
+  return bytes >= blockDim.x / 32 * STAGE_BYTES;
+#else
+  return false;
+#endif
+}
+
+// One lane's pieces: number 0 to 7 are keys, 8 to 15 values. A lane takes what it asked for itself, so no barrier is needed.
+struct Stage {
+  unsigned first;  // shared address
+
+  __device__ Stage(const void* shared, int warp, int lane)
+      : first(unsigned(__cvta_generic_to_shared(shared)) + warp * STAGE_BYTES + lane * 16) {}
+
+  __device__ void ask(int piece, const void* from) const {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(first + piece * 512), "l"(from) : "memory");
+#endif
+  }
+
+  __device__ static void await() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+  }
+
+  __device__ uint4 take(int piece) const {
+    uint4 words;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "r"(first + piece * 512)
+                 : "memory");
+    return words;
+  }
+};
