@@ -668,6 +668,9 @@ STATE = {
     "summaries": [
         {"tag": "nv/cold/sample_size", "data": [{"name": "value", "type": "int64", "value": "1058"}]},
         {"tag": "nv/cold/time/gpu/mean", "hint": "duration",
+         "data": [{"name": "value", "type": "float64", "value": "0.00050239"}]},
+        {"tag": "nv/batch/sample_size", "data": [{"name": "value", "type": "int64", "value": "1100"}]},
+        {"tag": "nv/batch/time/gpu/mean", "hint": "duration",
          "data": [{"name": "value", "type": "float64", "value": "0.00047012345"}]},
         {"tag": "nv/json/bin:nv/cold/sample_times",
          "data": [{"name": "filename", "type": "string", "value": "x.bin"}, {"name": "size", "value": "1058"}]},
@@ -676,7 +679,7 @@ STATE = {
 
 
 def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
-    assert crosscheck.read_nvbench(STATE) == {"us": pytest.approx(470.12345), "samples": 1058}
+    assert crosscheck.read_nvbench(STATE) == {"us": pytest.approx(470.12345), "samples": 1100}
     with pytest.raises(LookupError, match="too slow"):
         crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
 
