@@ -1,8 +1,8 @@
 """Our stopwatch beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
 
 CUPTI (through torch's profiler) tells the kernel's own time; NVBench (the package cuda-bench) times batches of launches
-between events, behind a kernel that blocks the stream. Its other samples, single launches after it filled the cache with
-writes, took 5% more on an H200, perhaps for what those writes left to be written back.
+between events, behind a kernel that blocks the stream. Its other samples (single launches after it filled the cache
+with writes) took 5% more on an H200, perhaps for what those writes left to be written back.
 """
 
 from __future__ import annotations
