@@ -93,9 +93,10 @@ class Checkout:
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's, less what would reach a `make` started from here: our switches, the variables of `make test`."""
+    """This process's, less what would reach a `make` started from here: our switches, what `make test` was given."""
     inherited = ("ELASTICKV_", "MAKE", "MFLAGS")
-    return {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
+    given = ("CONFIG", "SET", "CORES", "PROFILE", "PYTHON", "ARGS")  # variables of the Makefile
+    return {key: value for key, value in os.environ.items() if not key.startswith(inherited) and key not in given}
 
 
 def commands_in(folder: Path) -> list[list[str]]:
