@@ -4,7 +4,7 @@
 // Traffic: every live key and value once (per TILE query heads; tiles of a row run side by side and share them through L2),
 // 4 bytes per quantised slot for its scales, 4 per slot for a bias, q and out once.
 // Launch: grid (splits, ceil(group / TILE), rows), any whole number of warps up to 16 (TILE 1) or 12 (TILE 4), which is
-// what the registers of an SM hold; shared memory as Scratch. One wave of resident blocks is best.
+// what the registers of an SM hold; shared memory as Stage and Scratch. One wave of resident blocks is best.
 //
 // The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of it and
 // its warps take turns, so that neighbouring rows of memory are read at about the same time.
@@ -109,7 +109,7 @@ __device__ void decode(const DecodeParams& p) {
   finish<S::DTYPE>(p, scratch, tile);
 }
 
-// Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in backends/cuda_launch.py.
+// Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in backends/cuda_decode.py.
 // 512 threads bound the registers to 128, 384 to 168: 16 or 12 warps an SM then keep 128 or 96 KB in flight.
 #define DECODE(name, DTYPE, MIDDLE, DIM, TILE)                                                                      \
   extern "C" __global__ __launch_bounds__(TILE == 1 ? 512 : 384, 1) void decode_##name##_d##DIM##_g##TILE(          \

@@ -57,7 +57,7 @@ class Backend(Protocol):
         """Bytes of workspace that a decode launch with these parameters needs, each 0xff before its first launch."""
 
     def decode_shape(self, params: ctypes.Structure) -> dict[str, Any] | None:
-        """How a decode is launched, where that is a choice: kernel, splits of a row, warps of a block."""
+        """How a decode is launched, where that is a choice: kernel, splits of a row, warps of a block, staging."""
 
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""
