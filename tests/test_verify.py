@@ -136,8 +136,9 @@ def test_a_finished_folder_is_clean(results: Path):
     assert findings.checked["published numbers traced"] > 20
 
 
-def test_the_committed_run_is_clean_whatever_this_checkout_has_built():
-    findings = verify(REFERENCE)
+@pytest.mark.parametrize("run", sorted(path.name for path in REFERENCE.parent.iterdir()))
+def test_a_committed_run_is_clean_whatever_this_checkout_has_built(run):
+    findings = verify(REFERENCE.parent / run)
     assert [str(fault) for fault in findings.faults] == []
     assert findings.checked["figures"] > 500
 
