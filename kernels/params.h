@@ -62,15 +62,33 @@ struct CompressParams {
   float anchor_bias;  // written to middle_bias where that is not null
 };
 
-// Appends token number *cache.tokens to a cache, taken from a pool: entry (*cache.tokens + shift) % pool_size.
-// Closes a group (chooses or averages, quantises, stores its middle slot) when this token makes one complete.
-// Does not change *cache.tokens: `advance` does, once per token, after the last layer.
+// One token's step through the layers of a model: `close` (all layers), then layer by layer a decode that appends the token
+// itself, or `append` and a decode, and `advance` at the end. A cache without a window closes its groups in `append`: they
+// hold the token.
+
+// Makes the middle slot of every layer's group that becomes complete when *caches[i].tokens grows by one (chooses or
+// averages, quantises, stores). Only for caches with a window: such a group holds tokens that were appended before.
+struct CloseParams {
+  const Cache* caches;  // [layers], on the device, alike but for their addresses
+  int layers;
+  int rows;
+  int anchor;         // Anchor
+  float anchor_bias;  // written to middle_bias where that is not null
+};
+
+// The token that a launch appends: number n = *cache.tokens, entry (n + shift) % pool_size of a pool. *cache.tokens stays:
+// `advance` moves it on.
+struct Fresh {
+  const void* k;  // [pool_size, rows, dim] in dtype; null: nothing is appended
+  const void* v;
+  int pool_size;  // 0: nothing is appended
+  int shift;
+};
+
+// anchor, anchor_bias: of the group that is closed where the cache has no window.
 struct AppendParams {
   Cache cache;
-  const void* pool_k;  // [pool_size, rows, dim] in dtype
-  const void* pool_v;
-  int pool_size;
-  int shift;
+  Fresh fresh;
   int anchor;
   float anchor_bias;
 };
@@ -82,16 +100,20 @@ struct AdvanceParams {
 };
 
 // out[row, j, :] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over the slots of a cache that holds
-// *cache.tokens + pending tokens. q, out: [rows, group, dim] in dtype ([batch, heads, dim] with group = heads / kv_heads).
+// *cache.tokens + pending tokens, the last of which the launch appends first where `fresh` has one (for caches with a
+// window, and full ones). q, out: [rows, group, dim] in dtype ([batch, heads, dim] with group = heads / kv_heads).
 struct DecodeParams {
   Cache cache;
   const void* q;
   void* out;
   void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
   int group;
-  int pending;  // 1 when this step's append came just before, 0 when no launch still running changes this cache
+  int pending;  // tokens that *cache.tokens does not count yet: 1 when this or an earlier launch appends one, else 0
   float scale;
-  int max_tokens;  // host's upper bound of tokens + pending: decides the launch shape and which slots are read
+  int max_tokens;  // host's upper bound of the tokens: decides the launch shape and which slots are read
+  Fresh fresh;
+  int waits;  // 1 when the launch just before changes this cache or *cache.tokens; nothing is then read before its end
+  int pad;
 };
 
 // One pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:

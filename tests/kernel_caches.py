@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import numpy as np
 
 from elastickv import numerics, oracle
-from elastickv.backends.base import Backend, Call
-from elastickv.backends.params import ANCHORS, CompressParams, DecodeParams, ElementwiseParams
+from elastickv.backends.base import Backend, Call, Mode
+from elastickv.backends.params import (
+    ANCHORS,
+    AdvanceParams,
+    AppendParams,
+    Cache,
+    CloseParams,
+    CompressParams,
+    DecodeParams,
+    ElementwiseParams,
+    Fresh,
+)
 from elastickv.policy import choose_anchors, compact
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
@@ -78,27 +89,27 @@ class Caches:
             bias = self.backend.read(self.layer.elastic.middle_bias, (rows, self.shape.middle), np.float32)
             assert (bias[:, :groups] == np.float32(self.policy.anchor_bias)).all()
 
-    def decode(self, arm: str = "elastic", pending: int = 0, q: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, arm: str = "elastic") -> np.ndarray:
         """float32 [rows, group, dim], the output poisoned beforehand."""
         group, dtype = self.case["heads"] // self.case["kv_heads"], self.case["dtype"]
         shape = (self.shape.rows, group, self.shape.dim)
-        self.q = self.vectors(shape, 3) if q is None else q
+        self.q = self.vectors(shape, 3)
         query, out = (self.backend.allocate(math.prod(shape) * numerics.BYTES[dtype]) for _ in range(2))
         self.backend.write(query, numerics.encode(self.q, dtype))
         self.backend.fill_bytes(out, math.prod(shape) * numerics.BYTES[dtype], POISON)
         cache = self.layer.full if arm == "baseline" else self.layer.elastic
         scale = 1 / math.sqrt(self.shape.dim)
-        params = DecodeParams(cache, query, out, None, group, pending, scale, self.shape.capacity)
+        params = DecodeParams(cache, query, out, None, group, 0, scale, self.shape.capacity)
         params.workspace = workspace_for(self.backend, [params])
         self.backend.launch(Call("decode", params))
         return numerics.decode(self.backend.read(out, shape, numerics.STORAGE[dtype]), dtype)
 
-    def check_decode(self, arm: str, tokens: int, pending: int = 0) -> None:
+    def check_decode(self, arm: str, tokens: int) -> None:
         k, v, bias = self.k[:, :tokens], self.v[:, :tokens], None
         if arm == "elastic":
             expected = compact(k, v, self.policy)
             k, v, bias = expected.k, expected.v, expected.bias
-        answer = self.decode(arm, pending)
+        answer = self.decode(arm)
         correctness = oracle.compare(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
         print(f"{arm}: relative error {correctness['relative_error']}, worst {correctness['max_abs_error']}")
         assert oracle.passes(correctness), correctness
@@ -150,4 +161,94 @@ SHAPES = {
     "no window": {"window": 0},
     "no sinks": {"sinks": 0},
     "neither": {"sinks": 0, "window": 0, "compress": 5, "seq": 100},
+}  # fmt: skip
+
+
+class GrowingCaches:
+    """Caches at `start` tokens and one captured token step: close, advance, append, decode.
+
+    together: a decode appends, where it can; else a launch of its own does.
+    """
+
+    def __init__(
+        self, backend: Backend, changes: dict, start: int, steps: int, together: bool, pool: int = 16, shift: int = 3
+    ):
+        case = case_of(seq=start, **changes)
+        self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps)
+        caches, dtype = self.caches, case["dtype"]
+        self.group, self.dtype = case["heads"] // case["kv_heads"], dtype
+        vectors = [caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5)]
+        for token in range(start, start + steps):
+            caches.k[:, token], caches.v[:, token] = (x[(token + shift) % pool] for x in vectors)
+        rule, scale = caches.policy, 1 / math.sqrt(caches.shape.dim)
+        fresh, anchor = Fresh(*map(self.upload, vectors), pool, shift), (ANCHORS[rule.anchor], rule.anchor_bias)
+        self.query = caches.vectors((caches.shape.rows, self.group, caches.shape.dim), 3)
+        q = self.upload(self.query)
+        self.out = {arm: self.upload(self.query) for arm in ("elastic", "baseline")}
+        calls = []
+        if rule.window > 0 and caches.shape.middle > 0:
+            table = backend.allocate(ctypes.sizeof(Cache))
+            backend.write(table, np.frombuffer(bytes(caches.layer.elastic), np.uint8))
+            calls.append(Call("close", CloseParams(table, 1, caches.shape.rows, *anchor)))
+        for arm, cache in (("elastic", caches.layer.elastic), ("baseline", caches.layer.full)):
+            block = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps, Fresh(), 1)
+            if together and (arm == "baseline" or rule.window > 0):
+                block.fresh = fresh
+            else:
+                calls.append(Call("append", AppendParams(cache, fresh, *anchor)))
+            block.workspace = workspace_for(backend, [block])
+            calls.append(Call("decode", block))
+        calls.append(Call("advance", AdvanceParams(caches.counter, 1, 0)))
+        caches.compress()
+        self.step = backend.program(calls, Mode(graph=True))
+
+    def upload(self, values: np.ndarray) -> int:
+        words = numerics.encode(values, self.dtype)
+        address = self.backend.allocate(words.nbytes)
+        self.backend.write(address, words)
+        return address
+
+    def answer(self, arm: str) -> np.ndarray:
+        words = self.backend.read(self.out[arm], self.query.shape, numerics.STORAGE[self.dtype])
+        return numerics.decode(words, self.dtype)
+
+    def check_answers(self, tokens: int) -> None:
+        k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
+        compacted = compact(k, v, self.caches.policy)
+        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "baseline": (k, v, None)}
+        for arm, slots in held.items():
+            correctness = oracle.compare(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
+            assert oracle.passes(correctness), (arm, tokens, correctness)
+
+
+def grow(backend: Backend, changes: dict, start: int, steps: int, together: bool) -> None:
+    """Tokens appended one by one, the ring wrapping and groups closing, against the policy on all tokens so far."""
+    growing = GrowingCaches(backend, changes, start, steps, together)
+    for token in range(start, start + steps):
+        for address in growing.out.values():
+            backend.fill_bytes(address, growing.query.size * numerics.BYTES[growing.dtype], POISON)
+        backend.seconds(growing.step)
+        growing.check_answers(token + 1)
+        growing.caches.check_elastic(token + 1)
+    assert backend.read(growing.caches.counter, (1,), np.int32)[0] == start + steps
+    k, v = growing.caches.layer.read_full(0, growing.caches.shape.rows, start + steps)
+    np.testing.assert_array_equal(k, growing.caches.k)
+    np.testing.assert_array_equal(v, growing.caches.v)
+
+
+GROWING = {
+    "plain": {},
+    "grouped queries with a bias": {"heads": 12, "bias": "log_count"},
+    "no window, no sinks": {"window": 0, "sinks": 0, "compress": 3},
+    "no window, groups of one": {"window": 0, "compress": 1, "cache_dtype": "int8", "bias": "log_count"},
+    "int8, biased": {"window": 5, "compress": 7, "cache_dtype": "int8", "bias": "log_count"},
+    "every token int4": {"window": 3, "compress": 1, "cache_dtype": "int4", "dtype": "bf16"},
+    "mean of fp32": {"window": 6, "compress": 4, "anchor": "mean", "dtype": "fp32"},
+    "mean of int4, several tiles": {"window": 6, "compress": 5, "anchor": "mean", "cache_dtype": "int4", "dim": 128,
+                                    "heads": 30},
+    "grouped queries of dim 128": {"dim": 128, "heads": 30, "anchor": "last"},
+    "int8 of dim 128": {"dim": 128, "cache_dtype": "int8", "heads": 3},
+    "int4 of dim 256": {"dim": 256, "cache_dtype": "int4", "anchor": "first"},
+    "dim 80, grouped": {"dim": 80, "heads": 9, "cache_dtype": "int8", "dtype": "bf16"},
+    "sinks alone": {"sinks": 200},
 }  # fmt: skip

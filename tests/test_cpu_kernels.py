@@ -10,17 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import POISON, SHAPES, Caches, case_of, check_elementwise
+from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow
 
 from elastickv import numerics
-from elastickv.backends.base import Call, Mode
+from elastickv.backends.base import Call
 from elastickv.backends.cpu import CpuBackend
 from elastickv.backends.params import (
-    ANCHORS,
     DTYPES,
     KERNELS,
-    AdvanceParams,
-    AppendParams,
     ElementwiseParams,
     FillParams,
     StreamParams,
@@ -72,51 +69,12 @@ def test_work_is_cut_between_any_number_of_threads(backend, threads):
         caches.check_decode("baseline", case["seq"])
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"window": 0, "sinks": 0, "compress": 3},
-        {"window": 5, "compress": 7, "cache_dtype": "int8", "bias": "log_count"},
-        {"window": 3, "compress": 1, "cache_dtype": "int4", "dtype": "bf16"},
-        {"window": 6, "compress": 4, "anchor": "mean", "dtype": "fp32"},
-        {"sinks": 200},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
+@pytest.mark.parametrize("name", GROWING)
 @pytest.mark.parametrize("start", [1, 9, 60])
-def test_a_growing_cache_equals_one_built_from_scratch(backend, changes, start):
-    """Tokens appended one by one, the ring wrapping and groups closing, against the policy on all tokens so far."""
-    case = case_of(seq=start, batch=2, kv_heads=3, heads=6, **changes)
-    caches = Caches(backend, case, capacity=start + 60)
-    pool, dtype = 16, case["dtype"]
-    pool_k, pool_v = (caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5))
-    shift = 3
-    for token in range(start, start + 60):
-        caches.k[:, token], caches.v[:, token] = pool_k[(token + shift) % pool], pool_v[(token + shift) % pool]
-    addresses = [backend.allocate(pool_k.size * numerics.BYTES[dtype]) for _ in range(2)]
-    for address, values in zip(addresses, (pool_k, pool_v), strict=True):
-        backend.write(address, numerics.encode(values, dtype))
-    caches.compress()
-    rule = caches.policy
-    full = {"anchor": ANCHORS[rule.anchor], "anchor_bias": rule.anchor_bias}
-    step = [
-        Call("append", AppendParams(cache, *addresses, pool, shift, **full))
-        for cache in (caches.layer.elastic, caches.layer.full)
-    ]
-    advance = backend.program([Call("advance", AdvanceParams(caches.counter, 1, 0))], Mode(graph=True))
-    append = backend.program(step, Mode(graph=True))
-    for token in range(start, start + 60):
-        backend.seconds(append)
-        if token % 7 == 0:
-            caches.check_decode("elastic", token + 1, pending=1)
-            caches.check_decode("baseline", token + 1, pending=1)
-        backend.seconds(advance)
-        caches.check_elastic(token + 1)
-    assert backend.read(caches.counter, (1,), np.int32)[0] == start + 60
-    k, v = caches.layer.read_full(0, caches.shape.rows, start + 60)
-    np.testing.assert_array_equal(k, caches.k)
-    np.testing.assert_array_equal(v, caches.v)
+def test_one_captured_step_replays_while_the_cache_grows(backend, name, start, together):
+    """The ring wraps and groups close under a graph that was captured once."""
+    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **GROWING[name]}, start, steps=45, together=together)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])

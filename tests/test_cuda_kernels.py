@@ -12,15 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import POISON, SHAPES, Caches, case_of, check_elementwise, workspace_for
+from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow, workspace_for
 
 from elastickv import device, numerics, oracle
 from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import (
-    ANCHORS,
     DTYPES,
-    AdvanceParams,
-    AppendParams,
     DecodeParams,
     FillParams,
     StreamParams,
@@ -121,13 +118,10 @@ def test_small_caches_are_made_and_read_right(backend, changes):
 @pytest.mark.parametrize("cache_dtype", ["fp16", "int8", "int4"])
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("heads", [2, 8])
-def test_small_caches_grow_right(backend, cache_dtype, dim, heads):
-    grow(
-        backend,
-        {"heads": heads, "kv_heads": 2, "dim": dim, "window": 3, "cache_dtype": cache_dtype},
-        start=20,
-        steps=6,
-    )
+@pytest.mark.parametrize("together", [True, False])
+def test_small_caches_grow_right(backend, cache_dtype, dim, heads, together):
+    changes = {"heads": heads, "kv_heads": 2, "dim": dim, "window": 3, "cache_dtype": cache_dtype}
+    grow(backend, changes, start=20, steps=6, together=together)
 
 
 def test_small_passes_are_right(backend):
@@ -140,83 +134,12 @@ def test_small_passes_are_right(backend):
     backend.launch(Call("fill", FillParams(target, 1003, DTYPES["bf16"], 1, 2, 0)))
 
 
-class GrowingCaches:
-    """Caches at `start` tokens and one captured token step: append, decode with the new token, advance."""
-
-    def __init__(self, backend: Backend, changes: dict, start: int, steps: int, pool: int = 16, shift: int = 3):
-        case = case_of(seq=start, **changes)
-        self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps)
-        caches, dtype = self.caches, case["dtype"]
-        self.group, self.dtype = case["heads"] // case["kv_heads"], dtype
-        vectors = [caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5)]
-        for token in range(start, start + steps):
-            caches.k[:, token], caches.v[:, token] = (x[(token + shift) % pool] for x in vectors)
-        addresses = [self.upload(x) for x in vectors]
-        self.query = caches.vectors((caches.shape.rows, self.group, caches.shape.dim), 3)
-        q = self.upload(self.query)
-        self.out = {arm: self.upload(self.query) for arm in ("elastic", "baseline")}
-        rule, scale = caches.policy, 1 / math.sqrt(caches.shape.dim)
-        calls = []
-        for arm, cache in (("elastic", caches.layer.elastic), ("baseline", caches.layer.full)):
-            calls.append(
-                Call("append", AppendParams(cache, *addresses, pool, shift, ANCHORS[rule.anchor], rule.anchor_bias))
-            )
-            params = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps)
-            params.workspace = workspace_for(backend, [params])
-            calls.append(Call("decode", params))
-        caches.compress()
-        self.step = backend.program([*calls, Call("advance", AdvanceParams(caches.counter, 1, 0))], Mode(graph=True))
-
-    def upload(self, values: np.ndarray) -> int:
-        words = numerics.encode(values, self.dtype)
-        address = self.backend.allocate(words.nbytes)
-        self.backend.write(address, words)
-        return address
-
-    def answer(self, arm: str) -> np.ndarray:
-        words = self.backend.read(self.out[arm], self.query.shape, numerics.STORAGE[self.dtype])
-        return numerics.decode(words, self.dtype)
-
-    def check_answers(self, tokens: int) -> None:
-        k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
-        compacted = compact(k, v, self.caches.policy)
-        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "baseline": (k, v, None)}
-        for arm, slots in held.items():
-            correctness = oracle.compare(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
-            assert oracle.passes(correctness), (arm, tokens, correctness)
-
-
-def grow(backend: Backend, changes: dict, start: int, steps: int) -> None:
-    growing = GrowingCaches(backend, changes, start, steps)
-    for token in range(start, start + steps):
-        for address in growing.out.values():
-            backend.fill_bytes(address, growing.query.size * numerics.BYTES[growing.dtype], POISON)
-        backend.seconds(growing.step)
-        growing.check_answers(token + 1)
-        growing.caches.check_elastic(token + 1)
-    assert backend.read(growing.caches.counter, (1,), np.int32)[0] == start + steps
-    k, v = growing.caches.layer.read_full(0, growing.caches.shape.rows, start + steps)
-    np.testing.assert_array_equal(k, growing.caches.k)
-    np.testing.assert_array_equal(v, growing.caches.v)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"heads": 12, "bias": "log_count"},
-        {"window": 0, "sinks": 0, "compress": 3},
-        {"window": 5, "compress": 7, "cache_dtype": "int8", "bias": "log_count"},
-        {"window": 3, "compress": 1, "cache_dtype": "int4", "dtype": "bf16"},
-        {"window": 6, "compress": 4, "anchor": "mean", "dtype": "fp32"},
-        {"sinks": 200},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
+@pytest.mark.parametrize("name", GROWING)
 @pytest.mark.parametrize("start", [1, 9, 60, 1000])
-def test_one_captured_step_replays_while_the_cache_grows(backend, changes, start):
+def test_one_captured_step_replays_while_the_cache_grows(backend, name, start, together):
     """The ring wraps and groups close under a graph that was captured once."""
-    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **changes}, start, steps=45)
+    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **GROWING[name]}, start, steps=45, together=together)
 
 
 @pytest.mark.parametrize("name", ["the golden case", "int4, many splits", "8 heads on one"])

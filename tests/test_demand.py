@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastickv import demand, matrix
+from elastickv import demand, matrix, roofline
 
 GIB = 1024
 
@@ -84,3 +84,17 @@ def test_a_cpu_case_asks_for_all_the_layers_that_it_rotates_over():
     measured = case(backend="cpu", seq=4096, heads=32, dim=128, compress=4)
     rotated = 4 * demand.ASSUMED_LAST_LEVEL_BYTES  # of the elastic caches alone
     assert demand.of_case(measured).mem_mb >= 2048 + rotated * 3 / demand.MIB  # the full caches beside them are larger
+
+
+def test_samples_asked_for_exactly_have_the_time_that_they_take():
+    """The original's custom command: 100 samples of 128 launches, on a machine that reads 10 GB/s."""
+    shape = {"seq": 8192, "heads": 64, "dim": 128, "compress": 8}
+    asked, fewer = (
+        case(**shape, measure={"reps": reps, "warmup": warmup, "inner_loops": 128})
+        for reps, warmup in ((100, 50), (3, 1))
+    )
+    full, elastic = (roofline.traffic(asked)[arm].total for arm in ("baseline", "elastic"))
+    takes = 150 * 128 * (2 * full + elastic) / 10e9
+    assert demand.worker_seconds(asked, ("reps",)) > takes
+    assert demand.worker_seconds(asked, ("inner_loops",)) > takes
+    assert demand.worker_seconds(asked) == demand.worker_seconds(fewer) < takes

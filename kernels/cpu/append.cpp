@@ -1,7 +1,8 @@
-// append: token number n = *cache.tokens, entry (n + shift) % pool_size of the pool, goes to its exact slot; when it
-// makes a group complete, that group becomes a middle slot. *cache.tokens stays (see advance).
-// Traffic per row: 2 vectors read and written; once in `compress` tokens, a group read and a middle slot written.
+// append: token number n = *cache.tokens, entry (n + shift) % pool_size of the pool, goes to its exact slot; without a
+// window it may complete a group, which becomes a middle slot. decode.cpp appends by the same function.
+// Traffic per row: 2 vectors read and written; without a window, once in `compress` tokens, a group and a middle slot.
 // Launch: threads take parts of the rows; few bytes are left to one thread, since waking the others costs more.
+#pragma once
 #include "cache.hpp"
 #include "threads.hpp"
 
@@ -13,8 +14,8 @@ static void append(const AppendParams& p) {
   const Cache& cache = p.cache;
   const int token = *cache.tokens, bytes = vector_bytes(cache.dtype, cache.dim);
   const int group = closed_groups(cache, token);
-  const bool closes = closed_groups(cache, token + 1) > group;
-  const long long entry = (long long)(((long long)token + p.shift) % p.pool_size) * cache.rows;
+  const bool closes = cache.window == 0 && closed_groups(cache, token + 1) > group;
+  const long long entry = ((long long)token + p.fresh.shift) % p.fresh.pool_size * cache.rows;
   const long long moved = 2LL * bytes * cache.rows * (closes ? cache.compress + 1 : 1);
 #pragma omp parallel num_threads(thread_count) if (moved >= WORTH_WAKING_THREADS)
   {
@@ -22,17 +23,9 @@ static void append(const AppendParams& p) {
     const Share rows = my_share(cache.rows);
     for (int row = int(rows.begin); row < rows.end; ++row) {
       const long long from = (entry + row) * bytes;
-      store_exact(cache, row, exact_slot(cache, token), static_cast<const char*>(p.pool_k) + from,
-                  static_cast<const char*>(p.pool_v) + from);
-      if (!closes) continue;
-      const int first = cache.sinks + group * cache.compress;
-      const auto stored = [&](const void* vectors, int i) {
-        const long long slot = (long long)row * exact_capacity(cache) + exact_slot(cache, first + i);
-        return static_cast<const char*>(vectors) + slot * bytes;
-      };
-      close_group(
-          cache, row, group, p.anchor, p.anchor_bias, [&](int i) { return stored(cache.exact_k, i); },
-          [&](int i) { return stored(cache.exact_v, i); }, scratch);
+      store_exact(cache, row, exact_slot(cache, token), static_cast<const char*>(p.fresh.k) + from,
+                  static_cast<const char*>(p.fresh.v) + from);
+      if (closes) close_held_group(cache, row, group, p.anchor, p.anchor_bias, scratch);
     }
   }
 }

@@ -126,6 +126,19 @@ void close_group(const Cache& cache, int row, int group, int anchor, float ancho
   cache.middle_token[slot] = cache.sinks + group * cache.compress + member;
 }
 
+// Closes a group whose tokens the cache itself holds exactly.
+inline void close_held_group(const Cache& cache, int row, int group, int anchor, float anchor_bias,
+                             GroupScratch& scratch) {
+  const int first = cache.sinks + group * cache.compress;
+  const auto held = [&](const void* vectors, int i) {
+    const long long slot = (long long)row * exact_capacity(cache) + exact_slot(cache, first + i);
+    return static_cast<const char*>(vectors) + slot * vector_bytes(cache.dtype, cache.dim);
+  };
+  close_group(
+      cache, row, group, anchor, anchor_bias, [&](int i) { return held(cache.exact_k, i); },
+      [&](int i) { return held(cache.exact_v, i); }, scratch);
+}
+
 // Copies one token's key and value into exact slot `slot` of `row`.
 inline void store_exact(const Cache& cache, int row, int slot, const void* key, const void* value) {
   const int bytes = vector_bytes(cache.dtype, cache.dim);

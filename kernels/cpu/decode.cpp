@@ -5,6 +5,7 @@
 // thread that began the row joins them in thread order, so answers are bitwise repeatable for a fixed thread count.
 #include <vector>
 
+#include "append.cpp"
 #include "attention.hpp"
 #include "attention_int4.hpp"
 #include "cache.hpp"
@@ -198,6 +199,7 @@ static void finish_row(const Plan& plan, int row, int thread, int threads, State
 }
 
 static void decode(const DecodeParams& p) {
+  if (p.fresh.k) append({p.cache, p.fresh, LAST, 0});  // with a window the token closes no group
   const Plan plan(p);
   const int dim = p.cache.dim;
 #pragma omp parallel num_threads(thread_count)

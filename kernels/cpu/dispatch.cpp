@@ -8,9 +8,9 @@
 ELASTICKV_TARGETS
 #undef X
 
-enum Kernel { KERNELS = 7 };
+enum Kernel { KERNELS = 8 };
 static const char* const KERNEL_NAMES[KERNELS] = {"fill",   "compress",    "append", "advance",
-                                                  "decode", "elementwise", "stream"};
+                                                  "decode", "elementwise", "stream", "close"};
 
 // Whether processor and system offer what a target was compiled for. Others than these need nothing beyond the
 // architecture, or were compiled for this very machine.

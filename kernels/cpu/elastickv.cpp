@@ -12,6 +12,7 @@
 #include "fill.cpp"
 #include "compress.cpp"
 #include "append.cpp"
+#include "close.cpp"
 #include "advance.cpp"
 #include "decode.cpp"
 #include "elementwise.cpp"
@@ -20,7 +21,7 @@
 namespace elastickv {
 
 // In the order of KERNEL_NAMES (dispatch.cpp).
-enum Kernel { FILL = 0, COMPRESS = 1, APPEND = 2, ADVANCE = 3, DECODE = 4, ELEMENTWISE = 5, STREAM = 6 };
+enum Kernel { FILL = 0, COMPRESS = 1, APPEND = 2, ADVANCE = 3, DECODE = 4, ELEMENTWISE = 5, STREAM = 6, CLOSE = 7 };
 
 template <typename Params>
 static const Params& as(const void* params) {
@@ -36,6 +37,7 @@ static double run(int n, const int* kernels, void* const* params) {
       case FILL: fill(as<FillParams>(p)); break;
       case COMPRESS: compress(as<CompressParams>(p)); break;
       case APPEND: append(as<AppendParams>(p)); break;
+      case CLOSE: close(as<CloseParams>(p)); break;
       case ADVANCE: advance(as<AdvanceParams>(p)); break;
       case DECODE: decode(as<DecodeParams>(p)); break;
       case ELEMENTWISE: elementwise(as<ElementwiseParams>(p)); break;

@@ -3,7 +3,7 @@
 #include "dependent.cuh"
 
 extern "C" __global__ void advance(const AdvanceParams p) {
-  let_next_begin();
   await_previous();
+  let_next_begin();
   *p.tokens = load_fresh(p.tokens) + p.delta;
 }

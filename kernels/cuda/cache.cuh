@@ -19,6 +19,11 @@ __device__ inline int place(int token, int sinks, int ring) {
   return token < sinks || ring == 0 ? token : sinks + (token - sinks) % ring;
 }
 
+// The vector of a pool that token number `token` of a row is.
+__device__ inline long long fresh_vector(const Fresh& fresh, int rows, int row, int token) {
+  return (long long)((token + (long long)fresh.shift) % fresh.pool_size) * rows + row;
+}
+
 // Which slots of a segment hold a token: of the first `head` slots those below `held`; of the ring behind them the `length`
 // slots from `first` on, wrapping at most once.
 constexpr int EVERY_SLOT = 0x7fffffff;
@@ -41,11 +46,12 @@ __device__ inline Live live_middle(const Cache& cache, int tokens) {
   return {EVERY_SLOT, closed_groups(cache, tokens), 0, 0, 0};
 }
 
-__device__ inline Live live_exact(const Cache& cache, int tokens) {
-  if (cache.ring == 0) return {EVERY_SLOT, tokens, 0, 0, 0};
-  const int in_groups = closed_groups(cache, tokens) * cache.compress, behind = tokens - cache.sinks - in_groups;
+// fresh: how many of the newest tokens are not to be read.
+__device__ inline Live live_exact(const Cache& cache, int tokens, int fresh) {
+  if (cache.ring == 0) return {EVERY_SLOT, tokens - fresh, 0, 0, 0};
+  const int in_groups = closed_groups(cache, tokens) * cache.compress, behind = tokens - fresh - cache.sinks - in_groups;
   const int first = in_groups - quotient(in_groups, cache.ring) * cache.ring;
-  return {cache.sinks, tokens, first, cache.ring, behind > 0 ? behind : 0};
+  return {cache.sinks, tokens - fresh, first, cache.ring, behind > 0 ? behind : 0};
 }
 
 // Slots of each segment that `tokens` tokens can have touched: a bound for what is worth reading.

@@ -8,7 +8,7 @@
 //
 // The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of it and
 // its warps take turns, so that neighbouring rows of memory are read at about the same time.
-#include "finish.cuh"
+#include "fresh.cuh"
 #include "reader.cuh"
 
 // One warp's share goes to shared memory: lanes that hold the same dims of different rows are summed first.
@@ -59,6 +59,7 @@ __device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, 
 
 template <class S, int MIDDLE>
 __device__ void decode(const DecodeParams& p) {
+  if (p.waits) await_previous();
   let_next_begin();
   extern __shared__ float4 shared_memory[];
   using Exact = Reader<S, S::DTYPE>;
@@ -81,17 +82,18 @@ __device__ void decode(const DecodeParams& p) {
   State<S> state;
   Exact exact = {columns, lane};
   if (warp == 0) prefetch_queries(p, tile, S::TILE, lane);
-  if (p.pending) await_previous();  // it appended a token to this cache
   const int tokens = load_fresh(p.cache.tokens) + p.pending;
   if constexpr (MIDDLE == S::DTYPE) {
     if (unit < end) exact.load(units.segment(unit), units.number(unit));
   }
   await_previous();
+  const auto scratch = [&] { return Scratch<S::TILE, S::WIDEST>(shared_memory + (stages ? warps * STAGE_BYTES / 16 : 0)); };
   begin<S>(state, p, tile, columns, [&] {
     units.live_middle = live_middle(p.cache, tokens);
-    units.live_exact = live_exact(p.cache, tokens);
+    units.live_exact = live_exact(p.cache, tokens, p.fresh.pool_size > 0);
     if constexpr (Exact::STAGES)
       if (staged) exact.stage(stage, units.segment(unit + warps), units.number(unit + warps) * Exact::UNIT);
+    if (appends_fresh(p, warp)) ask_for_fresh(p, tile, tokens, lane, scratch());
   });
   if constexpr (MIDDLE != S::DTYPE) {
     const int end_middle = min(end, units.of_middle);
@@ -103,10 +105,10 @@ __device__ void decode(const DecodeParams& p) {
   exact.run(state, units, unit, end, stage, staged);
   stage.await();
 
-  const Scratch<S::TILE, S::WIDEST> scratch(shared_memory + (stages ? warps * STAGE_BYTES / 16 : 0));
-  publish<S>(state, columns, lane, scratch);
+  publish<S>(state, columns, lane, scratch());
+  if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, lane, scratch());
   __syncthreads();
-  finish<S::DTYPE>(p, scratch, tile);
+  finish<S::DTYPE>(p, scratch(), tile);
 }
 
 // Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in backends/cuda_decode.py.

@@ -8,7 +8,7 @@
 //
 // Traffic, splits, merge: as decode.cu. Launch: the same grid, 12, 6 or 3 warps (registers: 12 warps an SM), Scratch.
 // A unit is what a warp holds at once: 4 KB of keys and 4 KB of values, 16 exact, 32 int8 or 64 int4 slots.
-#include "finish.cuh"
+#include "fresh.cuh"
 #include "reader.cuh"
 
 #if __CUDA_ARCH__ >= 800
@@ -478,6 +478,7 @@ constexpr int TURNS_BETWEEN_OFFSETS = 8;  // tensor cores truncate: an offset th
 
 template <class S>
 __device__ void decode_tensor(const DecodeParams& p) {
+  if (p.waits) await_previous();
   let_next_begin();
   extern __shared__ float4 shared_memory[];
   using Reader = TensorReader<S>;
@@ -496,7 +497,6 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
   const char* q = static_cast<const char*>(p.q) + query_of(p, tile, 0) * TENSOR_DIM * 2;
   if (warp == 0) prefetch_queries(p, tile, S::TILE, reader.lane);
-  if (p.pending) await_previous();  // it appended a token to this cache
   const int tokens = load_fresh(p.cache.tokens) + p.pending;
   if (unit < end) {
     reader.load_keys(units, unit);
@@ -510,8 +510,9 @@ __device__ void decode_tensor(const DecodeParams& p) {
 
   const auto find_live = [&] {
     units.live_middle = live_middle(p.cache, tokens);
-    units.live_exact = live_exact(p.cache, tokens);
+    units.live_exact = live_exact(p.cache, tokens, p.fresh.pool_size > 0);
   };
+  if (appends_fresh(p, warp)) ask_for_fresh(p, tile, tokens, reader.lane, scratch);
   bool summed = false;
   char* queries = scratch.query + (Reader::TOGETHER ? 0 : warp * scratch.QUERY_BYTES);
   if constexpr (S::QUANTISED) {
@@ -543,6 +544,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
     reader.template put_sums<S::DTYPE>(sums);
   }
   reader.put_bounds(scratch.bounds + warp * S::TILE);
+  if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, reader.lane, scratch);
   __syncthreads();
   finish<S::DTYPE>(p, scratch, tile);
 }

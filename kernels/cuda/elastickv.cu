@@ -2,6 +2,7 @@
 // Conventions: kernels are extern "C", take one parameter block of ../params.h by value, and use no CUDA header.
 #include "advance.cu"
 #include "append.cu"
+#include "close.cu"
 #include "compress.cu"
 #include "decode.cu"
 #include "decode_tensor.cu"

@@ -15,21 +15,21 @@ constexpr int WARPS_IN_FLIGHT = 8, SPLITS_IN_FLIGHT = 4;  // partials that a thr
 // Dynamic shared memory of a block (backends/cuda_decode.py computes the same size). WIDEST: largest dim of the instance.
 template <int TILE, int WIDEST>
 struct Scratch {
-  static constexpr int QUADS = WIDEST / 4, ITEMS = TILE * QUADS;  // an item: four dims of one head
+  static constexpr int HEADS = TILE, QUADS = WIDEST / 4, ITEMS = TILE * QUADS;  // an item: four dims of one head
   static constexpr int QUERY_BYTES = TILE * 4 * WIDEST + 16 * TILE;
-  float4* sums;         // [warps, TILE, QUADS], the quads of a head in the order of `spread`
+  float4* sums;         // [warps + 1, TILE, QUADS], the quads of a head in the order of `spread`; the last: of fresh.cuh
   float4* crew_sums;    // [threads]
   char* query;          // [TILE == 1 ? warps : 1, QUERY_BYTES]: what a loop makes of the queries
-  float2* bounds;       // [warps, TILE]: m, l
+  float2* bounds;       // [warps + 1, TILE]: m, l
   float2* crew_bounds;  // [threads]
 
   __device__ explicit Scratch(float4* memory) {
     const int warps = blockDim.x / 32;
     sums = memory;
-    crew_sums = sums + warps * ITEMS;
+    crew_sums = sums + (warps + 1) * ITEMS;
     query = reinterpret_cast<char*>(crew_sums + blockDim.x);
     bounds = reinterpret_cast<float2*>(query + (TILE == 1 ? warps : 1) * QUERY_BYTES);
-    crew_bounds = bounds + warps * TILE;
+    crew_bounds = bounds + (warps + 1) * TILE;
   }
 
   // Where a quad lies among those of a warp: lanes that hold neighbouring dims, or every fourth quad, of one head or of heads
@@ -115,11 +115,15 @@ __device__ void merge_all(Partial& all, int first, int step, int count, const Lo
   }
 }
 
-// The share of one item of all warps of this block.
+// Whether this block of a launch that appends holds the partial of the new token, too: one that has few units and does not
+// wait for the others' partials.
+__device__ inline bool takes_fresh(const DecodeParams& p) { return p.fresh.k && blockIdx.x == max(int(gridDim.x) - 2, 0); }
+
+// The share of one item of all `warps` partials of this block.
 template <int TILE, int WIDEST>
-__device__ Partial merge_warps(const Scratch<TILE, WIDEST>& scratch, int item) {
+__device__ Partial merge_warps(const Scratch<TILE, WIDEST>& scratch, int item, int warps) {
   using S = Scratch<TILE, WIDEST>;
-  const int warps = blockDim.x / 32, head = item / S::QUADS;
+  const int head = item / S::QUADS;
   Partial all;
   merge_all<WARPS_IN_FLIGHT>(all, 0, 1, warps, [&](int first, float4* sum, float2* bound) {
 #pragma unroll
@@ -159,12 +163,12 @@ __device__ void finish(const DecodeParams& p, const Scratch<TILE, WIDEST>& scrat
   const int threads = blockDim.x, others = gridDim.x - 1;
   const Workspace<S::ITEMS> workspace(p.workspace);
   const bool last = blockIdx.x == others;
-  const int crews = last ? max(1, min(threads / S::ITEMS, others)) : 1;
+  const int crews = last ? max(1, min(threads / S::ITEMS, others)) : 1, partials = threads / 32 + takes_fresh(p);
 #pragma unroll 1
   for (int thread = threadIdx.x; thread < S::ITEMS * crews; thread += threads) {
     const int item = thread % S::ITEMS, crew = thread / S::ITEMS;
     Partial all;
-    if (crew == 0) all = merge_warps(scratch, item);
+    if (crew == 0) all = merge_warps(scratch, item, partials);
     if (!last) {
       workspace.put(workspace.place(blockIdx.x, item), all.o, all.m, all.l);
       continue;

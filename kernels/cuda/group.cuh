@@ -1,8 +1,9 @@
-// Closing a group: which token stands for it, its stored key and value, its scales. Shared by compress and append; one warp
-// does one group. Bits are those of workflow/elastickv/policy.py.
+// Closing a group: which token stands for it, its stored key and value, its scales. Shared by compress, close and append; one
+// warp does one group. Bits are those of workflow/elastickv/policy.py.
 #pragma once
 #include "cache.cuh"
 #include "convert.cuh"
+#include "dependent.cuh"
 #include "state.cuh"
 
 constexpr int MOST_PAIRS = 4;  // pairs of dims a lane holds: dim <= 256
@@ -18,10 +19,40 @@ struct Source {
   __device__ long long vector(int token) const { return first + place(token, sinks, ring); }
 };
 
-__device__ inline float load_value(const void* from, int dtype, long long index) {
-  if (dtype == FP32) return static_cast<const float*>(from)[index];
-  const Word16 bits = static_cast<const Word16*>(from)[index];
-  return dtype == FP16 ? from_fp16(bits) : from_bf16(bits);
+// The tokens that a cache holds exactly.
+__device__ inline Source exact_source(const Cache& cache, int row) {
+  return {cache.exact_k, cache.exact_v, (long long)row * (cache.sinks + cache.ring), cache.sinks, cache.ring};
+}
+
+// A lane's pairs of dims of one vector: pairs lane, lane + 32, ...; zero past the end.
+struct Pairs {
+  float x[MOST_PAIRS][2];
+};
+
+template <int DTYPE>
+__device__ inline void load_pairs(Pairs& to, const void* from, long long vector, int dim, int lane) {
+#pragma unroll
+  for (int i = 0; i < MOST_PAIRS; i++) {
+    const int pair = lane + 32 * i;
+    to.x[i][0] = to.x[i][1] = 0.0f;
+    if (pair >= dim / 2) continue;
+    const long long at = vector * (dim / 2) + pair;
+    if constexpr (DTYPE == FP32) {
+      const float2 two = static_cast<const float2*>(from)[at];
+      to.x[i][0] = two.x;
+      to.x[i][1] = two.y;
+    } else {
+      const Word32 two = static_cast<const Word32*>(from)[at];
+      to.x[i][0] = from_word16<DTYPE>(Word16(two & 0xffffu));
+      to.x[i][1] = from_word16<DTYPE>(Word16(two >> 16));
+    }
+  }
+}
+
+__device__ inline void load_pairs(Pairs& to, const void* from, int dtype, long long vector, int dim, int lane) {
+  if (dtype == FP32) load_pairs<FP32>(to, from, vector, dim, lane);
+  else if (dtype == FP16) load_pairs<FP16>(to, from, vector, dim, lane);
+  else load_pairs<BF16>(to, from, vector, dim, lane);
 }
 
 __device__ inline void store_value(void* to, int dtype, long long index, float value) {
@@ -36,25 +67,58 @@ __device__ inline double warp_sum_double(double x) {
   return x;
 }
 
-// The group's token with the largest sum of squares of its value (float64); the earliest of equals. A NaN counts as larger
-// than any number, as in NumPy.
-__device__ inline int largest_value(const Cache& cache, const Source& source, int first, int lane) {
-  int best = first;
+// Tokens of a group whose vectors are loaded before any of them is looked at.
+constexpr int GROUP_IN_FLIGHT = 4;
+
+// Calls take(i, pairs) for the vectors of the group's tokens first + i, in order.
+template <class Take>
+__device__ inline void each_of_group(const Cache& cache, const Source& source, const void* from, int first, int lane,
+                                     const Take& take) {
+#pragma unroll 1
+  for (int base = 0; base < cache.compress; base += GROUP_IN_FLIGHT) {
+    Pairs pairs[GROUP_IN_FLIGHT];
+#pragma unroll
+    for (int i = 0; i < GROUP_IN_FLIGHT; i++)
+      load_pairs(pairs[i], from, cache.dtype, source.vector(first + min(base + i, cache.compress - 1)), cache.dim, lane);
+#pragma unroll
+    for (int i = 0; i < GROUP_IN_FLIGHT; i++)
+      if (base + i < cache.compress) take(base + i, pairs[i]);
+  }
+}
+
+// The group's token with the largest sum of squares of its value (float64), and that value; the earliest of equals. A NaN
+// counts as larger than any number, as in NumPy.
+__device__ inline int largest_value(const Cache& cache, const Source& source, int first, int lane, Pairs& value) {
+  int best = 0;
   double most = -1.0;
-  for (int token = first; token < first + cache.compress; token++) {
-    const long long at = source.vector(token) * cache.dim;
+  each_of_group(cache, source, source.v, first, lane, [&](int i, const Pairs& pairs) {
     double sum = 0.0;
-    for (int d = lane; d < cache.dim; d += 32) {
-      const double x = load_value(source.v, cache.dtype, at + d);
+#pragma unroll
+    for (int e = 0; e < 2 * MOST_PAIRS; e++) {
+      const double x = pairs.x[e / 2][e % 2];
       sum += x * x;
     }
     sum = warp_sum_double(sum);
     if (sum > most || (sum != sum && most == most)) {
       most = sum;
-      best = token;
+      best = i;
+      value = pairs;
     }
-  }
-  return best;
+  });
+  return first + best;
+}
+
+// The mean of a group's vectors, summed in the order of tokens.
+__device__ inline void mean_of_group(const Cache& cache, const Source& source, const void* from, int first, int lane,
+                                     Pairs& mean) {
+#pragma unroll
+  for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = 0.0f;
+  each_of_group(cache, source, from, first, lane, [&](int, const Pairs& pairs) {
+#pragma unroll
+    for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = add_rn(mean.x[e / 2][e % 2], pairs.x[e / 2][e % 2]);
+  });
+#pragma unroll
+  for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = div_rn(mean.x[e / 2][e % 2], float(cache.compress));
 }
 
 // Stores one vector (a lane's pairs of dims) as middle slot `slot`, quantised where the cache is.
@@ -107,32 +171,26 @@ __device__ inline void close_group(const Cache& cache, const Source& source, int
                                    float anchor_bias, int lane) {
   const int first = cache.sinks + group * cache.compress;
   int token = first;
-  if (anchor == LAST) token = first + cache.compress - 1;
-  if (anchor == VALUE_NORM) token = largest_value(cache, source, first, lane);
-  const int members = anchor == MEAN ? cache.compress : 1;
-  const long long slot = (long long)row * cache.middle_capacity + group;
-#pragma unroll 1
-  for (int which = 0; which < 2; which++) {
-    const void* from = which ? source.v : source.k;
-    float x[MOST_PAIRS][2];
-#pragma unroll
-    for (int i = 0; i < MOST_PAIRS; i++) {
-      const int pair = lane + 32 * i;
-      if (pair >= cache.dim / 2) continue;
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        float sum = anchor == MEAN ? 0.0f : load_value(from, cache.dtype, source.vector(token) * cache.dim + 2 * pair + e);
-        if (anchor == MEAN) {
-          for (int t = first; t < first + members; t++)
-            sum = add_rn(sum, load_value(from, cache.dtype, source.vector(t) * cache.dim + 2 * pair + e));
-          sum = div_rn(sum, float(members));
-        }
-        x[i][e] = sum;
-      }
+  Pairs key, value;
+  if (anchor == MEAN) {
+    mean_of_group(cache, source, source.k, first, lane, key);
+    mean_of_group(cache, source, source.v, first, lane, value);
+  } else {
+    // Keys of all candidates on their way: which one is wanted is known only when the values have come.
+    const int row_size = row_bytes(cache.dtype, cache.dim), lines = (row_size + 127) / 128;
+    if (anchor == VALUE_NORM) {
+      for (int i = lane; i < cache.compress * lines; i += 32)
+        prefetch(static_cast<const char*>(source.k) + source.vector(first + i / lines) * row_size + i % lines * 128);
+      token = largest_value(cache, source, first, lane, value);
+    } else {
+      if (anchor == LAST) token = first + cache.compress - 1;
+      load_pairs(value, source.v, cache.dtype, source.vector(token), cache.dim, lane);
     }
-    store_middle(cache, which ? cache.middle_v : cache.middle_k, which ? cache.middle_v_scale : cache.middle_k_scale, slot,
-                 x, lane);
+    load_pairs(key, source.k, cache.dtype, source.vector(token), cache.dim, lane);
   }
+  const long long slot = (long long)row * cache.middle_capacity + group;
+  store_middle(cache, cache.middle_k, cache.middle_k_scale, slot, key.x, lane);
+  store_middle(cache, cache.middle_v, cache.middle_v_scale, slot, value.x, lane);
   if (lane == 0) {
     cache.middle_token[slot] = token;
     if (cache.middle_bias) cache.middle_bias[slot] = anchor_bias;

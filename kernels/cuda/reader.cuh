@@ -252,7 +252,8 @@ struct Reader {
 
   // Reduces units unit, unit + warps, ... below `end`; the first one is loaded already, the second one perhaps `staged`.
   // Returns the first unit of this warp that is not below `end`.
-  __device__ int run(State<S>& state, const Units& units, int unit, int end, const Stage& stage, bool staged) {
+  __device__ int run(State<S>& state, const Units& units, int unit, int end, const Stage& stage,
+                     [[maybe_unused]] bool staged) {
     const int warps = blockDim.x / 32;
 #pragma unroll 1
     for (; unit < end; unit += warps) {
@@ -281,7 +282,7 @@ struct Reader {
         }
         if (!taken) load_values(units.segment(next), units.number(next) * UNIT);
       }
-      staged = false;
+      if constexpr (STAGES) staged = false;
     }
     return unit;
   }

@@ -6,6 +6,7 @@ Pure, and the same on every machine: a cluster's head node, which may have no GP
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from elastickv import roofline
@@ -22,6 +23,9 @@ ROUND_MIB = 512
 
 # Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
 GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
+# Samples taken as many as asked for, whatever `max_seconds` says: GB/s of a slow machine; how many full and elastic
+# caches a sample of both arms and the control reads, its share of the probes included.
+SLOW_GBPS, FULL_READS, ELASTIC_READS = 1, 3, 2
 CEILINGS_SECONDS = 600
 CEILINGS_BUFFER_MIB = 2048  # on a CPU; of it a quarter of what is free, at most
 # Other kernels beside ours: seconds to compile and try one; comparisons of one, and how long one may take against what
@@ -86,10 +90,18 @@ def of_ceilings(backend: str) -> Demand:
     return _demand(backend, mib, CEILINGS_SECONDS)
 
 
-def worker_seconds(case: dict[str, Any]) -> float:
-    """Longest time that the process measuring a case may take: beyond it something hangs."""
-    size = roofline.traffic(case)["baseline"].total
-    return GRACE_SECONDS + SAMPLING_FACTOR * case["measure"]["max_seconds"] + SECONDS_PER_GB * size / 1e9
+def worker_seconds(case: dict[str, Any], exact: Collection[str] = ()) -> float:
+    """Longest time that the process measuring a case may take: beyond it something hangs.
+
+    exact: names among reps, warmup, inner_loops of which as many are taken as given.
+    """
+    moved, settings = roofline.traffic(case), case["measure"]
+    size = moved["baseline"].total
+    seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings["max_seconds"] + SECONDS_PER_GB * size / 1e9
+    if exact:
+        sample = settings["inner_loops"] * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
+        seconds += (settings["reps"] + settings["warmup"]) * sample / (SLOW_GBPS * 1e9)
+    return seconds
 
 
 def case_seconds(case: dict[str, Any]) -> float:

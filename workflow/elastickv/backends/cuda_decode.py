@@ -123,10 +123,11 @@ class DecodeShape(NamedTuple):
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block (Stage, Scratch)."""
-        per_warp = self.instance.tile * (self.instance.widest * 4 + 8) + 32 * (16 + 8)
+        partial = self.instance.tile * (self.instance.widest * 4 + 8)
         queries = self.instance.tile * (self.instance.widest * 4 + 16)
         makers = self.warps if self.instance.tile == 1 else 1
-        return self.warps * (per_warp + self.staged * STAGE_BYTES) + makers * queries
+        crews = self.warps * 32 * (16 + 8)
+        return (self.warps + 1) * partial + crews + makers * queries + self.warps * self.staged * STAGE_BYTES
 
 
 def _ceil(numerator: int, denominator: int) -> int:

@@ -70,6 +70,7 @@ def _stream(params: ctypes.Structure, _gpu: Gpu) -> Launch:
 SHAPES: dict[str, Callable[[ctypes.Structure, Gpu], Launch]] = {
     "fill": lambda params, gpu: Launch("fill", (gpu.multiprocessors * FILL_BLOCKS_PER_SM, 1, 1), LINEAR_THREADS),
     "compress": _compress,
+    "close": lambda params, gpu: Launch("close", (params.rows, params.layers, 1), 32),
     "append": lambda params, gpu: Launch("append", (params.cache.rows, 1, 1), 32),
     "advance": lambda params, gpu: Launch("advance", (1, 1, 1), 1),
     "decode": _decode,

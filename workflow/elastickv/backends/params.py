@@ -57,16 +57,22 @@ class CompressParams(ctypes.Structure):
     ]
 
 
-class AppendParams(ctypes.Structure):
+class CloseParams(ctypes.Structure):
     _fields_ = [
-        ("cache", Cache),
-        ("pool_k", c_void_p),
-        ("pool_v", c_void_p),
-        ("pool_size", c_int),
-        ("shift", c_int),
+        ("caches", c_void_p),
+        ("layers", c_int),
+        ("rows", c_int),
         ("anchor", c_int),
         ("anchor_bias", c_float),
     ]
+
+
+class Fresh(ctypes.Structure):
+    _fields_ = [("k", c_void_p), ("v", c_void_p), ("pool_size", c_int), ("shift", c_int)]
+
+
+class AppendParams(ctypes.Structure):
+    _fields_ = [("cache", Cache), ("fresh", Fresh), ("anchor", c_int), ("anchor_bias", c_float)]
 
 
 class AdvanceParams(ctypes.Structure):
@@ -83,6 +89,9 @@ class DecodeParams(ctypes.Structure):
         ("pending", c_int),
         ("scale", c_float),
         ("max_tokens", c_int),
+        ("fresh", Fresh),
+        ("waits", c_int),
+        ("pad", c_int),
     ]
 
 
@@ -116,6 +125,7 @@ class StreamParams(ctypes.Structure):
 KERNELS = {
     "fill": FillParams,
     "compress": CompressParams,
+    "close": CloseParams,
     "append": AppendParams,
     "advance": AdvanceParams,
     "decode": DecodeParams,

@@ -3,7 +3,7 @@
 A round brings both arms' caches back to `seq` tokens and decodes `decode_tokens` more, the arms in turn. A sample is
 `compress` consecutive tokens of one arm, in which every row closes one group: single tokens would be of two kinds.
 The first round is checked at its end and only warms up, unless it takes the time that all of them may take. Last come
-two rounds that append (and close groups) only, the second of which says what that costs.
+two rounds that close groups and append only, in launches of their own; the second says what that takes.
 """
 
 from __future__ import annotations

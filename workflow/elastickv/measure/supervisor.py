@@ -125,7 +125,7 @@ def _in_processes(backend: str, request: dict[str, Any], uuid: str | None) -> di
     case, responses = request["case"], []
     wanted = processes.count(case)
     for index in range(wanted):
-        response = in_worker(backend, request, demand.worker_seconds(case), uuid, locked=True)
+        response = in_worker(backend, request, demand.worker_seconds(case, request["exact"]), uuid, locked=True)
         if wanted == 1:
             return response
         stopped = processes.stopped_by(response, index, wanted)

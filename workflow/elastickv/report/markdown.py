@@ -146,14 +146,17 @@ def inference_cycles(inputs: Inputs) -> str:
     if not rows:
         return ""
     rates = ["full cache, layer steps/s", "elastic, layer steps/s"]
-    headers = ["case", "tokens", "layers", *rates, "speedup", "of a step, appending: full / elastic (us)"]
-    note = "Each step appends a token's key and value, compresses what has left the window, and attends. "
-    note += "A layer step is one attention layer's, not a model's token."
+    headers = ["case", "tokens", "layers", *rates, "speedup", "appending alone: full / elastic (us)"]
+    note = (
+        "Each step appends a token's key and value, compresses what has left the window, and attends. A layer step is "
+        "one attention layer's, not a model's token. Appending alone: what a layer's append and its share of closing "
+        "groups take in launches of their own, without attention."
+    )
     return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
 
 
 def _appending(cycle: dict) -> str:
-    """What a layer step's append (and, elastic, closing a group now and then) takes alone."""
+    """What a layer's append (and, elastic, its share of closing groups) takes in launches of their own."""
     alone = cycle.get("append_us")
     return f"{alone['baseline']:.3g} / {alone['elastic']:.3g}" if alone else "–"
 

@@ -14,9 +14,12 @@ from elastickv.backends.params import (
     DTYPES,
     AdvanceParams,
     AppendParams,
+    Cache,
+    CloseParams,
     CompressParams,
     DecodeParams,
     FillParams,
+    Fresh,
     StreamParams,
 )
 from elastickv.workloads.cache import CacheShape, LayerCaches
@@ -44,6 +47,7 @@ class DecodeWorkload:
         self.layers, self.cold = self._plan_layers()
         self._tokens = {arm: backend.allocate(4) for arm in ("baseline", "elastic")}
         self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
+        self._table = self._upload_table([cache.elastic for cache in self.caches])
         self._query_bytes = case["batch"] * case["heads"] * self.shape.vector
         self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
         self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("baseline", "elastic")}
@@ -55,15 +59,22 @@ class DecodeWorkload:
         self._sink = backend.allocate(256)
         self._pure_out = backend.allocate(self._query_bytes)
         needed = max(  # both bounds of the tokens that a launch may name: splits, so workspaces, depend on it
-            backend.decode_workspace(self._decode_params(arm, 0, 0, 0, pending))
+            backend.decode_workspace(self._decode_params(arm, 0, 0, 0, growing))
             for arm in self._out
-            for pending in (0, 1)
+            for growing in (False, True)
         )
         self._workspace = backend.allocate(max(needed, 256))
         backend.fill_bytes(self._workspace, max(needed, 256), 0xFF)
         self._fill()
         self.restore()
         backend.synchronize()
+
+    def _upload_table(self, caches: list[Cache]) -> int:
+        """Address of parameter blocks on the device, one behind the other."""
+        words = np.frombuffer(b"".join(map(bytes, caches)), np.uint8)
+        address = self.backend.allocate(words.nbytes)
+        self.backend.write(address, words)
+        return address
 
     def _plan_layers(self) -> tuple[int, bool]:
         facts = self.backend.facts()
@@ -112,17 +123,47 @@ class DecodeWorkload:
     def _cache(self, arm: str, layer: int) -> Any:
         return self.caches[layer].full if arm == "baseline" else self.caches[layer].elastic
 
-    def _decode_params(self, arm: str, layer: int, q: int, out: int, pending: int) -> DecodeParams:
-        workspace = getattr(self, "_workspace", 0)
+    def _table(self, caches: list[Cache]) -> int:
+        words = np.frombuffer(b"".join(map(bytes, caches)), np.uint8)
+        address = self.backend.allocate(words.nbytes)
+        self.backend.write(address, words)
+        return address
+
+    def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
+        """growing: a token of the inference cycle is appended, by this launch or by one before it."""
+        cache, workspace = self._cache(arm, layer), getattr(self, "_workspace", 0)
+        tokens = self.tokens + (self.steps if growing else 0)
+        appends = growing and self._decode_appends(arm)
+        fresh = self._fresh(layer) if appends else Fresh()
+        waits = growing and (layer == 0 or not appends)  # for `close` or `advance`, or for `append`
         scale = 1 / math.sqrt(self.shape.dim)
-        return DecodeParams(
-            self._cache(arm, layer), q, out, workspace, self.group, pending, scale, self.tokens + pending * self.steps
-        )
+        return DecodeParams(cache, q, out, workspace, self.group, growing, scale, tokens, fresh, waits)
+
+    def _decode_appends(self, arm: str) -> bool:
+        """Whether a decode appends its token itself; without a window the token may belong to a group to be closed."""
+        return arm == "baseline" or self.shape.policy.window > 0
+
+    def _fresh(self, layer: int) -> Fresh:
+        """The token that a layer appends next."""
+        return Fresh(*self._pool, APPEND_POOL, layer)
+
+    def _append_call(self, arm: str, layer: int) -> Call:
+        rule = self.shape.policy
+        block = AppendParams(self._cache(arm, layer), self._fresh(layer), ANCHORS[rule.anchor], rule.anchor_bias)
+        return Call("append", block)
+
+    def _close_calls(self, arm: str) -> list[Call]:
+        """Before a token's first layer: the groups that it completes are closed, in all layers at once."""
+        rule = self.shape.policy
+        if arm == "baseline" or rule.window == 0 or self.shape.middle == 0:
+            return []
+        groups = self.layers, self.shape.rows
+        return [Call("close", CloseParams(self._table, *groups, ANCHORS[rule.anchor], rule.anchor_bias))]
 
     def call(self, arm: str, index: int) -> Call:
         """Launch number `index` of an arm (`baseline` or `elastic`): layer index % layers."""
         layer = index % self.layers
-        return Call("decode", self._decode_params(arm, layer, self._q[layer], self._out[arm][layer], 0))
+        return Call("decode", self._decode_params(arm, layer, self._q[layer], self._out[arm][layer], False))
 
     def pure_call(self, arm: str, index: int) -> Call:
         """A pure pass with the arm's reads and writes over the arm's own cold bytes."""
@@ -140,29 +181,20 @@ class DecodeWorkload:
     # -- the inference cycle -------------------------------------------------------------------------------------------
 
     def cycle_calls(self, arm: str, parity: int, attend: bool = True) -> list[Call]:
-        """One token through all layers: append (and close a group), attend, the output is the next layer's query.
+        """One token through all layers: groups closed, then in each layer append, attend; an output is the next query.
 
-        attend: without it, what appending and closing groups takes alone.
+        attend: without it, what closing groups and appending take in launches of their own.
         """
-        rule = self.shape.policy
-        calls = []
+        calls = self._close_calls(arm)
         query = self._chain[arm][1 - parity][-1]
         for layer in range(self.layers):
-            cache = self._cache(arm, layer)
-            calls.append(
-                Call(
-                    "append",
-                    AppendParams(
-                        cache, *self._pool, APPEND_POOL, layer, ANCHORS[rule.anchor], rule.anchor_bias
-                    ),
-                )
-            )  # fmt: skip
             out = self._chain[arm][parity][layer]
+            if not (attend and self._decode_appends(arm)):
+                calls.append(self._append_call(arm, layer))
             if attend:
-                calls.append(Call("decode", self._decode_params(arm, layer, query, out, 1)))
+                calls.append(Call("decode", self._decode_params(arm, layer, query, out, True)))
             query = out
-        calls.append(Call("advance", AdvanceParams(self._tokens[arm], 1, 0)))
-        return calls
+        return [*calls, Call("advance", AdvanceParams(self._tokens[arm], 1, 0))]
 
     def chain_outputs(self, arm: str, parity: int) -> list[tuple[int, int]]:
         """Address and bytes of each layer's output for tokens of one parity."""

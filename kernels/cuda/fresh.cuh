@@ -1,0 +1,91 @@
+// A decode that appends a token itself. One warp of a row's tile, when its own units are done, takes the token from the pool,
+// attends it (one more partial of its block) and stores it. No other warp reads its slot in this launch (live_exact).
+#pragma once
+#include "cache.cuh"
+#include "finish.cuh"
+
+// The warp that appends, and where it keeps the number of tokens meanwhile: in the place of its partial's bounds.
+__device__ inline bool appends_fresh(const DecodeParams& p, int warp) {
+  return takes_fresh(p) && warp == int(blockDim.x) / 32 - 1;
+}
+
+template <class Scratch>
+__device__ int* fresh_tokens(const Scratch& scratch) {
+  return reinterpret_cast<int*>(scratch.bounds + blockDim.x / 32 * Scratch::HEADS);
+}
+
+// The token's key and value on their way to L2.
+template <class Scratch>
+__device__ void ask_for_fresh(const DecodeParams& p, const Tile& tile, int tokens, int lane, const Scratch& scratch) {
+  const int bytes = row_bytes(p.cache.dtype, p.cache.dim);
+  const long long at = fresh_vector(p.fresh, p.cache.rows, tile.row, tokens - 1) * bytes + lane % 16 * 128;
+  if (lane % 16 * 128 < bytes) prefetch(static_cast<const char*>(lane < 16 ? p.fresh.k : p.fresh.v) + at);
+  if (lane == 0) *fresh_tokens(scratch) = tokens;
+}
+
+// Two elements of a row as stored, and as numbers; read behind L1, as what a launch before has written.
+template <int DTYPE>
+struct Pair {
+  Word32 both;
+  static __device__ Pair load(const void* from, long long at) {
+    return {Word32(load_fresh(static_cast<const int*>(from) + at))};
+  }
+  __device__ float2 numbers() const {
+    return make_float2(from_word16<DTYPE>(Word16(both & 0xffffu)), from_word16<DTYPE>(Word16(both >> 16)));
+  }
+};
+
+template <>
+struct Pair<FP32> {
+  uint2 both;
+  static __device__ Pair load(const void* from, long long at) {
+    Pair pair;
+    load_fresh(static_cast<const uint2*>(from) + at, pair.both);
+    return pair;
+  }
+  __device__ float2 numbers() const { return make_float2(__uint_as_float(both.x), __uint_as_float(both.y)); }
+};
+
+// The partial of the warp behind the block's own: for each of the tile's queries m the logit, l 1, o the value.
+template <int DTYPE, int TILE, int WIDEST>
+__device__ void append_fresh(const DecodeParams& p, const Tile& tile, int lane, const Scratch<TILE, WIDEST>& scratch) {
+  using Two = Pair<DTYPE>;
+  constexpr int PAIRS = WIDEST / 64;  // a lane's: pair lane, lane + 32, ...
+  const Cache& cache = p.cache;
+  __syncwarp();
+  const int pairs = cache.dim / 2, warps = blockDim.x / 32, token = *fresh_tokens(scratch) - 1;
+  __syncwarp();
+  Two key[PAIRS], value[PAIRS];
+  const long long from = fresh_vector(p.fresh, cache.rows, tile.row, token) * pairs;
+  const long long slot = (long long)tile.row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring);
+#pragma unroll
+  for (int i = 0; i < PAIRS; i++) {
+    const int pair = lane + 32 * i;
+    key[i] = pair < pairs ? Two::load(p.fresh.k, from + pair) : Two{};
+    value[i] = pair < pairs ? Two::load(p.fresh.v, from + pair) : Two{};
+  }
+#pragma unroll 1
+  for (int j = 0; j < TILE; j++) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++) {
+      const int pair = lane + 32 * i;
+      const Two query = pair < pairs ? Two::load(p.q, query_of(p, tile, j) * pairs + pair) : Two{};
+      const float2 q = query.numbers(), k = key[i].numbers();
+      sum = fmaf(q.x, k.x, fmaf(q.y, k.y, sum));
+      reinterpret_cast<float2*>(scratch.sums + warps * scratch.ITEMS + scratch.spread(j, pair / 2))[pair % 2] =
+          value[i].numbers();
+    }
+    const float logit = warp_sum(sum) * p.scale * LOG2_E;
+    if (lane == 0) scratch.bounds[warps * TILE + j] = make_float2(logit, 1.0f);
+  }
+  if (tile.first_head != 0) return;  // the row's first tile stores for all of them
+  if (lane == 0 && cache.exact_bias) cache.exact_bias[slot] = 0.0f;
+#pragma unroll
+  for (int i = 0; i < PAIRS; i++) {
+    const int pair = lane + 32 * i;
+    if (pair >= pairs) continue;
+    static_cast<Two*>(cache.exact_k)[slot * pairs + pair] = key[i];
+    static_cast<Two*>(cache.exact_v)[slot * pairs + pair] = value[i];
+  }
+}
