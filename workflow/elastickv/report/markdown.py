@@ -149,8 +149,8 @@ def inference_cycles(inputs: Inputs) -> str:
     headers = ["case", "tokens", "layers", *rates, "speedup", "appending alone: full / elastic (us)"]
     note = (
         "Each step appends a token's key and value, compresses what has left the window, and attends. A layer step is "
-        "one attention layer's, not a model's token. Appending alone: what a layer's append and its share of closing "
-        "groups take in launches of their own, without attention."
+        "one attention layer's, not a model's token. Appending alone: what a layer's share of closing groups and its "
+        "append take in launches of their own, without attention."
     )
     return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
 
