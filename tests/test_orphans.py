@@ -118,3 +118,36 @@ def test_a_parent_that_died_and_was_not_waited_for_yet_is_gone():
         environment = {**os.environ, orphans.VARIABLE: str(parent.pid)}
         child = subprocess.run([sys.executable, "-c", CHILD], env=environment, check=False, timeout=30)
     assert child.returncode == -signal.SIGKILL
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from types import SimpleNamespace
+from snakemake.scheduling.job_scheduler import JobScheduler
+from elastickv import start
+if sys.argv[1] == "ours":
+    start.end_gracefully_however_often_asked()
+jobs = threading.Semaphore(0)
+scheduler = SimpleNamespace(_lock=threading.Lock(), _user_kill=None, _open_jobs=jobs)
+signal.signal(signal.SIGTERM, lambda *_: JobScheduler.exit_gracefully(scheduler))
+notify, asked = jobs._cond.notify, []
+def interrupted(n=1):  # a second signal, while the first one's handler holds the semaphore's lock
+    if not asked:
+        asked.append(os.kill(os.getpid(), signal.SIGTERM))
+    notify(n)
+jobs._cond.notify = interrupted
+os.kill(os.getpid(), signal.SIGTERM)
+print(scheduler._user_kill, jobs.acquire(blocking=False), flush=True)
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "snakemake's"])
+def test_a_run_told_to_end_twice_ends(whose: str):
+    """`timeout` tells a process twice: itself, and as one of its group. Should Snakemake learn it, ours may go."""
+    command = [sys.executable, "-c", INTERRUPTED, whose]
+    if whose == "ours":
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.stdout == "graceful True\n", done.stderr
+    else:
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run(command, capture_output=True, check=False, timeout=10)

@@ -59,6 +59,7 @@ def begin(workflow: Any) -> Run:
     """
     if workflow.is_main_process:
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
+        end_gracefully_however_often_asked()
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
@@ -118,6 +119,21 @@ def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> No
         raise lock.refusal()
     plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
+
+
+def end_gracefully_however_often_asked() -> None:
+    """Replaces Snakemake's handler of SIGTERM: a second one that interrupts it waits for a lock that it holds itself.
+
+    So `timeout`, which tells a process and then its group, could leave a run that never ends.
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def end_gracefully(scheduler: Any, *_signal: Any) -> None:
+        if scheduler._user_kill is None:
+            scheduler._user_kill = "graceful"
+            scheduler._open_jobs.release()
+
+    JobScheduler.exit_gracefully = end_gracefully
 
 
 @contextmanager
