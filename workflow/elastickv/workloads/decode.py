@@ -123,12 +123,6 @@ class DecodeWorkload:
     def _cache(self, arm: str, layer: int) -> Any:
         return self.caches[layer].full if arm == "baseline" else self.caches[layer].elastic
 
-    def _table(self, caches: list[Cache]) -> int:
-        words = np.frombuffer(b"".join(map(bytes, caches)), np.uint8)
-        address = self.backend.allocate(words.nbytes)
-        self.backend.write(address, words)
-        return address
-
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
         """growing: a token of the inference cycle is appended, by this launch or by one before it."""
         cache, workspace = self._cache(arm, layer), getattr(self, "_workspace", 0)
