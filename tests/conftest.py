@@ -84,6 +84,10 @@ class Checkout:
         shutil.copytree(self.root, destination, symlinks=True)
         return Checkout(destination)
 
+    def take_builds(self, build: Path) -> None:
+        """Puts what another build folder has made into this one's store, which spares compiling."""
+        shutil.copytree(build / ".store", self.root / "build/.store")
+
     def edit(self, name: str, old: str, new: str) -> None:
         """Replaces `old`, which has to be there, in a file."""
         path = self.root / name

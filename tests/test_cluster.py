@@ -53,9 +53,12 @@ def test_planning_for_cuda_never_asks_for_a_gpu(clone: Checkout, tmp_path: Path,
     assert trace.exists()
 
 
-def test_a_job_on_another_machine_is_not_ended_by_the_name_of_the_heads_process(clone: Checkout, tmp_path: Path):
+def test_a_job_on_another_machine_is_not_ended_by_the_name_of_the_heads_process(
+    clone: Checkout, cpu_build: Path, tmp_path: Path
+):
     """The head's environment goes along with a job; a process of that number is none of the node's."""
     checkout = clone.copy(tmp_path / "checkout")
+    checkout.take_builds(cpu_build)
     planned = checkout.snakemake("--configfile", "config/smoke.yaml", "--summary")  # writes the plan, runs no job
     assert planned.code == 0, planned.text
     elsewhere = subprocess.Popen([sys.executable, "-c", ""])

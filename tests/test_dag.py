@@ -38,9 +38,10 @@ PLAN = "write the plan"
 
 
 @pytest.fixture(scope="module")
-def finished(clone: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def finished(clone: Checkout, cpu_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the tiny matrix has run to its end. Not to be changed."""
     checkout = clone.copy(tmp_path_factory.mktemp("finished") / "checkout")
+    checkout.take_builds(cpu_build)
     (checkout.root / CONFIG).write_text(MATRIX, encoding="utf-8")
     run = checkout.snakemake("--configfile", CONFIG)
     assert run.code == 0, run.text
@@ -215,6 +216,7 @@ def test_what_the_notebook_carries_writes_it_again_and_times_nothing(checkout: C
     assert run_again(checkout) == set()
 
 
+@pytest.mark.slow  # it compiles
 def test_kernel_code_rebuilds_and_measures_every_case(checkout: Checkout):
     before = started(checkout, "first")
     path = checkout.root / "kernels/cpu/decode.cpp"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -36,7 +35,7 @@ TARGETS = ("--", *(f"{RESULTS}/{name}" for name in NAMES))
 def finished(clone: Checkout, cpu_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which both cases are measured and judged. Not to be changed."""
     checkout = clone.copy(tmp_path_factory.mktemp("finished") / "checkout")
-    shutil.copytree(cpu_build / ".store", checkout.root / "build/.store")  # spares compiling
+    checkout.take_builds(cpu_build)
     (checkout.root / CONFIG).write_text(json.dumps(MATRIX), encoding="utf-8")
     run = checkout.snakemake("--configfile", CONFIG, *TARGETS)
     assert run.code == 0, run.text

@@ -150,4 +150,4 @@ def test_a_run_told_to_end_twice_ends(whose: str):
         assert done.stdout == "graceful True\n", done.stderr
     else:
         with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run(command, capture_output=True, check=False, timeout=10)
+            subprocess.run(command, capture_output=True, check=False, timeout=5)
