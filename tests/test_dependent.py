@@ -22,6 +22,7 @@ CASES = {
     "int4 of every token": {"seq": 2000, "compress": 1, "cache_dtype": "int4"},
     "grouped queries, int8": {"seq": 3000, "kv_heads": 2, "compress": 2, "cache_dtype": "int8"},
     "grouped queries": {"seq": 3000, "kv_heads": 2, "compress": 3, "bias": "log_count"},
+    "no window": {"seq": 900, "window": 0, "sinks": 0, "compress": 3},
     "fp32": {"seq": 700, "dim": 64, "compress": 5, "dtype": "fp32"},
 }
 
