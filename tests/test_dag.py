@@ -117,10 +117,11 @@ def contents(checkout: Checkout) -> dict[Path, bytes]:
     ("edits", "expected"),
     [
         ([], set()),
-        ([("seq: 256", "seq: 192")], {"measure second"} | AGGREGATES),
-        (
+        pytest.param([("seq: 256", "seq: 192")], {"measure second"} | AGGREGATES, marks=pytest.mark.slow),
+        pytest.param(
             [("baselines:\n", "  third: {seq: 64, heads: 2, dim: 64, compress: 2}\nbaselines:\n")],
             {"measure third"} | AGGREGATES,
+            marks=pytest.mark.slow,
         ),
         ([("  second: {seq: 256, heads: 2, dim: 64, compress: 4}\n", "")], AGGREGATES),
         ([("cases:\n", "golden: {speedup: 1.5}\ncases:\n")], JUDGED),
@@ -233,6 +234,7 @@ def test_a_deleted_record_comes_back_from_the_store_untimed(checkout: Checkout):
     assert started(checkout, "first") == before
 
 
+@pytest.mark.slow
 def test_fresh_measures_again_and_is_forgotten_afterwards(checkout: Checkout):
     before = started(checkout, "first")
     run = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_FRESH="1")
@@ -282,6 +284,7 @@ def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: 
     assert holder.returncode == 0, rest
 
 
+@pytest.mark.slow
 def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checkout: Checkout):
     """SIGKILL of Snakemake alone, while a measurement runs: no orphan, no unlocking by hand, nothing lost."""
     before = started(checkout, "first")

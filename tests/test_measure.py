@@ -1,5 +1,6 @@
 """The measuring path on real CPU kernels: right answers, and a record with a status whatever goes wrong."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -327,15 +328,42 @@ def test_every_sample_visits_every_layer(loops, period):
         def program(self, calls, mode):
             return calls
 
-        def seconds(self, program):
-            visited.extend(program)
-            return len(program) * 2e-6
+        def seconds(self, *programs, lead=None):
+            timed = list(itertools.chain.from_iterable(programs))
+            assert lead == timed[-loops:]  # what comes before the first program in the rotation
+            visited.extend(timed)
+            return len(timed) * 2e-6
 
     rotation = run.Rotation(Recorder(), lambda index: index % period, loops, period, Mode())
     for _ in range(2):
         visited.clear()
         assert rotation.sample() == pytest.approx(2.0)
         assert set(visited) == set(range(period))
+
+
+@pytest.mark.parametrize(("seconds", "led"), [(run.LED_SECONDS / 2, True), (run.LED_SECONDS * 2, False)])
+def test_short_rotations_are_led_by_themselves_and_energy_counts_what_ran(seconds, led):
+    """A sample must not begin in a way that depends on the arm before it; a second run costs long ones too much."""
+    replayed: list[tuple[str, bool]] = []
+
+    class Recorder:
+        def program(self, calls, mode):
+            return "".join(calls)
+
+        def seconds(self, *programs, lead=None):
+            replayed.extend([(lead, False)] if lead else [])
+            replayed.extend((program, True) for program in programs)
+            return seconds
+
+    rotation = run.Rotation(Recorder(), lambda index: "abcd"[index], 2, 4, Mode())
+    rotation.sample()
+    replayed.clear()
+    assert rotation.sample() == pytest.approx(seconds * 1e6 / 4)
+    assert rotation.led is led
+    assert replayed == [("cd", False)] * led + [("ab", True), ("cd", True)]
+    replayed.clear()
+    assert rotation.replay() == 4
+    assert replayed == [("ab", True), ("cd", True)]
 
 
 @pytest.mark.parametrize(("steps", "compress", "lengths"), [(10, 4, [4, 4, 2]), (64, 1, [1] * 64), (3, 8, [3])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -48,8 +49,8 @@ class FakeRunner:
     def program(self, calls, mode):
         return calls
 
-    def seconds(self, program):
-        return self._seconds * len(program)
+    def seconds(self, *programs, lead=None):
+        return self._seconds * sum(map(len, programs))
 
     def answers(self, program):
         return [launch() for launch in program]
@@ -182,9 +183,9 @@ def test_elastic_slots_that_no_peer_takes_are_unsupported_and_the_full_cache_is_
 class WrongByOnePercent(CpuBackend):
     """Our kernel, fast and wrong."""
 
-    def seconds(self, program):
-        taken = super().seconds(program)
-        for call in program.calls:
+    def seconds(self, *programs, lead=None):
+        taken = super().seconds(*programs)
+        for call in itertools.chain.from_iterable(program.calls for program in programs):
             if call.kernel == "decode":
                 shape = (call.params.cache.rows * call.params.group, call.params.cache.dim)
                 out = self.read(call.params.out, shape, np.float16)
@@ -563,6 +564,7 @@ def right(entry_of_cache: dict) -> bool:
     return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(entry_of_cache["correctness"])
 
 
+@pytest.mark.slow  # it installs torch
 def test_torch_answers_right_from_the_same_memory_and_is_timed_once(torch_environment, cpu_build, tmp_path):
     grouped = case_of(anchor="mean", compress=3, batch=2, dtype="bf16", measure={**QUICK, "inner_loops": 64})
     settings = {"backend": "cpu", "names": ["torch_grouped", "torch_cudnn"], "reps": 3, "max_seconds": 5}

@@ -68,8 +68,12 @@ class Backend(Protocol):
     def program(self, calls: list[Call], mode: Mode) -> Any:
         """A replayable sequence: a CUDA graph, or the launches behind one call."""
 
-    def seconds(self, program: Any) -> float:
-        """Replays `program` once, waits for it and returns the device time in seconds."""
+    def seconds(self, *programs: Any, lead: Any = None) -> float:
+        """Replays `programs` once, one right behind the other, waits for them and returns the device time in seconds.
+
+        lead: a program replayed just before, untimed: while it runs the others are handed over, so that neither the
+        host nor the change from another program is timed. A CPU, which does one thing after the other, ignores it.
+        """
 
     def synchronize(self) -> None:
         """Waits; raises when the device reports an error."""

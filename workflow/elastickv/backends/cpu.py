@@ -185,8 +185,11 @@ class CpuBackend:
         blocks = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(call.params) for call in calls))
         return Program(len(calls), numbers, blocks, tuple(calls))
 
-    def seconds(self, program: Program) -> float:
-        """Replays `program` once and returns the seconds from the start of its first launch to the end of its last."""
+    def seconds(self, *programs: Program, lead: Program | None = None) -> float:
+        """The sum of each program's time from the start of its first launch to the end of its last."""
+        return sum(map(self._run, programs))
+
+    def _run(self, program: Program) -> float:
         seconds = self._library.elastickv_run(program.length, program.kernels, program.params)
         if seconds < 0:
             raise RuntimeError("the CPU library was given a kernel number it does not know")

@@ -267,18 +267,24 @@ class CudaBackend:
             captured.upload(self._stream)
         return Program(captured, prepared)
 
-    def seconds(self, program: Program) -> float:
-        """Replays `program` once, waits for it and returns the device time in seconds."""
+    def seconds(self, *programs: Program, lead: Program | None = None) -> float:
+        """See base.Backend: between two events on the stream."""
         begin, end = self._events
+        if lead is not None:
+            self._replay(lead)
         begin.record(self._stream)
+        for program in programs:
+            self._replay(program)
+        end.record(self._stream)
+        end.synchronize()
+        return self._cupy.cuda.get_elapsed_time(begin, end) / 1e3
+
+    def _replay(self, program: Program) -> None:
         if program.graph is not None:
             program.graph.launch(self._stream)
         else:
             for one in program.prepared:
                 self._enqueue(one)
-        end.record(self._stream)
-        end.synchronize()
-        return self._cupy.cuda.get_elapsed_time(begin, end) / 1e3
 
     def synchronize(self) -> None:
         """Waits; raises what the device reports."""

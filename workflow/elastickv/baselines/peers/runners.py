@@ -23,8 +23,8 @@ class Runner(Protocol):
     def program(self, calls: list[Launch], mode: Mode) -> Any:
         """A replayable sequence of launches."""
 
-    def seconds(self, program: Any) -> float:
-        """Replays it once, waits, returns the time in seconds."""
+    def seconds(self, *programs: Any, lead: Any = None) -> float:
+        """Replays them once, after `lead`, which is not timed; waits, returns the time in seconds."""
 
     def answers(self, program: Any) -> list[np.ndarray]:
         """What each launch of a replay writes, float32, into memory that held NaN before."""
@@ -53,11 +53,12 @@ class CpuRunner:
         """There are no graphs on a CPU: `mode` changes nothing."""
         return list(calls)
 
-    def seconds(self, program: list[Launch]) -> float:
-        """See Runner."""
+    def seconds(self, *programs: list[Launch], lead: list[Launch] | None = None) -> float:
+        """See Runner; there is no lead, as with our own kernels on a CPU."""
         began = time.perf_counter()
-        for launch in program:
-            launch()
+        for program in programs:
+            for launch in program:
+                launch()
         return time.perf_counter() - began
 
     def answers(self, program: list[Launch]) -> list[np.ndarray]:
@@ -160,9 +161,9 @@ class CudaRunner:
             outputs = tuple(launch() for launch in calls)
         return Captured(PeerReplay(self._driver, graph), outputs, tuple(calls))
 
-    def seconds(self, program: Captured) -> float:
+    def seconds(self, *programs: Captured, lead: Captured | None = None) -> float:
         """See Runner."""
-        return self._backend.seconds(program)
+        return self._backend.seconds(*programs, lead=lead)
 
     def answers(self, program: Captured) -> list[np.ndarray]:
         """The outputs of the very graph that is timed, filled with NaN before."""
