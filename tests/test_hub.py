@@ -159,3 +159,10 @@ def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):
 def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
     found = fetch(hub, tmp_path, {"model": "open/model"}, HF_ENDPOINT="http://127.0.0.1:9")
     assert found["reason"] == "open/model: the model hub is not reachable, and no earlier download is at hand"
+
+
+def test_an_earlier_download_that_cannot_be_read_is_not_called_missing(hub, tmp_path):
+    (tmp_path / "hub" / "models--open--model" / "refs" / "main").mkdir(parents=True)
+    found = fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1")
+    assert "no earlier download can be used: " in found["reason"]
+    assert "refs/main" in found["reason"] and "\n" not in found["reason"]

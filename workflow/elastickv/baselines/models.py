@@ -194,11 +194,15 @@ def _refused(name: str, error: Exception) -> str | None:
 
 
 def _cached(name: str, find: Callable[[], str]) -> str:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    unreachable = f"{name}: the model hub is not reachable"
     try:
         return find()
+    except LocalEntryNotFoundError as error:
+        raise Refusal("failed", f"{unreachable}, and no earlier download is at hand") from error
     except Exception as error:
-        reason = f"{name}: the model hub is not reachable, and no earlier download is at hand"
-        raise Refusal("failed", reason) from error
+        raise Refusal("failed", f"{unreachable}, and no earlier download can be used: {one_line(error)}") from error
 
 
 def _download(name: str, load: Callable[[], str]) -> str:

@@ -46,7 +46,7 @@ PEER_NAMES = (
     *("torch_default", "torch_grouped", "torch_cudnn", "torch_flash", "torch_efficient", "torch_math"),
     *("flashinfer_single", "flashinfer_single_tensor", "flashinfer_batch", "flashinfer_batch_tensor"),
 )
-PEERS: dict[str, Any] = {"enable": False, "names": list(PEER_NAMES), "reps": 60, "max_seconds": 10}
+PEERS: dict[str, Any] = {"enable": False, "names": list(PEER_NAMES), "reps": 240, "max_seconds": 10}
 
 # seq, heads, dim and compress have none: a case says them, or the config's `defaults`. kv_heads is heads, cache_dtype
 # is dtype unless said otherwise.

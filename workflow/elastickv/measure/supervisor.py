@@ -213,4 +213,7 @@ def describe(record: dict[str, Any]) -> str:
         baseline, elastic = (record["statistics"][arm]["median_us"] for arm in ("baseline", "elastic"))
         head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"
         head += f" ({baseline:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
+        if record.get("processes"):
+            spread = record["processes"]["spread"]
+            head += f"; {len(record['processes']['runs'])} processes: {spread['low']:.3f}x to {spread['high']:.3f}x"
     return head + (f" ({record['reason']})" if record["reason"] else "")
