@@ -17,7 +17,6 @@ from elastickv.measure.ceilings import LargeBuffer
 from elastickv.roofline import Traffic, gbps
 
 SAMPLE_SECONDS = 0.05
-LED_SECONDS = 0.01  # of a longer rotation its start, some 20 us after another arm's, is no fifth of a percent
 FEWEST_GRAPH_LAUNCHES = 20
 PROBE_EVERY = 5
 CONTROL_LIMIT = {"cuda": 0.005, "cpu": 0.03}
@@ -29,24 +28,21 @@ Progress = Callable[[int, int], None]
 class Rotation:
     """One arm's replayable programs of `loops` launches each; together they visit all layers, as every sample does.
 
-    Were a sample a part of them, two samples would compare different layers' memory, not only the arms. A short
-    rotation is `led`: its last program runs untimed before every sample, so that each begins alike, whichever arm came
-    before.
+    Were a sample a part of them, two samples would compare different layers' memory, not only the arms.
     """
 
     def __init__(self, backend: Backend, call: Callable[[int], Any], loops: int, period: int, mode: Mode):
         self.backend = backend
         windows = max(1, math.ceil(period / loops))
-        self.launches, self.led = windows * loops, True
+        self.launches = windows * loops
         self.programs = [
             backend.program([call(window * loops + i) for i in range(loops)], mode) for window in range(windows)
         ]
 
     def sample(self) -> float:
-        """Microseconds per launch of one whole rotation."""
-        seconds = self.backend.seconds(*self.programs, lead=self.programs[-1] if self.led else None)
-        self.led = self.led and seconds < LED_SECONDS
-        return seconds * 1e6 / self.launches
+        """Microseconds per launch of one whole rotation. On a GPU its last program runs before, untimed, so that every
+        sample begins alike, whichever arm was sampled before."""
+        return self.backend.seconds(*self.programs, lead=self.programs[-1]) * 1e6 / self.launches
 
     def replay(self) -> int:
         """Runs one whole rotation, without a lead; how many launches that is."""
@@ -288,7 +284,7 @@ def _timed(
             "warm_up": warm_up.facts(),
             "stopped": samples.stopped,
             "graphs": mode.graph,
-            "led": [arm for arm in ("baseline", "elastic") if arms[arm].led and backend.name == "cuda"],
+            "led": ["baseline", "elastic"] if backend.name == "cuda" else [],
             "launch": launch,
             "exact": sorted(exact),
         },
