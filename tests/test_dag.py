@@ -123,7 +123,9 @@ def contents(checkout: Checkout) -> dict[Path, bytes]:
             {"measure third"} | AGGREGATES,
             marks=pytest.mark.slow,
         ),
-        ([("  second: {seq: 256, heads: 2, dim: 64, compress: 4}\n", "")], AGGREGATES),
+        pytest.param(
+            [("  second: {seq: 256, heads: 2, dim: 64, compress: 4}\n", "")], AGGREGATES, marks=pytest.mark.slow
+        ),
         ([("cases:\n", "golden: {speedup: 1.5}\ncases:\n")], JUDGED),
     ],
     ids=["none", "changed case", "added case", "removed case", "threshold"],
