@@ -267,6 +267,31 @@ def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
     assert "does not apply to workload elementwise, which has no inference cycle" in capsys.readouterr().err
 
 
+def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
+    assert main(["bench", "--seq=9e3", "--heads=0", "--truncate=some", "--dim", "x"]) == 2
+    told = capsys.readouterr().err
+    for line in (
+        '--seq: an integer from 1 to 2147483647 is needed, this is "9e3", which is text',
+        "--heads: an integer from 1 to 65535 is needed, this is 0",
+        '--truncate: a number from 0 to 45 is needed, this is "some", which is text',
+        '--dim: an integer from 4 to 65536, a multiple of 4 is needed, this is "x", which is text',
+    ):
+        assert line in told
+    assert "usage:" not in told
+
+
+def test_tokens_of_a_cycle_that_is_not_asked_for_are_checked_too(capsys):
+    assert main(["bench", "--decode_tokens=-3"]) == 2
+    assert "--decode_tokens: an integer from 0 to 1000000 is needed, this is -3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["build", "cpu"], ["bench", "--backend=cpu"]], ids=" ".join)
+def test_where_no_kernels_are_there_is_one_message(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert "kernels/cpu: no such folder: run this in the root of a checkout" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["bench", "--comp=8"], ["cases", "--configf=x"], ["build", "cpu", "--o=x"]])
 def test_flags_are_written_out(capsys, command):
     with pytest.raises(SystemExit) as ended:

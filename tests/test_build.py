@@ -73,6 +73,9 @@ def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):
     assert by_name["sm_90elf"]["kernels"]["scale"]["registers"] > 0
     assert manifest == records.read(out / "manifest.json", "build")
     assert manifest["binary"]["sha256"] == records.sha256_file(out / "elastickv.fatbin")
+    assert fingerprint.of_these_sources(manifest)
+    (workshop / "kernels" / "params.h").write_text("#pragma once\nstruct Added { int x; };\n")
+    assert not fingerprint.of_these_sources(manifest)
 
 
 def test_an_image_for_another_architecture_is_refused(workshop):

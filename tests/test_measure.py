@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -251,6 +253,21 @@ def test_bench_prints_one_json_object_and_takes_flags_both_ways(cpu_build):
     assert len(record["samples"]["elastic_us"]) == 4
     assert (record["resolved"]["inner_loops"], record["resolved"]["warmup"]) == (3, 2)
     assert record["inference_cycle"]["decode_tokens"] == 4
+
+
+def test_bench_says_what_it_leaves_out_and_when_the_library_is_of_other_kernels(cpu_build, tmp_path, monkeypatch):
+    flags = ["--seq=256", "--heads=2", "--dim=64", "--reps=3", "--warmup=0", "--inner_loops=1", "--json"]
+    quiet = bench(cpu_build, *flags)
+    shutil.copytree(Path(__file__).parents[1] / "kernels", tmp_path / "kernels")
+    with (tmp_path / "kernels" / "cpu" / "decode.cpp").open("a") as source:
+        source.write("int changed;\n")
+    monkeypatch.chdir(tmp_path)
+    told = bench(cpu_build, *flags, "--decode_tokens=5")
+    assert (quiet.returncode, told.returncode) == (0, 0), told.stderr
+    assert "note" not in quiet.stderr
+    assert f"{cpu_build}/cpu was built of other sources than kernels/cpu: elastickv build cpu" in told.stderr
+    assert "--decode_tokens counts with --inference only" in told.stderr
+    assert json.loads(told.stdout)["inference_cycle"] is None
 
 
 @pytest.mark.parametrize("cycle_flags", [[], ["--inference", "--decode_tokens=50"]], ids=["attention", "cycle"])

@@ -218,6 +218,14 @@ def test_a_missing_verdict_makes_the_report_of_an_unfinished_run_stale(results: 
     assert "report.md: verdicts.json is missing: the next run writes it again, not checked" in findings.notes
 
 
+def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Path):
+    """Without manifest and plan nothing says which cases verdicts, report and posts are of."""
+    (results / "manifest.json").unlink()
+    shutil.rmtree(results / ".plan")
+    for name in ("summary.csv", "verdicts.json", "report.md", "social_media_content.txt"):
+        assert_found(results, f"{name}: (file): found neither manifest.json nor .plan beside it")
+
+
 def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
     (results / "manifest.json").unlink()
     put_at(GOLDEN, "efficiency.elastic.roofline", 0.99)(results)

@@ -6,7 +6,9 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from elastickv import __version__
 from elastickv.errors import ElastickvError, MachineError
@@ -102,23 +104,35 @@ def _add_measure(commands) -> None:
     ceilings.set_defaults(module="elastickv.measure.ceilings")
 
 
+def _or_text(kind: type) -> Callable[[str], Any]:
+    """A flag's number; what is none stays text, so that the matrix names all that is wrong, and what is allowed."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+
+    return read
+
+
 def _add_bench(commands) -> None:
     parser = commands.add_parser("bench", help="measure one case given by flags (--flag=value or --flag value)")
     parser.set_defaults(module="elastickv.measure.bench")
     case = parser.add_argument_group("case")
     for flag, kind in {"seq": int, "heads": int, "dim": int, "compress": int, "batch": int, "kv_heads": int}.items():
-        case.add_argument(f"--{flag}", type=kind)
+        case.add_argument(f"--{flag}", type=_or_text(kind))
     for flag in ("sinks", "window", "seed"):
-        case.add_argument(f"--{flag}", type=int)
+        case.add_argument(f"--{flag}", type=_or_text(int))
     for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "pass_order", "backend"):
         case.add_argument(f"--{flag}")
     measure = parser.add_argument_group("measuring (exact, not upper bounds)")
     for flag, kind in {"reps": int, "warmup": int, "inner_loops": int, "truncate": float, "decode_tokens": int}.items():
-        measure.add_argument(f"--{flag}", type=kind)
-    measure.add_argument("--max_seconds", type=float)
-    measure.add_argument("--precision", type=float)
-    measure.add_argument("--confidence", type=float)
-    measure.add_argument("--processes", type=int, help="measure so many times, each in a process of its own (1)")
+        measure.add_argument(f"--{flag}", type=_or_text(kind))
+    measure.add_argument("--max_seconds", type=_or_text(float))
+    measure.add_argument("--precision", type=_or_text(float))
+    measure.add_argument("--confidence", type=_or_text(float))
+    measure.add_argument("--processes", type=_or_text(int), help="how often to measure, each in its own process (1)")
     measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
     measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
     measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")

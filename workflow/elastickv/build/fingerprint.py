@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.build import compilers
+from elastickv.errors import UsageError
 
 KERNELS = Path("kernels")
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
@@ -34,7 +35,12 @@ def without_comments(source: str) -> str:
 
 
 def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
-    """Hash of a backend's comment-free sources: `kernels/params.h` and everything in its folder, names included."""
+    """Hash of a backend's comment-free sources: `kernels/params.h` and everything in its folder, names included.
+
+    Raises UsageError where there are none.
+    """
+    if not (kernels / backend).is_dir():
+        raise UsageError(f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels")
     files = [kernels / "params.h", *sorted(p for p in (kernels / backend).iterdir() if p.suffix in SUFFIXES)]
     digest = hashlib.sha256()
     for file in files:
@@ -64,14 +70,20 @@ def planned_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]
 
 
 def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> dict[str, Any]:
+    target = f"compute_{architecture}" if ptx else f"sm_{architecture}"
+    flags = NVCC_FLAGS if chosen.kind == "nvcc" else NVRTC_FLAGS
+    return _target(target, list(flags), chosen.kind, chosen.version)
+
+
+def _target(target: str, flags: list[str], compiler: str, version: str) -> dict[str, Any]:
     return _sealed(
         {
             "schema": "fingerprint/1",
-            "target": f"compute_{architecture}" if ptx else f"sm_{architecture}",
+            "target": target,
             "source": source_sha256("cuda"),
-            "flags": list(NVCC_FLAGS if chosen.kind == "nvcc" else NVRTC_FLAGS),
-            "compiler": chosen.kind,
-            "compiler_version": chosen.version,
+            "flags": flags,
+            "compiler": compiler,
+            "compiler_version": version,
         }
     )
 
@@ -92,15 +104,31 @@ def fatbin_of(images: list[dict[str, Any]]) -> dict[str, Any]:
 def cpu() -> dict[str, Any]:
     """Fingerprint of the CPU library; the processor counts only where the library is made for it alone."""
     compiler = compilers.host()
-    targets = compilers.cpu_targets()
+    targets = {name: list(flags) for name, flags in compilers.cpu_targets().items()}
+    return _library(list(CPU_FLAGS), targets, compiler.kind, compiler.version)
+
+
+def _library(flags: list[str], targets: dict[str, list[str]], compiler: str, version: str) -> dict[str, Any]:
     return _sealed(
         {
             "schema": "fingerprint/1",
             "source": source_sha256("cpu"),
-            "flags": list(CPU_FLAGS),
-            "targets": {name: list(flags) for name, flags in targets.items()},
-            "compiler": compiler.kind,
-            "compiler_version": compiler.version,
+            "flags": flags,
+            "targets": targets,
+            "compiler": compiler,
+            "compiler_version": version,
             "cpu": compilers.cpu_features_sha256() if "native" in targets else platform.machine(),
         }
     )
+
+
+def of_these_sources(manifest: dict[str, Any]) -> bool:
+    """Whether a build was made of the kernels here, by whatever compilers and flags its manifest states."""
+    if manifest["backend"] == "cpu":
+        stated = (manifest[key] for key in ("flags", "targets", "compiler", "compiler_version"))
+        return _library(*stated)["sha256"] == manifest["fingerprint"]
+    images = [
+        _target(one["architecture"], one["flags"], one["compiler"], one["compiler_version"])
+        for one in manifest["images"]
+    ]
+    return fatbin_of(images)["sha256"] == manifest["fingerprint"]

@@ -32,17 +32,29 @@ def case_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.workload == "elementwise":
         if args.inference:
             raise UsageError(f"bench: --inference: {matrix.NO_CYCLE}")
-    elif not args.inference:
-        measure["decode_tokens"] = 0
-    return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+    case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+    if args.inference:
+        return case
+    if case["measure"]["decode_tokens"] and args.decode_tokens is not None:
+        print("elastickv: note: --decode_tokens counts with --inference only: no cycle is timed", file=sys.stderr)
+    return case | {"measure": case["measure"] | {"decode_tokens": 0}}
 
 
 def _built(build: str, backend: str) -> None:
-    """The CPU library takes seconds to build, so a missing one is built; a missing fatbin is an error with its fix."""
-    if backend == "cpu" and not (Path(build) / "cpu" / "manifest.json").exists():
-        from elastickv.build import cpu
+    """The CPU library takes seconds to build, so a missing one is built; a missing fatbin is an error with its fix.
 
-        cpu.build(Path(build) / "cpu")
+    What was built of other kernels than those here is measured, but not in silence.
+    """
+    from elastickv.build import cpu, fingerprint
+
+    manifest, kernels = Path(build) / backend / "manifest.json", fingerprint.KERNELS / backend
+    if backend == "cpu" and not manifest.exists():
+        cpu.build(manifest.parent)
+    stated = records.read(manifest, "build") if manifest.exists() and kernels.is_dir() else None
+    if stated and not fingerprint.of_these_sources(stated):
+        told = f"{manifest.parent} was built of other sources than {kernels}: elastickv build {backend}"
+        print(f"elastickv: note: {told}", file=sys.stderr)
 
 
 def _forced(args: argparse.Namespace, case: dict[str, Any], backend: str) -> dict[str, Any]:

@@ -43,6 +43,10 @@ def check(folder: Folder) -> None:
         folder.findings.notes.append(f"no manifest.json: an unfinished run ({told if planned else 'no plan'})")
     if planned is not None:
         _made(folder, planned, finished, listed)
+    elif not finished:
+        for name in filter(folder.has, MADE_FROM):
+            about = folder.findings.of(name)
+            about.fault("(file)", "neither manifest.json nor .plan beside it", "what says which cases it is of")
 
 
 def _temporary(folder: Folder) -> None:

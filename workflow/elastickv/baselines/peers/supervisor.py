@@ -17,7 +17,7 @@ from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import Peer, attention_only
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults, structure
-from elastickv.measure.supervisor import build_facts, exclusive, exit_code, identity, keep
+from elastickv.measure.supervisor import SAMPLING, build_facts, exclusive, exit_code, identity, keep
 from elastickv.stopwatch import Stopwatch
 
 VERSIONS_SECONDS = 60
@@ -235,13 +235,14 @@ def ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None) 
 
 
 def store_key(asked: Run, peer: Peer, case: dict[str, Any], who: dict[str, Any]) -> str:
-    """Key of a finished comparison: case and settings, both kernels (fingerprint; versions), device and driver."""
+    """Key of a finished comparison: case, settings, sampling, both kernels (fingerprint; versions), device, driver."""
     content = {
         "schema": record.SCHEMA,
         "peer": peer.name,
         "versions": {name: asked.versions.get(name) for name in sorted({peer.library, "torch"})},
         "case": matrix.content_key(case),
         "settings": {key: asked.settings[key] for key in ("reps", "max_seconds")},
+        "sampling": SAMPLING,
         "build": asked.build_facts["fingerprint"] if asked.build_facts else None,
         "device": who,
     }
