@@ -49,7 +49,7 @@ class FakeRunner:
     def program(self, calls, mode):
         return calls
 
-    def seconds(self, *programs, lead=None):
+    def seconds(self, *programs, lead=()):
         return self._seconds * sum(map(len, programs))
 
     def answers(self, program):
@@ -183,7 +183,7 @@ def test_elastic_slots_that_no_peer_takes_are_unsupported_and_the_full_cache_is_
 class WrongByOnePercent(CpuBackend):
     """Our kernel, fast and wrong."""
 
-    def seconds(self, *programs, lead=None):
+    def seconds(self, *programs, lead=()):
         taken = super().seconds(*programs)
         for call in itertools.chain.from_iterable(program.calls for program in programs):
             if call.kernel == "decode":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -68,11 +69,11 @@ class Backend(Protocol):
     def program(self, calls: list[Call], mode: Mode) -> Any:
         """A replayable sequence: a CUDA graph, or the launches behind one call."""
 
-    def seconds(self, *programs: Any, lead: Any = None) -> float:
+    def seconds(self, *programs: Any, lead: Sequence[Any] = ()) -> float:
         """Replays `programs` once, one right behind the other, waits for them and returns the device time in seconds.
 
-        lead: a program replayed just before, untimed: while it runs the others are handed over, so that neither the
-        host nor the change from another program is timed. A CPU, which does one thing after the other, ignores it.
+        lead: programs replayed just before, untimed: while they run the others are handed over, so that neither the
+        host nor a program's first run after others is timed. A CPU, which does one thing after the other, ignores it.
         """
 
     def synchronize(self) -> None:

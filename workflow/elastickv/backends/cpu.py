@@ -9,6 +9,7 @@ import itertools
 import json
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ class CpuBackend:
         blocks = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(call.params) for call in calls))
         return Program(len(calls), numbers, blocks, tuple(calls))
 
-    def seconds(self, *programs: Program, lead: Program | None = None) -> float:
+    def seconds(self, *programs: Program, lead: Sequence[Program] = ()) -> float:
         """The sum of each program's time from the start of its first launch to the end of its last."""
         return sum(map(self._run, programs))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,11 +268,11 @@ class CudaBackend:
             captured.upload(self._stream)
         return Program(captured, prepared)
 
-    def seconds(self, *programs: Program, lead: Program | None = None) -> float:
+    def seconds(self, *programs: Program, lead: Sequence[Program] = ()) -> float:
         """See base.Backend: between two events on the stream."""
         begin, end = self._events
-        if lead is not None:
-            self._replay(lead)
+        for program in lead:
+            self._replay(program)
         begin.record(self._stream)
         for program in programs:
             self._replay(program)

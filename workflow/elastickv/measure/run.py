@@ -40,9 +40,9 @@ class Rotation:
         ]
 
     def sample(self) -> float:
-        """Microseconds per launch of one whole rotation. On a GPU its last program runs before, untimed, so that every
-        sample begins alike, whichever arm was sampled before."""
-        return self.backend.seconds(*self.programs, lead=self.programs[-1]) * 1e6 / self.launches
+        """Microseconds per launch of one whole rotation. On a GPU it runs once before, untimed, so that every sample
+        begins alike, whichever arm was sampled before."""
+        return self.backend.seconds(*self.programs, lead=self.programs) * 1e6 / self.launches
 
     def replay(self) -> int:
         """Runs one whole rotation, without a lead; how many launches that is."""

@@ -16,7 +16,7 @@ from elastickv.errors import MachineError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
 
-SAMPLING = 3  # a finished measurement is not repeated unless how samples are taken or judged has changed
+SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 

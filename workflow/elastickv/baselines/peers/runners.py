@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,8 +24,8 @@ class Runner(Protocol):
     def program(self, calls: list[Launch], mode: Mode) -> Any:
         """A replayable sequence of launches."""
 
-    def seconds(self, *programs: Any, lead: Any = None) -> float:
-        """Replays them once, after `lead`, which is not timed; waits, returns the time in seconds."""
+    def seconds(self, *programs: Any, lead: Sequence[Any] = ()) -> float:
+        """Replays them once, after `lead`, which are not timed; waits, returns the time in seconds."""
 
     def answers(self, program: Any) -> list[np.ndarray]:
         """What each launch of a replay writes, float32, into memory that held NaN before."""
@@ -53,7 +54,7 @@ class CpuRunner:
         """There are no graphs on a CPU: `mode` changes nothing."""
         return list(calls)
 
-    def seconds(self, *programs: list[Launch], lead: list[Launch] | None = None) -> float:
+    def seconds(self, *programs: list[Launch], lead: Sequence[list[Launch]] = ()) -> float:
         """See Runner; there is no lead, as with our own kernels on a CPU."""
         began = time.perf_counter()
         for program in programs:
@@ -161,7 +162,7 @@ class CudaRunner:
             outputs = tuple(launch() for launch in calls)
         return Captured(PeerReplay(self._driver, graph), outputs, tuple(calls))
 
-    def seconds(self, *programs: Captured, lead: Captured | None = None) -> float:
+    def seconds(self, *programs: Captured, lead: Sequence[Captured] = ()) -> float:
         """See Runner."""
         return self._backend.seconds(*programs, lead=lead)
 
