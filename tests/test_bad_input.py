@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,20 @@ def test_whether_results_can_be_written_is_found_without_leaving_a_folder(tmp_pa
     for folder in (tmp_path / "new/folder", tmp_path / "there", tmp_path / "there/new"):
         matrix.check_results_writable(config_with_results(tmp_path, folder))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.yaml", "there"]
+
+
+def test_two_runs_that_look_at_once_whether_a_new_results_folder_can_be_written_do_not_disturb_each_other(tmp_path):
+    config = config_with_results(tmp_path, tmp_path / "new/folder")
+    with ThreadPoolExecutor(4) as runs:
+        looks = [runs.submit(matrix.check_results_writable, config) for _ in range(400)]
+    assert [look.exception() for look in looks] == [None] * len(looks)
+
+
+def test_a_results_folder_that_is_a_link_to_nowhere_or_has_too_long_a_name_cannot_be_written_to(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for folder, reason in (("link", "No such file"), ("link/below", "No such file"), ("n" * 300, "name too long")):
+        with pytest.raises(UsageError, match=reason):
+            matrix.check_results_writable(config_with_results(tmp_path, tmp_path / folder))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders too")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -68,20 +67,18 @@ def _own(parts: tuple[str, ...]) -> str | None:
 def check_writable(results: str, where: str) -> None:
     """Raises UsageError, which says `where` the config names the folder, unless it can be made and takes files.
 
-    Leaves nothing behind: a folder that is not there is not there afterwards.
+    Neither makes the folder nor removes one: another run may be making it at this moment. The missing part of the path
+    is tried out below a folder with a name of its own, in the last folder that is there.
     """
-    folder, missing = Path(results), []
+    folder = Path(results)
+    last = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
         # Permission bits do not tell: root, read-only and virtual file systems.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryDirectory(dir=last) as trial:
+            below = Path(trial) / folder.relative_to(last)
+            below.mkdir(parents=True, exist_ok=True)
+            (below / "file").touch()
     except OSError as error:
         reason = error.strerror or str(error)
         told = f"{where}: results: {shown(results)}: cannot be written to: {reason}"
         raise UsageError(f"{told}; name a folder that can") from error
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):  # never made, or somebody else's files are in it by now
-                path.rmdir()
