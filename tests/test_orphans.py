@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import filelock
 import psutil
 import pytest
 
@@ -108,6 +110,23 @@ def test_the_lock_drops_with_a_killed_holder(tmp_path):
     assert lock.try_acquire()
     assert lock.held
     assert lock.holder.read_text(encoding="ascii") == str(os.getpid())
+
+
+@pytest.mark.parametrize("before", [None, "", "of an ended run"])
+def test_a_holder_that_has_just_taken_the_lock_is_named_once_it_says_who_it_is(tmp_path, before):
+    path = tmp_path / ".run.lock"
+    lock = RunLock(path)
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    if before is not None:
+        lock.holder.write_text(before and str(ended.pid), encoding="ascii")
+    with filelock.FileLock(path):
+        assert not lock.try_acquire()
+        assert str(lock.refusal()).startswith("a run is in progress in this checkout: ")
+        written = threading.Timer(0.2, lock.holder.write_text, (str(os.getpid()), "ascii"))
+        written.start()
+        assert f"in this checkout (process {os.getpid()}): " in str(lock.refusal())
+        written.join()
 
 
 def test_a_parent_that_died_and_was_not_waited_for_yet_is_gone():

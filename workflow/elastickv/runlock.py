@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import filelock
@@ -11,6 +12,7 @@ from elastickv import records
 from elastickv.errors import ElastickvError
 
 LOCK = Path("build/.run.lock")
+NAMED_WITHIN = 1.0  # seconds that who takes the lock has for writing down who that is
 
 
 class RunInProgress(ElastickvError):
@@ -55,8 +57,18 @@ class RunLock:
         return True
 
     def refusal(self) -> RunInProgress:
-        """The error that names the holder."""
+        """The error that names the holder; one that has only just taken the lock gets a moment to say who it is."""
+        last = time.monotonic() + NAMED_WITHIN
+        while not (holder := self._holder()) and time.monotonic() < last:
+            time.sleep(0.02)
+        return RunInProgress(holder)
+
+    def _holder(self) -> str:
+        """The process that the holder's file names, or nothing: not yet written, or of a run that is over."""
+        import psutil
+
         try:
-            return RunInProgress(self.holder.read_text(encoding="ascii").strip())
-        except OSError:
-            return RunInProgress("")
+            holder = self.holder.read_text(encoding="ascii").strip()
+            return holder if psutil.pid_exists(int(holder)) else ""
+        except (OSError, ValueError, OverflowError):
+            return ""
