@@ -9,8 +9,9 @@ ARGS ?=
 
 BIN := .venv/bin
 MATRIX := $(foreach file,$(CONFIG),--configfile $(file)) $(foreach override,$(SET),--config $(override))
-# A killed make takes what it runs along: $$PPID of the recipe's shell is this make.
-TIED := ELASTICKV_DIE_WITH_PARENT=$$PPID exec
+# A killed make takes what it runs along. Its number is asked for here, while it lives for certain: a recipe's shell may
+# be the orphan already.
+TIED := ELASTICKV_DIE_WITH_PARENT=$(shell echo $$PPID) exec
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS) --configfile $(CONFIG) $(if $(SET),--config $(SET))
 
 # Without compiled modules every start of Snakemake would take three times as long.

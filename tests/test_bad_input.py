@@ -205,6 +205,16 @@ def test_two_runs_that_look_at_once_whether_a_new_results_folder_can_be_written_
     assert [look.exception() for look in looks] == [None] * len(looks)
 
 
+def test_a_results_folder_that_is_there_shows_no_trace_of_the_look(tmp_path, monkeypatch):
+    """A run may be listing it for its manifest."""
+    seen, config = [], config_with_results(tmp_path, tmp_path)
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda *args, **more: (opened(*args, **more), seen.append(os.listdir(tmp_path)))[0])
+    monkeypatch.setattr(os, "mkdir", lambda *args, **more: pytest.fail(f"{args} was made"))
+    matrix.check_results_writable(config)
+    assert seen == [["c.yaml"]]
+
+
 def test_a_results_folder_that_is_a_link_to_nowhere_or_has_too_long_a_name_cannot_be_written_to(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for folder, reason in (("link", "No such file"), ("link/below", "No such file"), ("n" * 300, "name too long")):

@@ -57,7 +57,7 @@ def test_a_curve_of_this_machine_fits_the_schema(cpu_build, monkeypatch):
         assert point["cold"] and "dependent" not in point
         for kind in ceilings.KINDS:
             assert len(point[kind]["samples"]) == ceilings.FEWEST_ROUNDS
-            assert 0.1 < point[kind]["value"] < 2000
+            assert 0 < point[kind]["value"] < 2000  # on a busy machine a pass of 256 KiB may wait for its core
     record = example("ceilings") | {"points": points, "backend": "cpu"}
     records.check(record, "ceilings", "a curve")
 

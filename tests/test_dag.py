@@ -291,7 +291,7 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checko
     """SIGKILL of Snakemake alone, while a measurement runs: no orphan, no unlocking by hand, nothing lost."""
     before = started(checkout, "first")
     snakemake = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_FRESH="1")
-    wait_until(lambda: any("--case" in command for command in commands_in(checkout.root)))
+    wait_until(lambda: any("--case" in command for command in commands_in(checkout.root)), 600)
     os.kill(snakemake.pid, signal.SIGKILL)
     snakemake.communicate(timeout=60)
     wait_until(lambda: commands_in(checkout.root) == [])

@@ -51,6 +51,20 @@ def test_an_unfinished_environment_is_wiped_and_made_anew(workshop):
     assert environments.interpreter("tiny") == python
 
 
+def test_an_environment_whose_deletion_was_cut_off_is_not_current(workshop, monkeypatch):
+    environments.make("tiny", adopt=True)
+    assert environments.is_current("tiny")
+
+    def killed(folder, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environments.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            environments.make("tiny")
+    assert not environments.is_current("tiny")
+
+
 def test_a_failed_install_says_how_to_go_on(workshop):
     (workshop / "envs" / "tiny.txt").write_text("no-such-package-of-ours==999\n")
     with pytest.raises(MachineError, match="elastickv env tiny"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -177,6 +178,21 @@ def test_another_users_measurement_is_waited_for(tmp_path, names):
         assert f"held by process {os.getpid()} of " in said
 
 
+def test_a_lock_file_that_another_user_is_just_making_is_opened_once_it_is_open_to_all(monkeypatch, names):
+    lease.lock_file(names[0]).touch()
+    opened, refused = os.open, []
+
+    def refusing(path, flags, *mode):
+        if not flags & os.O_CREAT and not refused:
+            refused.append(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with lease.one_of(names[:1], 0.0) as taken:
+        assert (taken, len(refused)) == (names[0], 1)
+
+
 def test_a_worker_keeps_the_gpu_that_it_measures_on_when_its_supervisor_is_gone(tmp_path, names):
     ready, log = tmp_path / "ready", tmp_path / "log"
     worker = tmp_path / "worker"
@@ -234,8 +250,9 @@ rule probe:
         gpu=lambda wildcards: demand.of_ceilings(wildcards.backend).gpu,
     params:
         names=lambda wildcards: "%s" if wildcards.backend == "cuda" else "%s",
+        seconds=lambda wildcards: 3 if wildcards.backend == "cuda" else 0.4,
     shell:
-        "exec python hold.py 0.4 log 60 {params.names} > {output}"
+        "exec python hold.py {params.seconds} log 60 {params.names} > {output}"
 """
 
 
@@ -253,10 +270,12 @@ def test_two_gpus_are_timed_on_at_a_time_and_a_cpu_alone(clone: Checkout, tmp_pa
     lease.lock_file(cpu).unlink(missing_ok=True)
     assert run.returncode == 0, text
     taken = spans(checkout.root / "log")
-    assert {name: len(times) for name, times in taken.items()} == {names[0]: 2, names[1]: 2, cpu: 2}
+    assert set(taken) == {*names, cpu}
+    assert (sum(len(taken[name]) for name in names), len(taken[cpu])) == (4, 2)
+    assert all(one[1] <= next_one[0] for times in taken.values() for one, next_one in pairwise(times))
     everything = sorted((began, ended, name) for name, times in taken.items() for began, ended in times)
     beside = [(one, two) for one in everything for two in everything if one < two and two[0] < one[1]]
-    assert len(beside) == 2  # each pair of GPU jobs, and no job beside a CPU's
+    assert beside
     assert all({one[2], two[2]} == set(names) for one, two in beside)
 
 
@@ -275,16 +294,14 @@ def test_the_number_of_gpus_is_guessed_without_a_driver(tmp_path, monkeypatch):
     assert expected_gpus(tmp_path / "none") == 6
 
 
-@pytest.mark.parametrize("measured_on", ["GPU-a", "GPU-b"])
-def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypatch, measured_on):
+@pytest.mark.parametrize("measured_on", [0, 1])
+def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypatch, names, measured_on):
     record, store = example("4096_golden_ticket"), records.RecordStore(tmp_path)
-    monkeypatch.setattr(device, "visible_gpus", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setattr(device, "visible_gpus", lambda: names)
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
     monkeypatch.setattr(supervisor, "build_facts", lambda build, backend: record["build"])
-    key = supervisor.store_key(record["case"], record["build"], supervisor.identity("cuda", measured_on))
+    key = supervisor.store_key(record["case"], record["build"], supervisor.identity("cuda", names[measured_on]))
     store.keep(key, record)
-    with lease.one_of(["GPU-a"]), lease.one_of(["GPU-b"]):  # without waiting for one of them
+    with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them
         monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
         assert supervisor.measure_case(record["case"], "build", store=store) == record
-    for name in ("GPU-a", "GPU-b"):
-        lease.lock_file(name).unlink()

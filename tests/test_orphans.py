@@ -13,7 +13,7 @@ import filelock
 import psutil
 import pytest
 
-from elastickv import orphans
+from elastickv import orphans, runlock
 from elastickv.runlock import RunInProgress, RunLock
 
 CHILD = "from elastickv import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
@@ -88,6 +88,38 @@ def test_a_parent_that_is_already_dead_ends_the_child():
     assert child.stdout == b""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.parametrize(("parent", "code"), [("os.getppid()", 0), ("os.getpid()", -signal.SIGKILL)])
+def test_a_foreign_program_whose_parent_died_before_the_request_ends_at_once(parent: str, code: int):
+    program = f"import os; from elastickv import orphans; orphans.kill_me_with_my_parent(parent={parent})"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == code
+
+
+STARTS_ANOTHER = """
+import psutil, subprocess
+from elastickv import orphans
+listed = psutil.Process.children
+late = []
+
+def children(process, recursive=False):
+    found = listed(process, recursive)
+    if not late:  # between the list and the first kill
+        late.append(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL))
+        print(late[0].pid, flush=True)
+    return found
+
+psutil.Process.children = children
+subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+orphans._end_with_descendants(15, None)
+"""
+
+
+def test_a_child_that_is_started_while_its_family_is_listed_is_killed_too():
+    done = subprocess.run([sys.executable, "-c", STARTS_ANOTHER], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert gone(int(done.stdout))
+
+
 def test_a_live_parent_further_up_is_no_reason_to_end():
     program = "from elastickv import orphans; orphans.die_with_parent(); print('up')"
     environment = os.environ | {orphans.VARIABLE: str(os.getpid())}
@@ -113,7 +145,7 @@ def test_the_lock_drops_with_a_killed_holder(tmp_path):
 
 
 @pytest.mark.parametrize("before", [None, "", "of an ended run"])
-def test_a_holder_that_has_just_taken_the_lock_is_named_once_it_says_who_it_is(tmp_path, before):
+def test_a_holder_that_has_just_taken_the_lock_is_named_once_it_says_who_it_is(tmp_path, monkeypatch, before):
     path = tmp_path / ".run.lock"
     lock = RunLock(path)
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
@@ -123,6 +155,7 @@ def test_a_holder_that_has_just_taken_the_lock_is_named_once_it_says_who_it_is(t
     with filelock.FileLock(path):
         assert not lock.try_acquire()
         assert str(lock.refusal()).startswith("a run is in progress in this checkout: ")
+        monkeypatch.setattr(runlock, "NAMED_WITHIN", 60)
         written = threading.Timer(0.2, lock.holder.write_text, (str(os.getpid()), "ascii"))
         written.start()
         assert f"in this checkout (process {os.getpid()}): " in str(lock.refusal())

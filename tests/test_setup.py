@@ -65,6 +65,29 @@ def test_a_cut_off_installation_starts_over(bootstrap):
     assert bootstrap.missing(["core", "dev"]) == ["core", "dev"]
 
 
+def test_who_is_killed_while_an_old_environment_is_deleted_leaves_none_that_looks_finished(bootstrap, monkeypatch):
+    finish(bootstrap, "core", "dev")
+    Path(bootstrap.lock_path("dev")).write_text("dev==2\n", encoding="utf-8")
+
+    def killed(folder: str, **options: bool) -> None:
+        assert (folder, options["clear"]) == (bootstrap.VENV, True)
+        Path(bootstrap.UNFINISHED).unlink(missing_ok=True)  # the order of deletion is the file system's
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap.venv, "create", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.make_venv()
+    assert bootstrap.missing(["core", "dev"]) == ["core", "dev"]
+
+
+def test_the_package_is_installed_once_and_not_taken_from_a_run_when_a_lock_is_added(bootstrap, monkeypatch):
+    commands = []
+    monkeypatch.setattr(bootstrap, "run", lambda *command: commands.append(command))
+    bootstrap.install("core")
+    bootstrap.install("dev")
+    assert ["--editable" in command for command in commands] == [False, True, False]
+
+
 def test_an_old_python_is_refused_with_the_fix(bootstrap, monkeypatch):
     monkeypatch.setattr(bootstrap, "OLDEST", (99, 0))
     with pytest.raises(SystemExit, match=r"Python >= 3\.11 is needed.*\nfix: make PYTHON="):

@@ -5,6 +5,7 @@ and the marks of finished ones lie inside the folder that they speak of. Two cal
 """
 
 import fcntl
+import functools
 import glob
 import hashlib
 import importlib.util
@@ -45,7 +46,8 @@ def missing(names):
 def run(*command):
     """Runs an installer; ends with one line when it fails (its own messages stand above). uv sees pip's local files."""
     environment = dict(os.environ, UV_FIND_LINKS=os.environ.get("PIP_FIND_LINKS", ""))
-    if subprocess.call(command, cwd=ROOT, env=environment, preexec_fn=orphans.kill_me_with_my_parent) != 0:
+    tied = functools.partial(orphans.kill_me_with_my_parent, parent=os.getpid())
+    if subprocess.call(command, cwd=ROOT, env=environment, preexec_fn=tied) != 0:
         sys.exit(f"set-up: failed: {' '.join(command)}\nfix: see the message above, then repeat the make command")
 
 
@@ -61,7 +63,12 @@ def bundled_pip():
 
 
 def make_venv():
-    """An empty `.venv` with uv in it. Not by ensurepip: its own child processes would outlive a killed make."""
+    """An empty `.venv` with uv in it. Not by ensurepip: its own child processes would outlive a killed make.
+
+    The marks of what was finished go first: who is killed while the rest is deleted leaves nothing that looks finished.
+    """
+    for mark in glob.glob(os.path.join(glob.escape(VENV), ".ready-*")):
+        os.remove(mark)
     pip = os.path.join(bundled_pip(), "pip")
     venv.create(VENV, clear=True, symlinks=True)
     touch(UNFINISHED)
@@ -75,11 +82,15 @@ def uv_pin():
 
 
 def install(name):
-    """One lock, on top of the core lock; then this package (editable), so that the command `snakemake` is its own."""
+    """One lock, on top of the core lock; after that one this package (editable), so that `snakemake` is its own.
+
+    Once only: to install it again would take both commands from a run in progress for a moment.
+    """
     uv = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON]
     locks = ["-r", lock_path("core")] + ([] if name == "core" else ["-r", lock_path(name)])
     run(*uv, *locks)
-    run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    if name == "core":
+        run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
 
 
 def touch(path):

@@ -158,7 +158,7 @@ def _install(name: str, folder: Path) -> Path:
         compiled.compiler()  # says at once if there is none
     if name in NOTICES:
         print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(name)
     uv, python = _uv(), folder.resolve() / "bin" / "python"
     _call([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], name)
     install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
@@ -172,6 +172,12 @@ def _install(name: str, folder: Path) -> Path:
     if without:
         _call([*install, "--no-deps", *without], name)
     return python
+
+
+def _clear(name: str) -> None:
+    """Deletes an environment, its mark first: half of one must not look finished."""
+    ready_file(name).unlink(missing_ok=True)
+    shutil.rmtree(ENVIRONMENTS / name, ignore_errors=True)
 
 
 def _lacks_of_gpus(name: str) -> bool:
@@ -213,7 +219,7 @@ def make(name: str, adopt: bool = False) -> Path:
                     f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
                     f"install it there, or: elastickv env {name}",
                 )
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(name)
             python = Path(sys.executable)
         else:
             python = _install(name, folder)

@@ -22,15 +22,18 @@ def adopt_children(environment: MutableMapping[str, str] = os.environ) -> None:
     environment[VARIABLE] = str(os.getpid())
 
 
-def kill_me_with_my_parent(by: signal.Signals = signal.SIGKILL) -> None:
+def kill_me_with_my_parent(by: signal.Signals = signal.SIGKILL, parent: int | None = None) -> None:
     """Asks for a signal at the parent's death; kept over exec, so it serves as `preexec_fn` for foreign programs too.
 
     The kernel watches the parent's *thread*: start children from one that lives as long as they do.
+    parent: ends this process at once where that is not its parent, which then died before the request.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, by, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        if parent is not None and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_with_parent(and_descendants: bool = False) -> None:
@@ -52,9 +55,16 @@ def die_with_parent(and_descendants: bool = False) -> None:
 
 
 def _end_with_descendants(signal_number: int, _frame: object) -> None:
+    """Kills all descendants, stopped first: while there are some that run, they may start others."""
     import psutil
 
-    for descendant in psutil.Process().children(recursive=True):
+    stopped: set[psutil.Process] = set()
+    while running := set(psutil.Process().children(recursive=True)) - stopped:
+        for descendant in running:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                descendant.suspend()
+        stopped |= running
+    for descendant in stopped:
         with contextlib.suppress(psutil.NoSuchProcess):
             descendant.kill()
     os._exit(128 + signal_number)

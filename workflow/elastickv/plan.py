@@ -162,7 +162,7 @@ def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> 
         if is_made_by_hand(path):
             _date_before(environments.ready_file(path.stem), path)  # not to be made again
     for path in obsolete:
-        path.unlink()
+        path.unlink(missing_ok=True)  # `elastickv plan` takes no lock: another one may have deleted it
 
 
 def is_made_by_hand(path: Path) -> bool:

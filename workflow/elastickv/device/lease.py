@@ -77,13 +77,18 @@ def _open(path: Path) -> int:
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             with contextlib.suppress(FileNotFoundError):
-                return os.open(path, flags)
-        except PermissionError:  # being made by another user, who has not opened it to all yet
-            time.sleep(POLL_SECONDS)
-            return os.open(path, flags)
+                return _open_made(path, flags)
         else:
             os.fchmod(descriptor, 0o666)
             return descriptor
+
+
+def _open_made(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except PermissionError:  # being made by another user, who has not opened it to all yet
+        time.sleep(POLL_SECONDS)
+        return os.open(path, flags)
 
 
 def _try(name: str) -> int | None:

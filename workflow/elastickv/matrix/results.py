@@ -68,15 +68,19 @@ def check_writable(results: str, where: str) -> None:
     """Raises UsageError, which says `where` the config names the folder, unless it can be made and takes files.
 
     Neither makes the folder nor removes one: another run may be making it at this moment. The missing part of the path
-    is tried out below a folder with a name of its own, in the last folder that is there.
+    is tried out below a folder with a name of its own, in the last folder that is there; in a folder of results nothing
+    is ever to be seen, a run may be listing it.
     """
     folder = Path(results)
     last = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
         # Permission bits do not tell: root, read-only and virtual file systems.
-        with tempfile.TemporaryDirectory(dir=last) as trial:
+        if last == folder:
+            with tempfile.TemporaryFile(dir=folder):
+                return
+        with tempfile.TemporaryDirectory(dir=last, prefix=".trial-") as trial:
             below = Path(trial) / folder.relative_to(last)
-            below.mkdir(parents=True, exist_ok=True)
+            below.mkdir(parents=True)
             (below / "file").touch()
     except OSError as error:
         reason = error.strerror or str(error)
