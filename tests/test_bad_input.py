@@ -168,6 +168,16 @@ def test_the_file_that_holds_the_fault_is_named(tmp_path):
     assert "second.yaml:2: measure.reps" in str(caught.value)
 
 
+def test_what_is_wrong_with_the_measure_of_all_cases_is_said_once_at_its_place(tmp_path):
+    cases = "cases:\n  a: {seq: 64, heads: 2, dim: 64, compress: 2}\n  b: {seq: 64, heads: 2, dim: 64, compress: 4}\n"
+    matrices = "matrices: {s: {base: {seq: 64, heads: 2, dim: 64}, axes: {compress: [2, 4]}}}\n"
+    (problem,) = problems_of(tmp_path, "measure:\n  reps: 3\n  truncate: 45\n" + cases + matrices)
+    assert problem.startswith("bad.yaml:3: measure.truncate: 45 leaves 1 of 3 reps")
+    own = cases.replace("compress: 4", "compress: 4, measure: {reps: 3}")
+    (problem,) = problems_of(tmp_path, "measure: {truncate: 45}\n" + own)
+    assert problem.startswith("bad.yaml:4: cases.b.measure.truncate: 45 leaves 1 of 3 reps")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for path, reason in ((tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(UsageError, match=reason) as caught:

@@ -159,7 +159,10 @@ def _resolve(
         for place, text in faults:
             if not place and defaults_broken:
                 continue  # what it lacks may be the default that was refused
-            found.setdefault((*path, *place), []).append(f"{case_id}: {text}" if path[0] == "matrices" else text)
+            if place[:1] == ("measure",) and "measure" not in common | said:
+                found[place] = [text]  # said once for all cases
+            else:
+                found.setdefault((*path, *place), []).append(f"{case_id}: {text}" if path[0] == "matrices" else text)
         resolved[case_id] = case
     for place, texts in found.items():
         alike = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 and place[0] == "matrices" else ""
