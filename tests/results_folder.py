@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from elastickv import statistics
+
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
@@ -89,6 +91,16 @@ def swept(case: str, seq: int, compress: int, cache_dtype: str, speedup: float) 
     record["case"] |= {"id": case, "seq": seq, "compress": compress, "cache_dtype": cache_dtype}
     record["statistics"]["speedup"] |= {"value": speedup, "low": speedup * 0.99, "high": speedup * 1.01}
     record["bytes"] |= {"ceiling": speedup / 0.9, "reachable_ceiling": speedup / 0.95}
+    return record
+
+
+def short_cycle(case: str, samples: int) -> dict[str, Any]:
+    """The example of a case whose inference cycle ended after so few samples."""
+    record = example(case)
+    cycle = record["inference_cycle"]
+    cycle["samples"] = {name: series[:samples] for name, series in cycle["samples"].items()}
+    seconds = (cycle["samples"][f"{arm}_seconds"] for arm in ("baseline", "elastic"))
+    cycle["speedup"] = statistics.ratio_interval(*seconds, record["case"]["measure"]["confidence"])
     return record
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from results_folder import elastickv, example, judged, make, put
+from results_folder import elastickv, example, judged, make, put, short_cycle
 
 from elastickv.measure import processes
 from elastickv.report.cautions import of_record
+
+TOO_FEW = "too few for an interval of 99%: its speedup is not shown"
 
 
 def changed(part: str, **changes) -> dict:
@@ -57,6 +59,18 @@ def test_an_interval_widened_to_a_spread_shows_the_published_process_s_own():
         f"{alone['value']:.3f}x [{alone['low']:.3f}, {alone['high']:.3f}]"
     ]
     assert of_record(spread_over(0.9999, 1, 1.0001)) == []
+
+
+@pytest.mark.parametrize(("samples", "found"), [(1, "1 sample, "), (7, "7 samples, "), (8, None), (12, None)])
+def test_an_inference_cycle_of_too_few_samples_is_named(samples, found):
+    said = of_record(short_cycle("4096_golden_ticket", samples))
+    assert said == ([f"the inference cycle has {found}{TOO_FEW}"] if found else [])
+
+
+def test_an_older_record_s_short_cycle_is_named_without_its_samples():
+    record = short_cycle("4096_golden_ticket", 1)
+    del record["inference_cycle"]["samples"]
+    assert of_record(record) == [f"the inference cycle has too few samples{TOO_FEW.removeprefix('too few')}"]
 
 
 def test_the_report_has_them_where_there_are_any(tmp_path):

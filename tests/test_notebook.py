@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import BIN, ROOT, Checkout, source_files
-from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make
+from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
 
 from elastickv import records, sources
 from elastickv.cli import main
@@ -227,6 +227,13 @@ def test_every_number_of_the_explanation_has_its_record(tmp_path):
     for case in BROKEN_CASES:
         lines = [line for line in said.splitlines() if f"`{case}`" in line]
         assert not any("measured" in line or "differ by" in line for line in lines)
+
+
+def test_an_explanation_leaves_out_a_cycle_of_too_few_samples(tmp_path):
+    results = judged(make(tmp_path / "results", ("4096_golden_ticket", "1024_standard")))
+    put(results, short_cycle("1024_standard", 1))
+    said = explanation.markdown(inputs.load(results / ".plan/cases.json", results))
+    assert [line.split(",")[0] for line in said.splitlines() if "with appends" in line] == ["- `4096_golden_ticket`"]
 
 
 def test_an_explanation_without_results_has_no_number_but_ceilings(tmp_path):

@@ -20,6 +20,7 @@ from results_folder import (
     judged,
     make,
     put,
+    short_cycle,
 )
 
 from elastickv import records
@@ -77,6 +78,17 @@ def test_summary_says_when_there_is_no_record(tmp_path):
     assert summary(results)[1]["problem"] == "no record"
 
 
+def test_summary_has_no_cycle_speedup_of_too_few_samples(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "1024_standard"))
+    put(results, short_cycle("4096_golden_ticket", 1))
+    short, long = summary(results)
+    columns = ("cycle_speedup", "cycle_speedup_low", "cycle_speedup_high")
+    assert [short[column] for column in columns] == ["", "", ""]
+    assert short["elastic_layer_steps_per_second"]
+    assert short["speedup"]
+    assert all(long[column] for column in columns)
+
+
 def test_summary_cells_are_no_formulas_and_one_line(tmp_path):
     results = make(tmp_path / "results", ("4096_cpu",))
     record = example("4096_cpu")
@@ -120,6 +132,15 @@ def test_report_shows_no_number_for_a_case_without_a_result(tmp_path):
     assert "a prompt of 1,024 tokens, then 64 one by one; medians of 3 repetitions; attention sdpa" in baselines
     assert "static" in baselines and "77.0 [75.5, 77.8]" in baselines and "23 of 24" in baselines
     assert "need to install" in baselines
+
+
+def test_report_shows_no_cycle_speedup_of_too_few_samples(tmp_path):
+    results = gpu_folder(tmp_path)
+    usual = row(section(report(results), "Inference cycle"), "4096_golden_ticket")
+    put(results, short_cycle("4096_golden_ticket", 1))
+    markdown = report(results)
+    assert row(section(markdown, "Inference cycle"), "4096_golden_ticket") == [*usual[:-2], "–", usual[-1]]
+    assert "`4096_golden_ticket`: the inference cycle has 1 sample, too few" in section(markdown, "Cautions")
 
 
 def test_a_noisy_baseline_shows_no_rate(tmp_path):

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from results_folder import HOSTILE, cpu_folder, elastickv, example, gpu_folder, judged, make, put
+from results_folder import HOSTILE, cpu_folder, elastickv, example, gpu_folder, judged, make, put, short_cycle
 
 from elastickv import records
 from elastickv.report import inputs, phrases, social
@@ -49,6 +49,15 @@ def test_posts_of_a_gpu_with_a_golden_case(tmp_path):
     golden_lines = [line for line in linkedin.splitlines() if "✅" in line]
     assert len(golden_lines) == 1
     assert "elementwise" in golden_lines[0]
+
+
+def test_posts_leave_out_a_cycle_of_too_few_samples(tmp_path):
+    results = gpu_folder(tmp_path)
+    assert published(results)[1].count("with appends and compression") == 2
+    put(results, short_cycle("1024_standard", 1))
+    assert published(results)[1].count("with appends and compression 2.010x") == 1
+    put(results, short_cycle("4096_golden_ticket", 1))
+    assert "with appends and compression" not in published(results)[1]
 
 
 def test_every_number_in_the_posts_has_its_field(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.report import phrases
+from elastickv.report import cautions, phrases
 from elastickv.report.inputs import Baseline, Case, Inputs
 from elastickv.report.phrases import Number, Phrase
 from elastickv.report.text import device_title, escape, microseconds, size
@@ -61,7 +61,7 @@ def elastic(inputs: Inputs) -> list[Phrase]:
     for case in inputs.own:
         phrase += [f"\n- `{case.id}`, {phrases.workload(case)}: ", phrases.measured(case, "bytes/elastic", size)]
         phrase += [" instead of ", phrases.measured(case, "bytes/baseline", size), ", ", *_speedup(case)]
-        if case.record["inference_cycle"]:
+        if cautions.cycle_holds(case.record):
             phrase += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
         phrase += ["."]
     head = "**The elastic cache.** Bytes moved by one launch, and what that did to its time:\n"

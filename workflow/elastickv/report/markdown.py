@@ -9,7 +9,7 @@ from typing import Any
 from elastickv import records
 from elastickv.report import conditions, environment, peers
 from elastickv.report import sweeps as sweep_grids
-from elastickv.report.cautions import cautions
+from elastickv.report.cautions import cautions, cycle_holds
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
@@ -142,7 +142,8 @@ def inference_cycles(inputs: Inputs) -> str:
             steps = cycle["layer_steps_per_second"]
             rates = [f"{steps[arm]:,.0f}" for arm in ("baseline", "elastic")]
             counts = [cycle["decode_tokens"], cycle["layers"]]
-            rows.append([_name(inputs, case), *counts, *rates, times_interval(cycle["speedup"]), _appending(cycle)])
+            speedup = times_interval(cycle["speedup"]) if cycle_holds(case.record) else NOTHING
+            rows.append([_name(inputs, case), *counts, *rates, speedup, _appending(cycle)])
     if not rows:
         return ""
     rates = ["full cache, layer steps/s", "elastic, layer steps/s"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import records
-from elastickv.report import phrases
+from elastickv.report import cautions, phrases
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
 
@@ -183,10 +183,9 @@ def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase
 
 
 def _linkedin_line(case: Case) -> Phrase:
-    record = case.record
     line: Phrase = [f"\n{case.verdict['mark']} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
     line += [" (", phrases.confidence(case), " interval); its bytes allow ", phrases.times(case, "bytes/ceiling")]
-    if record["inference_cycle"]:
+    if cautions.cycle_holds(case.record):
         line += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
     if not case.golden and missed(case):
         line += [f"; {missed(case)}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elastickv import folder, records, verdict
-from elastickv.report import peers
+from elastickv.report import cautions, peers
 from elastickv.report.text import plain
 
 NO_PEERS = peers.Peers()
@@ -101,6 +101,7 @@ PEER_COLUMNS = {
     "peer_ratio_dependent_high": "its interval",
 }
 COLUMNS |= {name: _fact("", meaning) for name, meaning in PEER_COLUMNS.items()}
+CYCLE_SPEEDUP = ("cycle_speedup", "cycle_speedup_low", "cycle_speedup_high")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,6 +128,8 @@ def row(entry: folder.Entry, beside: peers.Peers = NO_PEERS) -> dict[str, Any]:
         for name, column in COLUMNS.items()
         if column.path
     }
+    if problem is None and not cautions.cycle_holds(entry.record):
+        cells |= dict.fromkeys(CYCLE_SPEEDUP)
     fastest = beside.fastest(entry.case, "full", at(entry.record, "device.name"))
     return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)} | (_peer_cells(fastest) if fastest else {})
 
