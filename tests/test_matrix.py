@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from elastickv import matrix, records
+from elastickv.errors import UsageError
 from elastickv.matrix import defaults, strict_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -239,6 +240,49 @@ def test_exclude_drops_what_it_matches_also_by_defaults(load):
     assert len(load(SWEEP + "    exclude: [{seq: 1024, cache_dtype: int8}, {compress: 3}]").cases) == 3
     kept = load(SWEEP + "    exclude: [{seq: 1024, anchor: mean}]\ndefaults: {anchor: mean}").cases
     assert {case["seq"] for case in kept.values()} == {4096}
+
+
+WORKLOADS = """
+matrices:
+  s:
+    base: {heads: 2, dim: 64, seq: 64}
+    axes: {workload: [decode, elementwise], compress: [2, 4]}
+    exclude: [%s]
+"""
+
+
+@pytest.mark.parametrize(
+    ("pick", "dropped"),
+    [
+        ("{workload: elementwise, dtype: fp32, compress: 4}", ["s-compress4-elementwise"]),
+        ("{dtype: fp32}", ["s-compress2-elementwise", "s-compress4-elementwise"]),
+        ("{dtype: fp16}", ["s-compress2-decode", "s-compress4-decode"]),
+        ("{cache_dtype: fp16, compress: 2}", ["s-compress2-decode"]),
+        ("{kv_heads: 2, seq: 64}", ["s-compress2-decode", "s-compress4-decode"]),
+        ("{anchor: value_norm}", ["s-compress2-decode", "s-compress4-decode"]),
+        ("{pass_order: forward, compress: 2}", ["s-compress2-elementwise"]),
+    ],
+)
+def test_exclude_matches_what_a_combination_resolves_to(load, pick, dropped):
+    everything = load(WORKLOADS.replace("    exclude: [%s]\n", "")).cases
+    assert list(load(WORKLOADS % pick).cases) == [case for case in everything if case not in dropped]
+
+
+@pytest.mark.parametrize(
+    "pick",
+    ["{workload: elementwise, dtype: fp16}", "{workload: elementwise, kv_heads: 2}", "{cache_dtype: fp32}"],
+)
+def test_exclude_of_what_no_combination_resolves_to_is_an_error(load, pick):
+    with pytest.raises(UsageError, match="matches no combination"):
+        load(WORKLOADS % pick)
+
+
+def test_exclude_drops_combinations_that_could_not_be_measured(load):
+    mixed = "matrices: {s: {base: {heads: 2, dim: 64, seq: 64, compress: 2}, axes: {workload: [decode, elementwise], "
+    mixed += "dtype: [fp16, fp32]}, exclude: [{workload: elementwise, dtype: fp16}]}}"
+    assert list(load(mixed).cases) == ["s-decode-fp16", "s-decode-fp32", "s-elementwise-fp32"]
+    uneven = "matrices: {s: {base: {dim: 64, seq: 64, compress: 2}, axes: {heads: [2, 4], kv_heads: [2, 4]}, "
+    assert len(load(uneven + "exclude: [{heads: 2, kv_heads: 4}]}}").cases) == 3
 
 
 def test_include_adds_keys_to_what_it_matches(load):

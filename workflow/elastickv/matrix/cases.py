@@ -34,6 +34,25 @@ def tidy_numbers(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """What the case says with defaults for the rest, those of keys included that do not apply to its workload.
+
+    said: structurally valid, as common is, the config's `defaults`.
+    """
+    full = defaults.CASE | common | said
+    if full["workload"] == "elementwise":
+        full["dtype"] = said.get("dtype", "fp32")
+    full.setdefault("kv_heads", full.get("heads"))
+    full.setdefault("cache_dtype", full["dtype"])
+    return full
+
+
+def applying(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """`filled` with the keys alone that apply to the case's workload, or that it says (and must not)."""
+    full = filled(said, common)
+    return {key: full[key] for key in ("workload", *defaults.CASE_KEYS[full["workload"]]) if key in full} | said
+
+
 def resolve(
     case_id: str, said: dict[str, Any], common: dict[str, Any], measure: dict[str, Any], backend: str
 ) -> tuple[dict[str, Any], list[Fault]]:
@@ -41,13 +60,9 @@ def resolve(
 
     said: what the case says itself, structurally valid; common: the config's `defaults`; measure: the complete one.
     """
-    workload = said.get("workload", common.get("workload", defaults.CASE["workload"]))
+    full = filled(said, common)
+    workload = full["workload"]
     keys = defaults.CASE_KEYS[workload]
-    full = defaults.CASE | common | said
-    if workload == "elementwise":
-        full["dtype"] = said.get("dtype", "fp32")
-    full.setdefault("kv_heads", full.get("heads"))
-    full.setdefault("cache_dtype", full["dtype"])
     own_measure = said.get("measure", {})
     full_measure = tidy_numbers(measure | own_measure)
     if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv.matrix import defaults
+from elastickv.matrix import cases, defaults
 from elastickv.matrix.wording import KeyPath, shown
 
 MOST_CASES = 10_000
@@ -20,8 +20,9 @@ Row = tuple[str, Case, KeyPath]  # id, what the case says, key path within the s
 def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], list[tuple[KeyPath, str]]]:
     """The cases of a structurally valid sweep, and its faults (key path within the sweep, message).
 
-    common: the config's `defaults`, which `exclude` can name too. An include's axis keys say which combinations it adds
-    its other keys to; when no combination has them it is a case of its own, to which `base` does not apply.
+    common: the config's `defaults`. `exclude` is held against what combinations resolve to, so it can name keys that
+    are defaulted. An include's axis keys say which combinations it adds its other keys to; when no combination has them
+    it is a case of its own, to which `base` does not apply.
     """
     base, axes = sweep.get("base", {}), sweep["axes"]
     faults = [
@@ -33,7 +34,7 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
     if faults:
         return [], faults
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    points, faults = _excluded(points, sweep.get("exclude", []), defaults.CASE | common | base)
+    points, faults = _excluded(points, sweep.get("exclude", []), base, common)
     rows = [(_id(name, point), base | point) for point in points]
     rows, own = _included(name, points, rows, sweep.get("include", []))
     if not rows and not own:
@@ -41,11 +42,14 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
     return [(case_id, case, ()) for case_id, case in rows] + own, faults
 
 
-def _excluded(points: list[Case], excludes: list[Case], shared: Case) -> tuple[list[Case], list[tuple[KeyPath, str]]]:
+def _excluded(
+    points: list[Case], excludes: list[Case], base: Case, common: Case
+) -> tuple[list[Case], list[tuple[KeyPath, str]]]:
     """Each exclude is held against all combinations, so that two overlapping ones are both of use."""
     faults, dropped = [], set()
+    whole = [cases.applying(base | point, common) for point in points] if excludes else []
     for index, pick in enumerate(excludes):
-        hits = [i for i, point in enumerate(points) if _has(shared | point, pick)]
+        hits = [i for i, case in enumerate(whole) if _has(case, pick)]
         if not hits:
             faults.append((("exclude", index), f"{shown(pick)} matches no combination of the axes"))
         dropped.update(hits)
