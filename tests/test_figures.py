@@ -18,6 +18,7 @@ from results_folder import (
     make,
 )
 
+from elastickv.cli import main
 from elastickv.report import figures, inputs
 
 
@@ -30,6 +31,23 @@ def test_figures_are_written_in_both_formats_and_are_the_same_every_time(tmp_pat
     assert all(content.startswith(b"\x89PNG") for name, content in first.items() if name.endswith("png"))
     elastickv(["report", "figures"], results, "figures")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_a_place_that_takes_no_folder_is_refused_by_name(tmp_path, capsys):
+    results = judged(make(tmp_path / "results", GPU_CASES[:1], "ceilings"))
+    (tmp_path / "file").write_text("")
+    arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results)]
+    for name, code, reason in (
+        ("file", 2, "cannot be a folder: File exists"),
+        ("file/figures", 2, "cannot be a folder: Not a directory"),
+        ("/proc/none", 3, "cannot be written: "),  # where the system refuses
+    ):
+        place = tmp_path / name
+        assert main(["report", "figures", *arguments, f"--out={place}"]) == code
+        told = capsys.readouterr().err
+        assert f"{place}: {reason}" in told
+        assert ("--out: " in told) == (code == 2)
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_figure_data_has_no_speedup_without_a_result(tmp_path):

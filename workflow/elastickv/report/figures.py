@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import records
+from elastickv.errors import UsageError
 from elastickv.report import drawing, drawing_sweeps, sweeps
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import device_title, plain, times_interval
@@ -23,8 +24,7 @@ FORMATS = ("svg", "png")
 
 def run(args: argparse.Namespace) -> int:
     """Writes the figures of `args.results` into the folder `args.out`."""
-    inputs, out = load(args.cases, args.results), Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    inputs, out = load(args.cases, args.results), _folder(args.out)
     title = device_title(inputs.backend, inputs.device["name"] if inputs.device else None)
     with drawing.style():
         drawn = {
@@ -40,6 +40,17 @@ def run(args: argparse.Namespace) -> int:
             if figure is not None:
                 save(figure, out, name)
     return 0
+
+
+def _folder(out: str) -> Path:
+    """The folder to write into, made where it is missing. UsageError where something else stands in its place."""
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out: {out}: cannot be a folder: {error.strerror}; name a folder, new or not") from error
+    except OSError as error:
+        raise records.cannot_write(out, error) from error
+    return Path(out)
 
 
 def speedup_data(inputs: Inputs) -> list[dict[str, Any]]:
