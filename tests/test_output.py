@@ -14,7 +14,8 @@ from results_folder import RECORDS, gpu_folder
 
 from elastickv import records
 from elastickv.cli import main
-from elastickv.errors import MachineError, UsageError
+from elastickv.errors import UsageError
+from elastickv.measure import supervisor
 
 TINY = ("--backend=cpu", "--seq=64", "--heads=2", "--dim=64", "--reps=3", "--warmup=1", "--inner_loops=1")
 
@@ -36,20 +37,16 @@ def test_a_device_is_written_in_place():
 
 
 @pytest.mark.parametrize(
-    ("write", "refusal"),
-    [
-        (records.destination, UsageError),
-        (records.check_file, UsageError),
-        (lambda path: records.write_text(path, ""), MachineError),
-    ],
+    "write",
+    [records.destination, records.check_file, lambda path: records.write_text(path, "")],
     ids=["destination", "check", "write"],
 )
-def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write, refusal):
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     for name, what in {"pipe": "a pipe", "folder": "a directory", "link": "a directory"}.items():
-        with pytest.raises(refusal, match=f"{name}: cannot be written: Is {what}"):
+        with pytest.raises(UsageError, match=f"{name}: cannot be written: Is {what}"):
             write(tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
     assert (tmp_path / "link").is_symlink()
@@ -75,6 +72,25 @@ def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, 
     for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):
         assert main([*command, f"--out={tmp_path}"]) == 2
         assert "Is a directory; name a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["summarise"], ["report", "manifest"]], ids=" ".join)
+def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys, command):
+    results = gpu_folder(tmp_path)
+    arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results)]
+    (tmp_path / "file").write_text("")
+    for place, reason in {tmp_path: "Is a directory", tmp_path / "file" / "below": "Not a directory"}.items():
+        assert main([*command, *arguments, f"--out={place}"]) == 2
+        assert capsys.readouterr().err == (
+            f"elastickv: {place}: cannot be written: {reason}; name a file (a new one, or to replace) or a device\n"
+        )
+
+
+def test_a_folder_in_the_record_store_loses_no_measurement(tmp_path: Path, capsys):
+    store = records.RecordStore(tmp_path)
+    store.path("key").mkdir()
+    supervisor.keep(store, "key", json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8")))
+    assert "key.json: cannot be written: Is a directory" in capsys.readouterr().err
 
 
 def test_bench_writes_the_very_names_given_and_keeps_links(cpu_build: Path, tmp_path: Path):

@@ -81,13 +81,15 @@ def to_json(record: Any) -> str:
 def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary file to write, beside `path`, which takes its place in one step when the block ends well.
 
-    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses
-    or something stands there that is no file. A link is replaced, a character device written in place.
+    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses,
+    UsageError when something stands there that is no file. A link is replaced, a character device written in place.
     """
     path = Path(path)
     try:
         with _copying(path) if _is_device(path) else _renaming(path) as temporary:
             yield temporary
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise _no_file(path, error) from error
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import demand, device, matrix, records, workers
-from elastickv.errors import MachineError
+from elastickv.errors import MachineError, UsageError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
 
@@ -153,7 +153,7 @@ def keep(store: records.RecordStore, key: str, record: dict[str, Any]) -> None:
     """Stores a record. If the system refuses, this only says so: the record has a file of its own to go to."""
     try:
         store.keep(key, record)
-    except MachineError as error:
+    except (MachineError, UsageError) as error:
         print(f"elastickv: {error}", file=sys.stderr)
 
 

@@ -14,7 +14,7 @@ from elastickv import device, orphans, records
 from elastickv.backends import open_backend
 from elastickv.backends.base import Backend
 from elastickv.device import CpuState, GpuState
-from elastickv.errors import MachineError
+from elastickv.errors import MachineError, UsageError
 
 
 def _progress(done: int, total: int) -> None:
@@ -76,6 +76,8 @@ def main(request_file: str, response_file: str) -> int:
         response = TASKS[request["task"]](backend, request, state)
     except MachineError as error:
         response = {"error": error.problem, "fix": error.fix}
+    except UsageError as error:  # a file that a folder has taken the place of since it was asked for
+        response = {"error": str(error), "fix": "name another file"}
     except MemoryError as error:
         response = {"out_of_memory": str(error) or "allocation failed"}
     records.write_text(response_file, records.to_json(response))
