@@ -74,6 +74,16 @@ def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, 
         assert "Is a directory; name a file" in capsys.readouterr().err
 
 
+def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("elastickv.measure.bench._built", lambda *_: pytest.fail("goes on"))
+    (tmp_path / "link").symlink_to("same")
+    assert main(["bench", *TINY, f"--out={tmp_path / 'same'}", f"--save-tensors={tmp_path / 'link'}"]) == 2
+    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is the file of --out too; name another one\n"
+    assert capsys.readouterr().err == told
+    with pytest.raises(pytest.fail.Exception, match="goes on"):
+        main(["bench", *TINY, "--out=/dev/null", "--save-tensors=/dev/null"])
+
+
 @pytest.mark.parametrize("command", [["summarise"], ["report", "manifest"]], ids=" ".join)
 def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys, command):
     results = gpu_folder(tmp_path)

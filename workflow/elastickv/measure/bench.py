@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     if args.once and files:
         raise UsageError([f"bench: --{name.replace('_', '-')}: --once measures nothing to write" for name in files])
     out, tensors = (path if path is None else records.destination(path) for path in (args.out, args.save_tensors))
+    if out and out == tensors and not out.is_char_device():
+        raise UsageError(f"bench: --save-tensors: {args.save_tensors} is the file of --out too; name another one")
     backend = device.resolve_backend(case["backend"])
     forced = _forced(args, case, backend)
     _built(args.build, backend)
