@@ -292,6 +292,18 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
     assert (saved["k_scale"][0][:, middle] == scale).all()
 
 
+def test_tensors_that_were_not_saved_are_told(cpu_build, tmp_path):
+    file = tmp_path / "tensors.npz"
+    file.write_text("of an earlier run")
+    done = bench(cpu_build, "--dim=72", f"--save-tensors={file}")
+    assert done.returncode == 0
+    assert done.stderr == "elastickv: note: --save-tensors: nothing was written: unsupported\n"
+    assert file.read_text() == "of an earlier run"
+    saved = bench(cpu_build, "--seq=64", "--heads=2", "--dim=64", "--reps=3", f"--save-tensors={file}")
+    assert (saved.returncode, saved.stderr) == (0, "")
+    assert "baseline_out" in np.load(file)
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

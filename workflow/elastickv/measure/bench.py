@@ -79,6 +79,11 @@ def _once(args: argparse.Namespace, case: dict[str, Any], backend: str, forced: 
     return 0
 
 
+def _which(path: Path) -> int | None:
+    """The file that stands at `path`, None where none does: another one once it was written, also where one stood."""
+    return path.stat().st_ino if path.exists() else None
+
+
 def _details(record: dict[str, Any]) -> list[str]:
     """Bandwidths and the inference cycle of a record with a result, a line each."""
     lines = []
@@ -106,8 +111,11 @@ def run(args: argparse.Namespace) -> int:
     if args.once:
         return _once(args, case, backend, forced)
     exact = tuple(name for name in EXACT_FLAGS if getattr(args, name) is not None)
+    before = tensors and _which(tensors)
     record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=tensors, forced=forced)
     records.check(record, "measurement", "bench")
+    if tensors and not tensors.is_char_device() and _which(tensors) == before:
+        print(f"elastickv: note: --save-tensors: nothing was written: {record['status']}", file=sys.stderr)
     if out:
         records.write(out, record, "measurement")
     if args.json:
