@@ -302,6 +302,12 @@ def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
     assert "does not apply to workload elementwise, which has no inference cycle" in capsys.readouterr().err
 
 
+def test_a_cycle_of_no_tokens_is_refused(capsys):
+    assert main(["bench", "--inference", "--decode_tokens=0"]) == 2
+    told = "elastickv: bench: --decode_tokens: at least 1 is needed with --inference, this is 0\n"
+    assert capsys.readouterr().err == told
+
+
 def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
     assert main(["bench", "--seq=9e3", "--heads=0", "--truncate=some", "--dim", "x"]) == 2
     told = capsys.readouterr().err

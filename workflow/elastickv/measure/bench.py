@@ -35,6 +35,8 @@ def case_of(args: argparse.Namespace) -> dict[str, Any]:
         return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
     case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
     if args.inference:
+        if not case["measure"]["decode_tokens"]:
+            raise UsageError("bench: --decode_tokens: at least 1 is needed with --inference, this is 0")
         return case
     if case["measure"]["decode_tokens"] and args.decode_tokens is not None:
         print("elastickv: note: --decode_tokens counts with --inference only: no cycle is timed", file=sys.stderr)
