@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from results_folder import RECORDS, gpu_folder
 
 from elastickv import records
@@ -137,6 +139,28 @@ def test_a_stream_that_lacks_a_character_shows_another(tmp_path: Path):
         assert "Traceback" not in done.stderr
         assert done.stdout.isascii()
         assert len(done.stdout) > 100
+
+
+@pytest.mark.parametrize(
+    ("files", "overrides", "fix"),
+    [
+        ((), (), "make run"),
+        (("config/sweep.yaml",), (), "make run CONFIG=config/sweep.yaml"),
+        ((), ("backend=cpu",), "make run SET=backend=cpu"),
+        (
+            ("config/smoke.yaml", "config/sweep.yaml"),
+            ("backend=cpu", "results=results/x"),
+            "make run CONFIG='config/smoke.yaml config/sweep.yaml' SET='backend=cpu results=results/x'",
+        ),
+    ],
+    ids=["neither", "a file", "an override", "two of each"],
+)
+def test_show_of_no_run_says_how_to_run_what_was_asked_for(tmp_path: Path, monkeypatch, capsys, files, overrides, fix):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    given = [*(f"--configfile={name}" for name in files), *(f"--config={said}" for said in overrides)]
+    assert main(["show", *given]) == 3
+    assert capsys.readouterr().err.endswith(f"verdicts.json: no finished run yet\nfix: {fix}\n")
 
 
 def test_a_log_takes_a_file_name_that_is_no_text(tmp_path: Path):

@@ -17,10 +17,14 @@ HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
 
 def run(args: argparse.Namespace) -> int:
     """Prints the verdict table of the config's results folder. MachineError when there is no finished run yet."""
-    results = Path(matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config).results)
+    config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
+    results = Path(config.results)
     verdicts = results / "verdicts.json"
     if not verdicts.exists():
-        raise MachineError(f"{verdicts}: no finished run yet", "make run")
+        from elastickv.doctor import needs
+
+        fix = needs.of_config(config, args.configfile or [], args.config).make()
+        raise MachineError(f"{verdicts}: no finished run yet", fix)
     print(table(records.read(verdicts, "verdict")["cases"]))
     print(f"\nreport: {results / 'report.md'}")
     return 0
