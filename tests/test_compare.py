@@ -188,11 +188,14 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
     assert compared(capsys, old, new, "--across-devices")[0] == 1
 
 
-@pytest.mark.parametrize("tolerance", ["-0.1", "nan", "1", "inf"])
-def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance):
+@pytest.mark.parametrize(
+    ("tolerance", "told"),
+    [("-0.1", "-0.1"), ("nan", "nan"), ("1", "1"), ("inf", "inf"), ("abc", '"abc"'), ("", '""')],
+)
+def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, told):
     code, lines = compared(capsys, old, new, f"--tolerance={tolerance}")
     assert code == 2
-    assert lines[0].startswith("elastickv: --tolerance: ")
+    assert lines == [f"elastickv: --tolerance: a fraction from 0 to below 1 is needed, this is {told}"]
 
 
 def test_folders_that_cannot_be_compared_are_refused(old, tmp_path, capsys):

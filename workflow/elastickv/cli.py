@@ -105,7 +105,7 @@ def _add_measure(commands) -> None:
 
 
 def _or_text(kind: type) -> Callable[[str], Any]:
-    """A flag's number; what is none stays text, so that the matrix names all that is wrong, and what is allowed."""
+    """A flag's number; what is none stays text, so that its check names all that is wrong, and what is allowed."""
 
     def read(text: str) -> Any:
         try:
@@ -210,7 +210,9 @@ def _add_checking(commands) -> None:
     compare = commands.add_parser("compare", help="what changed between two results folders; exit 1 when worse")
     compare.add_argument("old", metavar="OLD", help="results folder to compare with")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
-    compare.add_argument("--tolerance", type=float, default=0.02, help="change that always counts as none (0.02: 2%%)")
+    compare.add_argument(
+        "--tolerance", type=_or_text(float), default=0.02, help="change that always counts as none (0.02: 2%%)"
+    )
     compare.add_argument("--across-devices", action="store_true", help="compare records of different devices")
     compare.set_defaults(module="elastickv.compare")
 

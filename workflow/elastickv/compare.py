@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from elastickv import records, verdict
 from elastickv.errors import UsageError
+from elastickv.matrix.wording import shown
 
 OUTCOMES = ("regressed", "unclear", "improved", "same")
 BROKEN = ("incorrect", "failed", "unreadable")
@@ -70,8 +71,10 @@ class Comparison:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table; 1 when anything regressed."""
-    if not (math.isfinite(args.tolerance) and 0 <= args.tolerance < 1):
-        raise UsageError(f"--tolerance: a fraction from 0 to below 1 is needed, this is {args.tolerance:g}")
+    text_given = isinstance(args.tolerance, str)
+    if text_given or not (math.isfinite(args.tolerance) and 0 <= args.tolerance < 1):
+        this = shown(args.tolerance) if text_given else f"{args.tolerance:g}"
+        raise UsageError(f"--tolerance: a fraction from 0 to below 1 is needed, this is {this}")
     old, new = (cases_of(Path(folder)) for folder in (args.old, args.new))
     if not set(old) & set(new):
         raise UsageError(f"{args.old} and {args.new} have no case in common: nothing to compare")
