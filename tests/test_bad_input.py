@@ -341,6 +341,25 @@ def test_flags_are_written_out(capsys, command):
     assert f"unrecognized arguments: {command[-1]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (["bench", "--decode-tokens=5"], "--decode-tokens=5; did you mean --decode_tokens?"),
+        (["bench", "--no_graphs", "--sequ", "64"], "--no_graphs --sequ 64; did you mean --no-graphs, --seq?"),
+        (["build", "cpu", "--uot=x"], "--uot=x; did you mean --out?"),
+        (["cases", "--zzzzzz"], "--zzzzzz"),
+        (["--json", "cases"], "--json"),
+        (["verify", "one", "two"], "two"),
+    ],
+    ids=str,
+)
+def test_an_unknown_flag_is_told_with_the_nearest_of_its_command(capsys, command, hint):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"unrecognized arguments: {hint}\n")
+
+
 @pytest.mark.parametrize("name", ["syntax", "alias bomb", "unknown case key", "results climbs out"])
 def test_command_exits_2_with_the_message_alone(tmp_path, name):
     file = tmp_path / "bad.yaml"

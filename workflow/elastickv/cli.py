@@ -17,10 +17,33 @@ CONFIG_DEFAULT = "config/config.yaml"
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes flags by their whole names only, also in subcommands, whose parsers argparse makes of the same class."""
+    """Takes flags by their whole names only, also in subcommands, whose parsers argparse makes of the same class.
+
+    An unknown flag is told with the nearest one of its command.
+    """
 
     def __init__(self, **options):
         super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args=None, namespace=None):
+        parsed, unknown = super().parse_known_args(args, namespace)
+        near = self._nearest_flags(unknown)
+        if near:  # else the whole command line's parser refuses them
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; did you mean {', '.join(near)}?")
+        return parsed, unknown
+
+    def _nearest_flags(self, words: list[str]) -> list[str]:
+        """The flags of this command that are nearest to those unknown among `words`, as far as any is near."""
+        given = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
+        known = [flag.removeprefix("--") for flag in self._option_string_actions if flag.startswith("--")]
+        if not given or self._subparsers:  # what stands before a command may be a flag of that command
+            return []
+        try:
+            from elastickv.matrix.structure import nearest
+
+            return list(dict.fromkeys(f"--{near}" for name in given if (near := nearest(name, known))))
+        except ModuleNotFoundError:  # outside the environments: refused without a hint
+            return []
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -101,13 +101,19 @@ def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """`unknown key` with the nearest known one, or all of them when none is near."""
-    from rapidfuzz import fuzz, process
-
     if key in defaults.MEASURE and "measure" in known:
         return f"unknown key here; it belongs into measure: {{{key}: ...}}"
-    nearest = process.extractOne(key.lower(), known, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKENESS)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    near = nearest(key, known)
+    hint = f"did you mean {near}? " if near else ""
     return f"unknown key; {hint}known here: {', '.join(known)}"
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """The known name that is most like this one, or None when none is near."""
+    from rapidfuzz import fuzz, process
+
+    found = process.extractOne(name.lower(), known, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKENESS)
+    return found[0] if found else None
 
 
 def allowed(schema: dict[str, Any]) -> str:
