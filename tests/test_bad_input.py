@@ -1,5 +1,6 @@
 """Bad configs: each ends in one message that says what, where and what is allowed, and in exit code 2."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from bad_configs import BAD, GOOD, SHAPE, bomb
 
 from elastickv import matrix
-from elastickv.cli import main
+from elastickv.cli import build_parser, main
 from elastickv.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -319,6 +320,29 @@ def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
     ):
         assert line in told
     assert "usage:" not in told
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661\u0660", " 10", "10 ", "10\n", "1 0", "ten", ""])
+def test_a_number_of_a_flag_is_written_as_in_a_config(capsys, text):
+    assert main(["bench", f"--seq={text}", f"--truncate={text}", f"--processes={text}"]) == 2
+    told = capsys.readouterr().err
+    for allowed in ("--seq: an integer from 1 to 2147483647", "--truncate: a number from 0 to 45", "--processes: an"):
+        assert allowed in told
+    assert told.count(f"is needed, this is {json.dumps(text)}, which is text\n") == 3
+
+
+def test_the_numbers_of_flags_that_are_written_as_in_a_config_are_read():
+    given = ["--seq=+64", "--seed=007", "--truncate=5e0", "--precision=.5", "--max_seconds=-1.", "--warps=08"]
+    args = build_parser().parse_args(["bench", *given])
+    assert (args.seq, args.seed, args.truncate, args.precision, args.max_seconds, args.warps) == (64, 7, 5, 0.5, -1, 8)
+
+
+@pytest.mark.parametrize("command", [["bench", "--warps=1_6"], ["build", "image", "--out=x", "--architecture=9_0"]])
+def test_a_number_that_has_no_check_of_its_own_is_refused_by_its_flag(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(command)
+    assert ended.value.code == 2
+    assert f"argument {command[-1].partition('=')[0]}: invalid integer value" in capsys.readouterr().err
 
 
 def test_tokens_of_a_cycle_that_is_not_asked_for_are_checked_too(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -90,7 +91,7 @@ def _add_build(commands) -> None:
     kinds = parser.add_subparsers(dest="what", required=True, metavar="{cuda,cpu,image,fatbin}")
 
     image = kinds.add_parser("image", help="one CUDA image")
-    image.add_argument("--architecture", type=int, required=True)
+    image.add_argument("--architecture", type=integer, required=True)
     image.add_argument("--ptx", action="store_true")
     image.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     image.add_argument("--out", required=True)
@@ -102,7 +103,7 @@ def _add_build(commands) -> None:
 
     cuda = kinds.add_parser("cuda", help="every image and the fatbin")
     cuda.add_argument("--architectures", default="61,70,75,80,86,89,90", help="comma-separated")
-    cuda.add_argument("--ptx", type=int, default=90)
+    cuda.add_argument("--ptx", type=integer, default=90)
     cuda.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     cuda.add_argument("--out", default="build/cuda")
 
@@ -127,7 +128,21 @@ def _add_measure(commands) -> None:
     ceilings.set_defaults(module="elastickv.measure.ceilings")
 
 
-def _or_text(kind: type) -> Callable[[str], Any]:
+def integer(text: str) -> int:
+    """A sign or none, and digits, as YAML reads an integer: no `_`, blanks or digits of other scripts. ValueError."""
+    if not re.fullmatch(r"[-+]?[0-9]+", text):
+        raise ValueError("not an integer")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A number without `_`, blanks or digits of other scripts; `nan` and `inf` are left to its check. ValueError."""
+    if not re.fullmatch(r"[-+.0-9a-zA-Z]+", text):
+        raise ValueError("not a number")
+    return float(text)
+
+
+def _or_text(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     """A flag's number; what is none stays text, so that its check names all that is wrong, and what is allowed."""
 
     def read(text: str) -> Any:
@@ -143,29 +158,29 @@ def _add_bench(commands) -> None:
     parser = commands.add_parser("bench", help="measure one case given by flags (--flag=value or --flag value)")
     parser.set_defaults(module="elastickv.measure.bench")
     case = parser.add_argument_group("case")
-    for flag, kind in {"seq": int, "heads": int, "dim": int, "compress": int, "batch": int, "kv_heads": int}.items():
-        case.add_argument(f"--{flag}", type=_or_text(kind))
-    for flag in ("sinks", "window", "seed"):
-        case.add_argument(f"--{flag}", type=_or_text(int))
+    for flag in ("seq", "heads", "dim", "compress", "batch", "kv_heads", "sinks", "window", "seed"):
+        case.add_argument(f"--{flag}", type=_or_text(integer))
     for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "pass_order", "backend"):
         case.add_argument(f"--{flag}")
     measure = parser.add_argument_group("measuring (exact, not upper bounds)")
-    for flag, kind in {"reps": int, "warmup": int, "inner_loops": int, "truncate": float, "decode_tokens": int}.items():
-        measure.add_argument(f"--{flag}", type=_or_text(kind))
-    measure.add_argument("--max_seconds", type=_or_text(float))
-    measure.add_argument("--precision", type=_or_text(float))
-    measure.add_argument("--confidence", type=_or_text(float))
-    measure.add_argument("--processes", type=_or_text(int), help="how often to measure, each in its own process (1)")
+    for flag in ("reps", "warmup", "inner_loops"):
+        measure.add_argument(f"--{flag}", type=_or_text(integer))
+    measure.add_argument("--truncate", type=_or_text(number))
+    measure.add_argument("--decode_tokens", type=_or_text(integer))
+    for flag in ("max_seconds", "precision", "confidence"):
+        measure.add_argument(f"--{flag}", type=_or_text(number))
+    more = "how often to measure, each in its own process (1)"
+    measure.add_argument("--processes", type=_or_text(integer), help=more)
     measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
     measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
     measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")
     study = parser.add_argument_group("how decode is launched on a GPU, for a study (by default rules decide)")
     study.add_argument("--loop", choices=["cores"], help="CUDA cores, also where tensor cores would be used")
     study.add_argument(
-        "--warps", type=int, choices=range(1, 17), metavar="N", help="of a block: a size of the kernel's"
+        "--warps", type=integer, choices=range(1, 17), metavar="N", help="of a block: a size of the kernel's"
     )
     study.add_argument(
-        "--splits", type=int, choices=range(1, 129), metavar="N", help="of a row: what has work, at most"
+        "--splits", type=integer, choices=range(1, 129), metavar="N", help="of a row: what has work, at most"
     )
     study.add_argument(
         "--stage", choices=["never", "always"], help="whether a warp's second unit waits in shared memory"
@@ -234,7 +249,7 @@ def _add_checking(commands) -> None:
     compare.add_argument("old", metavar="OLD", help="results folder to compare with")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
     compare.add_argument(
-        "--tolerance", type=_or_text(float), default=0.02, help="change that always counts as none (0.02: 2%%)"
+        "--tolerance", type=_or_text(number), default=0.02, help="change that always counts as none (0.02: 2%%)"
     )
     compare.add_argument("--across-devices", action="store_true", help="compare records of different devices")
     compare.set_defaults(module="elastickv.compare")
