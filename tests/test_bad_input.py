@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -216,14 +217,16 @@ def test_two_runs_that_look_at_once_whether_a_new_results_folder_can_be_written_
     assert [look.exception() for look in looks] == [None] * len(looks)
 
 
-def test_a_results_folder_that_is_there_shows_no_trace_of_the_look(tmp_path, monkeypatch):
-    """A run may be listing it for its manifest."""
+@pytest.mark.parametrize("nameless", [True, False], ids=["files without a name", "no such files"])
+def test_a_look_at_a_results_folder_that_is_there_shows_in_no_manifest(tmp_path, monkeypatch, nameless):
+    """A run may be listing it at that moment; manifests leave hidden names out."""
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", nameless)
     seen, config = [], config_with_results(tmp_path, tmp_path)
     opened = os.open
     monkeypatch.setattr(os, "open", lambda *args, **more: (opened(*args, **more), seen.append(os.listdir(tmp_path)))[0])
     monkeypatch.setattr(os, "mkdir", lambda *args, **more: pytest.fail(f"{args} was made"))
     matrix.check_results_writable(config)
-    assert seen == [["c.yaml"]]
+    assert [[name for name in names if not name.startswith(".")] for names in seen] == [["c.yaml"]]
 
 
 def test_a_results_folder_that_is_a_link_to_nowhere_or_has_too_long_a_name_cannot_be_written_to(tmp_path):

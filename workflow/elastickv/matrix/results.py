@@ -17,6 +17,7 @@ SOURCES = (
     *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "workflow"),
 )
 MADE = ("build", ".venv", ".envs", ".snakemake", ".pytest_cache", ".ruff_cache", ".hypothesis")
+TRIAL = ".trial-"
 RUNS, REFERENCE = "results", "reference"
 BETTER = "name a folder such as results/mine, or an absolute path outside the project"
 
@@ -68,17 +69,17 @@ def check_writable(results: str, where: str) -> None:
     """Raises UsageError, which says `where` the config names the folder, unless it can be made and takes files.
 
     Neither makes the folder nor removes one: another run may be making it at this moment. The missing part of the path
-    is tried out below a folder with a name of its own, in the last folder that is there; in a folder of results nothing
-    is ever to be seen, a run may be listing it.
+    is tried out below a folder with a name of its own, in the last folder that is there. Where results are, which a run
+    may be listing, a file without a name will do, or with a hidden one if the file system has none of the former.
     """
     folder = Path(results)
     last = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
         # Permission bits do not tell: root, read-only and virtual file systems.
         if last == folder:
-            with tempfile.TemporaryFile(dir=folder):
+            with tempfile.TemporaryFile(dir=folder, prefix=TRIAL):
                 return
-        with tempfile.TemporaryDirectory(dir=last, prefix=".trial-") as trial:
+        with tempfile.TemporaryDirectory(dir=last, prefix=TRIAL) as trial:
             below = Path(trial) / folder.relative_to(last)
             below.mkdir(parents=True)
             (below / "file").touch()
