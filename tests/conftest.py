@@ -17,7 +17,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-MADE = {"build", ".venv", ".envs", ".snakemake", ".whl", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+MADE = {"build", ".venv", ".envs", ".snakemake", ".whl", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+
+
+def is_made(path: Path) -> bool:
+    """Whether a run makes the file of this path in a checkout. (A package of sources is called `build`, too.)"""
+    top, *below = path.parts
+    return top in MADE or "__pycache__" in below or (top == "results" and below[0] != "reference")
 
 
 def source_files() -> list[str]:
@@ -27,7 +33,7 @@ def source_files() -> list[str]:
     """
     if not (ROOT / ".git").exists():
         files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-        return [str(path) for path in files if not MADE & set(path.parts) and path.parts[:2] != ("results", "local")]
+        return [str(path) for path in files if not is_made(path)]
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
