@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from elastickv import device, environments, records
+from elastickv import device, environments, jobs, records
 from elastickv.baselines import gguf_header, models, protocol, record, supervisor, text
 from elastickv.baselines.refusal import Refusal, status_of
 from elastickv.errors import UsageError
@@ -201,7 +201,7 @@ def test_a_wide_decode_interval_is_noisy_and_a_narrow_one_ok():
 @pytest.mark.parametrize(
     ("response", "status", "reason"),
     [
-        ({"crashed": "the worker was killed by SIGKILL"}, "failed", "SIGKILL"),
+        ({"reason": "the worker was killed by SIGKILL"}, "failed", "SIGKILL"),
         ({"status": "unsupported", "reason": "no GPU"}, "unsupported", "no GPU"),
         ({"status": "out_of_memory", "reason": "5 GB"}, "out_of_memory", "5 GB"),
         ({}, "failed", "no reason"),
@@ -387,7 +387,7 @@ END"""
 
 def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, ANSWERING)
-    store = records.RecordStore(tmp_path / "store", "baseline")
+    store = jobs.RecordStore(tmp_path / "store", "baseline")
     settings = TRANSFORMERS.defaults | {"backend": "cpu"}
     first = supervisor.baseline(TRANSFORMERS, settings, store)
     again = supervisor.baseline(TRANSFORMERS, settings, store)

@@ -22,7 +22,8 @@ import pytest
 from conftest import wait_until
 from results_folder import RECORDS, elastickv, example, judged, make, put
 
-from elastickv import cli, matrix, records
+from elastickv import cli, jobs, matrix, records
+from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
 from elastickv.verify import verify
@@ -116,7 +117,7 @@ def test_a_killed_worker_is_a_failed_record_and_the_next_try_measures(cpu_build,
 
 
 def test_a_worker_that_cannot_be_started_is_a_failed_record(cpu_build, tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "_interpreter", lambda _: str(tmp_path / "no-python"))
+    monkeypatch.setattr(jobs.process, "interpreter", lambda _: str(tmp_path / "no-python"))
     record = supervisor.measure_case(json.loads(case_file(tmp_path).read_text()), str(ROOT / "build"))
     records.check(record, "measurement", "failed")
     assert record["status"] == "failed"
@@ -186,8 +187,8 @@ def test_a_full_disk_is_a_message_of_every_step_and_keeps_what_was_there(tmp_pat
 def test_a_store_that_refuses_a_record_costs_no_measurement(cpu_build, tmp_path, capfd, monkeypatch):
     """The record's place in the store is taken by a folder; its own file still gets it."""
     case, out = case_file(tmp_path), tmp_path / "out.json"
-    store = records.RecordStore(tmp_path / "store")
-    monkeypatch.setattr(records.RecordStore, "path", lambda self, key: self.folder / "taken")
+    store = jobs.RecordStore(tmp_path / "store")
+    monkeypatch.setattr(jobs.RecordStore, "path", lambda self, key: self.folder / "taken")
     (tmp_path / "store/taken").mkdir(parents=True)
     record = supervisor.measure_case(json.loads(case.read_text()), str(ROOT / "build"), store=store)
     assert record["status"] in ("ok", "noisy"), record["reason"]
@@ -294,7 +295,7 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
 
 @pytest.mark.parametrize("fault", [*BROKEN, "pipe", "folder"])
 def test_a_broken_record_in_the_store_is_measured_again(tmp_path, fault):
-    store = records.RecordStore(tmp_path)
+    store = jobs.RecordStore(tmp_path)
     places(store.path("k"), BROKEN.get(fault, fault))
     assert store.find("k") is None
 
@@ -337,7 +338,7 @@ def test_a_library_that_its_manifest_does_not_describe_is_refused(cpu_build, tmp
     assert caught.value.fix == "elastickv build cpu"
     library.unlink()
     with pytest.raises(MachineError, match="not the binary"):
-        supervisor.build_facts(str(tmp_path / "build"), "cpu")
+        binary.facts(str(tmp_path / "build"), "cpu")
 
 
 def test_a_missing_driver_is_a_message_with_its_fix(tmp_path):

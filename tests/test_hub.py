@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from elastickv import environments, workers
+from elastickv import environments
+from elastickv.jobs import process
 
 COMMIT = "a" * 40
 WEIGHTS = b"\x10\0\0\0\0\0\0\0" + b'{"__metadata__":' + b"{}}" + b" " * 13
@@ -82,7 +83,7 @@ def fetch(hub, home: Path, settings: dict, engine: str = "transformers", **varia
     clean |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     command = [str(environments.interpreter("llm")), "-m", "elastickv.baselines.worker"]
     request = {"task": "fetch", "engine": engine, "settings": settings}
-    return workers.ask(command, request, 120, clean | {"PYTHONPATH": workers.environment()["PYTHONPATH"]} | variables)
+    return process.ask(command, request, 120, clean | {"PYTHONPATH": process.environment()["PYTHONPATH"]} | variables)
 
 
 def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_offline(hub, tmp_path):

@@ -18,9 +18,11 @@ import pytest
 from conftest import Checkout, wait_until
 from results_folder import example
 
-from elastickv import device, records, workers
+from elastickv import device, jobs
+from elastickv.build import binary
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
+from elastickv.jobs import job
 from elastickv.measure import supervisor
 
 HOLD = """
@@ -199,10 +201,10 @@ def test_a_worker_keeps_the_gpu_that_it_measures_on_when_its_supervisor_is_gone(
     worker.write_text(f"#!/bin/sh\necho $$ > {ready}\nexec sleep {LONG}\n")  # heeds no death of a parent
     worker.chmod(0o755)
     program = f"""
-from elastickv import device, records, workers
 from elastickv.device import lease
+from elastickv.jobs import process
 with lease.one_of([{names[0]!r}]):
-    workers.ask([{str(worker)!r}], {{}}, 60, workers.environment())
+    process.ask([{str(worker)!r}], {{}}, 60, process.environment())
 """
     supervisor = subprocess.Popen([sys.executable, "-c", program])
     wait_until(lambda: ready.exists() and ready.read_text().strip())
@@ -218,8 +220,8 @@ def test_no_descriptor_outlives_its_lease(names):
         (descriptor,) = lease.descriptors()
         assert os.path.samefile(f"/proc/self/fd/{descriptor}", lease.lock_file(name))
     assert lease.descriptors() == ()
-    response = workers.ask([sys.executable, "-c", "print('no answer')"], {}, 10, workers.environment())
-    assert "crashed" in response
+    response = jobs.process.ask([sys.executable, "-c", "print('no answer')"], {}, 10, jobs.process.environment())
+    assert "exit code 0" in response["reason"]
 
 
 @pytest.mark.parametrize(
@@ -296,12 +298,12 @@ def test_the_number_of_gpus_is_guessed_without_a_driver(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("measured_on", [0, 1])
 def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypatch, names, measured_on):
-    record, store = example("4096_golden_ticket"), records.RecordStore(tmp_path)
+    record, store = example("4096_golden_ticket"), jobs.RecordStore(tmp_path)
     monkeypatch.setattr(device, "visible_gpus", lambda: names)
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
-    monkeypatch.setattr(supervisor, "build_facts", lambda build, backend: record["build"])
-    key = supervisor.store_key(record["case"], record["build"], supervisor.identity("cuda", names[measured_on]))
-    store.keep(key, record)
+    monkeypatch.setattr(binary, "facts", lambda build, backend: record["build"])
+    case = supervisor.Case(record["case"], "cuda", "build", record["build"])
+    store.keep(job.key(case, record["case"]["id"], names[measured_on]), record)
     with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them
         monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
         assert supervisor.measure_case(record["case"], "build", store=store) == record

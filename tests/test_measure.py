@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from results_folder import example
 
-from elastickv import cli, matrix, numerics, oracle, records, workloads
+from elastickv import cli, jobs, matrix, numerics, oracle, records, workloads
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
+from elastickv.build import binary
 from elastickv.device import CpuState
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
@@ -118,7 +119,7 @@ def test_all_triples_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, b
     assert fields["status"] == "noisy"
     assert fields["reason"] == "all 3 triples were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
-    built = supervisor.build_facts(str(cpu_build), "cpu")
+    built = binary.facts(str(cpu_build), "cpu")
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3
@@ -198,7 +199,7 @@ def test_a_record_of_every_kind_fits_its_schema(cpu_build):
 
 
 def test_a_worker_that_dies_is_a_failed_record(cpu_build, monkeypatch):
-    monkeypatch.setattr(supervisor, "_interpreter", lambda _: "/bin/false")
+    monkeypatch.setattr(jobs.process, "interpreter", lambda _: "/bin/false")
     record = supervisor.measure_case(tiny_case(), str(cpu_build))
     records.check(record, "measurement", "failed")
     assert record["status"] == "failed"
@@ -209,13 +210,13 @@ def test_a_worker_that_hangs_is_stopped(monkeypatch, tmp_path):
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
-    monkeypatch.setattr(supervisor, "_interpreter", lambda _: str(sleeper))
-    response = supervisor.in_worker("cpu", {"task": "ceilings"}, timeout=0.3)
-    assert "no answer" in response["crashed"]
+    monkeypatch.setattr(jobs.process, "interpreter", lambda _: str(sleeper))
+    answer = supervisor.in_worker("cpu", {"task": "ceilings"}, 0.3, None)
+    assert "no answer" in answer["reason"]
 
 
 def test_a_finished_measurement_is_not_repeated_unless_asked(cpu_build, tmp_path):
-    store = records.RecordStore(tmp_path / "store")
+    store = jobs.RecordStore(tmp_path / "store")
     case = tiny_case(measure={"decode_tokens": 0})
     first = supervisor.measure_case(case, str(cpu_build), store=store)
     again = supervisor.measure_case({**case, "id": "renamed"}, str(cpu_build), store=store)
@@ -228,7 +229,7 @@ def test_a_finished_measurement_is_not_repeated_unless_asked(cpu_build, tmp_path
 
 
 def test_a_damaged_stored_record_is_measured_again(cpu_build, tmp_path):
-    store = records.RecordStore(tmp_path / "store")
+    store = jobs.RecordStore(tmp_path / "store")
     case = tiny_case(measure={"decode_tokens": 0})
     supervisor.measure_case(case, str(cpu_build), store=store)
     stored = next((tmp_path / "store").glob("*.json"))

@@ -14,10 +14,9 @@ import pytest
 from conftest import ROOT
 from results_folder import RECORDS, gpu_folder
 
-from elastickv import records
+from elastickv import jobs, records
 from elastickv.cli import main
 from elastickv.errors import UsageError
-from elastickv.measure import supervisor
 
 TINY = ("--backend=cpu", "--seq=64", "--heads=2", "--dim=64", "--reps=3", "--warmup=1", "--inner_loops=1")
 
@@ -68,7 +67,7 @@ def test_bench_refuses_a_place_that_takes_no_file_before_it_measures(tmp_path: P
 
 
 def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("elastickv.measure.supervisor.build_facts", pytest.fail)
+    monkeypatch.setattr("elastickv.build.binary.facts", pytest.fail)
     case = tmp_path / "case.json"
     records.write(case, json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["case"], "case")
     for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):
@@ -99,9 +98,9 @@ def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys
 
 
 def test_a_folder_in_the_record_store_loses_no_measurement(tmp_path: Path, capsys):
-    store = records.RecordStore(tmp_path)
+    store = jobs.RecordStore(tmp_path)
     store.path("key").mkdir()
-    supervisor.keep(store, "key", json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8")))
+    store.keep("key", json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8")))
     assert "key.json: cannot be written: Is a directory" in capsys.readouterr().err
 
 

@@ -17,7 +17,7 @@ import pytest
 from peer_records import correctness, entry, peer_record
 from results_folder import elastickv, example, judged, make
 
-from elastickv import device, environments, matrix, oracle, plan, records, roofline
+from elastickv import device, environments, jobs, matrix, oracle, plan, records, roofline
 from elastickv.backends.cpu import CpuBackend
 from elastickv.baselines import peers
 from elastickv.baselines.peers import base, compare, crosscheck, runners, supervisor
@@ -297,9 +297,7 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
 def run_of(*cases: dict, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
     settings = {**defaults.PEERS, "names": names, "backend": "cpu"}
-    asked = supervisor.Run(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
-    supervisor.measure(asked)
-    found = asked.records()
+    found = supervisor.compare(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
     for name, made in found.items():
         records.check(made, "peers", name)
     return found
@@ -349,16 +347,14 @@ def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
     settings = {**defaults.PEERS, "backend": "cuda"}
-    asked = supervisor.Run(settings, [case_of()], str(ROOT / "build"))
-    supervisor.measure(asked)
-    for made in asked.records().values():
+    for made in supervisor.compare(settings, [case_of()], str(ROOT / "build")).values():
         records.check(made, "peers", made["peer"])
         assert made["status"] == "unsupported"
         assert "no NVIDIA GPU" in made["reason"]
 
 
 def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_in, tmp_path, monkeypatch):
-    store = records.RecordStore(tmp_path / "store", "peers")
+    store = jobs.RecordStore(tmp_path / "store", "peers")
     names = ["torch_default", "torch_flash"]
     first = run_of(names=names, store=store)
     renamed = run_of(case_of(id="renamed"), names=names, store=store)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from results_folder import example
 
-from elastickv import cli, matrix, records
+from elastickv import cli, jobs, matrix, records
 from elastickv.measure import bench, processes, supervisor
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 128, "heads": 2, "dim": 64, "compress": 4, "sinks": 4, "window": 32}
@@ -87,9 +87,10 @@ def test_a_process_without_a_triple_counts_as_noisy_and_all_of_them_leave_no_fig
     assert nothing.get("processes") is None
 
 
-@pytest.mark.parametrize("key", ["crashed", "error", "out_of_memory"])
-def test_a_process_that_ends_badly_ends_the_measurement_and_is_named(key):
-    assert processes.stopped_by({key: "no more"}, 3, 10) == {key: "process 4 of 10: no more"}
+@pytest.mark.parametrize("status", ["failed", "out_of_memory"])
+def test_a_process_that_ends_badly_ends_the_measurement_and_is_named(status):
+    stopped = processes.stopped_by({"status": status, "reason": "no more"}, 3, 10)
+    assert stopped == {"status": status, "reason": "process 4 of 10: no more"}
 
 
 def test_a_wrong_answer_in_one_process_is_a_wrong_answer():
@@ -121,7 +122,7 @@ def test_a_process_that_dies_leaves_a_failed_record_that_names_it(cpu_build, mon
     real = f'exec {sys.executable} "$@"'
     python.write_text(f"#!/bin/sh\nif [ -e {started} ]; then kill -9 $$; fi\ntouch {started}\n{real}\n")
     python.chmod(0o755)
-    monkeypatch.setattr(supervisor, "_interpreter", lambda _: str(python))
+    monkeypatch.setattr(jobs.process, "interpreter", lambda _: str(python))
     case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 3}})
     record = supervisor.measure_case(case, str(cpu_build))
     records.check(record, "measurement", "killed")
@@ -134,5 +135,5 @@ def test_bench_takes_processes_and_the_store_knows_them():
     two, one = (bench.case_of(cli.build_parser().parse_args(given)) for given in (flags, flags[:2]))
     assert two["measure"] == {**one["measure"], "processes": 2}
     assert (processes.count(two), processes.count(one)) == (2, 1)
-    built = {"fingerprint": "f" * 64}
-    assert supervisor.store_key(one, built, {}) != supervisor.store_key(two, built, {})
+    first, second = (supervisor.Case(case, "cpu", "build", {"fingerprint": "f" * 64}) for case in (one, two))
+    assert first.known_by(one["id"]) != second.known_by(two["id"])

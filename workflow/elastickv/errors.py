@@ -35,3 +35,8 @@ class MachineError(ElastickvError):
         super().__init__(f"{problem}\nfix: {fix}")
         self.problem = problem
         self.fix = fix
+
+    @property
+    def one_line(self) -> str:
+        """Problem and fix as the reason in a record."""
+        return f"{self.problem} (fix: {self.fix})"

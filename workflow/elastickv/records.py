@@ -1,4 +1,4 @@
-"""The only reader and writer of JSON records: schema check, atomic write, and the store that loses no measurement."""
+"""The only reader and writer of JSON records: schema check and atomic write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from elastickv.errors import ElastickvError, MachineError, UsageError
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
 MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float
-ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
 
 class RecordError(ElastickvError):
@@ -255,50 +254,3 @@ def sha256_file(path: Path | str) -> str:
     """Hex sha256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class RecordStore:
-    """Finished measurements by what they are of, beside (not among) the files that Snakemake deletes.
-
-    key = hash of canonical case without its id, build fingerprint, device and driver. Only records that carry samples
-    (`ok`, `noisy`) are kept: anything else may come out differently on a machine in a better state.
-    """
-
-    KEPT = ("ok", "noisy")
-
-    def __init__(self, folder: Path | str, schema_name: str = "measurement"):
-        self.folder = Path(folder)
-        self.schema_name = schema_name
-
-    def path(self, key: str) -> Path:
-        """Where the record of `key` lies or would lie."""
-        return self.folder / f"{key}.json"
-
-    def find(self, key: str) -> dict[str, Any] | None:
-        """The stored record of `key`, or None when there is none that is whole and valid."""
-        if not self.path(key).exists():
-            return None
-        try:
-            return read(self.path(key), self.schema_name)
-        except RecordError:
-            return None
-
-    @contextlib.contextmanager
-    def room(self) -> Iterator[None]:
-        """Holds the place that a record will take on the disk, so that none is measured that cannot be kept.
-
-        MachineError when there is none. The file has no name, so nothing of it outlives the process.
-        """
-        with contextlib.ExitStack() as held:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                file = held.enter_context(tempfile.TemporaryFile(dir=self.folder))
-                os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
-            except OSError as error:
-                raise cannot_write(self.folder, error) from error
-            yield
-
-    def keep(self, key: str, record: dict[str, Any]) -> None:
-        """Stores a record if its status says that it was measured."""
-        if record["status"] in self.KEPT:
-            write(self.path(key), record, self.schema_name)

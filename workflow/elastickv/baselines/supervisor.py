@@ -1,23 +1,19 @@
-"""`elastickv baseline`: starts workers for one engine, survives whatever happens to them, always writes a record."""
+"""`elastickv baseline`: the job of one language-model engine. A worker fetches the model, another one measures it."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
-import json
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from elastickv import device, environments, matrix, records, workers
+from elastickv import device, environments, jobs, records
 from elastickv.backends import host
 from elastickv.baselines import protocol, record, text
 from elastickv.baselines.refusal import NO_GPU
-from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults, structure
-from elastickv.measure.supervisor import exclusive, exit_code, identity, keep
+from elastickv.errors import MachineError
+from elastickv.matrix import defaults
 from elastickv.stopwatch import Stopwatch
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
@@ -41,39 +37,61 @@ ENGINES = {
 }
 
 
+@dataclass(frozen=True)
+class Model(jobs.Job[str]):
+    """The job of one engine with one model. fetched: the answer of the worker that fetched it. head: see `record`."""
+
+    engine: Engine
+    settings: dict[str, Any]
+    fetched: jobs.Answer
+    head: dict[str, Any]
+    watch: Stopwatch
+    backend: str
+    schema = SCHEMA
+
+    @property
+    def parts(self) -> Sequence[str]:
+        return (self.engine.name,)
+
+    def known_by(self, part: str) -> dict[str, Any]:
+        """Settings and model, the engine and its pins, protocol and text."""
+        return {
+            "engine": self.engine.name,
+            "environment": environments.lock_sha256(self.engine.environment),
+            "protocol": protocol.VERSION,
+            "text": text.facts()["sha256"],
+            "settings": self.settings,
+            "model": {key: self.head["model"].get(key) for key in ("name", "file", "revision", "sha256")},
+        }
+
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        request = {"task": "measure", "backend": self.backend, "settings": self.settings, "fetched": self.fetched}
+        answer = ask(self.engine, request, MEASURE_SECONDS, uuid)
+        head = {**self.head, **about(self.backend, uuid, answer), "text": text.facts()}
+        yield parts[0], record.compose(head, answer, self.watch.ended())
+
+    def refused(self, part: str, error: MachineError) -> dict[str, Any]:
+        return record.compose(self.head, {"status": "failed", "reason": error.one_line}, self.watch.ended())
+
+
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out`."""
     engine = ENGINES[args.which]
     records.check_file(args.out)
-    store = records.RecordStore(args.store, "baseline") if args.store else None
+    store = jobs.RecordStore(args.store, "baseline") if args.store else None
     result = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
-    records.write(args.out, result, "baseline")
-    print(describe(result))
-    return exit_code(result, args.strict)
+    return jobs.deliver(args.out, result, describe(result), args.strict)
 
 
 def read_settings(path: str, engine: Engine) -> dict[str, Any]:
     """The settings in a file of the plan, complete. Raises UsageError."""
-    try:
-        said = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as settings: {error}") from error
-    if not isinstance(said, dict):
-        raise UsageError(f"{path}: a JSON object is needed")
-    backend = said.pop("backend", defaults.BACKEND)
-    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(said, engine.name)]
-    if backend not in ("auto", "cuda", "cpu"):
-        faults.append(f"{path}: backend: one of auto, cuda, cpu is needed, this is {backend!r}")
-    if faults:
-        raise UsageError(faults)
-    settings = {key: value for key, value in (engine.defaults | said).items() if key != "enable"}
-    if "repo" in said:
-        settings.pop("model", None)
-    return settings | {"backend": backend}
+    settings, given = jobs.read_settings(path, engine.name, engine.defaults)
+    left_out = {"enable", "model"} if "repo" in given else {"enable"}
+    return {key: value for key, value in settings.items() if key not in left_out}
 
 
 def baseline(
-    engine: Engine, settings: dict[str, Any], store: records.RecordStore | None = None, fresh: bool = False
+    engine: Engine, settings: dict[str, Any], store: jobs.RecordStore | None = None, fresh: bool = False
 ) -> dict[str, Any]:
     """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
     watch = Stopwatch()
@@ -91,58 +109,33 @@ def baseline(
         on_cpu = settings.get("n_gpu_layers") == 0
         backend = "cpu" if on_cpu else device.resolve_backend(settings["backend"])
     except MachineError as error:
-        return record.compose(head, {"status": "unsupported", "reason": _one_line(error)}, watch.ended())
+        return record.compose(head, {"status": "unsupported", "reason": error.one_line}, watch.ended())
     try:
-        python = str(environments.interpreter(engine.environment))
-        fetched = _ask(python, {"task": "fetch", "engine": engine.name, "settings": settings}, FETCH_SECONDS)
-        if "model" not in fetched:
-            return record.compose(head, fetched, watch.ended())
-        head["model"] = fetched["model"]
-        request = {"engine": engine.name, "settings": settings, "fetched": fetched}
-        result = _measured(python, engine, request, backend, head, watch, store, fresh)
-        if result["status"] == NO_GPU and settings["backend"] == "auto":
-            result = _measured(python, engine, request, "cpu", head, watch, store, fresh)
-        return result if result["status"] != NO_GPU else {**result, "status": "unsupported"}
+        fetched = ask(engine, {"task": "fetch", "settings": settings}, FETCH_SECONDS)
     except MachineError as error:
-        return record.compose(head, {"status": "failed", "reason": _one_line(error)}, watch.ended())
+        return record.compose(head, {"status": "failed", "reason": error.one_line}, watch.ended())
+    if "model" not in fetched:
+        return record.compose(head, fetched, watch.ended())
+    job = Model(engine, settings, fetched, {**head, "model": fetched["model"]}, watch, backend)
+    made = jobs.run(job, store, fresh)[engine.name]
+    if made["status"] == NO_GPU and settings["backend"] == "auto":
+        made = jobs.run(replace(job, backend="cpu"), store, fresh)[engine.name]
+    return made if made["status"] != NO_GPU else {**made, "status": "unsupported"}
 
 
-def _measured(
-    python: str,
-    engine: Engine,
-    request: dict[str, Any],
-    backend: str,
-    head: dict[str, Any],
-    watch: Stopwatch,
-    store: records.RecordStore | None,
-    fresh: bool,
-) -> dict[str, Any]:
-    """Measures on one device while holding its lock, unless the store has it."""
-    with exclusive(backend) as uuid:
-        who = identity(backend, uuid)
-        key = store_key(engine, request["settings"], head["model"], who)
-        found = store.find(key) if store and not fresh else None
-        if found:
-            return found
-        with store.room() if store else contextlib.nullcontext():
-            response = _ask(python, {"task": "measure", "backend": backend, **request}, MEASURE_SECONDS, uuid)
-    about = {"name": None, **(response.get("gpu") or {}), **who} if backend == "cuda" else {**host.facts(), **OF_A_CPU}
-    head = {
-        **head,
-        "backend": backend,
-        "device": {key: value for key, value in about.items() if key != "cuda_driver"} if about["name"] else None,
-        "software": head["software"] | response.get("software", {}),
-        "text": text.facts(),
-    }
-    result = record.compose(head, response, watch.ended())
-    if store:
-        keep(store, key, result)
-    return result
+def about(backend: str, uuid: str | None, answer: jobs.Answer) -> dict[str, Any]:
+    """Backend, device and software of a record, as far as a worker's answer tells of them."""
+    who = {key: value for key, value in device.identity(backend, uuid).items() if key != "cuda_driver"}
+    if backend == "cuda":
+        found = {**answer["gpu"], **who} if answer.get("gpu") else None
+    else:
+        found = {**host.facts(), **OF_A_CPU}
+    return {"backend": backend, "device": found, "software": device.software() | answer.get("software", {})}
 
 
-def _ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None = None) -> dict[str, Any]:
+def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | None = None) -> jobs.Answer:
     """A worker's answer. Only fetching may use the network."""
-    variables = workers.environment(HF_HUB_DISABLE_TELEMETRY="1")
+    variables = {"HF_HUB_DISABLE_TELEMETRY": "1"}
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
     variables["OMP_WAIT_POLICY"] = "passive"
     if request["task"] == "measure":
@@ -150,26 +143,8 @@ def _ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None 
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see
     if not sys.stderr.isatty():
         variables["TQDM_DISABLE"] = "1"
-    return workers.ask([python, "-m", "elastickv.baselines.worker"], request, timeout, variables)
-
-
-def store_key(engine: Engine, settings: dict[str, Any], model: dict[str, Any], who: dict[str, Any]) -> str:
-    """Key of a finished measurement: settings and model, engine and its pins, protocol and text, device and driver."""
-    content = {
-        "schema": SCHEMA,
-        "engine": engine.name,
-        "environment": environments.lock_sha256(engine.environment),
-        "protocol": protocol.VERSION,
-        "text": text.facts()["sha256"],
-        "settings": settings,
-        "model": {key: model.get(key) for key in ("name", "file", "revision", "sha256")},
-        "device": who,
-    }
-    return hashlib.sha256(matrix.canonical_json(content).encode()).hexdigest()
-
-
-def _one_line(error: MachineError) -> str:
-    return f"{error.problem} (fix: {error.fix})"
+    worker = jobs.Worker("elastickv.baselines.worker", engine.environment)
+    return worker.ask({"engine": engine.name, **request}, timeout, variables)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -5,9 +5,9 @@ Importing this needs no GPU library: the CUDA driver is asked through ctypes, NV
 
 from elastickv.device.cpu_state import CpuState
 from elastickv.device.driver import CUDA_SUCCESS, cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
-from elastickv.device.facts import cpu_model, nvidia_driver, resolve_backend, software
+from elastickv.device.facts import cpu_model, identity, nvidia_driver, resolve_backend, software
 from elastickv.device.gpu_state import GpuState
-from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_gpu, lock_folder
+from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_device, exclusive_gpu, lock_folder
 
 __all__ = [
     "CUDA_SUCCESS",
@@ -17,17 +17,25 @@ __all__ = [
     "cuda_driver_version",
     "exclusive",
     "exclusive_cpu",
+    "exclusive_device",
     "exclusive_gpu",
     "expected_gpus",
     "gpu_names",
     "gpus",
+    "identity",
     "lock_folder",
     "nvidia_driver",
     "resolve_backend",
     "software",
     "state_of",
+    "uuids",
     "visible_gpus",
 ]
+
+
+def uuids(backend: str) -> list[str | None]:
+    """The GPUs that a backend may measure on, by what CUDA_VISIBLE_DEVICES selects them by; of the CPU [None]."""
+    return [*visible_gpus()] if backend == "cuda" else [None]
 
 
 def state_of(backend: str, uuid: str | None = None) -> GpuState | CpuState:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from elastickv.device import driver
 from elastickv.errors import MachineError
@@ -30,6 +32,14 @@ def cpu_model() -> str:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def identity(backend: str, uuid: str | None) -> dict[str, Any]:
+    """What finished records know a device by: model and driver."""
+    if backend == "cuda":
+        return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvidia_driver()}
+    return {"cpu": cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),
+            "machine": platform.machine()}  # fmt: skip
 
 
 def resolve_backend(wanted: str) -> str:

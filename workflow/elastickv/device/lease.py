@@ -235,3 +235,10 @@ def exclusive_gpu() -> Iterator[str]:
     boards = list(dict.fromkeys(gpu.physical for gpu in visible))
     with one_of(boards) as board:
         yield next(gpu.uuid for gpu in visible if gpu.physical == board)
+
+
+@contextmanager
+def exclusive_device(backend: str) -> Iterator[str | None]:
+    """Holds the device that a backend measures on; yields the GPU's UUID (`exclusive_gpu`), or None on the CPU."""
+    with exclusive_gpu() if backend == "cuda" else exclusive_cpu() as name:
+        yield name if backend == "cuda" else None

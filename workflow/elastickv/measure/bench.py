@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, device, matrix, records
+from elastickv import demand, device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import supervisor
 
@@ -69,13 +69,13 @@ def _forced(args: argparse.Namespace, case: dict[str, Any], backend: str) -> dic
 
 def _once(args: argparse.Namespace, case: dict[str, Any], backend: str, forced: dict[str, Any]) -> int:
     """A single launch of the elastic arm; with `--json` one object that says so."""
-    request = {"task": "once", "backend": backend, "case": case, "build": args.build, "forced": forced}
-    response = supervisor.in_worker(backend, request, demand.worker_seconds(case))
-    problem = response.get("error") or response.get("crashed") or response.get("out_of_memory")
-    if problem:
-        raise MachineError(problem, response.get("fix", "choose a smaller or supported case"))
+    request = {"task": "once", "case": case, "build": args.build, "forced": forced}
+    with device.exclusive_device(backend) as uuid:
+        answer = supervisor.in_worker(backend, request, demand.worker_seconds(case), uuid)
+    if "launched" not in answer:
+        raise MachineError(answer["reason"], answer.get("fix", "choose a smaller or supported case"))
     if args.json:
-        told = {"schema": "once/1", "case": case, "backend": backend, "launched": response["launched"]}
+        told = {"schema": "once/1", "case": case, "backend": backend, "launched": answer["launched"]}
         records.check(told, "once", "bench")
         sys.stdout.write(records.to_json(told))
     return 0
@@ -126,4 +126,4 @@ def run(args: argparse.Namespace) -> int:
         print(supervisor.describe(record))
         if record["status"] == "ok":
             print("\n".join(_details(record)))
-    return supervisor.exit_code(record, args.strict)
+    return jobs.exit_code(record, args.strict)

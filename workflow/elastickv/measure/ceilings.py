@@ -6,12 +6,12 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from elastickv import demand, device, records, statistics
+from elastickv import demand, device, jobs, records, statistics
 from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import FillParams, StreamParams
+from elastickv.build import binary
 from elastickv.roofline import COLD_FACTOR, Traffic, gbps
 from elastickv.stopwatch import Stopwatch
 
@@ -161,33 +161,40 @@ def measure(backend: Backend) -> dict[str, Any]:
     return {"device": backend.facts(), "software": device.software(), "points": points, **plateau}
 
 
-def _not_measured(response: dict[str, Any]) -> dict[str, Any]:
+def _not_measured(answer: jobs.Answer) -> dict[str, Any]:
     """Status and reason of a worker that brought no curve."""
-    reason = response.get("error") or response.get("crashed") or response.get("out_of_memory")
-    status = "out_of_memory" if "out_of_memory" in response else "failed"
+    status, reason = jobs.ended(answer)
     empty = {"device": None, "software": device.software(), "points": [], "read_gbps": None, "copy_gbps": None}
     return {"status": status, "reason": reason, **empty}
 
 
+def compose(backend: str, built: dict[str, str], answer: jobs.Answer, watch: Stopwatch) -> dict[str, Any]:
+    """The record from a worker's answer."""
+    measured = {"status": "ok", "reason": None, **answer["record"]} if "record" in answer else None
+    return {
+        "schema": "ceilings/1",
+        "backend": backend,
+        "build": built,
+        "started": watch.started,
+        "ended": watch.ended(),
+        **(measured or _not_measured(answer)),
+    }
+
+
+def describe(record: dict[str, Any]) -> str:
+    """One line on a record, for logs and terminals."""
+    rates = "" if record["reason"] else f", read {record['read_gbps']:.1f} GB/s, copy {record['copy_gbps']:.1f} GB/s"
+    return f"ceilings on {record['backend']}: {record['status']}{rates}"
+
+
 def run(args: argparse.Namespace) -> int:
-    """`elastickv ceilings`: one worker process on the chosen backend, under the device's lock."""
-    from elastickv.measure import supervisor
+    """`elastickv ceilings`: one worker process on the chosen backend, under the device's lock. No store knows it."""
+    from elastickv.measure.supervisor import in_worker
 
     records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
-    build, watch = supervisor.build_facts(args.build, backend), Stopwatch()
-    request = {"task": "ceilings", "backend": backend, "build": args.build}
-    response = supervisor.in_worker(backend, request, demand.CEILINGS_SECONDS)
-    measured = {"status": "ok", "reason": None, **response["record"]} if "record" in response else None
-    record = {
-        "schema": "ceilings/1",
-        "backend": backend,
-        "build": build,
-        "started": watch.started,
-        "ended": watch.ended(),
-        **(measured or _not_measured(response)),
-    }
-    records.write(Path(args.out), record, "ceilings")
-    rates = "" if record["reason"] else f", read {record['read_gbps']:.1f} GB/s, copy {record['copy_gbps']:.1f} GB/s"
-    print(f"ceilings on {backend}: {record['status']}{rates}")
-    return 0
+    built, watch = binary.facts(args.build, backend), Stopwatch()
+    with device.exclusive_device(backend) as uuid:
+        answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
+    record = compose(backend, built, answer, watch)
+    return jobs.deliver(args.out, record, describe(record))

@@ -21,9 +21,8 @@ def count(case: dict[str, Any]) -> int:
 def stopped_by(response: Response, index: int, of: int) -> Response | None:
     """The answer for the whole measurement, if that of process `index` (from 0) is no measurement; else None."""
     place = f"process {index + 1} of {of}: "
-    for key in ("crashed", "error", "out_of_memory"):
-        if key in response:
-            return {**response, key: place + response[key]}
+    if "fields" not in response:
+        return {**response, "reason": place + response["reason"]}
     fields = response["fields"]
     if fields["status"] in MEASURED:
         return None

@@ -1,89 +1,84 @@
-"""`elastickv measure`: starts a worker for one case, survives whatever happens to it, and always writes a record."""
+"""`elastickv measure`: the job of one case, which one or more worker processes measure."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
-import os
-import platform
-import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, device, matrix, records, workers
-from elastickv.errors import MachineError, UsageError
+from elastickv import demand, device, jobs, matrix, records
+from elastickv.build import binary
+from elastickv.errors import MachineError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
 
+SCHEMA = "measurement/1"
 SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 
-def _interpreter(backend: str) -> str:
-    if backend == "cpu":
-        return sys.executable
-    from elastickv import environments
-
-    return str(environments.interpreter("cuda"))
+def in_worker(backend: str, request: dict[str, Any], timeout: float, uuid: str | None) -> jobs.Answer:
+    """The answer of a worker to one task, on a device that is held. MachineError when its environment is missing."""
+    worker = jobs.Worker("elastickv.measure.worker", "cuda" if backend == "cuda" else None)
+    return worker.ask({"backend": backend, **request}, timeout, {"CUDA_VISIBLE_DEVICES": uuid} if uuid else {})
 
 
-def in_worker(
-    backend: str, request: dict[str, Any], timeout: float, uuid: str | None = None, locked: bool = False
-) -> dict[str, Any]:
-    """Runs one task in a worker process under the device's lock.
+@dataclass(frozen=True)
+class Case(jobs.Job[str]):
+    """The job of one canonical case on the binary of `build`.
 
-    Returns the worker's response, or {"crashed": reason}. Raises MachineError when the environment is missing.
+    exact: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
+    a study makes itself (`backends.cuda_decode.Forced`); not with a store.
     """
-    if not locked:
-        with exclusive(backend) as free:
-            return in_worker(backend, request, timeout, free, locked=True)
-    command = [_interpreter(backend), "-m", "elastickv.measure.worker"]
-    visible = {"CUDA_VISIBLE_DEVICES": uuid} if backend == "cuda" and uuid else {}
-    return workers.ask(command, request, timeout, workers.environment(**visible))
 
+    case: dict[str, Any]
+    backend: str
+    build: str
+    built: dict[str, str]
+    exact: tuple[str, ...] = ()
+    save_tensors: Path | None = None
+    forced: dict[str, Any] | None = None
+    schema = SCHEMA
 
-@contextlib.contextmanager
-def exclusive(backend: str) -> Any:
-    """The lock of the device that `backend` measures on; yields the GPU's UUID, or None on the CPU."""
-    if backend == "cuda":
-        with device.exclusive_gpu() as uuid:
-            yield uuid
-    else:
-        with device.exclusive_cpu():
-            yield None
+    @property
+    def parts(self) -> Sequence[str]:
+        return (self.case["id"],)
 
+    def known_by(self, part: str) -> dict[str, Any]:
+        """The canonical case without its id, the binary's fingerprint and the way of sampling."""
+        return {"case": matrix.content_key(self.case), "build": self.built["fingerprint"], "sampling": SAMPLING}
 
-def identity(backend: str, uuid: str | None) -> dict[str, Any]:
-    """What the record store knows a device by: model and driver."""
-    if backend == "cuda":
-        return {"uuid": uuid, "cuda_driver": device.cuda_driver_version(), "driver": device.nvidia_driver()}
-    return {"cpu": device.cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),
-            "machine": platform.machine()}  # fmt: skip
+    def restored(self, part: str, record: dict[str, Any]) -> dict[str, Any]:
+        return {**record, "case": self.case}
 
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        watch = Stopwatch()
+        answer = self._in_processes(uuid)
+        yield parts[0], compose(self.case, self.backend, self.built, answer, watch)
 
-def build_facts(build: str, backend: str) -> dict[str, Any]:
-    """Fingerprint and hash of the binary that will run. Raises MachineError when it was not built, or not from this."""
-    manifest = Path(build) / backend / "manifest.json"
-    if not manifest.exists():
-        raise MachineError(f"{manifest} is missing: the {backend} kernels are not built", f"elastickv build {backend}")
-    content = records.read(manifest, "build")
-    binary = manifest.with_name(Path(content["binary"]["path"]).name)
-    if not binary.is_file() or records.sha256_file(binary) != content["binary"]["sha256"]:
-        raise MachineError(f"{binary} is not the binary that {manifest} describes", f"elastickv build {backend}")
-    return {"fingerprint": content["fingerprint"], "sha256": content["binary"]["sha256"]}
+    def _in_processes(self, uuid: str | None) -> jobs.Answer:
+        """The answer of as many workers as the case asks for, one after another."""
+        request = {"task": "measure", "case": self.case, "build": self.build, "exact": list(self.exact),
+                   "save_tensors": self.save_tensors and str(self.save_tensors), "forced": self.forced}  # fmt: skip
+        answers, wanted = [], processes.count(self.case)
+        for index in range(wanted):
+            answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.exact), uuid)
+            if wanted == 1:
+                return answer
+            stopped = processes.stopped_by(answer, index, wanted)
+            if stopped:
+                return stopped
+            answers.append(answer)
+            request = {**request, "save_tensors": None}
+        return processes.combine(answers)
 
+    def is_finished(self, record: dict[str, Any]) -> bool:
+        return bool(record.get("statistics"))
 
-def store_key(case: dict[str, Any], build: dict[str, Any], who: dict[str, Any]) -> str:
-    """Key of a finished measurement: canonical case without its id, build fingerprint, device and driver."""
-    content = {
-        "case": matrix.content_key(case),
-        "build": build["fingerprint"],
-        "device": who,
-        "schema": "measurement/1",
-        "sampling": SAMPLING,
-    }
-    return hashlib.sha256(matrix.canonical_json(content).encode()).hexdigest()
+    def refused(self, part: str, error: MachineError) -> dict[str, Any]:
+        raise error
 
 
 def measure_case(
@@ -91,93 +86,32 @@ def measure_case(
     build: str,
     *,
     exact: tuple[str, ...] = (),
-    store: records.RecordStore | None = None,
+    store: jobs.RecordStore | None = None,
     fresh: bool = False,
     save_tensors: Path | None = None,
     forced: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record).
-
-    forced: choices of the launch that a study makes itself (`backends.cuda_decode.Forced`); not with a store.
-    """
+    """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case["backend"])
-    facts = build_facts(build, backend)
-    found = _finished(case, facts, backend, store if not fresh else None)
-    if found:  # without waiting for a device
-        return found
-    with exclusive(backend) as uuid:
-        found = _finished(case, facts, backend, store if not fresh else None)
-        if found:  # by another run, while this one waited
-            return found
-        request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
-                   "save_tensors": save_tensors and str(save_tensors), "forced": forced}  # fmt: skip
-        watch = Stopwatch()
-        with store.room() if store else contextlib.nullcontext():
-            response = _in_processes(backend, request, uuid)
-    record = compose(case, backend, facts, response, watch)
-    if store and record.get("statistics"):  # without, it may come out differently on a machine in a better state
-        keep(store, store_key(case, facts, identity(backend, uuid)), record)
-    return record
-
-
-def _in_processes(backend: str, request: dict[str, Any], uuid: str | None) -> dict[str, Any]:
-    """The response of as many workers as the case asks for, one after another on the device that is held."""
-    case, responses = request["case"], []
-    wanted = processes.count(case)
-    for index in range(wanted):
-        response = in_worker(backend, request, demand.worker_seconds(case, request["exact"]), uuid, locked=True)
-        if wanted == 1:
-            return response
-        stopped = processes.stopped_by(response, index, wanted)
-        if stopped:
-            return stopped
-        responses.append(response)
-        request = {**request, "save_tensors": None}
-    return processes.combine(responses)
-
-
-def _finished(
-    case: dict[str, Any], build: dict[str, Any], backend: str, store: records.RecordStore | None
-) -> dict[str, Any] | None:
-    """The stored record of a case on any of the devices that it may be measured on, or None."""
-    if store is None:
-        return None
-    for uuid in device.visible_gpus() if backend == "cuda" else [None]:
-        found = store.find(store_key(case, build, identity(backend, uuid)))
-        if found:
-            return {**found, "case": case}
-    return None
-
-
-def keep(store: records.RecordStore, key: str, record: dict[str, Any]) -> None:
-    """Stores a record. If the system refuses, this only says so: the record has a file of its own to go to."""
-    try:
-        store.keep(key, record)
-    except (MachineError, UsageError) as error:
-        print(f"elastickv: {error}", file=sys.stderr)
+    job = Case(case, backend, build, binary.facts(build, backend), exact, save_tensors, forced)
+    return jobs.run(job, store, fresh)[case["id"]]
 
 
 def compose(
-    case: dict[str, Any], backend: str, build: dict[str, Any], response: dict[str, Any], watch: Stopwatch
+    case: dict[str, Any], backend: str, build: dict[str, Any], answer: jobs.Answer, watch: Stopwatch
 ) -> dict[str, Any]:
-    """The full record from a worker's response (or from what is known of its end)."""
-    fields = dict(response.get("fields", {}))
-    if "crashed" in response:
-        fields = {"status": "failed", "reason": response["crashed"]}
-    elif "error" in response:
-        fields = {"status": "failed", "reason": f"{response['error']} (fix: {response.get('fix', '')})"}
-    elif "out_of_memory" in response:
-        fields = {"status": "out_of_memory", "reason": response["out_of_memory"]}
+    """The full record from a worker's answer (or from what is known of its end)."""
+    fields = dict(answer.get("fields") or dict(zip(("status", "reason"), jobs.ended(answer), strict=True)))
     resolved = {"backend": backend, **fields.pop("resolved", {})}
     unmeasured = {"clocks", "throttling", "power", "energy"}
     return {
-        "schema": "measurement/1",
+        "schema": SCHEMA,
         "case": case,
         "resolved": resolved,
         "status": fields.pop("status"),
         "reason": fields.pop("reason"),
-        "device": response.get("device"),
-        "software": response.get("software") or device.software(),
+        "device": answer.get("device"),
+        "software": answer.get("software") or device.software(),
         "build": build,
         "started": watch.started,
         "ended": watch.ended(),
@@ -189,20 +123,12 @@ def compose(
     }
 
 
-def exit_code(record: dict[str, Any], strict: bool) -> int:
-    """0, or 1 with `--strict` and a status other than `ok`."""
-    return 1 if strict and record["status"] != "ok" else 0
-
-
 def run(args: argparse.Namespace) -> int:
     """`elastickv measure`."""
     case = records.read(args.case, "case")
     records.check_file(args.out)
-    store = records.RecordStore(args.store)
-    record = measure_case(case, args.build, store=store, fresh=args.fresh)
-    records.write(args.out, record, "measurement")
-    print(describe(record))
-    return exit_code(record, args.strict)
+    record = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
+    return jobs.deliver(args.out, record, describe(record), args.strict)
 
 
 def describe(record: dict[str, Any]) -> str:

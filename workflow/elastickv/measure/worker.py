@@ -5,22 +5,20 @@ Called as `python -m elastickv.measure.worker REQUEST RESPONSE` by the interpret
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from elastickv import device, orphans, records
+from elastickv import device, records
 from elastickv.backends import open_backend
 from elastickv.backends.base import Backend
 from elastickv.device import CpuState, GpuState
-from elastickv.errors import MachineError, UsageError
+from elastickv.jobs.worker import Task, serve, show
 
 
 def _progress(done: int, total: int) -> None:
-    """A progress line on a terminal, nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r  triple {done} of at most {total} ", end="", file=sys.stderr, flush=True)
+    """A line on a terminal, nothing elsewhere."""
+    show(f"  triple {done} of at most {total} ")
 
 
 def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
@@ -28,8 +26,7 @@ def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuSta
 
     begun = state.snapshot()
     fields, workload = run.measure(backend, request["case"], set(request["exact"]), state, _progress)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np
 
@@ -47,7 +44,7 @@ def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> 
 
     reason = backend.supports(request["case"])
     if reason:
-        return {"error": reason}
+        return {"status": "unsupported", "reason": reason}
     workload = workloads.create(backend, request["case"])
     backend.launch(workload.call("elastic", 0))
     backend.synchronize()
@@ -60,29 +57,19 @@ def _ceilings(backend: Backend, _: dict[str, Any], state: GpuState | CpuState) -
     return {"record": {**ceilings.measure(backend), "machine": machine.readings(state)}}
 
 
-TASKS = {"measure": _measure, "once": _once, "ceilings": _ceilings}
+def _on_device(task: Callable[[Backend, dict[str, Any], GpuState | CpuState], dict[str, Any]]) -> Task:
+    """A task that is given the backend that its request names, opened, and the device's state."""
 
-
-def main(request_file: str, response_file: str) -> int:
-    """Runs one task; errors of the machine are answered, defects crash with their traceback."""
-    orphans.die_with_parent()
-    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
-    try:
+    def run(request: dict[str, Any]) -> dict[str, Any]:
         state = device.state_of(request["backend"])  # before the backend opens: who is on the GPU now is somebody else
         backend = open_backend(request["backend"], request["build"])
         state.opened()
         if request.get("forced"):
             backend.force(request["forced"])
-        response = TASKS[request["task"]](backend, request, state)
-    except MachineError as error:
-        response = {"error": error.problem, "fix": error.fix}
-    except UsageError as error:  # a file that a folder has taken the place of since it was asked for
-        response = {"error": str(error), "fix": "name another file"}
-    except MemoryError as error:
-        response = {"out_of_memory": str(error) or "allocation failed"}
-    records.write_text(response_file, records.to_json(response))
-    return 0
+        return task(backend, request, state)
+
+    return run
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(serve({"measure": _on_device(_measure), "once": _on_device(_once), "ceilings": _on_device(_ceilings)}))

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import device, environments, matrix
+from elastickv import device, matrix
 from elastickv.backends.base import Backend, Mode
+from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure.run import Rotation
-from elastickv.measure.supervisor import build_facts, exclusive
 from elastickv.workloads.decode import DecodeWorkload
 
 STOPWATCHES = ("cupti", "nvbench")
@@ -142,14 +142,13 @@ def stopwatches(build: str) -> dict[str, dict[str, Any]]:
     from elastickv.baselines.peers import supervisor
 
     device.resolve_backend("cuda")
-    build_facts(build, "cuda")
-    python, packages, entries = str(environments.interpreter("peers")), supervisor.packages("cuda"), {}
-    with exclusive("cuda") as uuid:
+    binary.facts(build, "cuda")
+    entries = {}
+    with device.exclusive_device("cuda") as uuid:
         for name in STOPWATCHES:
-            request = {"task": "crosscheck", "build": build, "stopwatch": name, "packages": packages}
-            answer = supervisor.ask(python, request, SECONDS, uuid)
-            reason = answer.get("reason") or answer.get("crashed")
-            entries[name] = answer if "us" in answer else {"us": None, "reason": reason}
+            request = {"task": "crosscheck", "build": build, "stopwatch": name}
+            answer = supervisor.ask("cuda", request, SECONDS, uuid)
+            entries[name] = answer if "us" in answer else {"us": None, "reason": answer.get("reason")}
     return entries
 
 

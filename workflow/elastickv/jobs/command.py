@@ -1,0 +1,46 @@
+"""Both ends of a command: the settings out of their file; the record in its file, a line about it, the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from elastickv import records
+from elastickv.errors import UsageError
+from elastickv.matrix import defaults, structure
+
+BACKENDS = ("auto", "cuda", "cpu")
+
+
+def read_settings(path: str, section: str, absent: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    """The settings of a section of `baselines`, complete, `backend` among them; and the keys that the file names.
+
+    absent: what keys mean that are not there. Raises UsageError, naming every fault.
+    """
+    try:
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as settings: {error}") from error
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: a JSON object is needed")
+    backend = given.pop("backend", defaults.BACKEND)
+    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(given, section)]
+    if backend not in BACKENDS:
+        faults.append(f"{path}: backend: one of {', '.join(BACKENDS)} is needed, this is {backend!r}")
+    if faults:
+        raise UsageError(faults)
+    return {**absent, **given, "backend": backend}, frozenset(given)
+
+
+def exit_code(record: dict[str, Any], strict: bool) -> int:
+    """0, or 1 with `--strict` and a status other than `ok`."""
+    return 1 if strict and record["status"] != "ok" else 0
+
+
+def deliver(path: Path | str, record: dict[str, Any], line: str, strict: bool = False) -> int:
+    """Writes a record, which names its schema, prints a line about it and returns the exit code."""
+    records.write(path, record, record["schema"].partition("/")[0])
+    print(line)
+    return exit_code(record, strict)

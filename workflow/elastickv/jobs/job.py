@@ -1,0 +1,97 @@
+"""One way to make records: out of the store, else measured by worker processes on a device that is held."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from elastickv import device
+from elastickv.errors import MachineError
+from elastickv.jobs.store import RecordStore, key_of
+
+MEASURED = ("ok", "noisy")
+Record = dict[str, Any]
+Part = TypeVar("Part", bound=Hashable)
+
+
+class Job(abc.ABC, Generic[Part]):
+    """Records of one schema that are measured under one hold of a device.
+
+    schema: name and version, as the records state it. backend: `cuda` or `cpu`, already resolved. parts: one for each
+    record.
+    """
+
+    schema: ClassVar[str]
+    backend: str
+    parts: Sequence[Part]
+
+    @abc.abstractmethod
+    def known_by(self, part: Part) -> dict[str, Any]:
+        """Everything that decides a part's record, beside its schema and the device. JSON."""
+
+    @abc.abstractmethod
+    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Record]]:
+        """Records of these parts, each as soon as it is there, by worker processes on the device that is held.
+
+        uuid: what CUDA_VISIBLE_DEVICES selects the GPU by; None on the CPU.
+        """
+
+    @abc.abstractmethod
+    def refused(self, part: Part, error: MachineError) -> Record:
+        """The record of a part that could not be measured at all, or the error again where that ends the command."""
+
+    def restored(self, part: Part, record: Record) -> Record:
+        """A stored record of the same content, with the names that this job uses."""
+        return record
+
+    def is_finished(self, record: Record) -> bool:
+        """Whether a record goes to the store: not what may come out differently on a machine in a better state."""
+        return record["status"] in MEASURED
+
+
+def run(job: Job[Part], store: RecordStore | None = None, fresh: bool = False) -> dict[Part, Record]:
+    """The record of every part: out of the store where it has it (unless `fresh`), else measured."""
+    found: dict[Part, Record] = {}
+    readable = None if fresh else store
+    for uuid in device.uuids(job.backend):
+        found |= _stored(job, _open(job, found), readable, uuid)  # without waiting for a device
+    try:
+        if _open(job, found):
+            with device.exclusive_device(job.backend) as uuid:
+                found |= _stored(job, _open(job, found), readable, uuid)  # by another run, while this one waited
+                for part, record in _measured(job, _open(job, found), store, uuid):
+                    found[part] = record
+    except MachineError as error:
+        found |= {part: job.refused(part, error) for part in _open(job, found)}
+    return found
+
+
+def _open(job: Job[Part], found: dict[Part, Record]) -> list[Part]:
+    return [part for part in job.parts if part not in found]
+
+
+def key(job: Job[Part], part: Part, uuid: str | None) -> str:
+    """What the store knows a part by, measured on one device."""
+    known_by = {"schema": job.schema, "device": device.identity(job.backend, uuid), **job.known_by(part)}
+    return key_of(known_by)
+
+
+def _stored(job: Job[Part], parts: list[Part], store: RecordStore | None, uuid: str | None) -> dict[Part, Record]:
+    """What the store has of these parts as measured on one device."""
+    found = {part: store.find(key(job, part, uuid)) for part in parts} if store else {}
+    return {part: job.restored(part, record) for part, record in found.items() if record is not None}
+
+
+def _measured(
+    job: Job[Part], parts: list[Part], store: RecordStore | None, uuid: str | None
+) -> Iterator[tuple[Part, Record]]:
+    """Measures parts and stores what is finished; nothing is timed that the disk has no room for."""
+    if not parts:
+        return
+    with store.room() if store else contextlib.nullcontext():
+        for part, record in job.measure(parts, uuid):
+            if store and job.is_finished(record):
+                store.keep(key(job, part, uuid), record)
+            yield part, record

@@ -1,0 +1,65 @@
+"""Finished records by what they are known by, beside (not among) the files that Snakemake deletes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from elastickv import matrix, records
+from elastickv.errors import MachineError, UsageError
+
+ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
+
+
+def key_of(known_by: Mapping[str, Any]) -> str:
+    """The key of what a record is known by: the hash of its canonical JSON."""
+    return hashlib.sha256(matrix.canonical_json(known_by).encode()).hexdigest()
+
+
+class RecordStore:
+    """Finished records in a folder, a file for each key."""
+
+    def __init__(self, folder: Path | str, schema_name: str = "measurement"):
+        self.folder = Path(folder)
+        self.schema_name = schema_name
+
+    def path(self, key: str) -> Path:
+        """Where the record of `key` lies or would lie."""
+        return self.folder / f"{key}.json"
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """The stored record of `key`, or None when there is none that is whole and valid."""
+        if not self.path(key).exists():
+            return None
+        try:
+            return records.read(self.path(key), self.schema_name)
+        except records.RecordError:
+            return None
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Holds the place that a record will take on the disk, so that none is measured that cannot be kept.
+
+        MachineError when there is none. The file has no name, so nothing of it outlives the process.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(tempfile.TemporaryFile(dir=self.folder))
+                os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+            except OSError as error:
+                raise records.cannot_write(self.folder, error) from error
+            yield
+
+    def keep(self, key: str, record: dict[str, Any]) -> None:
+        """Stores a record. If the system refuses, this only says so on stderr: the record has a file of its own."""
+        try:
+            records.write(self.path(key), record, self.schema_name)
+        except (MachineError, UsageError) as error:
+            print(f"elastickv: {error}", file=sys.stderr)
