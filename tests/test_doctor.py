@@ -13,6 +13,7 @@ from elastickv import matrix
 from elastickv.doctor import compilers, environment, gpu, hub, images, interpreter, load, memory, packages, storage
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Model, Needs, of_config
+from elastickv.workloads.rotation import footprint
 
 ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
 NEEDS = Needs("auto", ("cuda", "cpu"), "auto", ARCHITECTURES, 90, ("cuda", "llm"), (), (), "results/local")
@@ -347,10 +348,10 @@ MB = 10**6
 
 def test_a_footprint_is_what_a_layer_allocates(tmp_path):
     large, small, elementwise = cases_of(tmp_path, CASES)
-    assert memory.footprint(elementwise) == 7 * 1024 * 8 * 64 * 4
+    assert footprint(elementwise) == 7 * (1024 * 8 * 64 * 4 + 4096)
     full = 2 * 16 * (1024 + 64) * 64 * 2
-    assert full < memory.footprint(small) < 2 * full
-    assert memory.footprint(large) > 8e9
+    assert full < footprint(small) < 2 * full
+    assert footprint(large) > 8e9
 
 
 def test_the_footprint_agrees_with_what_a_measurement_says_it_needs(tmp_path):
@@ -370,7 +371,7 @@ def test_the_footprint_agrees_with_what_a_measurement_says_it_needs(tmp_path):
             return 65 << 20
 
     large, _, _ = cases_of(tmp_path, CASES)
-    with pytest.raises(MemoryError, match=f"one layer needs {memory.footprint(large) / 1e9:.2f} GB"):
+    with pytest.raises(MemoryError, match=f"one layer needs {footprint(large) / 1e9:.2f} GB"):
         DecodeWorkload(Small(), large)
 
 

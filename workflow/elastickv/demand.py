@@ -6,17 +6,18 @@ Pure, and the same on every machine: a cluster's head node, which may have no GP
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from elastickv import roofline
+from elastickv.workloads import rotation
 
 MIB = 1 << 20
 
 # Host memory, MiB: interpreter, libraries and (CUDA) the context; and what the float64 check holds per byte of a chunk.
 CUDA_BASE_MIB, CPU_BASE_MIB = 4096, 2048
 CHECK_CHUNK_BYTES, CHECK_COPIES = 64 * MIB, 16
-PADDING_BYTES = 128 << 10  # of a layer: each of its arrays is padded, for kernels that read whole units
 # CPU: caches rotate until they are several times this one's size; a larger cache only makes fewer of them fit.
 ASSUMED_LAST_LEVEL_BYTES = 64 * MIB
 ROUND_MIB = 512
@@ -118,21 +119,9 @@ def _demand(backend: str, mib: float, seconds: float) -> Demand:
     )
 
 
-def layer_bytes(case: dict[str, Any]) -> int:
-    """Upper bound of what one layer's buffers of both arms take."""
-    if case["workload"] == "elementwise":  # q, k, v and two outputs of each arm, fp32
-        return 7 * case["heads"] * case["seq"] * case["dim"] * 4 + PADDING_BYTES
-    # The caches grow by the inference cycle's tokens and hold one group that is about to close; each middle slot has
-    # its token's number beside it.
-    grown = {**case, "seq": case["seq"] + case["measure"]["decode_tokens"] + case["compress"]}
-    moved = roofline.traffic(grown)
-    numbers = 4 * case["batch"] * case["kv_heads"] * grown["seq"]
-    return moved["baseline"].total + moved["elastic"].total + numbers + PADDING_BYTES
-
-
 def _cpu_caches(case: dict[str, Any]) -> int:
-    elastic, layer = roofline.traffic(case)["elastic"].total, layer_bytes(case)
-    return layer * roofline.layers(elastic, layer, ASSUMED_LAST_LEVEL_BYTES, budget=layer * roofline.MOST_LAYERS)
+    plan = rotation.rotation(case, ASSUMED_LAST_LEVEL_BYTES, budget=sys.maxsize)
+    return plan.layers * plan.footprint
 
 
 def _check_bytes(case: dict[str, Any]) -> int:

@@ -25,6 +25,11 @@ class Mode(NamedTuple):
     dependent: bool = False
 
 
+def memory_budget(backend: str, free: int) -> int:
+    """Bytes that one measurement may allocate of `free` ones: other work needs memory too."""
+    return int(free * {"cuda": 0.8, "cpu": 0.5}[backend])
+
+
 class Backend(Protocol):
     """Memory, launches and time on one device. Addresses are plain integers; nothing is shared between instances."""
 

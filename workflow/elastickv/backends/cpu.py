@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from elastickv.backends import host
-from elastickv.backends.base import Call, Mode
+from elastickv.backends.base import Call, Mode, memory_budget
 from elastickv.backends.params import KERNELS, DecodeParams
 from elastickv.errors import MachineError
 
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
 HUGE_PAGE = 2 << 20
-BUDGET_SHARE = 0.5  # of the memory that is available; what a measurement may allocate
 DECODE_DIMS = (64, 80, 96, 128, 256)
 # Facts that tell kinds of machine apart; the same model with other cores or threads gives other times.
 IDENTITY = ("name", "architecture", "logical_cores", "threads", "last_level_cache_bytes", "instruction_sets")
@@ -122,7 +121,7 @@ class CpuBackend:
 
     def memory_budget(self) -> int:
         """Half of what the machine, the cgroup and RLIMIT_AS leave, in bytes."""
-        return int(host.available_memory() * BUDGET_SHARE)
+        return memory_budget(self.name, host.available_memory())
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""

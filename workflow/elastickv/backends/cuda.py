@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from elastickv.backends import cuda_decode, cuda_launch
-from elastickv.backends.base import Call, Mode
+from elastickv.backends.base import Call, Mode, memory_budget
 from elastickv.errors import MachineError
 
-BUDGET_SHARE = 0.8
 DEPENDENT_CAPABILITY = 90  # the first with programmatic dependent launch
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
@@ -145,7 +144,7 @@ class CudaBackend:
     def memory_budget(self) -> int:
         """80% of the memory that is free now, in bytes."""
         free, _ = self._runtime.memGetInfo()
-        return int(free * BUDGET_SHARE)
+        return memory_budget(self.name, int(free))
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""

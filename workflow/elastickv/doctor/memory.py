@@ -7,9 +7,11 @@ from typing import Any
 
 from elastickv import roofline
 from elastickv.backends import host
+from elastickv.backends.base import memory_budget
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
+from elastickv.workloads.rotation import Rotation, rotation
 
 MOST_NAMED = 5
 
@@ -39,41 +41,27 @@ def checks(facts: list[Facts], needs: Needs) -> list[Finding]:
 
 
 def budget(free: int, backend: str) -> int:
-    """Bytes that a case's layers may take when `free` are free: a share of what the buffer for ceilings leaves."""
-    from elastickv.backends.cpu import BUDGET_SHARE as CPU_SHARE
-    from elastickv.backends.cuda import BUDGET_SHARE as GPU_SHARE
-    from elastickv.measure.ceilings import LARGE_BYTES
-    from elastickv.workloads.decode import SCRATCH_BYTES
+    """Bytes that a case may allocate when `free` are free: a share of what the buffer for ceilings leaves."""
+    from elastickv.measure.ceilings import large_bytes
 
-    share = {"cpu": CPU_SHARE, "cuda": GPU_SHARE}[backend]
-    buffer = min(LARGE_BYTES[backend], int(free * share) // 4)
-    return int((free - buffer) * share) - SCRATCH_BYTES
-
-
-def footprint(case: dict[str, Any]) -> int:
-    """Bytes of one layer of a case, both arms: the least that it can be measured with."""
-    if case["workload"] == "elementwise":
-        from elastickv.workloads.elementwise import BUFFERS
-
-        return BUFFERS * case["heads"] * case["seq"] * case["dim"] * 4
-    from elastickv.workloads.cache import CacheShape
-
-    return CacheShape(case, case["seq"] + case["measure"]["decode_tokens"]).footprint()
+    return memory_budget(backend, free - large_bytes(backend, memory_budget(backend, free)))
 
 
 def cases(facts: Facts, needs: Needs) -> list[Finding]:
     """Every case fits at least once, and often enough for cold caches."""
-    check, room = f"memory of {facts.place}", budget(facts.free, facts.backend)
-    sizes = {case["id"]: footprint(case) for case in needs.cases}
-    too_large = [case for case in needs.cases if sizes[case["id"]] > room]
+    check = f"memory of {facts.place}"
+    allowed = budget(facts.free, facts.backend)
+    plans = {case["id"]: rotation(case, facts.last_level_cache, allowed) for case in needs.cases}
+    too_large = [case for case in needs.cases if plans[case["id"]].layers < 1]
     if too_large:
-        return [_too_large(check, case, room, facts, needs) for case in too_large[:MOST_NAMED]] + _more(
+        return [_too_large(check, case, plans[case["id"]], facts, needs) for case in too_large[:MOST_NAMED]] + _more(
             too_large, check
         )
-    largest = max(sizes, key=sizes.__getitem__)
+    largest = max(plans, key=lambda case: plans[case].footprint)
+    size, room = plans[largest].footprint, plans[largest].room
     said = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them for a case; {largest}, the largest, needs "
-    said += f"{sizes[largest] / 1e9:.2f} GB"
-    warm = [case["id"] for case in needs.cases if not _cold(case, sizes[case["id"]], room, facts.last_level_cache)]
+    said += f"{size / 1e9:.2f} GB"
+    warm = [case for case, plan in plans.items() if not plan.cold and plan.layers < roofline.MOST_LAYERS]
     if not warm:
         return [ok(check, said)]
     named = ", ".join(warm[:MOST_NAMED]) + (" ..." if len(warm) > MOST_NAMED else "")
@@ -81,15 +69,9 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
     return [note(check, found, "close other programs, then make remeasure")]
 
 
-def _cold(case: dict[str, Any], size: int, room: int, last_level_cache: int) -> bool:
-    elastic = roofline.traffic(case)["elastic"].total
-    count = roofline.layers(elastic, size, last_level_cache, room)
-    return roofline.is_cold(elastic, count, last_level_cache) or count == roofline.MOST_LAYERS
-
-
-def _too_large(check: str, case: dict[str, Any], room: int, facts: Facts, needs: Needs) -> Finding:
+def _too_large(check: str, case: dict[str, Any], plan: Rotation, facts: Facts, needs: Needs) -> Finding:
     """A case that will end as out_of_memory; the fix is the longest context that fits."""
-    size, room = footprint(case), max(room, 0)
+    size, room = plan.footprint, plan.room
     found = f"{case['id']} needs {size / 1e9:.2f} GB; {room / 1e9:.2f} of {facts.free / 1e9:.1f} GB free may be used"
     fitting = int(case["seq"] * room / size * 0.95)
     if fitting < 1:

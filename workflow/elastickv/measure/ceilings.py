@@ -33,13 +33,18 @@ LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
 Clock = Callable[[], float]
 
 
+def large_bytes(backend: str, budget: int) -> int:
+    """Size of the buffer that is passed over beside the samples of a case, where `budget` bytes may be allocated."""
+    return min(LARGE_BYTES[backend], budget // 4) // 256 * 256
+
+
 class LargeBuffer:
     """A buffer far larger than any cache, filled once, over which pure passes are timed."""
 
     def __init__(self, backend: Backend, nbytes: int | None = None):
         self.backend = backend
-        wanted = nbytes or LARGE_BYTES[backend.name]
-        self.nbytes = min(wanted, backend.memory_budget() // (2 if nbytes else 4)) // 256 * 256
+        budget = backend.memory_budget()
+        self.nbytes = min(nbytes, budget // 2) // 256 * 256 if nbytes else large_bytes(backend.name, budget)
         self.address = backend.allocate(self.nbytes)
         self.sink = backend.allocate(256)
         backend.launch(Call("fill", FillParams(self.address, self.nbytes // 4, 0, 1, 0, 0)))

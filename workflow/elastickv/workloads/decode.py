@@ -22,11 +22,11 @@ from elastickv.backends.params import (
     Fresh,
     StreamParams,
 )
+from elastickv.workloads import rotation
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
 CHECK_CHUNK_BYTES = 64 << 20
 APPEND_POOL = 16
-SCRATCH_BYTES = 64 << 20  # workspace and small buffers beside the caches
 NORM_TOLERANCE = 1e-6
 
 
@@ -44,7 +44,8 @@ class DecodeWorkload:
         self.shape = CacheShape(case, self.tokens + self.steps)
         self.group = case["heads"] // case["kv_heads"]
         self.traffic = roofline.decode_traffic(case)
-        self.layers, self.cold = self._plan_layers()
+        fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
+        self.layers, self.cold = fitting.layers, fitting.cold
         self._tokens = {arm: backend.allocate(4) for arm in ("baseline", "elastic")}
         self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
         self._table = self._upload_table([cache.elastic for cache in self.caches])
@@ -75,18 +76,6 @@ class DecodeWorkload:
         address = self.backend.allocate(words.nbytes)
         self.backend.write(address, words)
         return address
-
-    def _plan_layers(self) -> tuple[int, bool]:
-        facts = self.backend.facts()
-        last_level = facts["last_level_cache_bytes"]
-        elastic = self.traffic["elastic"].total
-        budget = self.backend.memory_budget() - SCRATCH_BYTES
-        count = roofline.layers(elastic, self.shape.footprint(), last_level, budget)
-        if count < 1:
-            raise MemoryError(
-                f"one layer needs {self.shape.footprint() / 1e9:.2f} GB, {max(budget, 0) / 1e9:.2f} GB may be used"
-            )
-        return count, roofline.is_cold(elastic, count, last_level)
 
     def _fill(self) -> None:
         seed, dtype = self.case["seed"], DTYPES[self.case["dtype"]]

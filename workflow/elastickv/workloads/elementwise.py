@@ -10,12 +10,11 @@ import numpy as np
 from elastickv import oracle, roofline
 from elastickv.backends.base import Backend, Call
 from elastickv.backends.params import ElementwiseParams, FillParams, StreamParams
+from elastickv.workloads import rotation
 from elastickv.workloads.arena import Arena
 
-SCRATCH_BYTES = 64 << 20
 CHECK_CHUNK_BYTES = 64 << 20
 INPUTS = ("q", "k", "v")
-BUFFERS = 7  # of a set: q, k, v and both ping-pong buffers of both arms
 
 
 class ElementwiseWorkload:
@@ -26,15 +25,10 @@ class ElementwiseWorkload:
         self.shape = (case["heads"], case["seq"], case["dim"])
         self.count = math.prod(self.shape)
         self.traffic = roofline.elementwise_traffic(case)
-        facts = backend.facts()
-        elastic, budget = self.traffic["elastic"].total, backend.memory_budget() - SCRATCH_BYTES
-        footprint = BUFFERS * self.count * 4
-        self.layers = roofline.layers(elastic, footprint, facts["last_level_cache_bytes"], budget)
-        if self.layers < 1:
-            raise MemoryError(f"one set needs {footprint / 1e9:.2f} GB, {max(budget, 0) / 1e9:.2f} GB may be used")
-        self.cold = roofline.is_cold(elastic, self.layers, facts["last_level_cache_bytes"])
+        fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
+        self.layers, self.cold = fitting.layers, fitting.cold
         nbytes = self.count * 4
-        self._arenas = [Arena(backend, [nbytes] * BUFFERS) for _ in range(self.layers)]
+        self._arenas = [Arena(backend, [nbytes] * rotation.ELEMENTWISE_BUFFERS) for _ in range(self.layers)]
         names = (*INPUTS, "baseline0", "baseline1", "elastic0", "elastic1")
         self.sets = [{name: arena.take(nbytes) for name in names} for arena in self._arenas]
         self._sink = backend.allocate(256)

@@ -1,0 +1,45 @@
+"""How much memory a case takes, and over how many layers of it a measurement rotates: pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from elastickv import roofline
+from elastickv.workloads.arena import padded
+from elastickv.workloads.cache import CacheShape
+
+SCRATCH_BYTES = 64 << 20  # workspace and small buffers beside the layers
+ELEMENTWISE_BUFFERS = 7  # of a set: q, k, v and both ping-pong buffers of both arms
+
+
+class Rotation(NamedTuple):
+    """layers: how many (0: not even one fits). footprint: bytes of one. room: bytes for all. cold: see `is_cold`."""
+
+    layers: int
+    footprint: int
+    room: int
+    cold: bool
+
+
+def footprint(case: dict[str, Any]) -> int:
+    """Bytes that one layer of a canonical case (of `elementwise` one set of buffers) allocates, both arms."""
+    if case["workload"] == "elementwise":
+        return ELEMENTWISE_BUFFERS * padded(case["heads"] * case["seq"] * case["dim"] * 4)
+    return CacheShape(case, case["seq"] + case["measure"]["decode_tokens"]).footprint()
+
+
+def rotation(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:
+    """As many layers as make each cold when its turn comes, at most as many as `budget` bytes hold."""
+    elastic, size = roofline.traffic(case)["elastic"].total, footprint(case)
+    room = max(budget - SCRATCH_BYTES, 0)
+    count = roofline.layers(elastic, size, last_level_cache, room)
+    return Rotation(count, size, room, roofline.is_cold(elastic, count, last_level_cache))
+
+
+def fitting(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:
+    """The rotation of a case of which at least one layer fits. Raises MemoryError."""
+    found = rotation(case, last_level_cache, budget)
+    if found.layers < 1:
+        needed, allowed = found.footprint / 1e9, found.room / 1e9
+        raise MemoryError(f"one layer needs {needed:.2f} GB, {allowed:.2f} GB may be used")
+    return found
