@@ -52,7 +52,7 @@ def test_a_gpu_is_known_by_its_own_uuid_and_its_boards(tmp_path, more, found):
     source = tmp_path / "driver.cpp"
     source.write_text(DRIVER + more, encoding="ascii")
     subprocess.run(["g++", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
-    program = "from elastickv import device; print(*device.gpus()[0], device.visible_gpus()[0])"
+    program = "from elastickv import device; print(*device.gpus()[0][:2], device.visible_gpus()[0])"
     variables = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [*found, found[0]]
@@ -418,6 +418,24 @@ def test_quotas_of_control_groups_are_found(tmp_path, of_process, files, quota, 
     said.write_text(of_process + "\n")
     assert cgroup.cpu_quota(root, said) == quota
     assert cgroup.throttling(root, said) == stopped
+
+
+@pytest.mark.parametrize(
+    ("of_process", "files", "room"),
+    [
+        ("0::/a/b", {"a/b/memory.max": "max", "a/memory.max": "900", "a/memory.current": "300"}, 600),
+        ("0::/a/b", {"a/b/memory.max": "500", "a/b/memory.current": "50", "a/memory.max": "900"}, 450),
+        ("0::/", {"memory.max": "100", "memory.current": "300"}, 0),
+        ("5:memory:/pod", {"memory/pod/memory.limit_in_bytes": "800", "memory/pod/memory.usage_in_bytes": "1"}, 799),
+        ("5:memory:/pod", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, None),
+        ("0::/", {}, None),
+    ],
+)
+def test_the_tightest_memory_limit_of_all_control_groups_counts(tmp_path, of_process, files, room):
+    root, said = tmp_path / "cgroup", tmp_path / "self"
+    groups(root, files)
+    said.write_text(of_process + "\n")
+    assert cgroup.memory_room(root, said) == room
 
 
 # Energy.

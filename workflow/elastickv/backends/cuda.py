@@ -12,6 +12,7 @@ import numpy as np
 
 from elastickv.backends import cuda_decode, cuda_launch
 from elastickv.backends.base import Call, Mode, memory_budget
+from elastickv.device import driver
 from elastickv.errors import MachineError
 
 DEPENDENT_CAPABILITY = 90  # the first with programmatic dependent launch
@@ -87,7 +88,7 @@ class CudaBackend:
         if not fatbin.exists():
             raise MachineError(f"{fatbin} is missing", "elastickv build cuda")
         # Drivers before CUDA 11.8 lack it; images of this project need 12.0 and later.
-        self._launch_kernel = ctypes.CDLL("libcuda.so.1").cuLaunchKernelEx
+        self._launch_kernel = driver.load().cuLaunchKernelEx
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._events = cupy.cuda.Event(), cupy.cuda.Event()
         self._module = self._load(fatbin)

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.device import cgroup, cpu_model
+from elastickv.device.cpu_state import usable_cpus
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-CGROUP_ROOT = Path("/sys/fs/cgroup")
-CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
-UNLIMITED_CGROUP = 1 << 60  # cgroup v1 says "no limit" by a number near 2^63
 FALLBACK_CACHE_BYTES = 32 << 20
 INSTRUCTION_SETS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
@@ -68,32 +66,8 @@ def last_level_cache_bytes(caches: Path = CACHES) -> tuple[int, str]:
 
 def usable_cores() -> int:
     """Cores this process may run on: its affinity, and its control groups' quota rounded up."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup.cpu_quota()
+    affinity, quota = len(usable_cpus()), cgroup.cpu_quota()
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
-
-
-def _cgroup_text(name: str) -> str | None:
-    """File `name` of this process's cgroup (v2), or of the nearest group above it that has one."""
-    line = next((x for x in (_text(CGROUP_OF_PROCESS) or "").splitlines() if x.startswith("0::")), None)
-    folder = CGROUP_ROOT / (line or "0::/").removeprefix("0::").lstrip("/")
-    while folder.is_relative_to(CGROUP_ROOT):
-        text = _text(folder / name)
-        if text:
-            return text
-        folder = folder.parent
-    return None
-
-
-def _cgroup_room() -> int | None:
-    """Bytes left under the cgroup's memory limit (v2, then v1), or None where there is none."""
-    limit, used = _cgroup_text("memory.max"), _cgroup_text("memory.current")
-    if limit is None:
-        limit = _text(CGROUP_ROOT / "memory" / "memory.limit_in_bytes")
-        used = _text(CGROUP_ROOT / "memory" / "memory.usage_in_bytes")
-    if limit is None or limit == "max" or int(limit) >= UNLIMITED_CGROUP:
-        return None
-    return max(0, int(limit) - int(used or 0))
 
 
 def _address_space_room() -> int | None:
@@ -108,7 +82,7 @@ def available_memory() -> int:
     """Bytes that this process can still fill: what the machine has free, within its cgroup's and its own limits."""
     import psutil
 
-    limits = (psutil.virtual_memory().available, _cgroup_room(), _address_space_room())
+    limits = (psutil.virtual_memory().available, cgroup.memory_room(), _address_space_room())
     return min(limit for limit in limits if limit is not None)
 
 

@@ -4,13 +4,13 @@ Importing this needs no GPU library: the CUDA driver is asked through ctypes, NV
 """
 
 from elastickv.device.cpu_state import CpuState
-from elastickv.device.driver import CUDA_SUCCESS, cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
-from elastickv.device.facts import cpu_model, identity, nvidia_driver, resolve_backend, software
+from elastickv.device.driver import cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
+from elastickv.device.facts import cpu_model, identity, resolve_backend, software
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_device, exclusive_gpu, lock_folder
+from elastickv.device.nvml import nvidia_driver
 
 __all__ = [
-    "CUDA_SUCCESS",
     "CpuState",
     "GpuState",
     "cpu_model",

@@ -1,4 +1,4 @@
-"""CPU limits of the container or service that this process runs in, from Linux control groups (v2, else v1)."""
+"""CPU and memory limits of the container or service that this process runs in, from Linux control groups (v2, v1)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 ROOT = Path("/sys/fs/cgroup")
 OF_PROCESS = Path("/proc/self/cgroup")
+UNLIMITED = 1 << 60  # bytes; version 1 says "no limit" by a number near 2^63
 V1_FOLDERS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
@@ -58,6 +59,16 @@ def cpu_quota(root: Path = ROOT, of_process: Path = OF_PROCESS) -> float | None:
         if share and period and int(share) > 0:
             limits.append(int(share) / int(period))
     return min(limits, default=None)
+
+
+def memory_room(root: Path = ROOT, of_process: Path = OF_PROCESS) -> int | None:
+    """Bytes left under the tightest memory limit of this process's groups, or None without a limit."""
+    second = [(folder / "memory.max", folder / "memory.current") for folder in _upwards(root, _group("", of_process))]
+    first = [(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes")
+             for folder in _upwards(root / "memory", _group("memory", of_process))]  # fmt: skip
+    texts = [(_text(limit), _text(used)) for limit, used in (*second, *first)]
+    limited = [(int(limit), int(used or 0)) for limit, used in texts if limit and limit != "max"]
+    return min((max(0, limit - used) for limit, used in limited if limit < UNLIMITED), default=None)
 
 
 def throttling(root: Path = ROOT, of_process: Path = OF_PROCESS) -> Throttling | None:

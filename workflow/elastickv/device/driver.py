@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import enum
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 CUDA_SUCCESS = 0
 LIBRARIES = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
-CLOCK_RATES = {"SM": 13, "memory": 36}  # CUdevice_attribute, kHz
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+class Attribute(enum.IntEnum):
+    """CUdevice_attribute."""
+
+    SM_KHZ = 13
+    MEMORY_KHZ = 36
+    L2_BYTES = 38
+    CAPABILITY_MAJOR = 75
+    CAPABILITY_MINOR = 76
 
 
 class Gpu(NamedTuple):
     """One GPU that this process may use.
 
     uuid: what CUDA_VISIBLE_DEVICES selects it by ("GPU-…", or "MIG-…" of an instance). physical: the UUID of the board,
-    which instances share with its clocks and its power.
+    which instances share with its clocks and its power. index: its number in CUDA's order.
     """
 
     uuid: str
     physical: str
+    index: int
+
+
+def load() -> ctypes.CDLL | None:
+    """The CUDA driver library as it is, or None where there is none."""
+    for name in LIBRARIES:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    return None
+
+
+def initialised() -> int | None:
+    """What cuInit returns (0: CUDA_SUCCESS), or None where there is no driver library."""
+    library = load()
+    return None if library is None else library.cuInit(0)
 
 
 def _library() -> ctypes.CDLL | None:
     """The initialised CUDA driver library, or None where there is none (or no device)."""
-    for name in LIBRARIES:
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            continue
-        return library if library.cuInit(0) == CUDA_SUCCESS else None
-    return None
+    return load() if initialised() == CUDA_SUCCESS else None
 
 
 def _count(library: ctypes.CDLL | None) -> int:
@@ -59,7 +79,7 @@ def _gpu(library: Any, index: int) -> Gpu | None:
         return None
     # Drivers since CUDA 11.4 have a second version, which names the instance where the first names its board.
     own = _uuid(library, "cuDeviceGetUuid_v2", index) or board
-    return Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}")
+    return Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}", index)
 
 
 def _uuid(library: Any, function: str, index: int) -> str | None:
@@ -75,19 +95,30 @@ def _uuid(library: Any, function: str, index: int) -> str | None:
 
 def rated_mhz(uuid: str) -> dict[str, int]:
     """Clocks ("SM", "memory") that a GPU is sold with, which NVML's highest ones may exceed; empty where unknown."""
-    library = _library()
-    for index in range(_count(library)):
-        gpu = _gpu(library, index)
-        if gpu is not None and gpu.uuid == uuid:
-            found = {name: _attribute(library, number, index) for name, number in CLOCK_RATES.items()}
-            return {name: khz // 1000 for name, khz in found.items() if khz}
-    return {}
+    kinds = {"SM": Attribute.SM_KHZ, "memory": Attribute.MEMORY_KHZ}
+    found = [{name: attribute(gpu, kind) for name, kind in kinds.items()} for gpu in gpus() if gpu.uuid == uuid]
+    return {name: khz // 1000 for name, khz in found[0].items() if khz} if found else {}
 
 
-def _attribute(library: Any, number: int, index: int) -> int:
-    value = ctypes.c_int(0)
-    told = library.cuDeviceGetAttribute(ctypes.byref(value), number, index)
-    return value.value if told == CUDA_SUCCESS else 0
+def attribute(gpu: Gpu, which: Attribute) -> int:
+    """An attribute of a GPU, 0 where the driver does not tell."""
+    value, library = ctypes.c_int(0), load()
+    answered = library.cuDeviceGetAttribute(ctypes.byref(value), int(which), gpu.index) if library else None
+    return value.value if answered == CUDA_SUCCESS else 0
+
+
+def total_bytes(gpu: Gpu) -> int:
+    """A GPU's memory, 0 where the driver does not tell."""
+    value, library = ctypes.c_size_t(0), load()
+    answered = library.cuDeviceTotalMem_v2(ctypes.byref(value), gpu.index) if library else None
+    return value.value if answered == CUDA_SUCCESS else 0
+
+
+def name(gpu: Gpu) -> str:
+    """A GPU's name as the driver has it, "" where it does not tell."""
+    text, library = ctypes.create_string_buffer(256), load()
+    answered = library.cuDeviceGetName(text, len(text), gpu.index) if library else None
+    return text.value.decode(errors="replace") if answered == CUDA_SUCCESS else ""
 
 
 def visible_gpus() -> list[str]:
@@ -97,10 +128,7 @@ def visible_gpus() -> list[str]:
 
 def gpu_names() -> list[str]:
     """Names of the GPUs this process may use, in CUDA order."""
-    library = _library()
-    name = ctypes.create_string_buffer(256)
-    found = (library.cuDeviceGetName(name, len(name), index) == CUDA_SUCCESS for index in range(_count(library)))
-    return [name.value.decode() for there in found if there]
+    return [name(gpu) for gpu in gpus()]
 
 
 def cuda_driver_version() -> tuple[int, int] | None:

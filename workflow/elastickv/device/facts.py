@@ -7,21 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from elastickv.device import driver
+from elastickv.device import driver, nvml
 from elastickv.errors import MachineError
-
-
-def nvidia_driver() -> str | None:
-    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except ImportError:
-        return None
-    except pynvml.NVMLError:
-        return None
 
 
 def cpu_model() -> str:
@@ -37,7 +24,7 @@ def cpu_model() -> str:
 def identity(backend: str, uuid: str | None) -> dict[str, Any]:
     """What finished records know a device by: model and driver."""
     if backend == "cuda":
-        return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvidia_driver()}
+        return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvml.nvidia_driver()}
     return {"cpu": cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),
             "machine": platform.machine()}  # fmt: skip
 

@@ -21,28 +21,56 @@ def untold(reason: str) -> dict[str, Any]:
     return {"value": None, "reason": reason}
 
 
+def opened(library: Any = None) -> tuple[Any, str | None]:
+    """The initialised module pynvml (library: or what stands for it), or None and why there is none."""
+    try:
+        if library is None:
+            import pynvml as library
+        library.nvmlInit()
+    except ImportError:
+        return None, NO_LIBRARY
+    except library.NVMLError as error:
+        return None, f"NVML: {error}"
+    return library, None
+
+
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
+    library, _ = opened()
+    if library is None:
+        return None
+    try:
+        return str(library.nvmlSystemGetDriverVersion())
+    except library.NVMLError:
+        return None
+
+
+def any_split() -> bool:
+    """Whether MIG is on for some board of this machine, visible to this process or not."""
+    library, _ = opened()
+    try:
+        count = library.nvmlDeviceGetCount() if library else 0
+        boards = [Nvml(library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByIndex(index))) for index in range(count)]
+    except library.NVMLError:
+        return False
+    modes = (board.read("MigMode")["value"] for board in boards)
+    return any(mode is not None and mode[0] == 1 for mode in modes)
+
+
 class Nvml:
     """One GPU. Of a MIG instance the board is asked too, which alone has clocks, power and modes."""
 
     def __init__(self, uuid: str, library: Any = None):
         """library: the module pynvml, or what stands for it; by default the installed one."""
-        self._own = self._board = self.reason = None
-        try:
-            if library is None:
-                import pynvml as library
-            library.nvmlInit()
-        except ImportError:
-            self.reason = NO_LIBRARY
+        self._own = self._board = None
+        self._library, self.reason = opened(library)
+        if self._library is None:
             return
-        except library.NVMLError as error:
-            self.reason = f"NVML: {error}"
-            return
-        self._library = library
         try:
-            self._own = self._board = library.nvmlDeviceGetHandleByUUID(uuid)
+            self._own = self._board = self._library.nvmlDeviceGetHandleByUUID(uuid)
             if uuid.startswith("MIG-"):
-                self._board = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._own)
-        except library.NVMLError as error:
+                self._board = self._library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._own)
+        except self._library.NVMLError as error:
             self._own = self._board = None
             self.reason = f"NVML: {error}"
 
@@ -92,6 +120,8 @@ class Nvml:
 
     def process_name(self, pid: int) -> str | None:
         """Name of a process on the GPU as the driver knows it, without its folder."""
+        if self._library is None:
+            return None
         try:
             name = self._library.nvmlSystemGetProcessName(pid)
         except (AttributeError, *self._errors):

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv import device, environments
+from elastickv.device import driver as cuda
+from elastickv.device.driver import Attribute
+from elastickv.device.nvml import Nvml, any_split
 from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
 
 PCI = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")
-LIBRARIES = ("libcuda.so.1", "libcuda.so")
-MAJOR, MINOR, L2_BYTES = 75, 76, 38  # CUdevice_attribute
 NO_DEVICE = 100
 # What cuInit says, and what mends it. Other codes get the reboot, which reloads the driver.
 INIT_FAULTS = {
@@ -65,17 +64,14 @@ class Facts:
 
 def gather() -> Facts:
     """Asks the bus, the driver library and NVML; each may be missing."""
-    library = _library()
-    init = library.cuInit(0) if library is not None else None
-    usable = init == device.CUDA_SUCCESS
     return Facts(
         on_bus=_on_bus(),
-        init=init,
+        init=cuda.initialised(),
         hidden=os.environ.get("CUDA_VISIBLE_DEVICES"),
         driver=device.nvidia_driver(),
-        cuda=device.cuda_driver_version() if usable else None,
-        gpus=_gpus(library) if usable else (),
-        mig_parent=_any_mig_parent(),
+        cuda=device.cuda_driver_version(),
+        gpus=tuple(map(_gpu, device.gpus())),
+        mig_parent=any_split(),
         needs_cuda=_cupy_major(),
     )
 
@@ -89,78 +85,18 @@ def _on_bus() -> int:
     return found
 
 
-def _library() -> ctypes.CDLL | None:
-    for name in LIBRARIES:
-        with suppress(OSError):
-            return ctypes.CDLL(name)
-    return None
-
-
-def _count(library: ctypes.CDLL) -> int:
-    count = ctypes.c_int(0)
-    return count.value if library.cuDeviceGetCount(ctypes.byref(count)) == device.CUDA_SUCCESS else 0
-
-
-def _gpus(library: ctypes.CDLL) -> tuple[Gpu, ...]:
-    uuids = device.visible_gpus()
-    return tuple(_gpu(library, index, uuids[index]) for index in range(min(_count(library), len(uuids))))
-
-
-def _gpu(library: ctypes.CDLL, index: int, uuid: str) -> Gpu:
-    def attribute(number: int) -> int:
-        value = ctypes.c_int(0)
-        library.cuDeviceGetAttribute(ctypes.byref(value), number, index)
-        return value.value
-
-    name, total = ctypes.create_string_buffer(128), ctypes.c_size_t(0)
-    library.cuDeviceGetName(name, len(name), index)
-    library.cuDeviceTotalMem_v2(ctypes.byref(total), index)
-    free, mig = _from_nvml(uuid)
+def _gpu(one: cuda.Gpu) -> Gpu:
+    nvml = Nvml(one.uuid)
+    memory, split = nvml.read_own("MemoryInfo")["value"], nvml.read("MigMode")["value"]
     return Gpu(
-        name.value.decode(errors="replace"),
-        uuid,
-        (attribute(MAJOR), attribute(MINOR)),
-        total.value,
-        free,
-        attribute(L2_BYTES),
-        mig,
+        cuda.name(one),
+        one.uuid,
+        (cuda.attribute(one, Attribute.CAPABILITY_MAJOR), cuda.attribute(one, Attribute.CAPABILITY_MINOR)),
+        cuda.total_bytes(one),
+        memory and int(memory.free),
+        cuda.attribute(one, Attribute.L2_BYTES),
+        split and split[0] == 1,
     )
-
-
-def nvml() -> Any:
-    """The initialised NVML, or None where there is none."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no module, no library, no driver: each its own error
-        return None
-    return pynvml
-
-
-def _from_nvml(uuid: str) -> tuple[int | None, bool | None]:
-    """Free bytes and whether MIG is on, as far as NVML tells."""
-    library, free, mig = nvml(), None, None
-    if library is None:
-        return None, None
-    with suppress(library.NVMLError):
-        handle = library.nvmlDeviceGetHandleByUUID(uuid)
-        free = int(library.nvmlDeviceGetMemoryInfo(handle).free)
-        mig = library.nvmlDeviceGetMigMode(handle)[0] == 1
-    return free, mig
-
-
-def _any_mig_parent() -> bool:
-    """Whether some GPU of this machine is split by MIG."""
-    library = nvml()
-    if library is None:
-        return False
-    found = False
-    with suppress(library.NVMLError):
-        for index in range(library.nvmlDeviceGetCount()):
-            with suppress(library.NVMLError):
-                found |= library.nvmlDeviceGetMigMode(library.nvmlDeviceGetHandleByIndex(index))[0] == 1
-    return found
 
 
 def _cupy_major() -> int:

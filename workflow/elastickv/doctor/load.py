@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import device, runlock
+from elastickv.device import cpu_state
+from elastickv.device.nvml import Nvml
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok
 from elastickv.doctor.needs import Needs
@@ -51,14 +53,12 @@ class Facts:
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Watches the machine for half a second and reads who holds which lock."""
-    import psutil
-
     busy, processes = _cpu()
     percent, on_gpu = _gpu(gpu.gpus[0].uuid) if gpu.gpus else (None, ())
     names = ["cpu", *(one.uuid for one in gpu.gpus)]
     held = ((name, holder(device.lock_folder() / f"{name}.lock")) for name in names)
     return Facts(
-        cores=psutil.cpu_count() or 1,
+        cores=len(cpu_state.usable_cpus()),
         cores_busy=busy,
         cpu_processes=processes,
         gpu_percent=percent,
@@ -70,41 +70,22 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
 
 
 def _cpu() -> tuple[float, tuple[Process, ...]]:
-    """Cores that others use, and the processes that use most of them (shares as psutil sees them)."""
-    import psutil
-
-    watched = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.pid != os.getpid():
-                process.cpu_percent()
-                watched.append(process)
-    total = psutil.cpu_percent(SAMPLE_SECONDS) / 100 * (psutil.cpu_count() or 1)
-    found = []
-    for process in watched:
-        with suppress(psutil.Error):
-            found.append(Process(process.pid, process.name(), process.cpu_percent() / 100))
-    found.sort(key=lambda process: -process.share)
-    return total, tuple(process for process in found[:MOST_NAMED] if process.share > 0.05)
+    """Cores that others use, and the processes that use most of them."""
+    before = cpu_state.times()
+    time.sleep(SAMPLE_SECONDS)
+    load = cpu_state.load_between(before, cpu_state.times())
+    return load["others_cores"], tuple(Process(one["pid"], one["name"], one["cores"]) for one in load["busiest"])
 
 
 def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
     """Percent of the time that kernels ran on a GPU, and the processes that hold its memory."""
-    import psutil
-
-    library, percent, found = gpus.nvml(), None, []
-    if library is None:
-        return None, ()
-    with suppress(library.NVMLError):
-        handle = library.nvmlDeviceGetHandleByUUID(uuid)
-        percent = int(library.nvmlDeviceGetUtilizationRates(handle).gpu)
-        for one in library.nvmlDeviceGetComputeRunningProcesses(handle):
-            name = "?"
-            with suppress(psutil.Error):
-                name = psutil.Process(one.pid).name()
-            if one.pid != os.getpid():
-                found.append(Process(one.pid, name, float(one.usedGpuMemory or 0)))
-    return percent, tuple(found)
+    nvml = Nvml(uuid)
+    busy, found = nvml.read_own("UtilizationRates")["value"], nvml.read_own("ComputeRunningProcesses")["value"]
+    return busy and int(busy.gpu), tuple(
+        Process(one.pid, nvml.process_name(one.pid) or "?", float(one.usedGpuMemory or 0))
+        for one in found or ()
+        if one.pid != os.getpid()
+    )
 
 
 def holder(path: Path, locks: Path = LOCKS) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from elastickv.backends.base import Backend, Mode
 from elastickv.baselines.peers.base import Launch
+from elastickv.device import driver
 
 
 class Runner(Protocol):
@@ -143,7 +144,7 @@ class CudaRunner:
     def __init__(self, backend: Backend):
         import torch
 
-        self._backend, self._driver = backend, ctypes.CDLL("libcuda.so.1")
+        self._backend, self._driver = backend, driver.load()
         self.ours = OnDriver(backend, self._driver)
         torch.cuda.init()
 
