@@ -47,15 +47,48 @@ extern "C" int cuDeviceGetUuid_v2(unsigned char* uuid, int) { memcpy(uuid, board
     ids=["an old driver", "a whole board", "a MIG instance"],
 )
 def test_a_gpu_is_known_by_its_own_uuid_and_its_boards(tmp_path, more, found):
+    program = "from elastickv import device; print(*device.gpus()[0][:2], device.visible_gpus()[0])"
+    assert with_driver(tmp_path, DRIVER + more, program).split() == [*found, found[0]]
+
+
+def with_driver(folder: Path, source: str, program: str) -> str:
+    """What a Python program prints where this C++ source is the CUDA driver library."""
     if not shutil.which("g++"):
         pytest.skip("no g++")
-    source = tmp_path / "driver.cpp"
-    source.write_text(DRIVER + more, encoding="ascii")
-    subprocess.run(["g++", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
-    program = "from elastickv import device; print(*device.gpus()[0][:2], device.visible_gpus()[0])"
-    variables = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    (folder / "driver.cpp").write_text(source, encoding="ascii")
+    library = folder / "libcuda.so.1"
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", library, folder / "driver.cpp"], check=True)
+    variables = os.environ | {"LD_LIBRARY_PATH": str(folder)}
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [*found, found[0]]
+    return done.stdout
+
+
+ANSWERS = """
+extern "C" int cuDeviceGetName(char* name, int, int) { strcpy(name, "Some GPU"); return 0; }
+extern "C" int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = 80000000000; return 0; }
+extern "C" int cuDeviceGetAttribute(int* value, int which, int) { *value = 1000 * which; return which == 38 ? 1 : 0; }
+extern "C" int cuDriverGetVersion(int* version) { *version = 12040; return 0; }
+"""
+
+
+def test_the_doctor_and_the_clocks_are_told_what_the_driver_says(tmp_path):
+    """Attribute 38, the L2 cache, is refused: that is 0, and no reason to stop."""
+    program = """
+from elastickv.device import driver, gpu_names
+from elastickv.doctor import gpu
+facts = gpu.gather()
+(one,) = facts.gpus
+print(facts.init, facts.cuda, gpu_names(), end=" ")
+print(one.name, one.capability, one.total, one.l2_bytes, driver.rated_mhz(one.uuid))
+"""
+    found = with_driver(tmp_path, DRIVER + ANSWERS, program)
+    assert found == "0 (12, 4) ['Some GPU'] Some GPU (75000, 76000) 80000000000 0 {'SM': 13, 'memory': 36}\n"
+
+
+def test_a_driver_that_sees_no_gpu_is_asked_nothing_more(tmp_path):
+    program = "from elastickv.doctor import gpu; facts = gpu.gather(); print(facts.init, facts.gpus, facts.cuda)"
+    failing = DRIVER.replace("cuInit(unsigned) { return 0; }", "cuInit(unsigned) { return 100; }")
+    assert with_driver(tmp_path, failing, program) == "100 () None\n"
 
 
 # Throttling.

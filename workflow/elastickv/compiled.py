@@ -10,13 +10,13 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import device
 from elastickv.backends import host
+from elastickv.build import search
 from elastickv.errors import MachineError
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -57,22 +57,20 @@ LLAMA = Source(
 )
 
 
-def compiler() -> str:
+def compiler() -> Path:
     """The C++ compiler that CMake will take. Raises MachineError when there is none."""
-    for name in filter(None, [os.environ.get("CXX"), *COMPILERS]):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise MachineError(
-        "llama.cpp is compiled on this machine, and there is no C++ compiler",
-        "install one (Debian, Ubuntu: apt-get install g++), then repeat the command",
-    )
+    found = search.host(COMPILERS)
+    if found is None:
+        raise MachineError(
+            "llama.cpp is compiled on this machine, and there is no C++ compiler",
+            "install one (Debian, Ubuntu: apt-get install g++), then repeat the command",
+        )
+    return found
 
 
 def cuda_toolkit() -> Path | None:
     """The folder of the CUDA toolkit whose nvcc is on PATH, if it holds cuBLAS too; else None."""
-    nvcc = shutil.which("nvcc")
-    folder = Path(nvcc).resolve().parents[1] if nvcc else None
+    folder = search.toolkit()
     headers = [*folder.glob("include/cublas_v2.h"), *folder.glob("targets/*/include/cublas_v2.h")] if folder else []
     return folder if headers else None
 
@@ -100,20 +98,16 @@ def store() -> Path:
 def key(source: Source, pin: str) -> str:
     """Hash of what a build depends on: package, options, processor, compiler and, for a GPU, toolkit and device."""
     chosen = options(source)
+    with_cuda = set(source.for_cuda) <= set(chosen)
     content = {
         "pin": pin,
         "options": chosen,
         "machine": [platform.system(), platform.machine(), device.cpu_model(), host.instruction_sets()],
         "libc": platform.libc_ver(),
-        "compiler": _version(compiler()),
-        "cuda": [_version("nvcc"), device.gpu_names()] if set(source.for_cuda) <= set(chosen) else None,
+        "compiler": search.output([compiler(), "--version"])[1],
+        "cuda": [search.output(["nvcc", "--version"])[1], device.gpu_names()] if with_cuda else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from elastickv import device, environments
 from elastickv.backends import host as host_facts
+from elastickv.build import search
 from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75
-HOST_COMPILERS = ("g++", "clang++", "c++")
 AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512cd", "-mprefer-vector-width=512")
 X86_TARGETS = {"avx512": (*AVX2, *AVX512), "avx2": AVX2, "portable": ()}
@@ -57,27 +54,15 @@ def _in_environment(relative: str) -> Path | None:
     return path if path and path.exists() else None
 
 
-@cache
-def _version_of(nvcc: str) -> str:
-    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
-    version = re.search(r"V(\d+\.\d+\.\d+)", done.stdout)
-    if done.returncode or version is None:
-        raise MachineError(f"{nvcc} is on PATH but does not tell its version", "set build.compiler to nvrtc")
-    return version[1]
-
-
-@cache
-def _targets_of(nvcc: str) -> tuple[int, ...]:
-    text = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(number) for number in re.findall(r"^sm_(\d+)$", text, re.MULTILINE))
-
-
 def nvcc() -> Compiler:
     """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made)."""
-    found = shutil.which("nvcc")
-    if found:
-        return Compiler("nvcc", Path(found), _version_of(found))
-    return pinned_nvcc()
+    found = search.nvcc()
+    if found is None:
+        return pinned_nvcc()
+    version = search.nvcc_version(found)
+    if version is None:
+        raise MachineError(f"{found} is on PATH but does not tell its version", "set build.compiler to nvrtc")
+    return Compiler("nvcc", found, version)
 
 
 def pinned_nvcc() -> Compiler:
@@ -93,7 +78,7 @@ def nvrtc() -> Compiler:
 def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
     if compiler.path is None:
         return architecture >= OLDEST_OF_NVCC_13
-    return architecture in _targets_of(str(compiler.path))
+    return architecture in search.nvcc_targets(compiler.path)
 
 
 def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
@@ -127,23 +112,12 @@ def choose(architecture: int, wanted: str) -> Compiler:
     return preferred if driver is None or preferred.major <= driver[0] else others[0]
 
 
-def host_names() -> list[str]:
-    """The names under which a C++ compiler is looked for, in order."""
-    return [name for name in (os.environ.get("CXX"), *HOST_COMPILERS) if name]
-
-
 def host() -> Compiler:
     """The system's C++ compiler ($CXX, g++, clang++)."""
-    for name in host_names():
-        found = shutil.which(name)
-        if found:
-            return Compiler(Path(found).name, Path(found), _first_line(found))
-    raise MachineError("no C++ compiler was found ($CXX, g++, clang++)", "apt-get install g++ (or set CXX)")
-
-
-@cache
-def _first_line(program: str) -> str:
-    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    found = search.host()
+    if found is None:
+        raise MachineError("no C++ compiler was found ($CXX, g++, clang++)", "apt-get install g++ (or set CXX)")
+    return Compiler(found.name, found, search.first_line(found))
 
 
 def cpu_targets() -> dict[str, tuple[str, ...]]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv.build import compilers
+from elastickv.build import compilers, search
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Needs
 
 OLDEST_WITH_CPP17 = 11
-PROBE_SECONDS = 60
 # What the CPU kernels are made of: C++17, OpenMP and the flags of their build, in three lines.
 PROBE = "#include <omp.h>\nint threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }\n"
 PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
@@ -42,44 +38,25 @@ class Facts:
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Looks for the compilers on PATH and compiles three lines."""
-    nvcc = shutil.which("nvcc")
-    version, targets = _nvcc(nvcc) if nvcc else (None, ())
-    pinned = compilers.pinned_nvcc()
-    host, host_version = _host()
-    failure = _probe(host) if host else None
-    return Facts(nvcc, version, targets, pinned.version, pinned.path is not None, host, host_version, failure, gpu.cuda)
-
-
-def _run(command: list[str]) -> tuple[int, str]:
-    """Exit code and all output of a program that may not run at all."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=PROBE_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 1, str(error)
-    return done.returncode, done.stdout + done.stderr
-
-
-def _nvcc(program: str) -> tuple[str | None, tuple[int, ...]]:
-    version = re.search(r"V(\d+\.\d+\.\d+)", _run([program, "--version"])[1])
-    targets = re.findall(r"^sm_(\d+)$", _run([program, "--list-gpu-code"])[1], re.MULTILINE)
-    return (version[1] if version else None), tuple(map(int, targets))
-
-
-def _host() -> tuple[str | None, str]:
-    for name in compilers.host_names():
-        found = shutil.which(name)
-        if found:
-            return found, (_run([found, "--version"])[1].splitlines() or [""])[0]
-    return None, ""
+    nvcc, host, pinned = search.nvcc(), search.host(), compilers.pinned_nvcc()
+    return Facts(
+        nvcc=nvcc and str(nvcc),
+        nvcc_version=nvcc and search.nvcc_version(nvcc),
+        nvcc_targets=search.nvcc_targets(nvcc) if nvcc else (),
+        pinned_version=pinned.version,
+        pinned_made=pinned.path is not None,
+        host=host and str(host),
+        host_version=search.first_line(host) if host else "",
+        probe_failure=_probe(str(host)) if host else None,
+        cuda=gpu.cuda,
+    )
 
 
 def _probe(program: str) -> str | None:
     with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
         source = Path(folder, "probe.cpp")
         source.write_text(PROBE, encoding="utf-8")
-        code, text = _run([program, *PROBE_FLAGS, "-o", str(Path(folder, "probe.so")), str(source)])
+        code, text = search.output([program, *PROBE_FLAGS, "-o", str(Path(folder, "probe.so")), str(source)])
     lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()
     return None if code == 0 else (lines or ["it failed without a message"])[0].strip()
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from elastickv.build import compilers
+from elastickv.build import compilers, search
 
 # What FlashInfer links with -l, and the files that an installation without development links has of it.
 LINKED = {"libcudart.so": "libcudart.so.1*", "libcuda.so": "libcuda.so.1"}
@@ -28,14 +28,8 @@ def variables(python: str, links: Path) -> dict[str, str]:
 
 def cuda_home() -> Path | None:
     """The toolkit of the nvcc on PATH (by its own word: it may be a link or a wrapper), else of the pinned one."""
-    found = shutil.which("nvcc")
-    if not found:
-        pinned = compilers.pinned_nvcc().path
-        return pinned.parents[1] if pinned else None
-    command = [found, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    here = re.search(r"^#\$ _HERE_=(.+)$", said.stderr + said.stdout, re.MULTILINE)
-    return (Path(here[1]) if here else Path(found).resolve().parent).parent
+    pinned = None if search.nvcc() else compilers.pinned_nvcc().path
+    return pinned.parents[1] if pinned else search.toolkit()
 
 
 def link_flags(home: Path, links: Path, known: dict[str, Path]) -> str | None:
