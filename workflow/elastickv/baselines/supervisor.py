@@ -64,13 +64,13 @@ class Model(jobs.Job[str]):
             "model": {key: self.head["model"].get(key) for key in ("name", "file", "revision", "sha256")},
         }
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
         request = {"task": "measure", "backend": self.backend, "settings": self.settings, "fetched": self.fetched}
         answer = ask(self.engine, request, MEASURE_SECONDS, uuid)
         head = {**self.head, **about(self.backend, uuid, answer), "text": text.facts()}
         yield parts[0], record.compose(head, answer, self.watch.ended())
 
-    def refused(self, part: str, error: MachineError) -> dict[str, Any]:
+    def refused(self, part: str, error: MachineError) -> jobs.Record:
         return record.compose(self.head, {"status": "failed", "reason": error.one_line}, self.watch.ended())
 
 
@@ -147,7 +147,7 @@ def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | Non
     return worker.ask({"engine": engine.name, **request}, timeout, variables)
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: jobs.Record) -> str:
     """One line on a record, for logs and terminals."""
     line = f"{result['engine']} baseline: {result['status']}, {result['model']['name']}"
     if result["status"] in ("ok", "noisy"):

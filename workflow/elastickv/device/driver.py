@@ -50,16 +50,12 @@ def initialised() -> int | None:
     return None if library is None else library.cuInit(0)
 
 
-def _library() -> ctypes.CDLL | None:
-    """The initialised CUDA driver library, or None where there is none (or no device)."""
-    return load() if initialised() == CUDA_SUCCESS else None
-
-
-def _count(library: ctypes.CDLL | None) -> int:
-    count = ctypes.c_int(0)
-    if library is None or library.cuDeviceGetCount(ctypes.byref(count)) != CUDA_SUCCESS:
+def _number(function: str, *arguments: int, kind: type[Any] = ctypes.c_int) -> int:
+    """What a function of the driver writes to its first argument; 0 without a driver, and where it refuses."""
+    if initialised() != CUDA_SUCCESS:
         return 0
-    return count.value
+    value = kind(0)
+    return value.value if getattr(load(), function)(ctypes.byref(value), *arguments) == CUDA_SUCCESS else 0
 
 
 def gpus() -> list[Gpu]:
@@ -68,24 +64,23 @@ def gpus() -> list[Gpu]:
     CUDA_VISIBLE_DEVICES (numbers, UUIDs or their beginnings) is the driver's to read, with CUDA_DEVICE_ORDER and
     whatever a cluster's allocation left visible. Of several MIG instances CUDA shows a process the first.
     """
-    library = _library()
-    found = (_gpu(library, index) for index in range(_count(library)))
+    found = (_gpu(index) for index in range(_number("cuDeviceGetCount")))
     return [gpu for gpu in found if gpu is not None]
 
 
-def _gpu(library: Any, index: int) -> Gpu | None:
-    board = _uuid(library, "cuDeviceGetUuid", index)
+def _gpu(index: int) -> Gpu | None:
+    board = _uuid("cuDeviceGetUuid", index)
     if board is None:
         return None
     # Drivers since CUDA 11.4 have a second version, which names the instance where the first names its board.
-    own = _uuid(library, "cuDeviceGetUuid_v2", index) or board
+    own = _uuid("cuDeviceGetUuid_v2", index) or board
     return Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}", index)
 
 
-def _uuid(library: Any, function: str, index: int) -> str | None:
+def _uuid(function: str, index: int) -> str | None:
     raw = (ctypes.c_ubyte * 16)()
     try:
-        if getattr(library, function)(raw, index) != CUDA_SUCCESS:
+        if getattr(load(), function)(raw, index) != CUDA_SUCCESS:
             return None
     except AttributeError:
         return None
@@ -102,22 +97,18 @@ def rated_mhz(uuid: str) -> dict[str, int]:
 
 def attribute(gpu: Gpu, which: Attribute) -> int:
     """An attribute of a GPU, 0 where the driver does not tell."""
-    value, library = ctypes.c_int(0), load()
-    answered = library.cuDeviceGetAttribute(ctypes.byref(value), int(which), gpu.index) if library else None
-    return value.value if answered == CUDA_SUCCESS else 0
+    return _number("cuDeviceGetAttribute", which, gpu.index)
 
 
 def total_bytes(gpu: Gpu) -> int:
     """A GPU's memory, 0 where the driver does not tell."""
-    value, library = ctypes.c_size_t(0), load()
-    answered = library.cuDeviceTotalMem_v2(ctypes.byref(value), gpu.index) if library else None
-    return value.value if answered == CUDA_SUCCESS else 0
+    return _number("cuDeviceTotalMem_v2", gpu.index, kind=ctypes.c_size_t)
 
 
 def name(gpu: Gpu) -> str:
     """A GPU's name as the driver has it, "" where it does not tell."""
-    text, library = ctypes.create_string_buffer(256), load()
-    answered = library.cuDeviceGetName(text, len(text), gpu.index) if library else None
+    text = ctypes.create_string_buffer(256)
+    answered = load().cuDeviceGetName(text, len(text), gpu.index)
     return text.value.decode(errors="replace") if answered == CUDA_SUCCESS else ""
 
 
@@ -133,11 +124,8 @@ def gpu_names() -> list[str]:
 
 def cuda_driver_version() -> tuple[int, int] | None:
     """CUDA version that the driver supports, for example (13, 0); None without a driver."""
-    library = _library()
-    version = ctypes.c_int(0)
-    if library is None or library.cuDriverGetVersion(ctypes.byref(version)) != CUDA_SUCCESS:
-        return None
-    return version.value // 1000, version.value % 1000 // 10
+    version = _number("cuDriverGetVersion")
+    return (version // 1000, version % 1000 // 10) if version else None
 
 
 def expected_gpus(folder: Path = DRIVER_GPUS) -> int:

@@ -5,8 +5,8 @@ them. `run` does the rest. A worker is a program that calls `worker.serve` with 
 """
 
 from elastickv.jobs.command import deliver, exit_code, read_settings
-from elastickv.jobs.job import Job, run
+from elastickv.jobs.job import Job, Record, run
 from elastickv.jobs.process import Answer, Worker, ended
 from elastickv.jobs.store import RecordStore
 
-__all__ = ["Answer", "Job", "RecordStore", "Worker", "deliver", "ended", "exit_code", "read_settings", "run"]
+__all__ = ["Answer", "Job", "Record", "RecordStore", "Worker", "deliver", "ended", "exit_code", "read_settings", "run"]

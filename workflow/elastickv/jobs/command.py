@@ -9,6 +9,7 @@ from typing import Any
 
 from elastickv import records
 from elastickv.errors import UsageError
+from elastickv.jobs.job import Record
 from elastickv.matrix import defaults, structure
 
 BACKENDS = ("auto", "cuda", "cpu")
@@ -34,12 +35,12 @@ def read_settings(path: str, section: str, absent: Mapping[str, Any]) -> tuple[d
     return {**absent, **given, "backend": backend}, frozenset(given)
 
 
-def exit_code(record: dict[str, Any], strict: bool) -> int:
+def exit_code(record: Record, strict: bool) -> int:
     """0, or 1 with `--strict` and a status other than `ok`."""
     return 1 if strict and record["status"] != "ok" else 0
 
 
-def deliver(path: Path | str, record: dict[str, Any], line: str, strict: bool = False) -> int:
+def deliver(path: Path | str, record: Record, line: str, strict: bool = False) -> int:
     """Writes a record, which names its schema, prints a line about it and returns the exit code."""
     records.write(path, record, record["schema"].partition("/")[0])
     print(line)

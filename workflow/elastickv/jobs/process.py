@@ -21,7 +21,7 @@ from typing import Any
 from elastickv import orphans
 from elastickv.device import lease
 
-Answer = dict[str, Any]
+Answer = dict[str, Any]  # JSON
 
 STDERR_LINES = 3
 FOREIGN_PROCESSOR = "(most likely by code for another kind of processor: rm -r build/cpu, then build on this kind)"

@@ -50,10 +50,10 @@ class Case(jobs.Job[str]):
         """The canonical case without its id, the binary's fingerprint and the way of sampling."""
         return {"case": matrix.content_key(self.case), "build": self.built["fingerprint"], "sampling": SAMPLING}
 
-    def restored(self, part: str, record: dict[str, Any]) -> dict[str, Any]:
+    def restored(self, part: str, record: jobs.Record) -> dict[str, Any]:
         return {**record, "case": self.case}
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
         watch = Stopwatch()
         answer = self._in_processes(uuid)
         yield parts[0], compose(self.case, self.backend, self.built, answer, watch)
@@ -74,10 +74,10 @@ class Case(jobs.Job[str]):
             request = {**request, "save_tensors": None}
         return processes.combine(answers)
 
-    def is_finished(self, record: dict[str, Any]) -> bool:
+    def is_finished(self, record: jobs.Record) -> bool:
         return bool(record.get("statistics"))
 
-    def refused(self, part: str, error: MachineError) -> dict[str, Any]:
+    def refused(self, part: str, error: MachineError) -> jobs.Record:
         raise error
 
 
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     return jobs.deliver(args.out, record, describe(record), args.strict)
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: jobs.Record) -> str:
     """One line on a record, for logs and terminals. A number only where it holds."""
     head = f"{record['case']['id']}: {record['status']}"
     if record["status"] == "ok":

@@ -21,7 +21,6 @@ from elastickv.stopwatch import Stopwatch
 VERSIONS_SECONDS = 60
 NO_CASE = "the matrix has no case of the workload decode"
 Part = tuple[str, str]  # a peer's name and a case's id
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,10 @@ class Comparison(jobs.Job[Part]):
             "build": self.built["fingerprint"] if self.built else None,
         }
 
-    def restored(self, part: Part, record: Record) -> Record:
+    def restored(self, part: Part, record: jobs.Record) -> jobs.Record:
         return {**record, "cases": [{**record["cases"][0], "case": self.cases[part[1]]}]}
 
-    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Record]]:
+    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, jobs.Record]]:
         for case in self.cases.values():
             names = [name for name, of in parts if of == case["id"]]
             while names:
@@ -61,7 +60,7 @@ class Comparison(jobs.Job[Part]):
                     names.remove(name)
                     yield (name, case["id"]), made
 
-    def _in_one_worker(self, case: dict[str, Any], names: list[str], uuid: str | None) -> dict[str, Record]:
+    def _in_one_worker(self, case: dict[str, Any], names: list[str], uuid: str | None) -> dict[str, jobs.Record]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
         request = {"task": "compare", "backend": self.backend, "build": self.build, "case": case, "names": names,
                    "settings": self.settings}  # fmt: skip
@@ -75,14 +74,14 @@ class Comparison(jobs.Job[Part]):
             found |= {name: self.compose(name, case, failed, answer) for name in culprits}
         return found
 
-    def refused(self, part: Part, error: MachineError) -> Record:
+    def refused(self, part: Part, error: MachineError) -> jobs.Record:
         return self.without("failed", error.one_line, part)
 
-    def without(self, status: str, reason: str, part: Part) -> Record:
+    def without(self, status: str, reason: str, part: Part) -> jobs.Record:
         """The record of a part that no worker is asked about."""
         return self.compose(part[0], self.cases[part[1]], {"status": status, "reason": reason}, {})
 
-    def compose(self, name: str, case: dict[str, Any], entry: dict[str, Any], answer: jobs.Answer) -> Record:
+    def compose(self, name: str, case: dict[str, Any], entry: dict[str, Any], answer: jobs.Answer) -> jobs.Record:
         """One case's result as a record; of the worker's answer what it told of device and software."""
         peer = peers.load(name)
         head = {
@@ -136,11 +135,11 @@ def compare(
     build: str,
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
-) -> dict[str, Record]:
+) -> dict[str, jobs.Record]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
     job = Comparison(settings, {case["id"]: case for case in cases}, build)
     parts = [(name, case["id"]) for case in cases for name in settings["names"]]
-    found: dict[Part, Record] = {}
+    found: dict[Part, jobs.Record] = {}
     try:
         job = replace(job, backend=device.resolve_backend(settings["backend"]))
         for part in parts:
@@ -156,7 +155,9 @@ def compare(
     return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings["names"]}
 
 
-def _beside_ours(job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool) -> dict[Part, Record]:
+def _beside_ours(
+    job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool
+) -> dict[Part, jobs.Record]:
     """Records of parts whose libraries the environment has, and of those whose it has not."""
     answer = ask(job.backend, {"task": "versions"}, VERSIONS_SECONDS, None)
     if "versions" not in answer:
@@ -185,7 +186,7 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
     return jobs.Worker("elastickv.baselines.peers.worker", "peers").ask(request, timeout, variables)
 
 
-def describe(made: dict[str, Any]) -> str:
+def describe(made: jobs.Record) -> str:
     """One line on a record, for logs and terminals. Numbers only where they hold."""
     line = f"peer {made['peer']}: {made['status']}"
     shown = [
