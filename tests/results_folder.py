@@ -11,6 +11,7 @@ from elastickv import statistics
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+PROVENANCE = json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["build"]["provenance"]
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
 BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
 
@@ -40,6 +41,7 @@ def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[s
     (plan / "cases.json").write_text(json.dumps({"schema": "cases/1", "cases": list(cases)}), encoding="utf-8")
     (plan / "golden.json").write_text(json.dumps(thresholds), encoding="utf-8")
     (plan / "config.json").write_text(json.dumps({"results": "results/local", "golden": thresholds}), encoding="utf-8")
+    (plan / "run.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
     (plan / "cases").mkdir()
     for case in cases:
         record = example(case)

@@ -277,12 +277,6 @@ def poisoned_folder(tmp_path_factory) -> Path:
     return judged(results)
 
 
-@pytest.fixture(autouse=True)
-def _own_folder(request, tmp_path, monkeypatch):
-    if "poisoned_folder" in request.fixturenames:
-        monkeypatch.chdir(tmp_path)  # no builds of the checkout in the reports
-
-
 def rendered(markdown: str) -> list[Any]:
     """The tokens of Markdown as GitHub reads it: tables, strikethrough, HTML let through."""
     from markdown_it import MarkdownIt

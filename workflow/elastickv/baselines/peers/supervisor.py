@@ -15,9 +15,10 @@ from elastickv import demand, device, environments, matrix, records, workers
 from elastickv.baselines import peers
 from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import Peer, attention_only
+from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import defaults, structure
-from elastickv.measure.supervisor import SAMPLING, build_facts, exclusive, exit_code, identity, keep
+from elastickv.measure.supervisor import SAMPLING, exclusive, exit_code, identity, keep
 from elastickv.stopwatch import Stopwatch
 
 VERSIONS_SECONDS = 60
@@ -129,7 +130,7 @@ def measure(asked: Run) -> None:
                     asked.keep(peer, case, {"status": "unsupported", "reason": refused})
         if not any(map(asked.open, asked.cases)):
             return
-        asked.build_facts = build_facts(asked.build, asked.backend)
+        asked.build_facts = binary.facts(asked.build, asked.backend, "decode")
         python = str(environments.interpreter("peers"))
     except MachineError as error:
         asked.refuse("unsupported", f"{error.problem} (fix: {error.fix})")
