@@ -34,11 +34,17 @@ def put(results: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
+def list_cases(results: Path, cases: list[str], sweeps: dict[str, list[str]] | None = None) -> None:
+    """Writes the plan's list of cases."""
+    content = {"schema": "cases/2", "cases": cases, "sweeps": sweeps or {}}
+    (results / ".plan/cases.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[str, float] = THRESHOLDS) -> Path:
     """Plan and records of `cases` (and records `others`, such as "ceilings") in a new folder `results`."""
     plan = results / ".plan"
     plan.mkdir(parents=True)
-    (plan / "cases.json").write_text(json.dumps({"schema": "cases/1", "cases": list(cases)}), encoding="utf-8")
+    list_cases(results, list(cases))
     (plan / "golden.json").write_text(json.dumps(thresholds), encoding="utf-8")
     (plan / "config.json").write_text(json.dumps({"results": "results/local", "golden": thresholds}), encoding="utf-8")
     (plan / "run.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
@@ -112,11 +118,11 @@ def without_result(record: dict[str, Any], status: str, reason: str) -> dict[str
     return {key: record[key] for key in kept} | {"status": status, "reason": reason}
 
 
-def planned(results: Path, swept_records: list[dict[str, Any]]) -> Path:
-    """A folder whose plan is these records' cases."""
+def planned(results: Path, swept_records: list[dict[str, Any]], sweeps: dict[str, list[str]] | None = None) -> Path:
+    """A folder whose plan is these records' cases; sweeps: their ids by the name of the sweep that they are of."""
     make(results, ())
     ids = [record["case"]["id"] for record in swept_records]
-    (results / ".plan/cases.json").write_text(json.dumps({"schema": "cases/1", "cases": ids}), encoding="utf-8")
+    list_cases(results, ids, sweeps)
     for record in swept_records:
         put(results, record)
         (results / f".plan/cases/{record['case']['id']}.json").write_text(json.dumps(record["case"]), encoding="utf-8")

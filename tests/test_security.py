@@ -85,7 +85,7 @@ def test_ids_that_are_no_names_are_refused_wherever_they_are_read(tmp_path, case
     with pytest.raises(UsageError, match="cannot be an id"):
         matrix.load([config])
     with pytest.raises(records.RecordError):
-        records.check({"schema": "cases/1", "cases": [case]}, "cases", "plan")
+        records.check({"schema": "cases/2", "cases": [case], "sweeps": {}}, "cases", "plan")
     record = example("4096_cpu")
     record["case"]["id"] = case
     for content, schema in ((record, "measurement"), (record["case"], "case")):

@@ -102,14 +102,14 @@ def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
     files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
-    files[plan.folder / "cases.json"] = _line({"schema": "cases/1", "cases": list(plan.cases)})
+    files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
     files[plan.folder / "golden.json"] = _line(config.golden)
     # Only where there is none: a run that has something to do states itself there (`state_run`).
     run = plan.folder / "run.json"
     files[run] = _read(run) or _line(provenance.here())
     files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
     resolved = {
-        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin")
+        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin", "sweeps")
     }  # where it lies changes nothing
     files[plan.folder / "config.json"] = _line(resolved)
     for name in (*plan.baselines, *(["peers"] if plan.peers else [])):

@@ -23,6 +23,7 @@ class Case:
     record: dict[str, Any] | None
     verdict: dict[str, Any]
     content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
+    sweep: str | None = None  # the name of the sweep that it is of
 
     @property
     def publishable(self) -> bool:
@@ -85,7 +86,10 @@ def load(
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
-    cases = [Case(entry.case, entry.record, verdicts[entry.case], entry.content) for entry in entries]
+    sweeps = folder.sweep_of(cases_file)
+    cases = [
+        Case(entry.case, entry.record, verdicts[entry.case], entry.content, sweeps.get(entry.case)) for entry in entries
+    ]
     ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
     device, backend = this_device(cases, ceilings)
     return Inputs(
