@@ -338,7 +338,7 @@ def test_a_library_that_its_manifest_does_not_describe_is_refused(cpu_build, tmp
     assert caught.value.fix == "elastickv build cpu"
     library.unlink()
     with pytest.raises(MachineError, match="not the binary"):
-        binary.facts(str(tmp_path / "build"), "cpu")
+        binary.facts(str(tmp_path / "build"), "cpu", "decode")
 
 
 def test_a_missing_driver_is_a_message_with_its_fix(tmp_path):

@@ -119,7 +119,7 @@ def test_all_triples_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, b
     assert fields["status"] == "noisy"
     assert fields["reason"] == "all 3 triples were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
-    built = binary.facts(str(cpu_build), "cpu")
+    built = binary.facts(str(cpu_build), "cpu", "decode")
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3

@@ -19,6 +19,8 @@ BENCH = "bench"
 class Config:
     """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written.
 
+    sweeps: the ids that each of `matrices` became, by its name.
+
     sources, results_origin: the files, and the file and line that name the results folder, for messages.
     """
 
@@ -29,6 +31,7 @@ class Config:
     golden: dict[str, Any]
     baselines: dict[str, Any]
     cases: dict[str, dict[str, Any]]
+    sweeps: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     results_origin: str = "config"
 
@@ -62,6 +65,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         golden=cases.tidy_numbers(defaults.GOLDEN | tree.get("golden", {})),
         baselines=baselines,
         cases=resolved,
+        sweeps=_sweeps(rows),
         sources=list(merged.sources),
         results_origin=merged.origin(("results",)),
     )
@@ -130,6 +134,15 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
             problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
         seen.setdefault(case_id, path)
     return rows
+
+
+def _sweeps(rows: list[tuple[str, dict[str, Any], KeyPath]]) -> dict[str, list[str]]:
+    """Name of each sweep -> the ids of its cases."""
+    found: dict[str, list[str]] = {}
+    for case_id, _, path in rows:
+        if path[0] == "matrices":
+            found.setdefault(path[1], []).append(case_id)
+    return found
 
 
 def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> list[str]:

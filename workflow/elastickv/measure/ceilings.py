@@ -173,7 +173,7 @@ def _not_measured(answer: jobs.Answer) -> dict[str, Any]:
     return {"status": status, "reason": reason, **empty}
 
 
-def compose(backend: str, built: dict[str, str], answer: jobs.Answer, watch: Stopwatch) -> dict[str, Any]:
+def compose(backend: str, built: dict[str, Any], answer: jobs.Answer, watch: Stopwatch) -> dict[str, Any]:
     """The record from a worker's answer."""
     measured = {"status": "ok", "reason": None, **answer["record"]} if "record" in answer else None
     return {
@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
 
     records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
-    built, watch = binary.facts(args.build, backend), Stopwatch()
+    built, watch = binary.facts(args.build, backend, "ceilings"), Stopwatch()
     with device.exclusive_device(backend) as uuid:
         answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
     record = compose(backend, built, answer, watch)

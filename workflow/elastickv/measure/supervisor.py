@@ -36,7 +36,7 @@ class Case(jobs.Job[str]):
     case: dict[str, Any]
     backend: str
     build: str
-    built: dict[str, str]
+    built: dict[str, Any]
     exact: tuple[str, ...] = ()
     save_tensors: Path | None = None
     forced: dict[str, Any] | None = None
@@ -47,7 +47,7 @@ class Case(jobs.Job[str]):
         return (self.case["id"],)
 
     def known_by(self, part: str) -> dict[str, Any]:
-        """The canonical case without its id, the binary's fingerprint and the way of sampling."""
+        """The canonical case without its id, its kernels' fingerprint and the way of sampling."""
         return {"case": matrix.content_key(self.case), "build": self.built["fingerprint"], "sampling": SAMPLING}
 
     def restored(self, part: str, record: jobs.Record) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def measure_case(
 ) -> dict[str, Any]:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case["backend"])
-    job = Case(case, backend, build, binary.facts(build, backend), exact, save_tensors, forced)
+    job = Case(case, backend, build, binary.facts(build, backend, case["workload"]), exact, save_tensors, forced)
     return jobs.run(job, store, fresh)[case["id"]]
 
 

@@ -142,7 +142,7 @@ def stopwatches(build: str) -> dict[str, dict[str, Any]]:
     from elastickv.baselines.peers import supervisor
 
     device.resolve_backend("cuda")
-    binary.facts(build, "cuda")
+    binary.facts(build, "cuda", "decode")
     entries = {}
     with device.exclusive_device("cuda") as uuid:
         for name in STOPWATCHES:

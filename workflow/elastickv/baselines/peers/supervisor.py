@@ -31,7 +31,7 @@ class Comparison(jobs.Job[Part]):
     cases: dict[str, dict[str, Any]]
     build: str
     backend: str | None = None
-    built: dict[str, str] | None = None
+    built: dict[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -43,14 +43,14 @@ class Comparison(jobs.Job[Part]):
         return {
             "peer": part[0],
             "versions": {name: self.versions.get(name) for name in sorted({library, "torch"})},
-            "case": matrix.content_key(self.cases[part[1]]),
+            "case": matrix.content_key(self._measured(self.cases[part[1]])),
             "settings": self._bounds,
             "sampling": SAMPLING,
             "build": self.built["fingerprint"] if self.built else None,
         }
 
     def restored(self, part: Part, record: jobs.Record) -> jobs.Record:
-        return {**record, "cases": [{**record["cases"][0], "case": self.cases[part[1]]}]}
+        return {**record, "cases": [{**record["cases"][0], "case": self._measured(self.cases[part[1]])}]}
 
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, jobs.Record]]:
         for case in self.cases.values():
@@ -93,7 +93,10 @@ class Comparison(jobs.Job[Part]):
             "build": self.built,
             "started": self.watch.started,
         }
-        return record.compose(head, peer, [record.case_entry(case, entry)], self.watch.ended())
+        return record.compose(head, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+
+    def _measured(self, case: dict[str, Any]) -> dict[str, Any]:
+        return record.for_peers(case, self.settings)
 
     @property
     def _bounds(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ def compare(
             if reason:
                 found[part] = job.without("unsupported", reason, part)
         if len(found) < len(parts):
-            job = replace(job, built=binary.facts(build, job.backend))
+            job = replace(job, built=binary.facts(build, job.backend, "decode"))
             found |= _beside_ours(job, [part for part in parts if part not in found], store, fresh)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
