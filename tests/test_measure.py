@@ -14,7 +14,7 @@ from results_folder import example
 from elastickv import cli, matrix, numerics, oracle, records, workloads
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
-from elastickv.build import binary
+from elastickv.build import binary, fingerprint
 from elastickv.device import CpuState
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
@@ -398,3 +398,20 @@ def test_samples_of_a_cycle_close_one_group_each(steps, compress, lengths):
     parts = cycle.blocks(steps, compress)
     assert [len(part) for part in parts] == lengths
     assert [token for part in parts for token in part] == list(range(steps))
+
+
+@pytest.mark.parametrize("workload", ["decode", "elementwise"])
+def test_a_case_launches_only_what_its_fingerprint_is_made_of(backend, monkeypatch, workload):
+    """A kernel that `fingerprint.WORKLOADS` does not name could change without the case being measured again."""
+    launched, program = set(), backend.program
+
+    def noted(calls, mode):
+        launched.update(call.kernel for call in calls)
+        return program(calls, mode)
+
+    monkeypatch.setattr(backend, "program", noted)
+    shape = {"seq": 300, "heads": 4, "dim": 64, "compress": 4}
+    cycle = {"decode_tokens": QUICK["decode_tokens"] if workload == "decode" else 0}
+    flags = {"id": "tiny", "backend": "cpu", "workload": workload, **shape, "measure": QUICK | cycle}
+    measure_in_process(backend, matrix.case_from_flags(flags))
+    assert {"stream", workload} <= launched <= set(fingerprint.WORKLOADS[workload])
