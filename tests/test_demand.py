@@ -86,7 +86,7 @@ class Counting:
 def test_a_layer_allocates_what_its_footprint_says(decode_tokens, cache_dtype, **shape):
     said = shape | ({"cache_dtype": cache_dtype} if cache_dtype else {}) | {"heads": 32}
     measured, backend = case(**said, measure={"decode_tokens": decode_tokens}), Counting()
-    cache.LayerCaches(backend, cache.CacheShape(measured, measured["seq"] + decode_tokens), dict(baseline=0, elastic=0))
+    cache.LayerCaches(backend, cache.CacheShape(measured, measured["seq"] + decode_tokens), dict(full=0, elastic=0))
     assert 0 <= rotation.footprint(measured) - backend.bytes <= 8192  # the last array's padding
 
 
@@ -103,7 +103,7 @@ def test_samples_asked_for_exactly_have_the_time_that_they_take():
         case(**shape, measure={"reps": reps, "warmup": warmup, "inner_loops": 128})
         for reps, warmup in ((100, 50), (3, 1))
     )
-    full, elastic = (roofline.traffic(asked)[arm].total for arm in ("baseline", "elastic"))
+    full, elastic = (roofline.traffic(asked)[arm].total for arm in ("full", "elastic"))
     takes = 150 * 128 * (2 * full + elastic) / 10e9
     assert demand.worker_seconds(asked, ("reps",)) > takes
     assert demand.worker_seconds(asked, ("inner_loops",)) > takes

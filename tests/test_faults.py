@@ -194,7 +194,7 @@ def test_a_store_that_refuses_a_record_costs_no_measurement(cpu_build, tmp_path,
     assert record["status"] in ("ok", "noisy"), record["reason"]
     assert "taken: cannot be written: Is a directory" in capfd.readouterr().err
     records.write(out, record, "measurement")
-    assert records.read(out, "measurement")["samples"]["baseline_us"]
+    assert records.read(out, "measurement")["samples"]["full_us"]
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
@@ -251,7 +251,7 @@ BROKEN = {
     "truncated": (RECORDS / "4096_cpu.json").read_bytes()[:5000],
     "foreign": b'{"name": "somebody else\'s", "version": 1}',
     "another kind of record": (RECORDS / "ceilings.json").read_bytes(),
-    "old schema": (RECORDS / "4096_cpu.json").read_bytes().replace(b"measurement/1", OLD.encode()),
+    "old schema": (RECORDS / "4096_cpu.json").read_bytes().replace(b"measurement/2", OLD.encode()),
     "no text": b"\x80\x81\x00\xff",
     "NaN": (RECORDS / "4096_cpu.json").read_bytes().replace(b'"value": ', b'"value": NaN, "was": ', 1),
     "deep": b"[" * 10**6,
@@ -283,7 +283,10 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
     broken, whole = records.read(results / "verdicts.json", "verdict")["cases"]
     assert (broken["verdict"], whole["verdict"]) == ("invalid", "golden_ticket")
     assert broken["reason"].startswith("unreadable record: ")
-    assert "comes back from the record store" in broken["reason"]
+    if fault == "old schema":
+        assert f"a record of schema {OLD}; this version reads measurement/2 alone" in broken["reason"]
+    else:
+        assert "comes back from the record store" in broken["reason"]
     markdown = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
     assert "unreadable record" in markdown
     assert "1.975x" in markdown
@@ -298,6 +301,17 @@ def test_a_broken_record_in_the_store_is_measured_again(tmp_path, fault):
     store = jobs.RecordStore(tmp_path)
     places(store.path("k"), BROKEN.get(fault, fault))
     assert store.find("k") is None
+
+
+def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(tmp_path, capsys):
+    store = jobs.RecordStore(tmp_path)
+    store.path("k").write_bytes(BROKEN["old schema"])
+    assert store.find("k") is None
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"a record of schema {OLD}" in told and "measurement/2" in told
+    (aside,) = tmp_path.iterdir()
+    assert str(aside) in told and aside.read_bytes() == BROKEN["old schema"]
+    assert store.find("k") is None and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -388,7 +402,7 @@ def test_a_clock_that_goes_backwards_changes_no_figure(cpu_build, tmp_path):
     record = records.read(results / "results_a.json", "measurement")
     assert record["status"] in ("ok", "noisy"), record["reason"]
     assert record["started"] <= record["ended"]
-    samples = [value for arm in ("baseline_us", "elastic_us", "control_us") for value in record["samples"][arm]]
+    samples = [value for arm in ("full_us", "elastic_us", "full_again_us") for value in record["samples"][arm]]
     assert all(0 < sample < 1e6 for sample in samples)
     assert verify(results).faults == []
 

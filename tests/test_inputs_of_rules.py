@@ -49,7 +49,7 @@ def traced(clone: Checkout, cpu_build: Path, tmp_path_factory: pytest.TempPathFa
     (folder / "trace").mkdir()
     python_path = f"{folder / 'hook'}:{checkout.environment['PYTHONPATH']}"
     run = checkout.start_snakemake("--configfile", CONFIG, PYTHONPATH=python_path, TRACE=str(folder / "trace"))
-    text, _ = run.communicate(timeout=600)
+    text, _ = run.communicate(timeout=1800)
     assert run.returncode == 0, text
     return checkout, folder / "trace"
 

@@ -30,7 +30,7 @@ class Letters(jobs.Job[str]):
     status: str = "ok"
     dies_at: str = ""
     measured: list[str] = field(default_factory=list)
-    schema = "measurement/1"
+    schema = "measurement/2"
 
     def known_by(self, part: str) -> dict:
         return {"letter": part}
@@ -119,7 +119,7 @@ def test_the_key_holds_schema_device_and_content(monkeypatch):
     keys = {job.key(Letters(), part, None) for part in "ab"}
     monkeypatch.setattr(device, "identity", lambda backend, uuid: {"cpu": "another"})
     keys.add(job.key(Letters(), "a", None))
-    monkeypatch.setattr(Letters, "schema", "measurement/2")
+    monkeypatch.setattr(Letters, "schema", "measurement/3")
     keys.add(job.key(Letters(), "a", None))
     assert len(keys) == 4
 

@@ -123,11 +123,11 @@ def test_a_biased_anchor_weighs_like_that_many_equal_tokens():
 
 def test_nan_and_unwritten_outputs_never_pass():
     right = np.ones((1, 1, 4))
-    assert oracle.passes(oracle.compare(np.ones((1, 1, 4), np.float32), right, "fp32"))
+    assert oracle.passes(oracle.check(np.ones((1, 1, 4), np.float32), right, "fp32"))
     poisoned = np.float32([[[1, 1, np.nan, 1]]])
-    assert not oracle.passes(oracle.compare(poisoned, right, "fp32"))
-    assert not oracle.passes(oracle.compare(np.float32([[[1, 1, np.inf, 1]]]), right, "fp32"))
-    assert not oracle.passes(oracle.compare(np.float32([[[1, 1, 1.001, 1]]]), right, "fp32"))
+    assert not oracle.passes(oracle.check(poisoned, right, "fp32"))
+    assert not oracle.passes(oracle.check(np.float32([[[1, 1, np.inf, 1]]]), right, "fp32"))
+    assert not oracle.passes(oracle.check(np.float32([[[1, 1, 1.001, 1]]]), right, "fp32"))
 
 
 def test_elementwise_oracle_copies_decay_from_the_groups_anchor():
@@ -150,7 +150,7 @@ def test_decode_bytes_by_hand():
     # 3836 middle tokens -> 959 closed groups; exact: 4 + 256.
     query = 32 * 128 * 2
     moved = roofline.byte_ceilings(roofline.decode_traffic(decode_case()))
-    assert moved["baseline"] == 32 * 4096 * 512 + 2 * query
+    assert moved["full"] == 32 * 4096 * 512 + 2 * query
     assert moved["elastic"] == 32 * (260 + 959) * 512 + 2 * query
     int4 = roofline.byte_ceilings(roofline.decode_traffic(decode_case(compress=1, cache_dtype="int4")))
     assert int4["elastic"] == 32 * (260 * 512 + 3836 * (128 + 4)) + 2 * query

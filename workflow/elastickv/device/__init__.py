@@ -9,10 +9,12 @@ from elastickv.device.facts import cpu_model, identity, resolve_backend, softwar
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_device, exclusive_gpu, lock_folder
 from elastickv.device.nvml import nvidia_driver
+from elastickv.device.state import State
 
 __all__ = [
     "CpuState",
     "GpuState",
+    "State",
     "cpu_model",
     "cuda_driver_version",
     "exclusive",
@@ -38,7 +40,7 @@ def uuids(backend: str) -> list[str | None]:
     return [*visible_gpus()] if backend == "cuda" else [None]
 
 
-def state_of(backend: str, uuid: str | None = None) -> GpuState | CpuState:
+def state_of(backend: str, uuid: str | None = None) -> State:
     """The state reader of the device a backend runs on; of a GPU the first visible one, where none is named."""
     if backend != "cuda":
         return CpuState()

@@ -34,13 +34,21 @@ class RecordStore:
         return self.folder / f"{key}.json"
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """The stored record of `key`, or None when there is none that is whole and valid."""
+        """The stored record of `key`, or None when there is none that is whole and valid.
+
+        One of another version is set aside, with a message, so that none takes its place: it stays for who wants it.
+        """
         if not self.path(key).exists():
             return None
         try:
             return records.read(self.path(key), self.schema_name)
+        except records.OtherVersion as error:
+            aside = self.path(key).with_suffix(".json.other_version")
+            self.path(key).replace(aside)
+            print(f"elastickv: {error}; it is now {aside}", file=sys.stderr)
         except records.RecordError:
-            return None
+            pass
+        return None
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from elastickv.errors import MachineError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
 
-SCHEMA = "measurement/1"
+SCHEMA = "measurement/2"
 SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
@@ -29,7 +29,7 @@ def in_worker(backend: str, request: dict[str, Any], timeout: float, uuid: str |
 class Case(jobs.Job[str]):
     """The job of one canonical case on the binary of `build`.
 
-    exact: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
+    fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
     a study makes itself (`backends.cuda_decode.Forced`); not with a store.
     """
 
@@ -37,7 +37,7 @@ class Case(jobs.Job[str]):
     backend: str
     build: str
     built: dict[str, Any]
-    exact: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     save_tensors: Path | None = None
     forced: dict[str, Any] | None = None
     schema = SCHEMA
@@ -60,11 +60,11 @@ class Case(jobs.Job[str]):
 
     def _in_processes(self, uuid: str | None) -> jobs.Answer:
         """The answer of as many workers as the case asks for, one after another."""
-        request = {"task": "measure", "case": self.case, "build": self.build, "exact": list(self.exact),
+        request = {"task": "measure", "case": self.case, "build": self.build, "fixed": list(self.fixed),
                    "save_tensors": self.save_tensors and str(self.save_tensors), "forced": self.forced}  # fmt: skip
         answers, wanted = [], processes.count(self.case)
         for index in range(wanted):
-            answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.exact), uuid)
+            answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.fixed), uuid)
             if wanted == 1:
                 return answer
             stopped = processes.stopped_by(answer, index, wanted)
@@ -85,7 +85,7 @@ def measure_case(
     case: dict[str, Any],
     build: str,
     *,
-    exact: tuple[str, ...] = (),
+    fixed: tuple[str, ...] = (),
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
     save_tensors: Path | None = None,
@@ -93,7 +93,7 @@ def measure_case(
 ) -> dict[str, Any]:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case["backend"])
-    job = Case(case, backend, build, binary.facts(build, backend, case["workload"]), exact, save_tensors, forced)
+    job = Case(case, backend, build, binary.facts(build, backend, case["workload"]), fixed, save_tensors, forced)
     return jobs.run(job, store, fresh)[case["id"]]
 
 
@@ -136,9 +136,9 @@ def describe(record: jobs.Record) -> str:
     head = f"{record['case']['id']}: {record['status']}"
     if record["status"] == "ok":
         speedup = record["statistics"]["speedup"]
-        baseline, elastic = (record["statistics"][arm]["median_us"] for arm in ("baseline", "elastic"))
+        full, elastic = (record["statistics"][arm]["median_us"] for arm in ("full", "elastic"))
         head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"
-        head += f" ({baseline:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
+        head += f" ({full:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
         if record.get("processes"):
             spread = record["processes"]["spread"]
             head += f"; {len(record['processes']['runs'])} processes: {spread['low']:.3f}x to {spread['high']:.3f}x"

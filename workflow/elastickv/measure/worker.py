@@ -12,20 +12,20 @@ from typing import Any
 from elastickv import device, records
 from elastickv.backends import open_backend
 from elastickv.backends.base import Backend
-from elastickv.device import CpuState, GpuState
+from elastickv.device import State
 from elastickv.jobs.worker import Task, serve, show
 
 
 def _progress(done: int, total: int) -> None:
     """A line on a terminal, nothing elsewhere."""
-    show(f"  triple {done} of at most {total} ")
+    show(f"  round {done} of at most {total} ")
 
 
-def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+def _measure(backend: Backend, request: dict[str, Any], state: State) -> dict[str, Any]:
     from elastickv.measure import machine, run
 
     begun = state.snapshot()
-    fields, workload = run.measure(backend, request["case"], set(request["exact"]), state, _progress)
+    fields, workload = run.measure(backend, request["case"], set(request["fixed"]), state, _progress)
     show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np
@@ -38,7 +38,7 @@ def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuSta
     return {"fields": fields, "device": backend.facts(), "software": device.software()}
 
 
-def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> dict[str, Any]:
+def _once(backend: Backend, request: dict[str, Any], _: State) -> dict[str, Any]:
     """One launch of the elastic arm, for a profiler."""
     from elastickv import workloads
 
@@ -51,13 +51,13 @@ def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> 
     return {"launched": 1}
 
 
-def _ceilings(backend: Backend, _: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+def _ceilings(backend: Backend, _: dict[str, Any], state: State) -> dict[str, Any]:
     from elastickv.measure import ceilings, machine
 
     return {"record": {**ceilings.measure(backend), "machine": machine.readings(state)}}
 
 
-def _on_device(task: Callable[[Backend, dict[str, Any], GpuState | CpuState], dict[str, Any]]) -> Task:
+def _on_device(task: Callable[[Backend, dict[str, Any], State], dict[str, Any]]) -> Task:
     """A task that is given the backend that its request names, opened, and the device's state."""
 
     def run(request: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class ElementwiseWorkload:
         self.layers, self.cold = fitting.layers, fitting.cold
         nbytes = self.count * 4
         self._arenas = [Arena(backend, [nbytes] * rotation.ELEMENTWISE_BUFFERS) for _ in range(self.layers)]
-        names = (*INPUTS, "baseline0", "baseline1", "elastic0", "elastic1")
+        names = (*INPUTS, "full0", "full1", "elastic0", "elastic1")
         self.sets = [{name: arena.take(nbytes) for name in names} for arena in self._arenas]
         self._sink = backend.allocate(256)
         for number, buffers in enumerate(self.sets):
@@ -59,7 +59,7 @@ class ElementwiseWorkload:
                 heads=heads,
                 seq=seq,
                 dim=dim,
-                compress=1 if arm == "baseline" else self.case["compress"],
+                compress=1 if arm == "full" else self.case["compress"],
                 scale=1 / math.sqrt(dim),
                 reverse=target if self.case.get("pass_order") == "alternating" else 0,
             ),
@@ -77,7 +77,7 @@ class ElementwiseWorkload:
     def check(self) -> dict[str, dict[str, Any]]:
         """Correctness per arm on the first and the last set, outputs poisoned with NaN beforehand."""
         sets = sorted({0, self.layers - 1})
-        return {arm: self._check(arm, sets) for arm in ("baseline", "elastic")}
+        return {arm: self._check(arm, sets) for arm in ("full", "elastic")}
 
     def _check(self, arm: str, sets: list[int]) -> dict[str, Any]:
         entries = []
@@ -94,7 +94,7 @@ class ElementwiseWorkload:
                 q, k, v, previous, out = (
                     self._array(buffers[name], head, rows) for name in (*INPUTS, f"{arm}1", f"{arm}0")
                 )
-                entries.append(oracle.compare(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
+                entries.append(oracle.check(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
         worst = next((e for e in entries if e["relative_error"] is None), None)
         worst = worst or max(entries, key=lambda e: e["relative_error"])
         return {**worst, "layers_checked": sets}
@@ -104,6 +104,6 @@ class ElementwiseWorkload:
         buffers, heads = self.sets[0], self.shape[0]
         saved = {name: self._array(buffers[name], 0, heads) for name in INPUTS}
         saved["previous"] = self._array(buffers["elastic1"], 0, heads)
-        saved["baseline_out"] = self._array(buffers["baseline0"], 0, heads)
+        saved["full_out"] = self._array(buffers["full0"], 0, heads)
         saved["elastic_out"] = self._array(buffers["elastic0"], 0, heads)
         return saved
