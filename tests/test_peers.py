@@ -23,9 +23,9 @@ from elastickv.baselines import peers
 from elastickv.baselines.peers import base, compare, crosscheck, runners, supervisor
 from elastickv.baselines.refusal import Refusal
 from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
+from elastickv.schemas import config as keys
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -220,7 +220,7 @@ def test_throttled_triples_are_dropped_and_too_few_left_have_no_figures(cpu_buil
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", defaults.PEER_NAMES)
+@pytest.mark.parametrize("name", keys.PEERS)
 def test_every_adapter_is_a_peer_by_its_own_name_and_says_what_it_times(name):
     peer = peers.load(name)
     assert peer.name == name
@@ -296,7 +296,7 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
 
 def run_of(*cases: dict, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
-    settings = {**defaults.PEERS, "names": names, "backend": "cpu"}
+    settings = {**keys.Peers().model_dump(), "names": names, "backend": "cpu"}
     asked = supervisor.Run(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
     supervisor.measure(asked)
     found = asked.records()
@@ -348,7 +348,7 @@ def test_a_missing_environment_is_unsupported_with_the_fix(tmp_path, monkeypatch
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    settings = {**defaults.PEERS, "backend": "cuda"}
+    settings = {**keys.Peers().model_dump(), "backend": "cuda"}
     asked = supervisor.Run(settings, [case_of()], str(ROOT / "build"))
     supervisor.measure(asked)
     for made in asked.records().values():
@@ -788,7 +788,7 @@ def test_every_gpu_peer_is_right_cold_and_inside_graphs(tmp_path, changes):
     assert done.returncode == 0, done.stderr
     if "environment peers is missing" in (tmp_path / "peers_torch_default.json").read_text(encoding="utf-8"):
         pytest.skip("torch is not there (elastickv env peers)")
-    for name in defaults.PEER_NAMES:
+    for name in keys.PEERS:
         found = records.read(tmp_path / f"peers_{name}.json", "peers")["cases"][0]
         assert found["status"] in ("ok", "noisy", "unsupported"), (name, found["reason"])
         if found["status"] != "unsupported":

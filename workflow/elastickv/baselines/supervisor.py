@@ -16,8 +16,9 @@ from elastickv.backends import host
 from elastickv.baselines import protocol, record, text
 from elastickv.baselines.refusal import NO_GPU
 from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults, structure
+from elastickv.matrix import structure
 from elastickv.measure.supervisor import exclusive, exit_code, identity, keep
+from elastickv.schemas import config as keys
 from elastickv.stopwatch import Stopwatch
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
@@ -28,16 +29,16 @@ OF_A_CPU = {"uuid": None, "driver": None, "driver_reason": "a CPU has none", "pe
 
 @dataclass(frozen=True)
 class Engine:
-    """A language-model engine: the environment it runs in, and what its settings are when they are not given."""
+    """A language-model engine: the environment it runs in, and the model of its settings."""
 
     name: str
     environment: str
-    defaults: dict[str, Any]
+    settings: type[keys.LanguageModel]
 
 
 ENGINES = {
-    "transformers": Engine("transformers", "llm", defaults.TRANSFORMERS),
-    "gguf": Engine("gguf", "gguf", defaults.GGUF),
+    "transformers": Engine("transformers", "llm", keys.Transformers),
+    "gguf": Engine("gguf", "gguf", keys.Gguf),
 }
 
 
@@ -60,13 +61,13 @@ def read_settings(path: str, engine: Engine) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read as settings: {error}") from error
     if not isinstance(said, dict):
         raise UsageError(f"{path}: a JSON object is needed")
-    backend = said.pop("backend", defaults.BACKEND)
-    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(said, engine.name)]
+    backend = said.pop("backend", keys.Root().backend)
+    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(said, engine.settings)]
     if backend not in ("auto", "cuda", "cpu"):
         faults.append(f"{path}: backend: one of auto, cuda, cpu is needed, this is {backend!r}")
     if faults:
         raise UsageError(faults)
-    settings = {key: value for key, value in (engine.defaults | said).items() if key != "enable"}
+    settings = engine.settings(**said).model_dump(exclude={"enable"})
     if "repo" in said:
         settings.pop("model", None)
     return settings | {"backend": backend}

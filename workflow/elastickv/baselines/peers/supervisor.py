@@ -16,8 +16,9 @@ from elastickv.baselines import peers
 from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import Peer, attention_only
 from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults, structure
+from elastickv.matrix import structure
 from elastickv.measure.supervisor import SAMPLING, build_facts, exclusive, exit_code, identity, keep
+from elastickv.schemas import config as keys
 from elastickv.stopwatch import Stopwatch
 
 VERSIONS_SECONDS = 60
@@ -100,13 +101,13 @@ def read_settings(path: str) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read as settings: {error}") from error
     if not isinstance(said, dict):
         raise UsageError(f"{path}: a JSON object is needed")
-    backend = said.pop("backend", defaults.BACKEND)
-    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(said, "peers")]
+    backend = said.pop("backend", keys.Root().backend)
+    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(said, keys.Peers)]
     if backend not in ("auto", "cuda", "cpu"):
         faults.append(f"{path}: backend: one of auto, cuda, cpu is needed, this is {backend!r}")
     if faults:
         raise UsageError(faults)
-    return {**defaults.PEERS, **said, "backend": backend}
+    return keys.Peers(**said).model_dump() | {"backend": backend}
 
 
 def read_cases(paths: list[str]) -> list[dict[str, Any]]:
