@@ -52,7 +52,7 @@ class Caches:
         self.policy = self.shape.policy
         self.counter = backend.allocate(4)
         backend.write(self.counter, np.array([self.tokens], np.int32))
-        self.layer = LayerCaches(backend, self.shape, {"baseline": self.counter, "elastic": self.counter})
+        self.layer = LayerCaches(backend, self.shape, {"full": self.counter, "elastic": self.counter})
         rows, dim = self.shape.rows, self.shape.dim
         self.k, self.v = (self.vectors((rows, self.shape.capacity, dim), stream) for stream in (1, 2))
         self.write_full()
@@ -97,7 +97,7 @@ class Caches:
         query, out = (self.backend.allocate(math.prod(shape) * numerics.BYTES[dtype]) for _ in range(2))
         self.backend.write(query, numerics.encode(self.q, dtype))
         self.backend.fill_bytes(out, math.prod(shape) * numerics.BYTES[dtype], POISON)
-        cache = self.layer.full if arm == "baseline" else self.layer.elastic
+        cache = self.layer.full if arm == "full" else self.layer.elastic
         scale = 1 / math.sqrt(self.shape.dim)
         params = DecodeParams(cache, query, out, None, group, 0, scale, self.shape.capacity)
         params.workspace = workspace_for(self.backend, [params])
@@ -184,15 +184,15 @@ class GrowingCaches:
         fresh, anchor = Fresh(*map(self.upload, vectors), pool, shift), (ANCHORS[rule.anchor], rule.anchor_bias)
         self.query = caches.vectors((caches.shape.rows, self.group, caches.shape.dim), 3)
         q = self.upload(self.query)
-        self.out = {arm: self.upload(self.query) for arm in ("elastic", "baseline")}
+        self.out = {arm: self.upload(self.query) for arm in ("elastic", "full")}
         calls = []
         if rule.window > 0 and caches.shape.middle > 0:
             table = backend.allocate(ctypes.sizeof(Cache))
             backend.write(table, np.frombuffer(bytes(caches.layer.elastic), np.uint8))
             calls.append(Call("close", CloseParams(table, 1, caches.shape.rows, *anchor)))
-        for arm, cache in (("elastic", caches.layer.elastic), ("baseline", caches.layer.full)):
+        for arm, cache in (("elastic", caches.layer.elastic), ("full", caches.layer.full)):
             block = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps, Fresh(), 1)
-            if together and (arm == "baseline" or rule.window > 0):
+            if together and (arm == "full" or rule.window > 0):
                 block.fresh = fresh
             else:
                 calls.append(Call("append", AppendParams(cache, fresh, *anchor)))
@@ -215,7 +215,7 @@ class GrowingCaches:
     def check_answers(self, tokens: int) -> None:
         k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
         compacted = compact(k, v, self.caches.policy)
-        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "baseline": (k, v, None)}
+        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "full": (k, v, None)}
         for arm, slots in held.items():
             correctness = oracle.compare(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
             assert oracle.passes(correctness), (arm, tokens, correctness)

@@ -1,4 +1,4 @@
-"""Records of peers out of made-up triples, as a run would leave them."""
+"""Records of peers out of made-up rounds, as a run would leave them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from elastickv import roofline, sampling
 from elastickv.baselines import peers
 from elastickv.baselines.peers import compare, record
 
-TRIPLES = 24
+ROUNDS = 24
 
 
 def samples(ours_us: float, peer_us: float) -> sampling.Samples:
-    """Triples that scatter by a thousandth."""
+    """Rounds that scatter by a thousandth."""
     made = sampling.Samples()
-    for index in range(TRIPLES):
+    for index in range(ROUNDS):
         scatter = 1 + (index * 7 % 11 - 5) * 1e-4
         made.order.append(list(sampling.ORDERS[index % len(sampling.ORDERS)]))
-        made.baseline_us.append(ours_us * scatter)
-        made.elastic_us.append(peer_us * (2 - scatter))
-        made.control_us.append(ours_us * (1 + (index * 5 % 7 - 3) * 1e-4))
+        made.us["reference"].append(ours_us * scatter)
+        made.us["candidate"].append(peer_us * (2 - scatter))
+        made.us["reference_again"].append(ours_us * (1 + (index * 5 % 7 - 3) * 1e-4))
     return made
 
 
@@ -52,7 +52,7 @@ def cache(
 
 def entry(case: dict[str, Any], peer_us: float, plain_us: float, dependent_us: float | None = None) -> dict[str, Any]:
     """A case whose full cache has figures; no peer takes the elastic one."""
-    full = cache(case, "baseline", peer_us, plain_us, dependent_us)
+    full = cache(case, "full", peer_us, plain_us, dependent_us)
     return {"status": "ok", "reason": None, "full": full, "elastic": compare.without("unsupported", "no such slots")}
 
 

@@ -99,7 +99,7 @@ def short_cycle(case: str, samples: int) -> dict[str, Any]:
     record = example(case)
     cycle = record["inference_cycle"]
     cycle["samples"] = {name: series[:samples] for name, series in cycle["samples"].items()}
-    seconds = (cycle["samples"][f"{arm}_seconds"] for arm in ("baseline", "elastic"))
+    seconds = (cycle["samples"][f"{arm}_seconds"] for arm in ("full", "elastic"))
     cycle["speedup"] = statistics.ratio_interval(*seconds, record["case"]["measure"]["confidence"])
     return record
 

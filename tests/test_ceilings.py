@@ -150,7 +150,7 @@ def test_the_report_tells_the_state_of_the_machine(tmp_path):
     assert "1,755 to 1,980" in row and "software power cap (3 of 60)" in row and "a\\|b (4711)" in row
     joules = record["energy"]["joules_per_token"]
     assert f"{joules['elastic'] * 1e3:.4g}" in text
-    assert f"{joules['baseline'] / joules['elastic']:.2f}x" in text
+    assert f"{joules['full'] / joules['elastic']:.2f}x" in text
     assert "NVML: Not Supported" in text
 
 
@@ -160,7 +160,7 @@ def test_older_records_have_dashes_and_nothing_invented(tmp_path):
         record = example(case)
         del record["machine"]
         now = {"sm_mhz": 1980, "memory_mhz": 3201}
-        record |= {"clocks": {"before": now, "after": now}, "throttling": {"dropped_triples": 0}}
+        record |= {"clocks": {"before": now, "after": now}, "throttling": {"dropped_rounds": 0}}
         record |= {"power": {"watts_at_end": 300.0}, "energy": {"joules": 600.0}}
         records.check(record, "measurement", "an older record")
         put(results, record)

@@ -47,7 +47,7 @@ def test_compress_and_decode_agree_with_the_reference(backend, changes):
     caches.compress()
     caches.check_elastic(case["seq"])
     caches.check_decode("elastic", case["seq"])
-    caches.check_decode("baseline", case["seq"])
+    caches.check_decode("full", case["seq"])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
@@ -59,7 +59,7 @@ def test_work_is_cut_between_any_number_of_threads(backend, threads):
         caches.compress()
         caches.check_elastic(case["seq"])
         caches.check_decode("elastic", case["seq"])
-        caches.check_decode("baseline", case["seq"])
+        caches.check_decode("full", case["seq"])
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
@@ -97,7 +97,7 @@ def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which)
     caches = Caches(backend, case)
     getattr(caches, which)[2, 150, 9] = np.nan
     caches.write_full()
-    answer = caches.decode("baseline")
+    answer = caches.decode("full")
     assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
     assert np.isfinite(np.delete(answer, 2, axis=0)).all()
 
@@ -133,7 +133,7 @@ def test_large_logits_do_not_overflow(backend):
     caches = Caches(backend, case)
     caches.k *= 1000
     caches.write_full()
-    caches.check_decode("baseline", 300)
+    caches.check_decode("full", 300)
 
 
 def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):

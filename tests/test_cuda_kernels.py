@@ -76,7 +76,7 @@ def check_both_arms(backend: Backend, changes: dict) -> None:
     caches.compress()
     caches.check_elastic(case["seq"])
     caches.check_decode("elastic", case["seq"])
-    caches.check_decode("baseline", case["seq"])
+    caches.check_decode("full", case["seq"])
 
 
 ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES
@@ -180,7 +180,7 @@ def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which)
     caches = Caches(backend, case_of(dtype=dtype, heads=8, kv_heads=4, seq=200))
     getattr(caches, which)[2, 150, 9] = np.nan
     caches.write_full()
-    answer = caches.decode("baseline")
+    answer = caches.decode("full")
     assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
     assert np.isfinite(np.delete(answer, 2, axis=0)).all()
 
@@ -215,7 +215,7 @@ def test_large_logits_do_not_overflow(backend):
     caches = Caches(backend, case_of(dtype="fp32", heads=8, kv_heads=2, seq=300))
     caches.k *= 1000
     caches.write_full()
-    caches.check_decode("baseline", 300)
+    caches.check_decode("full", 300)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])

@@ -66,7 +66,7 @@ def test_a_chain_of_dependent_launches_gives_the_bits_of_plain_ones(gpu, name):
         "backend": "cuda",
     } | CASES[name]
     workload = workloads.create(gpu, matrix.case_from_flags(shape))
-    for arm in ("baseline", "elastic"):
+    for arm in ("full", "elastic"):
         plain = chain_answers(gpu, workload, arm, Mode(graph=True))
         for graph in (True, False):
             for _ in range(3):
@@ -82,7 +82,7 @@ def test_rotating_dependent_launches_give_the_bits_of_plain_ones(gpu, name):
         name
     ]
     workload = workloads.create(gpu, matrix.case_from_flags(shape))
-    for arm in ("baseline", "elastic"):
+    for arm in ("full", "elastic"):
         calls = [workload.call(arm, layer) for layer in range(workload.layers)]
         nbytes = shape["heads"] * shape["dim"] * (4 if shape.get("dtype") == "fp32" else 2)
         answers = []

@@ -461,10 +461,10 @@ def test_a_counter_too_slow_to_tell_is_said_to_be(period):
 def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
     monkeypatch.setattr(energy, "of_arm", lambda replay, counter: {"joules_per_launch": replay()})
     state = SimpleNamespace(energy=lambda: 1.0, energy_reason=None)
-    arms = {"baseline": lambda: 8.0, "elastic": lambda: 2.0}
-    assert energy.of_arms(arms, state, 4)["joules_per_token"] == {"baseline": 2.0, "elastic": 0.5}
+    arms = {"full": lambda: 8.0, "elastic": lambda: 2.0}
+    assert energy.of_arms(arms, state, 4)["joules_per_token"] == {"full": 2.0, "elastic": 0.5}
     assert energy.of_arms(arms, state, None)["joules_per_token"]["value"] is None
-    slow = {"baseline": lambda: 8.0, "elastic": lambda: 2.0}
+    slow = {"full": lambda: 8.0, "elastic": lambda: 2.0}
     monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold("too seldom"))
     assert energy.of_arms(slow, state, 4)["joules_per_token"] == untold("too seldom")
     assert energy.of_arms(slow, device.CpuState(), 4) == untold(cpu_state.NO_ENERGY)

@@ -193,7 +193,7 @@ def test_a_store_that_refuses_a_record_costs_no_measurement(cpu_build, tmp_path,
     assert record["status"] in ("ok", "noisy"), record["reason"]
     assert "taken: cannot be written: Is a directory" in capfd.readouterr().err
     records.write(out, record, "measurement")
-    assert records.read(out, "measurement")["samples"]["baseline_us"]
+    assert records.read(out, "measurement")["samples"]["full_us"]
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
@@ -250,7 +250,7 @@ BROKEN = {
     "truncated": (RECORDS / "4096_cpu.json").read_bytes()[:5000],
     "foreign": b'{"name": "somebody else\'s", "version": 1}',
     "another kind of record": (RECORDS / "ceilings.json").read_bytes(),
-    "old schema": (RECORDS / "4096_cpu.json").read_bytes().replace(b"measurement/1", OLD.encode()),
+    "old schema": (RECORDS / "4096_cpu.json").read_bytes().replace(b"measurement/2", OLD.encode()),
     "no text": b"\x80\x81\x00\xff",
     "NaN": (RECORDS / "4096_cpu.json").read_bytes().replace(b'"value": ', b'"value": NaN, "was": ', 1),
     "deep": b"[" * 10**6,
@@ -387,7 +387,7 @@ def test_a_clock_that_goes_backwards_changes_no_figure(cpu_build, tmp_path):
     record = records.read(results / "results_a.json", "measurement")
     assert record["status"] in ("ok", "noisy"), record["reason"]
     assert record["started"] <= record["ended"]
-    samples = [value for arm in ("baseline_us", "elastic_us", "control_us") for value in record["samples"][arm]]
+    samples = [value for arm in ("full_us", "elastic_us", "full_again_us") for value in record["samples"][arm]]
     assert all(0 < sample < 1e6 for sample in samples)
     assert verify(results).faults == []
 

@@ -21,3 +21,8 @@ def test_every_key_of_a_config_has_a_meaning():
     rows = [line for line in CONTENTS[Path("docs/matrix.md")].splitlines() if line.startswith("| `")]
     assert len(rows) > 50
     assert not [row for row in rows if row.rstrip("| ").endswith("|") or row.split(" | ")[-1].strip(" |") == ""]
+
+
+def test_no_schema_is_written_by_hand():
+    schemas = {path.relative_to(ROOT) for path in (ROOT / "schemas").iterdir()}
+    assert schemas == {path for path in CONTENTS if path.parts[0] == "schemas"}

@@ -59,7 +59,7 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
     for correctness in (fields["correctness"], fields["inference_cycle"]["correctness"]):
         assert all(oracle.passes(entry) for entry in correctness.values())
     assert fields["correctness"]["elastic"]["anchors"] == "right"
-    assert len(fields["samples"]["baseline_us"]) == 3
+    assert len(fields["samples"]["full_us"]) == 3
     taken = fields["inference_cycle"]
     assert taken["decode_tokens"] == 10
     assert taken["tokens_per_sample"] == changes.get("compress", 4)
@@ -74,7 +74,7 @@ def elementwise_case(**changes) -> dict:
 def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backend):
     for order, turns in (("forward", 0), ("alternating", 1)):
         workload = workloads.create(backend, elementwise_case(pass_order=order))
-        for arm in ("baseline", "elastic"):
+        for arm in ("full", "elastic"):
             launches = range(2 * workload.period)
             turned = [workload.call(arm, index).params.reverse for index in launches]
             assert turned == [index // workload.layers % 2 * turns for index in launches]
@@ -89,18 +89,18 @@ def test_elementwise_is_right(backend, compress, pass_order):
     assert fields.get("inference_cycle") is None
 
 
-def test_too_few_triples_make_no_published_interval(backend):
-    """One triple has a ratio and no spread: its interval would be the narrowest of all."""
+def test_too_few_rounds_make_no_published_interval(backend):
+    """One round has a ratio and no spread: its interval would be the narrowest of all."""
     fields = measure_in_process(backend, tiny_case(measure={"reps": 3, "decode_tokens": 0}))
     assert fields["status"] == "noisy"
-    assert "after 3 triples" in fields["reason"] and "raise measure.reps" in fields["reason"]
+    assert "after 3 rounds" in fields["reason"] and "raise measure.reps" in fields["reason"]
     assert fields["statistics"]["speedup"]["confidence"] == 0.75
     assert fields["resolved"]["stopped"] == "reps"
     assert fields["resolved"]["warm_up"]["stationary"] is None
 
 
 class Throttled(CpuState):
-    """Slows down in every triple from the second on, or in all of them."""
+    """Slows down in every round from the second on, or in all of them."""
 
     def __init__(self, good: int):
         super().__init__()
@@ -112,21 +112,21 @@ class Throttled(CpuState):
         return None if self.good >= 0 else "hardware thermal slowdown"
 
 
-def test_all_triples_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, backend):
+def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, backend):
     case = tiny_case()
     fields, _ = run.measure(backend, case, {"reps", "warmup", "inner_loops"}, Throttled(0), lambda done, total: None)
     assert fields["status"] == "noisy"
-    assert fields["reason"] == "all 3 triples were dropped: hardware thermal slowdown"
+    assert fields["reason"] == "all 3 rounds were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
     built = supervisor.build_facts(str(cpu_build), "cpu")
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3
-    assert record["throttling"]["dropped_triples"] == 3
+    assert record["throttling"]["dropped_rounds"] == 3
     assert record.get("statistics") is None
 
 
-def test_a_throttled_triple_is_dropped_and_counted_and_the_others_stay(backend):
+def test_a_throttled_round_is_dropped_and_counted_and_the_others_stay(backend):
     fields, _ = run.measure(
         backend,
         tiny_case(measure={"decode_tokens": 0}),
@@ -134,8 +134,8 @@ def test_a_throttled_triple_is_dropped_and_counted_and_the_others_stay(backend):
         Throttled(2),
         lambda *_: None,
     )
-    assert len(fields["samples"]["baseline_us"]) == 2
-    assert fields["throttling"]["dropped_triples"] == 1
+    assert len(fields["samples"]["full_us"]) == 2
+    assert fields["throttling"]["dropped_rounds"] == 1
     assert "(1 more dropped)" in fields["reason"]
 
 
@@ -283,7 +283,7 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
     answer = oracle.decode_attention(q, k, v, bias)
     assert oracle.passes(oracle.compare(saved["elastic_out"].reshape(2, 2, 64), answer, "fp16"))
     full = oracle.decode_attention(q, saved["k"][0], saved["v"][0])
-    assert oracle.passes(oracle.compare(saved["baseline_out"].reshape(2, 2, 64), full, "fp16"))
+    assert oracle.passes(oracle.compare(saved["full_out"].reshape(2, 2, 64), full, "fp16"))
     middle = saved["middle"]
     kept = np.take_along_axis(saved["k"][0], saved["kept"][0][:, :, None], axis=1)
     assert (kept[:, ~middle] == k[:, ~middle]).all()
@@ -302,7 +302,7 @@ def test_tensors_that_were_not_saved_are_told(cpu_build, tmp_path):
     assert file.read_text() == "of an earlier run"
     saved = bench(cpu_build, "--seq=64", "--heads=2", "--dim=64", "--reps=3", f"--save-tensors={file}")
     assert (saved.returncode, told in saved.stderr) == (0, False)
-    assert "baseline_out" in np.load(file)
+    assert "full_out" in np.load(file)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_bench_writes_the_very_names_given_and_keeps_links(cpu_build: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["named", "old.json", "record", "tensors"]
     assert (tmp_path / "record").is_symlink()
     assert records.read(tmp_path / "old.json", "measurement")["status"] in ("ok", "noisy")
-    assert "baseline_out" in np.load(tmp_path / "tensors")
+    assert "full_out" in np.load(tmp_path / "tensors")
 
 
 def test_a_single_launch_says_so_as_json_and_writes_nothing(cpu_build: Path, tmp_path: Path, capsys):

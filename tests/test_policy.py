@@ -150,7 +150,7 @@ def test_decode_bytes_by_hand():
     # 3836 middle tokens -> 959 closed groups; exact: 4 + 256.
     query = 32 * 128 * 2
     moved = roofline.byte_ceilings(roofline.decode_traffic(decode_case()))
-    assert moved["baseline"] == 32 * 4096 * 512 + 2 * query
+    assert moved["full"] == 32 * 4096 * 512 + 2 * query
     assert moved["elastic"] == 32 * (260 + 959) * 512 + 2 * query
     int4 = roofline.byte_ceilings(roofline.decode_traffic(decode_case(compress=1, cache_dtype="int4")))
     assert int4["elastic"] == 32 * (260 * 512 + 3836 * (128 + 4)) + 2 * query

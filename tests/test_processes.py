@@ -16,7 +16,7 @@ COMPOSED = ("schema", "case", "device", "software", "build", "started", "ended")
 
 
 def answer(speedup: float | None = 3.3, status: str = "ok", **changes) -> dict:
-    """What a worker answers that found `speedup` (None: every triple was dropped)."""
+    """What a worker answers that found `speedup` (None: every round was dropped)."""
     fields = {key: value for key, value in example("4096_cpu").items() if key not in COMPOSED}
     for interval in (fields["statistics"]["speedup"], fields["inference_cycle"]["speedup"]):
         factor = (speedup or 1) / interval["value"]
@@ -24,7 +24,7 @@ def answer(speedup: float | None = 3.3, status: str = "ok", **changes) -> dict:
     fields |= {"status": status, "reason": None if status == "ok" else "a loud neighbour"}
     if speedup is None:
         fields |= dict.fromkeys(("statistics", "bytes", "efficiency", "inference_cycle", "original_score"))
-        fields["samples"] |= {"order": [], "baseline_us": [], "elastic_us": [], "control_us": []}
+        fields["samples"] |= {"order": [], "full_us": [], "elastic_us": [], "full_again_us": []}
         fields["samples"]["dropped"] = [{"index": 0, "reason": "thermal"}]
     return {"fields": {**fields, **changes}, "device": example("4096_cpu")["device"]}
 
@@ -78,7 +78,7 @@ def test_noise_in_half_of_the_processes_is_a_noisy_record():
     assert record["reason"] == "1 of 2 processes were noisy; the first: a loud neighbour"
 
 
-def test_a_process_without_a_triple_counts_as_noisy_and_all_of_them_leave_no_figure():
+def test_a_process_without_a_round_counts_as_noisy_and_all_of_them_leave_no_figure():
     record = record_of(processes.combine([answer(3.3), answer(None, "noisy"), answer(3.4)]))
     assert record["status"] == "ok"
     assert record["processes"]["runs"][1]["speedup"] is None
@@ -106,7 +106,7 @@ def test_real_processes_each_leave_their_samples(cpu_build):
     records.check(record, "measurement", "two")
     assert record["status"] in ("ok", "noisy"), record["reason"]
     runs = record["processes"]["runs"]
-    assert [len(run["baseline_us"]) for run in runs] == [4, 4]
+    assert [len(run["full_us"]) for run in runs] == [4, 4]
     assert runs[0]["elastic_us"] != runs[1]["elastic_us"]
     published = runs[record["processes"]["published"]]
     assert record["samples"]["elastic_us"] == published["elastic_us"]

@@ -65,10 +65,10 @@ def test_summary_has_one_row_a_case_in_plan_order_and_numbers_only_where_they_ho
     golden = rows[1]
     assert float(golden["speedup"]) == record["statistics"]["speedup"]["value"]
     assert float(golden["roofline"]) == record["efficiency"]["elastic"]["roofline"]
-    assert (golden["baseline_bytes"], golden["triples"]) == (str(record["bytes"]["baseline"]), "60")
+    assert (golden["full_bytes"], golden["rounds"]) == (str(record["bytes"]["full"]), "60")
     noisy = rows[len(GPU_CASES)]
     assert noisy["problem"].startswith("noisy: ")
-    assert {noisy[key] for key in ("speedup", "baseline_us", "cv", "roofline", "cycle_speedup")} == {""}
+    assert {noisy[key] for key in ("speedup", "full_us", "cv_trimmed", "roofline", "cycle_speedup")} == {""}
     assert noisy["seq"] == "4096"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from elastickv import sampling, statistics
+from elastickv import sampling
 
 
 def rule(**changes) -> sampling.Rule:
@@ -12,46 +12,46 @@ def rule(**changes) -> sampling.Rule:
 
 def test_quiet_samples_stop_early_and_loud_ones_go_on():
     rng = np.random.default_rng(6)
-    quiet = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + 1e-4 * rng.random()), rule())
-    loud = sampling.interleave(lambda arm: (2 if arm != "elastic" else 1) * (1 + rng.random()), rule())
-    assert (len(quiet.baseline_us), quiet.stopped) == (sampling.FEWEST_TRIPLES, "precision")
-    assert (len(loud.baseline_us), loud.stopped) == (100, "reps")
+    quiet = sampling.interleave(lambda series: (2 if series != "candidate" else 1) * (1 + 1e-4 * rng.random()), rule())
+    loud = sampling.interleave(lambda series: (2 if series != "candidate" else 1) * (1 + rng.random()), rule())
+    assert (len(quiet.us["reference"]), quiet.stopped) == (sampling.FEWEST_ROUNDS, "precision")
+    assert (len(loud.us["reference"]), loud.stopped) == (100, "reps")
 
 
 def test_exact_reps_are_taken_whatever_clock_and_intervals_say():
     now = iter(range(0, 10_000, 100))
     samples = sampling.interleave(lambda _: 1.0, rule(reps=45, exact_reps=True), clock=lambda: next(now))
-    assert (len(samples.baseline_us), samples.stopped) == (45, "reps")
+    assert (len(samples.us["reference"]), samples.stopped) == (45, "reps")
 
 
-def test_intervals_are_looked_at_rarely_and_more_rarely_as_triples_grow():
+def test_intervals_are_looked_at_rarely_and_more_rarely_as_rounds_grow():
     looks = [count for count in range(1, 3000) if sampling.next_look(count) == count]
     assert looks[:3] == [30, 40, 50]
     assert [count for count in looks if count > 980][:4] == [990, 1000, 1100, 1200]
 
 
-def test_all_triples_dropped_ends_at_a_bound_with_nothing_but_them():
+def test_all_rounds_dropped_ends_at_a_bound_with_nothing_but_them():
     samples = sampling.interleave(lambda _: 1.0, rule(reps=40), disturbed=lambda: "thermal")
-    assert (len(samples.dropped), samples.baseline_us, samples.stopped) == (40, [], "reps")
+    assert (len(samples.dropped), samples.us["reference"], samples.stopped) == (40, [], "reps")
 
 
 def test_arms_alternate_in_recorded_rotating_order():
     taken = []
 
-    def take(arm: str) -> float:
-        taken.append(arm)
+    def take(series: str) -> float:
+        taken.append(series)
         return 1.0
 
     samples = sampling.interleave(take, rule(reps=12, exact_reps=True))
-    assert [arm for order in samples.order for arm in order] == taken
+    assert [series for order in samples.order for series in order] == taken
     first = [order[0] for order in samples.order]
-    assert {arm: first.count(arm) for arm in sampling.ARMS} == {"baseline": 4, "elastic": 4, "control": 4}
+    assert {series: first.count(series) for series in sampling.SERIES} == dict.fromkeys(sampling.SERIES, 4)
 
 
-def test_throttled_triples_are_dropped_whole_and_recorded():
+def test_throttled_rounds_are_dropped_whole_and_recorded():
     answers = iter([None, "thermal", None, None])
     samples = sampling.interleave(lambda _: 1.0, rule(reps=4, exact_reps=True), disturbed=lambda: next(answers))
-    assert len(samples.baseline_us) == len(samples.elastic_us) == len(samples.control_us) == 3
+    assert len(samples.us["reference"]) == len(samples.us["candidate"]) == len(samples.us["reference_again"]) == 3
     assert samples.dropped[0]["reason"] == "thermal"
     assert samples.dropped[0]["index"] == 1
 
@@ -60,11 +60,11 @@ def test_the_clock_ends_a_measurement_that_never_settles():
     now = iter(range(0, 10_000, 3))
     rng = np.random.default_rng(7)
     samples = sampling.interleave(lambda _: 1 + rng.random(), rule(max_seconds=30), clock=lambda: next(now))
-    assert (len(samples.baseline_us), samples.stopped) == (10, "max_seconds")
+    assert (len(samples.us["reference"]), samples.stopped) == (10, "max_seconds")
 
 
 def test_warm_up_waits_until_both_arms_are_stationary():
-    ramp = {"baseline": iter([5, 4, 3, 2] + [1] * 100), "elastic": iter([1] * 100)}
+    ramp = {"reference": iter([5, 4, 3, 2] + [1] * 100), "candidate": iter([1] * 100)}
     done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule())
     assert 10 < done.samples < 20
     assert (done.stationary, done.ended) == (True, "stationary")
@@ -113,14 +113,43 @@ def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
     rng = np.random.default_rng(3)
     controls = iter([1.03] * 8 + [1.0] * 1000)
 
-    def take(arm: str) -> float:
+    def take(series: str) -> float:
         noise = 1 + 1e-4 * rng.random()
-        return {"baseline": 2.0, "elastic": 1.0}.get(arm) * noise if arm != "control" else 2 * next(controls) * noise
+        return noise * (2 * next(controls) if series == "reference_again" else {"reference": 2, "candidate": 1}[series])
 
     careless = sampling.interleave(take, rule())
     controls = iter([1.03] * 8 + [1.0] * 1000)
     careful = sampling.interleave(take, rule(control=0.005))
-    assert len(careless.control_us) == sampling.FEWEST_TRIPLES < len(careful.control_us) < rule().reps
-    control = statistics.ratio_interval(careful.baseline_us, careful.control_us, 0.99)
-    assert control["high"] <= 1.005
-    assert control["low"] >= 0.995
+    assert len(careless) == sampling.FEWEST_ROUNDS < len(careful) < rule().reps
+    control = careful.controls(0.99)["reference"]
+    assert 0.995 <= control["low"] <= control["ratio"] <= control["high"] <= 1.005
+
+
+def test_a_pair_samples_two_arms_and_takes_a_control_from_its_own_arm():
+    take = sampling.pair(lambda: 2.0, lambda: 1.0)
+    assert {series: take(series) for series in sampling.SERIES} == {
+        "reference": 2.0, "candidate": 1.0, "reference_again": 2.0
+    }  # fmt: skip
+
+
+def test_the_series_of_a_record_have_the_names_of_their_caller():
+    answers, values = iter([None, "thermal"]), iter(range(1, 7))
+    samples = sampling.interleave(
+        lambda _: float(next(values)), rule(reps=2, exact_reps=True), disturbed=lambda: next(answers)
+    )
+    assert samples.named({"reference": "left", "candidate": "right"}) == {
+        "order": [["left", "right", "left_again"]],
+        "left_us": [1.0],
+        "right_us": [2.0],
+        "left_again_us": [3.0],
+        "dropped": [
+            {
+                "index": 1,
+                "order": ["left", "left_again", "right"],
+                "reason": "thermal",
+                "left": 4.0,
+                "left_again": 5.0,
+                "right": 6.0,
+            }
+        ],
+    }

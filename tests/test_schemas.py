@@ -49,17 +49,17 @@ def test_what_was_timed_has_everything(name, field):
 
 
 def all_dropped():
-    """A noisy record of which the device throttled in every triple."""
+    """A noisy record of which the device throttled in every round."""
     record = example("4096_noisy")
     for field in ("statistics", "bytes", "efficiency", "inference_cycle", "original_score"):
         record[field] = None
-    record["samples"] |= {"order": [], "baseline_us": [], "elastic_us": [], "control_us": []}
+    record["samples"] |= {"order": [], "full_us": [], "elastic_us": [], "full_again_us": []}
     record["samples"]["dropped"] = [{"index": index, "reason": "thermal"} for index in range(60)]
-    record["throttling"], record["resolved"]["reps"] = {"dropped_triples": 60}, 0
+    record["throttling"], record["resolved"]["reps"] = {"dropped_rounds": 60}, 0
     return record
 
 
-def test_noisy_without_a_triple_has_a_reason_and_what_was_dropped_but_no_figure():
+def test_noisy_without_a_round_has_a_reason_and_what_was_dropped_but_no_figure():
     assert valid(all_dropped())
     for field in ("statistics", "bytes", "efficiency", "original_score"):
         assert not valid(all_dropped() | {field: example("4096_golden_ticket")[field]})

@@ -22,7 +22,7 @@ def with_speedup(low, high, name="4096_golden_ticket"):
     """The example with another speedup interval, its A/A control exactly 1 and ceilings out of the way."""
     record = example(name)
     record["statistics"]["speedup"] |= {"value": (low + high) / 2, "low": low, "high": high}
-    record["statistics"]["control"] |= {"ratio": 1.0, "low": 1.0, "high": 1.0}
+    record["statistics"]["controls"]["full"] |= {"ratio": 1.0, "low": 1.0, "high": 1.0}
     return record
 
 
@@ -116,9 +116,9 @@ def test_warm_caches_take_memory_and_roofline_out():
 
 def test_cv_has_no_interval():
     record = example("4096_elementwise")
-    record["statistics"]["elastic"]["cv"] = 0.05
+    record["statistics"]["elastic"]["cv_trimmed"] = 0.05
     assert judged(record)["verdict"] == "golden_ticket"
-    record["statistics"]["elastic"]["cv"] = 0.0501
+    record["statistics"]["elastic"]["cv_trimmed"] = 0.0501
     entry = judged(record)
     assert entry["criteria"]["cv"] | {"reason": ""} == {
         "value": 0.0501,
@@ -134,7 +134,7 @@ def test_cv_has_no_interval():
 def test_nothing_compressed_is_the_same_whatever_the_clock_says():
     record = with_speedup(1.8, 1.9)
     moved = record["bytes"]
-    moved |= {"elastic": moved["baseline"], "ceiling": 1.0, "ceiling_slots": 1.0}
+    moved |= {"elastic": moved["full"], "ceiling": 1.0, "ceiling_slots": 1.0}
     entry = judged(record)
     assert (entry["verdict"], entry["mark"]) == ("same", "=")
     assert "nothing was compressed" in entry["reason"]
@@ -170,7 +170,7 @@ def test_a_speedup_beyond_the_bytes_is_invalid():
 def test_the_control_says_how_far_beyond_is_noise():
     record = with_speedup(3.37, 3.38)
     assert judged(record)["verdict"] == "invalid"
-    record["statistics"]["control"]["high"] = 1.01
+    record["statistics"]["controls"]["full"]["high"] = 1.01
     assert judged(record)["verdict"] == "excellent"
 
 
@@ -197,7 +197,7 @@ def test_golden_exactly_when_all_three_bounds_hold(low, width, cv, memory, cold)
     record = with_speedup(low, low + width, "4096_elementwise")
     record["bytes"] |= {"ceiling": 4.0, "reachable_ceiling": 4.0, "elastic": 67108864}
     record["resolved"]["cold"] = cold
-    record["statistics"]["elastic"]["cv"] = cv
+    record["statistics"]["elastic"]["cv_trimmed"] = cv
     record["efficiency"]["elastic"] |= {"memory": memory, "memory_low": memory, "memory_high": memory}
     entry = judged(record)
     golden = low >= 1.95 and cv <= 0.05 and memory >= 0.70 and cold

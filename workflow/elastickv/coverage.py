@@ -3,7 +3,7 @@
     python -m elastickv.coverage [--trials 1000] [--seed 1] [--jobs 2] [--write docs/statistics.md]
 
 Prints the table of docs/statistics.md (or puts it there); exit 1 where a row up to the strongest autocorrelation that
-is promised covers too rarely. The common drift is in every cell: 30% over 100 triples, and a slow wave beside it.
+is promised covers too rarely. The common drift is in every cell: 30% over 100 rounds, and a slow wave beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BEGIN, END = "<!-- coverage table: python -m elastickv.coverage -->", "<!-- end 
 
 
 class Regime(NamedTuple):
-    """`spread` of the log ratios (interquartile range / 1.349), and the triples after which the time is up."""
+    """`spread` of the log ratios (interquartile range / 1.349), and the rounds after which the time is up."""
 
     spread: float
     time_for: int
@@ -70,15 +70,15 @@ class Cell(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of a cell's trials: share whose interval holds the truth, median triples, share reported as autocorrelated."""
+    """Of a cell's trials: share whose interval holds the truth, median rounds, share reported as autocorrelated."""
 
     covered: float
-    triples: float
+    rounds: float
     reported: float
 
 
 def log_ratios(cell: Cell, trials: int, rng: np.random.Generator) -> np.ndarray:
-    """[trials, REPS]: logarithm of measured over true speedup of each triple, an AR(1) process in each row."""
+    """[trials, REPS]: logarithm of measured over true speedup of each round, an AR(1) process in each row."""
     from scipy.signal import lfilter
 
     drawn = NOISES[cell.noise](rng, (trials, SETTLE + REPS))
@@ -88,32 +88,32 @@ def log_ratios(cell: Cell, trials: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Arms:
-    """A made-up device: `take` and `clock` as the sampler wants them; noise is split between two arms of a triple."""
+    """A made-up device: `take` and `clock` as the sampler wants them; noise is split between two arms of a round."""
 
     def __init__(self, speedup_noise: np.ndarray, control_noise: np.ndarray):
         noise = np.stack([speedup_noise / 2, -speedup_noise / 2, speedup_noise / 2 - control_noise])
         base = np.array([[20.0], [20.0 / SPEEDUP], [20.0]])
-        self.times = dict(zip(sampling.ARMS, (base * np.exp(noise)).tolist(), strict=True))
+        self.times = dict(zip(sampling.SERIES, (base * np.exp(noise)).tolist(), strict=True))
         self.taken = 0
 
-    def take(self, arm: str) -> float:
-        """Microseconds of the next sample: three make a triple, and the machine slows down all the while."""
-        triple, self.taken = self.taken // 3, self.taken + 1
+    def take(self, series: str) -> float:
+        """Microseconds of the next sample: three make a round, and the machine slows down all the while."""
+        index, self.taken = self.taken // 3, self.taken + 1
         drift = 1 + 0.001 * self.taken + 0.02 * np.sin(self.taken / 60)
-        return self.times[arm][triple] * drift
+        return self.times[series][index] * drift
 
     def clock(self) -> float:
-        """One unit of time a triple."""
+        """One unit of time a round."""
         return self.taken / 3
 
 
 def trial(speedup_noise: np.ndarray, control_noise: np.ndarray, time_for: int) -> tuple[bool, int, float]:
-    """One measurement: whether its interval holds the truth, its triples, the autocorrelation that it reports."""
+    """One measurement: whether its interval holds the truth, its rounds, the autocorrelation that it reports."""
     arms = Arms(speedup_noise, control_noise)
     rule = sampling.Rule(REPS, 0, PRECISION, time_for, CONFIDENCE)
     samples = sampling.interleave(arms.take, rule, clock=arms.clock)
-    interval = statistics.ratio_interval(samples.baseline_us, samples.elastic_us, CONFIDENCE)
-    ratios = statistics.ratios(samples.baseline_us, samples.elastic_us)
+    both = [samples.us[arm] for arm in sampling.ARMS]
+    interval, ratios = statistics.ratio_interval(*both, CONFIDENCE), statistics.ratios(*both)
     return interval["low"] <= SPEEDUP <= interval["high"], len(ratios), statistics.autocorrelation(ratios)
 
 
@@ -123,9 +123,9 @@ def simulate(cell: Cell, trials: int, seed: int) -> Outcome:
     rng = np.random.default_rng([seed, *place])
     both = log_ratios(cell, trials, rng), log_ratios(cell, trials, rng)
     done = [trial(*noises, REGIMES[cell.regime].time_for) for noises in zip(*both, strict=True)]
-    covered, triples, found = zip(*done, strict=True)
+    covered, rounds, found = zip(*done, strict=True)
     reported = np.mean(np.array(found) > statistics.AUTOCORRELATED)
-    return Outcome(float(np.mean(covered)), float(np.median(triples)), float(reported))
+    return Outcome(float(np.mean(covered)), float(np.median(rounds)), float(reported))
 
 
 def cells() -> list[Cell]:
@@ -145,14 +145,14 @@ def too_rare(outcomes: dict[Cell, Outcome]) -> list[Cell]:
 def settings() -> str:
     """What the simulated intervals are made with: a table made with other settings is out of date."""
     return (
-        f"{REPS} triples at most, precision {PRECISION:.1%}, first look after {sampling.FEWEST_TRIPLES}, then every "
+        f"{REPS} rounds at most, precision {PRECISION:.1%}, first look after {sampling.FEWEST_ROUNDS}, then every "
         f"{sampling.CHECK_EVERY}; {statistics.RESAMPLES} resamples, in looks {sampling.STOPPING_RESAMPLES}; at least "
-        f"{statistics.FEWEST_BLOCKS} blocks and {statistics.FEWEST_FOR_BOOTSTRAP} triples."
+        f"{statistics.FEWEST_BLOCKS} blocks and {statistics.FEWEST_FOR_BOOTSTRAP} rounds."
     )
 
 
 def table(outcomes: dict[Cell, Outcome], trials: int, seed: int) -> str:
-    """Markdown: share covered (median triples) per noise, autocorrelation and regime."""
+    """Markdown: share covered (median rounds) per noise, autocorrelation and regime."""
     lines = [f"{trials:,} trials a cell, seed {seed}. {settings()}", ""]
     lines += [f"| noise | AR(1) | {' | '.join(REGIMES)} | reported |", "|---|---" + "|---" * len(REGIMES) + "|---|"]
     lines += _rows(outcomes)
@@ -162,7 +162,7 @@ def table(outcomes: dict[Cell, Outcome], trials: int, seed: int) -> str:
 def _rows(outcomes: dict[Cell, Outcome]) -> Iterator[str]:
     for noise, coefficient in itertools.product(NOISES, AUTOCORRELATIONS):
         row = [outcomes[Cell(noise, coefficient, regime)] for regime in REGIMES]
-        shares = " | ".join(f"{one.covered:.1%} ({one.triples:.0f})" for one in row)
+        shares = " | ".join(f"{one.covered:.1%} ({one.rounds:.0f})" for one in row)
         reported = outcomes[Cell(noise, coefficient, "loud")].reported
         yield f"| {noise} | {coefficient:g} | {shares} | {reported:.0%} |"
 

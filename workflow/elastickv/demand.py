@@ -96,7 +96,7 @@ def worker_seconds(case: dict[str, Any], exact: Collection[str] = ()) -> float:
     exact: names among reps, warmup, inner_loops of which as many are taken as given.
     """
     moved, settings = roofline.traffic(case), case["measure"]
-    size = moved["baseline"].total
+    size = moved["full"].total
     seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings["max_seconds"] + SECONDS_PER_GB * size / 1e9
     if exact:
         sample = settings["inner_loops"] * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
@@ -127,7 +127,7 @@ def layer_bytes(case: dict[str, Any]) -> int:
     grown = {**case, "seq": case["seq"] + case["measure"]["decode_tokens"] + case["compress"]}
     moved = roofline.traffic(grown)
     numbers = 4 * case["batch"] * case["kv_heads"] * grown["seq"]
-    return moved["baseline"].total + moved["elastic"].total + numbers + PADDING_BYTES
+    return moved["full"].total + moved["elastic"].total + numbers + PADDING_BYTES
 
 
 def _cpu_caches(case: dict[str, Any]) -> int:

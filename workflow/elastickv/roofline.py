@@ -43,7 +43,7 @@ def decode_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
     bias = 4 * (exact + middle) if case["bias"] != "none" else 0
     query = case["batch"] * case["heads"] * vector
     return {
-        "baseline": Traffic(rows * tokens * 2 * vector + query, query),
+        "full": Traffic(rows * tokens * 2 * vector + query, query),
         "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + query, query),
         "slots_only": Traffic(rows * ((exact + middle) * 2 * vector + bias) + query, query),
     }
@@ -56,7 +56,7 @@ def elementwise_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
     anchors = math.ceil(seq / compress)
     groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
     elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
-    return {"baseline": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
+    return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
 
 
 def traffic(case: dict[str, Any]) -> dict[str, Traffic]:
@@ -66,12 +66,12 @@ def traffic(case: dict[str, Any]) -> dict[str, Traffic]:
 
 def byte_ceilings(moved: dict[str, Traffic]) -> dict[str, Any]:
     """The `bytes` entry of a record, without the ceiling in time: totals and the largest speedups they allow."""
-    baseline, elastic, slots_only = (moved[arm].total for arm in ("baseline", "elastic", "slots_only"))
+    full, elastic, slots_only = (moved[arm].total for arm in ("full", "elastic", "slots_only"))
     return {
-        "baseline": baseline,
+        "full": full,
         "elastic": elastic,
-        "ceiling": baseline / elastic,
-        "ceiling_slots": baseline / slots_only,
+        "ceiling": full / elastic,
+        "ceiling_slots": full / slots_only,
         "ceiling_bits": slots_only / elastic,
     }
 

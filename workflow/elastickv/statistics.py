@@ -36,8 +36,8 @@ def arm_statistics(samples_us: Sequence[float], truncate: float) -> dict[str, An
         "median_us": float(np.median(everything)),
         "mean_us": float(np.mean(everything)),
         "trimmed_mean_us": float(np.mean(kept)),
-        "cv": variation(kept),
-        "cv_untrimmed": variation(everything),
+        "cv": variation(everything),
+        "cv_trimmed": variation(kept),
         "count": len(everything),
     }
 

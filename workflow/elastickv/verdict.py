@@ -76,20 +76,20 @@ def invalidity(record: dict[str, Any]) -> str | None:
 
 def _beyond_bytes(record: dict[str, Any]) -> str | None:
     """A speedup above the byte ceiling by more than the A/A control strays from 1 is not one that the bytes made."""
-    speedup, control = record["statistics"]["speedup"], record["statistics"]["control"]
+    speedup, control = record["statistics"]["speedup"], record["statistics"]["controls"]["full"]
     ceiling = record["bytes"]["ceiling"]
     stray = max(abs(control["low"] - 1), abs(control["high"] - 1))
     if nothing_saved(record) or speedup["low"] <= ceiling * (1 + stray):
         return None
     return (
-        f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the baseline is slower than "
-        "its bytes explain"
+        f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the full cache is "
+        "slower than its bytes explain"
     )
 
 
 def nothing_saved(record: dict[str, Any]) -> bool:
     """Whether the elastic arm moves as many bytes as the full cache: nothing was compressed."""
-    return record["bytes"]["elastic"] >= record["bytes"]["baseline"]
+    return record["bytes"]["elastic"] >= record["bytes"]["full"]
 
 
 def speedup_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _why_missing(record: dict[str, Any], kind: str) -> str:
 
 def cv_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
     """Coefficient of variation of the trimmed elastic samples: no interval, at most the threshold."""
-    value = record["statistics"]["elastic"]["cv"]
+    value = record["statistics"]["elastic"]["cv_trimmed"]
     outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
     return _criterion(outcome, threshold, f"{value:.4g} {relation} {threshold:g}", value)
 

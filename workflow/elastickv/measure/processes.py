@@ -59,16 +59,13 @@ def combine(responses: list[Response]) -> Response:
 def _run(fields: dict[str, Any]) -> dict[str, Any]:
     """What is kept of one process: enough to make its intervals again."""
     measured, cycle = fields.get("statistics"), fields.get("inference_cycle")
-    control = measured and {"value": measured["control"]["ratio"]} | {
-        key: value for key, value in measured["control"].items() if key in measured["speedup"]
-    }
     return {
         "status": fields["status"],
         "reason": fields["reason"],
         "speedup": measured and measured["speedup"],
-        "control": control,
+        "controls": measured and measured["controls"],
         "cycle_speedup": cycle and cycle["speedup"],
-        **{f"{arm}_us": fields["samples"][f"{arm}_us"] for arm in ("baseline", "elastic", "control")},
+        **{f"{arm}_us": fields["samples"][f"{arm}_us"] for arm in ("full", "elastic", "full_again")},
     }
 
 

@@ -21,6 +21,7 @@ FEWEST_GRAPH_LAUNCHES = 20
 PROBE_EVERY = 5
 CONTROL_LIMIT = {"cuda": 0.005, "cpu": 0.03}
 READ, COPY = Traffic(1, 0), Traffic(1, 1)
+ARMS = {"reference": "full", "candidate": "elastic"}  # what the sampler calls the arms of a case, and what we do
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +60,7 @@ def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], mode
         return settings["inner_loops"]
     trial = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
     slowest = 0.0
-    for arm in ("baseline", "elastic"):
+    for arm in ARMS.values():
         program = backend.program([workload.call(arm, i) for i in range(trial)], mode)
         backend.seconds(program)
         slowest = max(slowest, backend.seconds(program) / trial)
@@ -76,7 +77,7 @@ class Probes:
         self.backend = backend
         self.pure = {
             arm: Rotation(backend, lambda i, arm=arm: workload.pure_call(arm, i), loops, workload.period, mode)
-            for arm in ("baseline", "elastic")
+            for arm in ARMS.values()
         }
         self.mixes = {"read": READ, "copy": COPY, **{f"mix_{arm}": workload.traffic[arm] for arm in self.pure}}
         self.large = {name: buffer.program(mix) for name, mix in self.mixes.items()}
@@ -85,17 +86,17 @@ class Probes:
         for rotation in self.pure.values():
             rotation.sample()
 
-    def take(self, triple: int) -> None:
-        """One round of probes before every fifth triple."""
-        if triple % PROBE_EVERY:
+    def take(self, index: int) -> None:
+        """All probes once, before every fifth round; index: of the round that follows."""
+        if index % PROBE_EVERY:
             return
         for name, (program, nbytes, launches) in self.large.items():
             if name.startswith("mix") and self.mixes[name].write < self.mixes[name].read / 100:
                 continue  # a few bytes of output: the read ceiling is this mix's ceiling
             us = self.backend.seconds(program) * 1e6 / launches
-            self.taken.append({"kind": name, "triple": triple, "bytes": nbytes, "us": us})
+            self.taken.append({"kind": name, "round": index, "bytes": nbytes, "us": us})
         for arm, rotation in self.pure.items():
-            entry = {"kind": f"pure_{arm}", "triple": triple, "bytes": self._bytes[arm], "us": rotation.sample()}
+            entry = {"kind": f"pure_{arm}", "round": index, "bytes": self._bytes[arm], "us": rotation.sample()}
             self.taken.append(entry)
 
     def bandwidths(self, kind: str) -> np.ndarray:
@@ -141,8 +142,8 @@ def _efficiency(
 
 def _quality(record: dict[str, Any], backend: str, probes: Probes, alone: bool) -> tuple[str, str | None]:
     """Status and reason of finished samples: `ok`, `noisy` or `failed`. alone: nobody else computed on the GPU."""
-    control, limit = record["statistics"]["control"], CONTROL_LIMIT[backend]
-    highest = max(record["efficiency"][arm]["roofline"] or 0 for arm in ("baseline", "elastic"))
+    control, limit = record["statistics"]["controls"]["full"], CONTROL_LIMIT[backend]
+    highest = max(record["efficiency"][arm]["roofline"] or 0 for arm in ARMS.values())
     if backend == "cuda" and highest > roofline.BEYOND_PEAK and alone:
         return "failed", f"roofline {highest:.3f} is above 1.02: the byte count is wrong or the cache was warm"
     ceilings = probes.ceiling("elastic")
@@ -159,22 +160,22 @@ def _quality(record: dict[str, Any], backend: str, probes: Probes, alone: bool) 
 
 
 def _too_few(record: dict[str, Any]) -> str | None:
-    """Why the triples are too few for an interval that holds, or None when they are not."""
-    count, dropped = len(record["samples"]["baseline_us"]), len(record["samples"]["dropped"])
+    """Why the rounds are too few for an interval that holds, or None when they are not."""
+    count, dropped = len(record["samples"]["full_us"]), len(record["samples"]["dropped"])
     if count >= sampling.FEWEST_FOR_INTERVAL:
         return None
     bound = record["resolved"]["stopped"]
     left = f" ({dropped} more dropped)" if dropped else ""
     return (
-        f"{bound} ended the sampling after {count} triples{left}, too few for an interval, which takes "
+        f"{bound} ended the sampling after {count} rounds{left}, too few for an interval, which takes "
         f"{sampling.FEWEST_FOR_INTERVAL}: raise measure.{bound}"
     )
 
 
 def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
-    interval = statistics.ratio_interval(probes.pure_us("baseline"), probes.pure_us("elastic"), confidence)
+    interval = statistics.ratio_interval(probes.pure_us("full"), probes.pure_us("elastic"), confidence)
     return {
-        "baseline_us": float(np.median(probes.pure_us("baseline"))),
+        "full_us": float(np.median(probes.pure_us("full"))),
         "elastic_us": float(np.median(probes.pure_us("elastic"))),
         **{key: interval[key] for key in ("value", "low", "high")},
     }
@@ -232,7 +233,7 @@ def _decode_shapes(backend: Backend, case: dict[str, Any], workload: Any) -> dic
     """How each arm's decode is launched, where the backend has a choice."""
     if case["workload"] != "decode":
         return {}
-    shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ("baseline", "elastic")}
+    shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
     return {"decode_shapes": shapes} if all(shapes.values()) else {}
 
 
@@ -263,48 +264,41 @@ def _timed(
     loops = choose_loops(backend, workload, settings, mode, "inner_loops" in exact)
     arms = {
         arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
-        for arm in ("baseline", "elastic")
+        for arm in ARMS.values()
     }
-    arms["control"] = arms["baseline"]  # the same programs: only what changes between two samples tells them apart
     probes = Probes(backend, workload, buffer, loops, mode)
     rule = _rule(settings, exact, backend.name)
     before = state.snapshot()
-    warm_up = sampling.warm_up(lambda arm: arms[arm].sample(), rule)
+    take = sampling.pair(*(rotation.sample for rotation in arms.values()))
+    warm_up = sampling.warm_up(take, rule)
 
-    def between(triple: int) -> None:
-        progress(triple, rule.reps)
-        probes.take(triple)
+    def between(index: int) -> None:
+        progress(index, rule.reps)
+        probes.take(index)
 
-    samples = sampling.interleave(lambda arm: arms[arm].sample(), rule, disturbed=state.throttled, between=between)
+    samples = sampling.interleave(take, rule, disturbed=state.throttled, between=between)
     record: dict[str, Any] = {
         "resolved": {
             "inner_loops": loops,
-            "reps": len(samples.baseline_us),
+            "reps": len(samples),
             "warmup": warm_up.samples,
             "warm_up": warm_up.facts(),
             "stopped": samples.stopped,
             "graphs": mode.graph,
-            "led": ["baseline", "elastic"] if backend.name == "cuda" else [],
+            "led": list(arms) if backend.name == "cuda" else [],
             "launch": launch,
             "exact": sorted(exact),
         },
-        "samples": {
-            "order": samples.order,
-            "baseline_us": samples.baseline_us,
-            "elastic_us": samples.elastic_us,
-            "control_us": samples.control_us,
-            "read_ceiling": probes.taken,
-            "dropped": samples.dropped,
-        },
+        "samples": {**samples.named(ARMS), "read_ceiling": probes.taken},
         "clocks": {"before": before, "after": state.snapshot()},
-        "throttling": {"dropped_triples": len(samples.dropped)},
+        "throttling": {"dropped_rounds": len(samples.dropped)},
     }
-    if not samples.baseline_us:
-        reason = f"all {len(samples.dropped)} triples were dropped: {samples.dropped[-1]['reason']}"
-        return {**record, "status": "noisy", "reason": reason, "energy": untold("no triple was left")}
+    if not len(samples):
+        reason = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1]['reason']}"
+        return {**record, "status": "noisy", "reason": reason, "energy": untold("no round was left")}
     record.update(_figures(samples, probes, workload, settings, peak))
     record["status"], record["reason"] = _quality(record, backend.name, probes, machine.gpu_alone(state))
-    replays = {arm: arms[arm].replay for arm in ("baseline", "elastic")}
+    replays = {arm: rotation.replay for arm, rotation in arms.items()}
     record["energy"] = energy.of_arms(replays, state, case["batch"] if case["workload"] == "decode" else None)
     return record
 
@@ -314,23 +308,22 @@ def _figures(
 ) -> dict[str, Any]:
     """What follows from the samples: `statistics`, `bytes`, `efficiency` and `original_score` of a record."""
     confidence, truncate = settings["confidence"], settings["truncate"]
-    speedup = statistics.ratio_interval(samples.baseline_us, samples.elastic_us, confidence)
-    control = statistics.ratio_interval(samples.baseline_us, samples.control_us, confidence)
+    taken = {arm: samples.us[series] for series, arm in ARMS.items()}
+    speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
     reachable = _reachable(probes, confidence)
     moved = roofline.byte_ceilings(workload.traffic)
     copy = float(np.median(probes.bandwidths("copy")))
     return {
         "statistics": {
-            "baseline": statistics.arm_statistics(samples.baseline_us, truncate),
-            "elastic": statistics.arm_statistics(samples.elastic_us, truncate),
+            **{arm: statistics.arm_statistics(times, truncate) for arm, times in taken.items()},
             "speedup": speedup,
-            "autocorrelation": statistics.autocorrelation(statistics.ratios(samples.baseline_us, samples.elastic_us)),
-            "control": {"ratio": control.pop("value"), **control},
+            "autocorrelation": statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
+            "controls": {ARMS[series]: control for series, control in samples.controls(confidence).items()},
         },
         "bytes": {**moved, "reachable_ceiling": reachable.pop("value"), "reachable": reachable},
         "efficiency": {
-            arm: _efficiency(moved[arm], getattr(samples, f"{arm}_us"), probes, arm, peak, workload.cold, confidence)
-            for arm in ("baseline", "elastic")
+            arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
+            for arm, times in taken.items()
         },
         "original_score": roofline.original_score(copy, peak, speedup["value"]) if peak else None,
     }

@@ -80,7 +80,7 @@ def store_key(case: dict[str, Any], build: dict[str, Any], who: dict[str, Any]) 
         "case": matrix.content_key(case),
         "build": build["fingerprint"],
         "device": who,
-        "schema": "measurement/1",
+        "schema": "measurement/2",
         "sampling": SAMPLING,
     }
     return hashlib.sha256(matrix.canonical_json(content).encode()).hexdigest()
@@ -171,7 +171,7 @@ def compose(
     resolved = {"backend": backend, **fields.pop("resolved", {})}
     unmeasured = {"clocks", "throttling", "power", "energy"}
     return {
-        "schema": "measurement/1",
+        "schema": "measurement/2",
         "case": case,
         "resolved": resolved,
         "status": fields.pop("status"),
@@ -210,9 +210,9 @@ def describe(record: dict[str, Any]) -> str:
     head = f"{record['case']['id']}: {record['status']}"
     if record["status"] == "ok":
         speedup = record["statistics"]["speedup"]
-        baseline, elastic = (record["statistics"][arm]["median_us"] for arm in ("baseline", "elastic"))
+        full, elastic = (record["statistics"][arm]["median_us"] for arm in ("full", "elastic"))
         head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"
-        head += f" ({baseline:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
+        head += f" ({full:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
         if record.get("processes"):
             spread = record["processes"]["spread"]
             head += f"; {len(record['processes']['runs'])} processes: {spread['low']:.3f}x to {spread['high']:.3f}x"

@@ -20,7 +20,7 @@ from elastickv.errors import MachineError, UsageError
 def _progress(done: int, total: int) -> None:
     """A progress line on a terminal, nothing elsewhere."""
     if sys.stderr.isatty():
-        print(f"\r  triple {done} of at most {total} ", end="", file=sys.stderr, flush=True)
+        print(f"\r  round {done} of at most {total} ", end="", file=sys.stderr, flush=True)
 
 
 def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _warming(resolved: dict[str, Any]) -> str | None:
     if not ended or ended["stationary"] is not False:
         return None
     bound = BOUNDS.get(ended["ended"], "its bound")
-    return f"the times still showed a trend when the warm-up came to {bound}; baseline and elastic were timed in turn"
+    return f"the times still showed a trend when the warm-up came to {bound}; full and elastic cache were timed in turn"
 
 
 def _processes(record: dict[str, Any]) -> str | None:

@@ -60,7 +60,7 @@ def _gpu(cases: list[Case]) -> str:
             _range(throttling.get("ranges", {}).get(key), record["clocks"]["after"].get(key)) for key in quantities
         ]
         rows.append([f"`{case.id}`", *ranges, _reasons(throttling), dropped, _others(record)])
-    headers = ["case", "SM, MHz", "memory, MHz", "temperature, C", "power, W", "clocks held back by", "dropped triples"]
+    headers = ["case", "SM, MHz", "memory, MHz", "temperature, C", "power, W", "clocks held back by", "dropped rounds"]
     return table(rows, [*headers, "others on the GPU"]) if rows else ""
 
 
@@ -121,9 +121,9 @@ def _energy(cases: list[Case]) -> str:
     rows = []
     for case in cases:
         energy = (case.record["energy"] or {}).get("joules_per_token")
-        if energy and "baseline" in energy and case.publishable:
-            joules = [energy[arm] for arm in ("baseline", "elastic")]
-            watts = [case.record["energy"]["arms"][arm]["watts"] for arm in ("baseline", "elastic")]
+        if energy and "full" in energy and case.publishable:
+            joules = [energy[arm] for arm in ("full", "elastic")]
+            watts = [case.record["energy"]["arms"][arm]["watts"] for arm in ("full", "elastic")]
             ratio = times(joules[0] / joules[1])
             rows.append([f"`{case.id}`", *(f"{one * 1e3:.4g}" for one in joules), ratio, *(f"{w:,.0f}" for w in watts)])
     headers = ["case", "full cache, mJ a token", "elastic, mJ a token", "full / elastic", "full, W", "elastic, W"]

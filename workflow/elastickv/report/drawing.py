@@ -6,7 +6,7 @@ import math
 from contextlib import AbstractContextManager
 from typing import Any
 
-BASELINE, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
+FULL, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
 REACHABLE, GOAL = "#e08a1e", "#c0392b"
 PANELS_ACROSS = 3
 ROOMY = 12  # rows that may stand wide apart
@@ -43,7 +43,7 @@ def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
     """One line per case: the interval, both ceilings, and figures with verdict beside."""
     figure = figure_of(9, 1.8 + (0.45 if len(rows) <= ROOMY else 0.3) * len(rows))
     axes = figure.subplots()
-    axes.axvline(1, color=BASELINE, linewidth=1)
+    axes.axvline(1, color=FULL, linewidth=1)
     axes.axvline(goal, color=GOAL, linewidth=1, linestyle="--", label=f"threshold {goal:g}x", zorder=0)
     for y, row in enumerate(rows):
         if row["speedup"] is not None:
@@ -54,7 +54,7 @@ def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
             xycoords=("axes fraction", "data"),
             va="center",
             annotation_clip=False,
-            color=LIMIT if row["speedup"] else BASELINE,
+            color=LIMIT if row["speedup"] else FULL,
         )
     axes.plot([], [], "o", color=ELASTIC, label="measured, with interval")
     axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="byte ceiling")
@@ -95,9 +95,9 @@ def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: 
 
 
 def _efficiency_panel(axes: Any, rows: list[dict[str, Any]], name: str, key: str, thresholds: dict[str, float]) -> None:
-    for offset, arm, colour in ((-0.2, "baseline", BASELINE), (0.2, "elastic", ELASTIC)):
+    for offset, arm, colour in ((-0.2, "full", FULL), (0.2, "elastic", ELASTIC)):
         values = [row[arm] if row[arm] is not None else math.nan for row in rows]
-        label = {"baseline": "full cache", "elastic": "elastic cache"}[arm]
+        label = {"full": "full cache", "elastic": "elastic cache"}[arm]
         axes.barh([y + offset for y in range(len(rows))], values, height=0.36, color=colour, label=label)
         for y, value in enumerate(values):
             if not math.isnan(value):
@@ -124,8 +124,8 @@ def samples(panels: list[dict[str, Any]], title: str) -> Any:
     figure = figure_of(3.6 * across, 0.9 + 2.3 * down)
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, panel in zip(grid, panels, strict=False):
-        for arm, colour in (("control", CONTROL), ("baseline", BASELINE), ("elastic", ELASTIC)):
-            label = {"baseline": "full cache", "control": "full cache again (control)", "elastic": "elastic cache"}[arm]
+        for arm, colour in (("full_again", CONTROL), ("full", FULL), ("elastic", ELASTIC)):
+            label = {"full": "full cache", "full_again": "full cache again (control)", "elastic": "elastic cache"}[arm]
             axes.plot(panel[arm], ".", color=colour, markersize=4, label=label)
         axes.set_ylim(bottom=0)
         axes.set_title(panel["case"], loc="left", fontsize=9)
@@ -150,7 +150,7 @@ def ceilings(points: list[dict[str, Any]], achieved: list[dict[str, Any]], title
         if f"dependent_{kind}" in points[0]:
             rates = [point.get(f"dependent_{kind}", math.nan) for point in points]
             axes.plot(megabytes, rates, ".--", color=colour, label=f"pure {kind}, dependent launches")
-    for arm, colour, name in (("baseline", REACHABLE, "full cache"), ("elastic", ELASTIC, "elastic cache")):
+    for arm, colour, name in (("full", REACHABLE, "full cache"), ("elastic", ELASTIC, "elastic cache")):
         of_arm = [row for row in achieved if row["arm"] == arm]
         if of_arm:
             axes.plot([row["bytes"] / 1e6 for row in of_arm], [row["gbps"] for row in of_arm], "D", color=colour,

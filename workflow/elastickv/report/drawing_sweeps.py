@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import Any
 
-from elastickv.report.drawing import BASELINE, LIMIT, figure_of
+from elastickv.report.drawing import FULL, LIMIT, figure_of
 from elastickv.report.sweeps import Grid
 from elastickv.report.text import times_short
 
@@ -83,7 +83,7 @@ def _panel(axes: Any, grid: Grid, dtype: str, shades: Any) -> None:
             if cell:
                 _cell(axes, x, y, cell, shades)
             elif compress == 1 and dtype == grid.dtype:
-                axes.text(x, y, "full cache", ha="center", va="center", fontsize=8, color=BASELINE)
+                axes.text(x, y, "full cache", ha="center", va="center", fontsize=8, color=FULL)
     axes.set_xlim(-0.5, len(grid.seqs) - 0.5)
     axes.set_ylim(len(grid.compresses) - 0.5, -0.5)
     axes.set_xticks(range(len(grid.seqs)), [str(seq) for seq in grid.seqs])
@@ -157,8 +157,8 @@ def _log_axes(panels: Any, grid: Grid, cells: list[dict[str, Any]]) -> None:
     high = 1.12 * max(*ceilings, *(cell["speedup"]["high"] for cell in cells))
     ticks = [tick for tick in TICKS if low <= tick <= high]
     for axes in panels:
-        axes.plot([low, high], [low, high], "-", color=BASELINE, linewidth=1, zorder=0, label=_ON_THE_LINE)
-        axes.axhline(1, color=BASELINE, linewidth=0.6, linestyle=":", zorder=0)
+        axes.plot([low, high], [low, high], "-", color=FULL, linewidth=1, zorder=0, label=_ON_THE_LINE)
+        axes.axhline(1, color=FULL, linewidth=0.6, linestyle=":", zorder=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(low, high)
@@ -194,7 +194,7 @@ def _legends(panels: Any, grid: Grid, shape_of: dict[int, str]) -> None:
     panels[0].legend(handles=[*dtypes, *others], loc="upper left", frameon=False)
     if len(shape_of) <= len(SHAPES):
         shapes = [
-            Line2D([], [], marker=shape, linestyle="", color=BASELINE, label=f"{seq} tokens held")
+            Line2D([], [], marker=shape, linestyle="", color=FULL, label=f"{seq} tokens held")
             for seq, shape in shape_of.items()
         ]
         panels[1].legend(handles=shapes, loc="upper left", frameon=False)

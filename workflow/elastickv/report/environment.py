@@ -98,7 +98,7 @@ def _beside_the_curve(inputs: Inputs, points: list[dict[str, Any]]) -> list[str]
     rows = []
     for case in inputs.own:
         used = case.record["resolved"]
-        for arm, name in (("baseline", "full"), ("elastic", "elastic")):
+        for arm, name in (("full", "full"), ("elastic", "elastic")):
             moved, achieved = case.record["bytes"][arm], case.record["efficiency"][arm].get("achieved_gbps")
             if not used["cold"] or achieved is None:
                 continue

@@ -15,7 +15,7 @@ from elastickv.report.text import device_title, escape, microseconds, size
 
 CEILING = (
     "**What the byte ceiling forbids.** No kernel moves bytes faster than a pure pass over them: a speedup beyond "
-    "baseline bytes / elastic bytes means a slow baseline, warm caches or miscounted bytes.\n"
+    "full bytes / elastic bytes means a slow full cache, warm caches or miscounted bytes.\n"
 )
 NO_RESULT = "No case gave a result that holds, so no figure is explained here."
 
@@ -43,14 +43,14 @@ def bottleneck(inputs: Inputs) -> list[Phrase]:
     case = next((case for case in inputs.own if case.record["case"]["workload"] == "decode"), None)
     if case is None:
         return []
-    efficiency = case.record["efficiency"]["baseline"]
+    efficiency = case.record["efficiency"]["full"]
     phrase: Phrase = [f"**The memory bottleneck.** `{case.id}` is decode attention of ", *phrases.shape(case), ". "]
-    phrase += ["With the full cache one layer reads and writes ", phrases.measured(case, "bytes/baseline", size)]
-    phrase += [" for one token, in ", phrases.measured(case, "statistics/baseline/median_us", microseconds), " us: "]
-    phrase += [phrases.measured(case, "efficiency/baseline/achieved_gbps", "{:,.4g}".format), " GB/s"]
+    phrase += ["With the full cache one layer reads and writes ", phrases.measured(case, "bytes/full", size)]
+    phrase += [" for one token, in ", phrases.measured(case, "statistics/full/median_us", microseconds), " us: "]
+    phrase += [phrases.measured(case, "efficiency/full/achieved_gbps", "{:,.4g}".format), " GB/s"]
     if efficiency["ceiling_gbps"] is not None and efficiency["roofline"] is not None:
-        phrase += [", ", phrases.measured(case, "efficiency/baseline/roofline", _percent), " of the "]
-        phrase += [phrases.measured(case, "efficiency/baseline/ceiling_gbps", "{:,.4g}".format)]
+        phrase += [", ", phrases.measured(case, "efficiency/full/roofline", _percent), " of the "]
+        phrase += [phrases.measured(case, "efficiency/full/ceiling_gbps", "{:,.4g}".format)]
         phrase += [" GB/s that a pure read reached in the same process"]
     return [[*phrase, ". A faster kernel can win back what is missing to that read; the bytes themselves stay."]]
 
@@ -60,7 +60,7 @@ def elastic(inputs: Inputs) -> list[Phrase]:
     phrase: Phrase = []
     for case in inputs.own:
         phrase += [f"\n- `{case.id}`, {phrases.workload(case)}: ", phrases.measured(case, "bytes/elastic", size)]
-        phrase += [" instead of ", phrases.measured(case, "bytes/baseline", size), ", ", *_speedup(case)]
+        phrase += [" instead of ", phrases.measured(case, "bytes/full", size), ", ", *_speedup(case)]
         if cautions.cycle_holds(case.record):
             phrase += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
         phrase += ["."]

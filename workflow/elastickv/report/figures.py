@@ -79,7 +79,7 @@ def efficiency_data(inputs: Inputs) -> list[dict[str, Any]]:
         arms = case.record["efficiency"]
         row: dict[str, Any] = {"case": _label(inputs, case)}
         for kind in ("memory", "roofline"):
-            row[kind] = {arm: arms[arm][kind] for arm in ("baseline", "elastic")}
+            row[kind] = {arm: arms[arm][kind] for arm in ("full", "elastic")}
             row[kind]["pure"] = arms["elastic"].get(f"pure_{kind}")
         if case.record["resolved"]["cold"] and any(row[kind]["elastic"] is not None for kind in ("memory", "roofline")):
             rows.append(row)
@@ -91,10 +91,10 @@ def samples_data(inputs: Inputs) -> list[dict[str, Any]]:
     return [
         {
             "case": _label(inputs, case) + ("" if case.publishable else f" ({case.verdict['status']})"),
-            **{arm: case.record["samples"][f"{arm}_us"] for arm in ("baseline", "control", "elastic")},
+            **{arm: case.record["samples"][f"{arm}_us"] for arm in ("full", "full_again", "elastic")},
         }
         for case in inputs.cases
-        if case.record and case.record.get("samples") and case.record["samples"]["baseline_us"]
+        if case.record and case.record.get("samples") and case.record["samples"]["full_us"]
     ]
 
 
@@ -126,7 +126,7 @@ def achieved_data(inputs: Inputs) -> list[dict[str, Any]]:
         }
         for case in inputs.own
         if case.record["resolved"]["cold"]
-        for arm in ("baseline", "elastic")
+        for arm in ("full", "elastic")
         if case.record["efficiency"][arm].get("achieved_gbps") is not None
     ]
 

@@ -94,7 +94,7 @@ def _result_row(inputs: Inputs, case: Case) -> list[str]:
         times_interval(measured["speedup"]),
         *ceilings,
         times(verdict["reachable_ceiling"]),
-        percent(measured["elastic"]["cv"], 2),
+        percent(measured["elastic"]["cv_trimmed"], 2),
         _efficiency(case, "memory_efficiency", "memory"),
         _efficiency(case, "roofline", "roofline"),
         *judgement,
@@ -109,10 +109,10 @@ def _name(inputs: Inputs, case: Case) -> str:
 
 def _efficiency(case: Case, criterion: str, kind: str) -> str:
     value = case.verdict["criteria"][criterion]["value"]
-    baseline = case.record["efficiency"]["baseline"][kind]
+    full = case.record["efficiency"]["full"][kind]
     if value is None:
         return NOTHING
-    return percent(value) + (f" ({percent(baseline)})" if baseline is not None else "")
+    return percent(value) + (f" ({percent(full)})" if full is not None else "")
 
 
 def sweeps(inputs: Inputs) -> str:
@@ -140,7 +140,7 @@ def inference_cycles(inputs: Inputs) -> str:
         cycle = case.record["inference_cycle"]
         if cycle:
             steps = cycle["layer_steps_per_second"]
-            rates = [f"{steps[arm]:,.0f}" for arm in ("baseline", "elastic")]
+            rates = [f"{steps[arm]:,.0f}" for arm in ("full", "elastic")]
             counts = [cycle["decode_tokens"], cycle["layers"]]
             speedup = times_interval(cycle["speedup"]) if cycle_holds(case.record) else NOTHING
             rows.append([_name(inputs, case), *counts, *rates, speedup, _appending(cycle)])
@@ -159,7 +159,7 @@ def inference_cycles(inputs: Inputs) -> str:
 def _appending(cycle: dict) -> str:
     """What a layer's append (and, elastic, its share of closing groups) takes in launches of their own."""
     alone = cycle.get("append_us")
-    return f"{alone['baseline']:.3g} / {alone['elastic']:.3g}" if alone else "–"
+    return f"{alone['full']:.3g} / {alone['elastic']:.3g}" if alone else "–"
 
 
 def without_result(inputs: Inputs) -> str:
@@ -186,14 +186,14 @@ def times_and_bytes(inputs: Inputs) -> str:
     for case in inputs.publishable:
         record = case.record
         measured, moved, used = record["statistics"], record["bytes"], record["resolved"]
-        control = {"value": measured["control"]["ratio"]} | {key: measured["control"][key] for key in ("low", "high")}
+        control = measured["controls"]["full"]
         dropped = len(record["samples"]["dropped"])
         rows.append(
             [
                 _name(inputs, case),
-                *(microseconds(measured[arm]["median_us"]) for arm in ("baseline", "elastic")),
-                *(size(moved[arm]) for arm in ("baseline", "elastic")),
-                times_interval(control).replace("x", ""),
+                *(microseconds(measured[arm]["median_us"]) for arm in ("full", "elastic")),
+                *(size(moved[arm]) for arm in ("full", "elastic")),
+                times_interval({**control, "value": control["ratio"]}).replace("x", ""),
                 f"{measured['elastic']['count']}" + (f" ({dropped} dropped)" if dropped else ""),
                 f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
                 ", ".join(
@@ -206,7 +206,7 @@ def times_and_bytes(inputs: Inputs) -> str:
                 f"{record['correctness']['elastic']['relative_error']:.1e}",
             ]
         )
-    headers = ["case", "full, us", "elastic, us", "full, bytes", "elastic, bytes", "A/A control", "triples"]
+    headers = ["case", "full, us", "elastic, us", "full, bytes", "elastic, bytes", "A/A control", "rounds"]
     headers += ["layers", "launch", "relative error"]
     return f"## Times, bytes and checks\n\n{table(rows, headers)}" if rows else ""
 
@@ -221,7 +221,7 @@ def beside_the_original(inputs: Inputs) -> str:
             [
                 _name(inputs, case),
                 times_interval(measured["speedup"]),
-                percent(measured["elastic"]["cv"], 2),
+                percent(measured["elastic"]["cv_trimmed"], 2),
                 percent(elastic["memory"]),
                 NOTHING if elastic["roofline"] is None else f"{elastic['roofline']:.2f}",
                 NOTHING if score is None else f"{score:.2f}",
@@ -244,7 +244,7 @@ HOW_TO_READ = """## How to read this
 - **Byte ceiling**: full-cache bytes / elastic bytes, the largest speedup the bytes allow. **Reachable**: the same ratio
   in time, of pure passes over the same bytes launched the same way.
 - **CV**: standard deviation / mean of the trimmed elastic samples. **A/A control**: the full cache against itself, in
-  the same triples.
+  the same rounds.
 - **Memory efficiency**: bytes / time / datasheet peak. **Roofline**: bytes / time / read ceiling of the same process,
   never clipped.
 - Verdicts: golden ticket (speedup, CV and memory efficiency pass; ☆ roofline too), ⭐ excellent, ✓ good, = same,

@@ -458,10 +458,10 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 # measures speed, with outputs checked against the compact cache's own exact attention.
 #
 # ### What the byte ceiling forbids
-# The speedup of a pass that waits for memory is at most *baseline bytes / elastic bytes*. The `elementwise` pass of
+# The speedup of a pass that waits for memory is at most *full bytes / elastic bytes*. The `elementwise` pass of
 # the original moves four vectors per token: three read, one written. With `compress: C` an anchor still moves four,
 # the others write one, and each group reads its anchor's previous output once: for long sequences 4 C / (4 + C). No
-# kernel can beat that, and a measurement that does has found a slow baseline, a warm cache or a miscount, not a
+# kernel can beat that, and a measurement that does has found a slow full cache, a warm cache or a miscount, not a
 # faster kernel.
 
 # %% explained

@@ -73,7 +73,7 @@ def _row(case: Case) -> list[str]:
     measured = case.record["statistics"]
     return [
         f"`{case.id}`",
-        *(f"{microseconds(measured[arm]['median_us'])} us" for arm in ("baseline", "elastic")),
+        *(f"{microseconds(measured[arm]['median_us'])} us" for arm in ("full", "elastic")),
         times_interval(measured["speedup"]),
         ceiling,
         times(case.verdict["reachable_ceiling"]),

@@ -97,7 +97,7 @@ class Measure(Model):
 
 
 class Golden(Model):
-    """Thresholds of the verdicts."""
+    """What the verdicts compare with."""
 
     speedup: Real = field("speedup of a golden case: its interval's low bound", "times", default=1.95, gt=0)
     excellent: Real = field("speedup of an excellent case: its interval's low bound", "times", default=1.7, gt=0)

@@ -53,6 +53,18 @@ class Interval(Model):
     seed: Count
 
 
+class Control(Model):
+    """An arm against itself: median of the rounds' ratios of its times to its times again, with its interval."""
+
+    ratio: Positive
+    low: Positive
+    high: Positive
+    confidence: Confidence = field("that the interval has: of a range of few samples it is less than was asked for")
+    method: Text
+    resamples: Count
+    seed: Count
+
+
 class Rate(Model):
     """A median with its range, and the raw samples that it is of."""
 

@@ -13,6 +13,7 @@ TEXT: Rule = {"type": "string", "minLength": 1, "pattern": "\\S"}
 TRUE: Rule = {"const": True}
 EMPTY: Rule = {"maxItems": 0}
 FILLED: Rule = {"minItems": 1}
+RIGHT: Rule = {"properties": {"finite": TRUE, "written": TRUE, "relative_error": NUMBER}}
 
 
 def has(*required: str, **fields: Rule) -> Rule:

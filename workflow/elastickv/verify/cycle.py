@@ -8,7 +8,7 @@ from typing import Any
 from elastickv.verify import intervals, processes
 from elastickv.verify.finding import About
 
-ARMS = ("baseline", "elastic")
+ARMS = ("full", "elastic")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def check(about: About, record: dict[str, Any]) -> None:
         series = cycle["samples"].get(f"{arm}_append_seconds") or [0]
         alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
         about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
-    ratios = [full / elastic for full, elastic in zip(seconds["baseline"], seconds["elastic"], strict=True)]
+    ratios = [full / elastic for full, elastic in zip(seconds["full"], seconds["elastic"], strict=True)]
     asked = case["measure"]["confidence"]
     intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
     intervals.check(

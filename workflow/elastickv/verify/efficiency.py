@@ -11,7 +11,7 @@ from elastickv.verify.traffic import Moved
 
 CONTROL = {"cuda": 0.005, "cpu": 0.03}  # how far from 1 the A/A control's interval may reach
 BEYOND = 1.02  # a roofline above it says that bytes or caches are not what they are taken for
-ARMS = ("baseline", "elastic")
+ARMS = ("full", "elastic")
 
 
 def check(about: About, record: dict[str, Any], bytes_moved: Moved) -> None:
@@ -60,7 +60,7 @@ def _reachable(about: About, record: dict[str, Any], passes: Passes) -> None:
     times = {arm: passes.us(f"pure_{arm}") for arm in ARMS}
     for arm in ARMS:
         about.same(f"bytes.reachable.{arm}_us", found["reachable"][f"{arm}_us"], statistics.median(times[arm]))
-    ratios = [full / elastic for full, elastic in zip(times["baseline"], times["elastic"], strict=True)]
+    ratios = [full / elastic for full, elastic in zip(times["full"], times["elastic"], strict=True)]
     about.same("bytes.reachable_ceiling", found["reachable_ceiling"], statistics.median(ratios))
     told = (found["reachable"]["low"], found["reachable"]["high"])
     expected = intervals.nearest(intervals.candidates(ratios, confidence), told)
@@ -119,7 +119,7 @@ def _status(about: About, record: dict[str, Any], passes: Passes) -> None:
     if record["status"] != "ok":
         return
     backend = record["resolved"]["backend"]
-    steady(about, "statistics.control", record["statistics"]["control"], backend)
+    steady(about, "statistics.controls.full", record["statistics"]["controls"]["full"], backend)
     rates = passes.ceiling("elastic")
     spread = (max(rates) - min(rates)) / statistics.median(rates) if backend == "cpu" else 0.0
     highest = max(record["efficiency"][arm]["roofline"] or 0.0 for arm in ARMS)

@@ -12,7 +12,8 @@ from elastickv.verify.finding import About
 COLD = 4  # times the last-level cache that a rotation has to cover
 MOST_LAYERS = 256
 FEWEST_GRAPH_LAUNCHES = 20
-ARMS = ("baseline", "elastic", "control")
+ARMS = ("full", "elastic")
+SERIES = (*ARMS, "full_again")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def check(about: About, record: dict[str, Any]) -> None:
             _bytes(about, record["bytes"], bytes_moved)
     if record["status"] in ("ok", "noisy"):
         with about.recomputing("samples"):
-            if _samples(about, record) and record["samples"]["baseline_us"]:
+            if _samples(about, record) and record["samples"]["full_us"]:
                 _figures(about, record, bytes_moved)
 
 
@@ -54,10 +55,10 @@ def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -
 def _bytes(about: About, found: dict[str, Any], expected: traffic.Moved) -> None:
     """Totals and the ceilings that follow from bytes alone."""
     figures = {
-        "baseline": expected.baseline,
+        "full": expected.full,
         "elastic": expected.elastic,
-        "ceiling": expected.baseline / expected.elastic,
-        "ceiling_slots": expected.baseline / expected.slots_only,
+        "ceiling": expected.full / expected.elastic,
+        "ceiling_slots": expected.full / expected.slots_only,
         "ceiling_bits": expected.slots_only / expected.elastic,
     }
     for key, figure in figures.items():
@@ -68,17 +69,17 @@ def _bytes(about: About, found: dict[str, Any], expected: traffic.Moved) -> None
 def _samples(about: About, record: dict[str, Any]) -> bool:
     """Whether the raw samples hang together: without that nothing can be computed from them."""
     samples = record["samples"]
-    counts = {arm: len(samples[f"{arm}_us"]) for arm in ARMS} | {"order": len(samples["order"])}
+    counts = {arm: len(samples[f"{arm}_us"]) for arm in SERIES} | {"order": len(samples["order"])}
     whole = about.require(len(set(counts.values())) == 1, "samples", counts, "as many of each arm, and their order")
     if counts["order"] == 0:  # all were dropped
         about.require(not record.get("statistics"), "statistics", "figures", "null: there are no samples")
     dropped = len(samples["dropped"])
-    told = record["throttling"].get("dropped_triples", dropped)
-    about.same("throttling.dropped_triples", told, dropped)
+    told = record["throttling"].get("dropped_rounds", dropped)
+    about.same("throttling.dropped_rounds", told, dropped)
     for index, probe in enumerate(samples["read_ceiling"]):
-        if "triple" in probe:
-            taken, attempts = probe["triple"], counts["order"] + dropped
-            about.require(0 <= taken < attempts, f"samples.read_ceiling.{index}.triple", taken, f"below {attempts}")
+        if "round" in probe:
+            taken, attempts = probe["round"], counts["order"] + dropped
+            about.require(0 <= taken < attempts, f"samples.read_ceiling.{index}.round", taken, f"below {attempts}")
     return whole
 
 
@@ -87,7 +88,7 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     case, used, settings = record["case"], record["resolved"], record["case"]["measure"]
     exact = used.get("exact", [])
     samples = record["samples"]
-    taken = len(samples["baseline_us"])
+    taken = len(samples["full_us"])
     about.same("resolved.reps", used["reps"], taken)
     attempts = {"reps": taken + len(samples["dropped"]), "warmup": used["warmup"], "inner_loops": used["inner_loops"]}
     least = {"reps": 1, "warmup": 0, "inner_loops": FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1}
@@ -101,7 +102,7 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
         about.same("resolved.stopped", attempts["reps"], settings["reps"])
     if "stopped" in used and record["status"] == "ok":
         fewest = intervals.ALWAYS_FROM
-        about.require(taken >= fewest, "status", f"ok with {taken} triples", f"noisy: an interval takes {fewest}")
+        about.require(taken >= fewest, "status", f"ok with {taken} rounds", f"noisy: an interval takes {fewest}")
     for key in ("backend", "launch"):
         if case[key] != "auto":
             about.same(f"resolved.{key}", used[key], case[key])
@@ -116,16 +117,17 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
     """Each arm's times, the speedup and the A/A control."""
     samples, settings, found = record["samples"], record["case"]["measure"], record["statistics"]
     for arm in ARMS:
-        expected = arm_figures(samples[f"{arm}_us"], settings["truncate"])
-        for key, figure in expected.items():
-            if arm != "control" or key in found["control"]:
-                about.same(f"statistics.{arm}.{key}", found[arm][key], figure)
-    baseline = samples["baseline_us"]
-    others = {"speedup": processes.values(record, "speedup"), "control": []}
-    for name, arm, value in (("speedup", "elastic", "value"), ("control", "control", "ratio")):
-        ratios = [full / other for full, other in zip(baseline, samples[f"{arm}_us"], strict=True)]
-        intervals.confidence(about, f"statistics.{name}", found[name], len(ratios), settings["confidence"])
-        intervals.check(about, f"statistics.{name}", ratios, found[name], value, others[name])
+        for key, figure in arm_figures(samples[f"{arm}_us"], settings["truncate"]).items():
+            about.same(f"statistics.{arm}.{key}", found[arm][key], figure)
+    intervals_of = {
+        "speedup": (found["speedup"], "elastic", "value", processes.values(record, "speedup")),
+        "controls.full": (found["controls"]["full"], "full_again", "ratio", []),
+    }
+    for name, (interval, series, value, others) in intervals_of.items():
+        pairs = zip(samples["full_us"], samples[f"{series}_us"], strict=True)
+        ratios = [full / other for full, other in pairs]
+        intervals.confidence(about, f"statistics.{name}", interval, len(ratios), settings["confidence"])
+        intervals.check(about, f"statistics.{name}", ratios, interval, value, others)
         if name == "speedup" and "autocorrelation" in found:
             about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
 
@@ -142,8 +144,8 @@ def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:
         "median_us": statistics.median(ordered),
         "mean_us": statistics.fmean(ordered),
         "trimmed_mean_us": statistics.fmean(kept),
-        "cv": _variation(kept),
-        "cv_untrimmed": _variation(ordered),
+        "cv": _variation(ordered),
+        "cv_trimmed": _variation(kept),
         "count": len(ordered),
     }
 

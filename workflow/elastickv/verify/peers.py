@@ -1,4 +1,4 @@
-"""Records of other libraries' kernels beside ours, computed again from their triples."""
+"""Records of other libraries' kernels beside ours, computed again from their rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from elastickv.verify.finding import About
 from elastickv.verify.measurement import arm_figures
 
 MEASURED = ("ok", "noisy")
-BYTES = {"full": "baseline", "elastic": "elastic"}  # a cache -> the arm whose bytes it has
+CACHES = ("full", "elastic")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
@@ -21,7 +21,7 @@ def check(about: About, record: dict[str, Any]) -> None:
     for index, entry in enumerate(record["cases"]):
         where = f"cases.{index} ({entry['case']['id']})"
         about.same(f"{where}.status", entry["status"], entry["full"]["status"])
-        for cache in BYTES:
+        for cache in CACHES:
             with about.recomputing(f"{where}.{cache}"):
                 _cache(about, f"{where}.{cache}", record, entry["case"], cache, entry[cache])
 
@@ -36,12 +36,13 @@ def _cache(
         about.require(right == (found["status"] != "incorrect"), f"{where}.status", told, "a status that fits")
     if found["status"] not in MEASURED:
         return
-    about.same(f"{where}.bytes", found["bytes"], getattr(traffic.moved(case), BYTES[cache]))
+    about.same(f"{where}.bytes", found["bytes"], getattr(traffic.moved(case), cache))
     for mode, compared in found["ours"].items():
         if compared:
             _comparison(about, f"{where}.ours.{mode}", case["measure"], compared)
             if found["status"] == "ok":
-                efficiency.steady(about, f"{where}.ours.{mode}.control", compared["control"], record["backend"])
+                control = compared["controls"]["ours"]
+                efficiency.steady(about, f"{where}.ours.{mode}.controls.ours", control, record["backend"])
 
 
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:
@@ -49,11 +50,9 @@ def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[
     samples = found["samples"]
     for side in ("peer", "ours"):
         about.same(f"{where}.{side}", found[side], arm_figures(samples[f"{side}_us"], settings["truncate"]))
-    pairs = {"ratio": ("peer_us", "ours_us"), "control": ("ours_us", "control_us")}
-    ratios = {
-        name: [above / below for above, below in zip(samples[one], samples[other], strict=True)]
-        for name, (one, other) in pairs.items()
-    }
-    intervals.confidence(about, f"{where}.ratio", found["ratio"], len(ratios["ratio"]), settings["confidence"])
-    intervals.check(about, f"{where}.ratio", ratios["ratio"], found["ratio"])
-    intervals.unnamed(about, f"{where}.control", ratios["control"], found["control"], settings["confidence"], "ratio")
+    pairs = {"ratio": ("peer_us", "ours_us", found["ratio"], "value")}
+    pairs["controls.ours"] = ("ours_us", "ours_again_us", found["controls"]["ours"], "ratio")
+    for name, (above, below, interval, value) in pairs.items():
+        ratios = [one / other for one, other in zip(samples[above], samples[below], strict=True)]
+        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), settings["confidence"])
+        intervals.check(about, f"{where}.{name}", ratios, interval, value)

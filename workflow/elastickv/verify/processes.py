@@ -8,7 +8,7 @@ from typing import Any
 from elastickv.verify import intervals
 from elastickv.verify.finding import About
 
-ARMS = ("baseline", "elastic", "control")
+SERIES = ("full", "elastic", "full_again")
 
 
 def values(record: dict[str, Any], name: str) -> list[float | None]:
@@ -35,15 +35,19 @@ def check(about: About, record: dict[str, Any]) -> None:
     middle = statistics.median_low(ok if quiet else speedups)
     published = runs[found["published"]]
     about.same("processes.published", published["speedup"]["value"], middle)
-    for arm in ARMS:
-        about.same(f"samples.{arm}_us", record["samples"][f"{arm}_us"], published[f"{arm}_us"])
+    for series in SERIES:
+        about.same(f"samples.{series}_us", record["samples"][f"{series}_us"], published[f"{series}_us"])
     expected = "noisy: fewer than half of the processes were not"
     about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
 
 
 def _run(about: About, where: str, run: dict[str, Any], confidence: float) -> None:
-    for name, arm in (("speedup", "elastic"), ("control", "control")):
-        pairs = zip(run["baseline_us"], run[f"{arm}_us"], strict=True)
+    speedup, control = run["speedup"], run["controls"]["full"]
+    for name, interval, series, value in (
+        ("speedup", speedup, "elastic", "value"),
+        ("controls.full", control, "full_again", "ratio"),
+    ):
+        pairs = zip(run["full_us"], run[f"{series}_us"], strict=True)
         ratios = [full / other for full, other in pairs]
-        intervals.confidence(about, f"{where}.{name}", run[name], len(ratios), confidence)
-        intervals.check(about, f"{where}.{name}", ratios, run[name])
+        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), confidence)
+        intervals.check(about, f"{where}.{name}", ratios, interval, value)

@@ -27,7 +27,7 @@ PATTERNS = {
 }
 STORE = ".records"
 CONFIG = ".plan/config.json"
-STORED = {"measurement/1": "measurement", "baseline/1": "baseline", "peers/1": "peers"}
+STORED = {"measurement/2": "measurement", "baseline/1": "baseline", "peers/2": "peers"}
 MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
 
 

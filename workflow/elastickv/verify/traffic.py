@@ -13,7 +13,7 @@ BIAS = 4  # bytes of a slot's bias
 class Moved(NamedTuple):
     """Bytes of one launch: both arms, the elastic arm had it fewer slots but no smaller ones, and what it writes."""
 
-    baseline: int
+    full: int
     elastic: int
     slots_only: int
     written: int
@@ -37,11 +37,11 @@ def _decode(case: dict[str, Any]) -> Moved:
     bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
-    full = 2 * dim * element
+    uncompressed = 2 * dim * element
     return Moved(
-        baseline=caches * tokens * full + 2 * output,
-        elastic=caches * (exact * full + groups * middle + bias) + 2 * output,
-        slots_only=caches * ((exact + groups) * full + bias) + 2 * output,
+        full=caches * tokens * uncompressed + 2 * output,
+        elastic=caches * (exact * uncompressed + groups * middle + bias) + 2 * output,
+        slots_only=caches * ((exact + groups) * uncompressed + bias) + 2 * output,
         written=output,
     )
 
@@ -53,4 +53,4 @@ def _elementwise(case: dict[str, Any]) -> Moved:
     anchors, with_copy = len(sizes), sum(size > 1 for size in sizes)
     vector = case["heads"] * case["dim"] * 4
     elastic = (3 * anchors + with_copy + tokens) * vector
-    return Moved(baseline=4 * tokens * vector, elastic=elastic, slots_only=elastic, written=tokens * vector)
+    return Moved(full=4 * tokens * vector, elastic=elastic, slots_only=elastic, written=tokens * vector)

@@ -69,7 +69,7 @@ class LayerCaches:
         self.full_arena = Arena(backend, shape.full_sizes())
         self.full = Cache(
             *(self.full_arena.take(size) for size in shape.full_sizes()),
-            tokens=tokens["baseline"],
+            tokens=tokens["full"],
             dtype=DTYPES[policy.dtype],
             cache_dtype=DTYPES[policy.dtype],
             rows=rows,

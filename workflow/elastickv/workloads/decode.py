@@ -1,4 +1,4 @@
-"""The `decode` workload: attention of one new token over a full cache (baseline) and its elastic counterpart."""
+"""The `decode` workload: attention of one new token over a full cache and its elastic counterpart."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class DecodeWorkload:
         self.group = case["heads"] // case["kv_heads"]
         self.traffic = roofline.decode_traffic(case)
         self.layers, self.cold = self._plan_layers()
-        self._tokens = {arm: backend.allocate(4) for arm in ("baseline", "elastic")}
+        self._tokens = {arm: backend.allocate(4) for arm in ("full", "elastic")}
         self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
         self._table = self._upload_table([cache.elastic for cache in self.caches])
         self._query_bytes = case["batch"] * case["heads"] * self.shape.vector
         self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
-        self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("baseline", "elastic")}
+        self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("full", "elastic")}
         # Two sets of chained outputs: token t writes set t % 2; layer 0 reads the last layer of the other set.
         self._chain = {
             arm: [[backend.allocate(self._query_bytes) for _ in self._q] for _ in range(2)] for arm in self._out
@@ -121,7 +121,7 @@ class DecodeWorkload:
         )  # fmt: skip
 
     def _cache(self, arm: str, layer: int) -> Any:
-        return self.caches[layer].full if arm == "baseline" else self.caches[layer].elastic
+        return self.caches[layer].full if arm == "full" else self.caches[layer].elastic
 
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
         """growing: a token of the inference cycle is appended, by this launch or by one before it."""
@@ -135,7 +135,7 @@ class DecodeWorkload:
 
     def _decode_appends(self, arm: str) -> bool:
         """Whether a decode appends its token itself; without a window the token may belong to a group to be closed."""
-        return arm == "baseline" or self.shape.policy.window > 0
+        return arm == "full" or self.shape.policy.window > 0
 
     def _fresh(self, layer: int) -> Fresh:
         """The token that a layer appends next."""
@@ -149,20 +149,20 @@ class DecodeWorkload:
     def _close_calls(self, arm: str) -> list[Call]:
         """Before a token's first layer: the groups that it completes are closed, in all layers at once."""
         rule = self.shape.policy
-        if arm == "baseline" or rule.window == 0 or self.shape.middle == 0:
+        if arm == "full" or rule.window == 0 or self.shape.middle == 0:
             return []
         groups = self.layers, self.shape.rows
         return [Call("close", CloseParams(self._table, *groups, ANCHORS[rule.anchor], rule.anchor_bias))]
 
     def call(self, arm: str, index: int) -> Call:
-        """Launch number `index` of an arm (`baseline` or `elastic`): layer index % layers."""
+        """Launch number `index` of an arm (`full` or `elastic`): layer index % layers."""
         layer = index % self.layers
         return Call("decode", self._decode_params(arm, layer, self._q[layer], self._out[arm][layer], False))
 
     def pure_call(self, arm: str, index: int) -> Call:
         """A pure pass with the arm's reads and writes over the arm's own cold bytes."""
         cache = self.caches[index % self.layers]
-        arena = cache.full_arena if arm == "baseline" else cache.elastic_arena
+        arena = cache.full_arena if arm == "full" else cache.elastic_arena
         moved = self.traffic[arm]
         read = min(moved.read, arena.size) // 16 * 16
         return Call("stream", StreamParams(arena.address, read, self._pure_out, moved.write // 16 * 16, self._sink))
@@ -198,7 +198,7 @@ class DecodeWorkload:
         """Correctness of a finished cycle's last token: elastic anchors against the policy, answers against float64."""
         tokens, last = self.tokens + self.steps, (self.steps - 1) % 2
         results = {}
-        for arm in ("baseline", "elastic"):
+        for arm in ("full", "elastic"):
             entries = []
             for layer in sorted({0, self.layers - 1}):
                 query = self._chain[arm][last][layer - 1] if layer else self._chain[arm][1 - last][-1]
@@ -212,7 +212,7 @@ class DecodeWorkload:
         """Correctness per arm on the first and the last layer, outputs poisoned with NaN beforehand."""
         results = {}
         layers = sorted({0, self.layers - 1})
-        for arm in ("baseline", "elastic"):
+        for arm in ("full", "elastic"):
             entries = []
             for layer in layers:
                 self.poison(arm, layer)
@@ -266,7 +266,7 @@ class DecodeWorkload:
                 compact = policy.compact(k, v, self.shape.policy, anchors if anchors_right else None)
                 k, v, bias = compact.k, compact.v, compact.bias
             reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias)
-        return reference, None if arm == "baseline" else "right" if anchors_right else "wrong"
+        return reference, None if arm == "full" else "right" if anchors_right else "wrong"
 
     def _anchors_right(self, v: np.ndarray, anchors: np.ndarray) -> bool:
         """Whether the device's anchors are the policy's, or within 1e-6 of the largest norm where norms tie."""
@@ -302,7 +302,7 @@ class DecodeWorkload:
         saved["bias"] = compact.bias.reshape(by_row)
         if self.shape.quantised:
             saved["k_scale"], saved["v_scale"] = k_scale.reshape(by_row), v_scale.reshape(by_row)
-        for arm in ("baseline", "elastic"):
+        for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
         return saved
 

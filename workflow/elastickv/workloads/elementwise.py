@@ -35,7 +35,7 @@ class ElementwiseWorkload:
         self.cold = roofline.is_cold(elastic, self.layers, facts["last_level_cache_bytes"])
         nbytes = self.count * 4
         self._arenas = [Arena(backend, [nbytes] * BUFFERS) for _ in range(self.layers)]
-        names = (*INPUTS, "baseline0", "baseline1", "elastic0", "elastic1")
+        names = (*INPUTS, "full0", "full1", "elastic0", "elastic1")
         self.sets = [{name: arena.take(nbytes) for name in names} for arena in self._arenas]
         self._sink = backend.allocate(256)
         for number, buffers in enumerate(self.sets):
@@ -65,7 +65,7 @@ class ElementwiseWorkload:
                 heads=heads,
                 seq=seq,
                 dim=dim,
-                compress=1 if arm == "baseline" else self.case["compress"],
+                compress=1 if arm == "full" else self.case["compress"],
                 scale=1 / math.sqrt(dim),
                 reverse=target if self.case["pass_order"] == "alternating" else 0,
             ),
@@ -83,7 +83,7 @@ class ElementwiseWorkload:
     def check(self) -> dict[str, dict[str, Any]]:
         """Correctness per arm on the first and the last set, outputs poisoned with NaN beforehand."""
         sets = sorted({0, self.layers - 1})
-        return {arm: self._check(arm, sets) for arm in ("baseline", "elastic")}
+        return {arm: self._check(arm, sets) for arm in ("full", "elastic")}
 
     def _check(self, arm: str, sets: list[int]) -> dict[str, Any]:
         entries = []
@@ -110,6 +110,6 @@ class ElementwiseWorkload:
         buffers, heads = self.sets[0], self.shape[0]
         saved = {name: self._array(buffers[name], 0, heads) for name in INPUTS}
         saved["previous"] = self._array(buffers["elastic1"], 0, heads)
-        saved["baseline_out"] = self._array(buffers["baseline0"], 0, heads)
+        saved["full_out"] = self._array(buffers["full0"], 0, heads)
         saved["elastic_out"] = self._array(buffers["elastic0"], 0, heads)
         return saved

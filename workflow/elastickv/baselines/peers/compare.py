@@ -17,8 +17,8 @@ from elastickv.baselines.refusal import Refusal, one_line, status_of
 from elastickv.measure.run import CONTROL_LIMIT, Rotation, choose_loops
 from elastickv.workloads.decode import DecodeWorkload, worst
 
-FEWEST_TRIPLES = 3  # below it not even a range can be stated
-ARMS = {"full": "baseline", "elastic": "elastic"}  # a cache, and the arm of the workload that reads it
+FEWEST_ROUNDS = 3  # below it not even a range can be stated
+SIDES = {"reference": "ours", "candidate": "peer"}  # what the sampler calls the arms of a comparison, and what we do
 VIEWS: dict[str, Callable[[DecodeWorkload], Inputs]] = {"full": views.full, "elastic": views.elastic}
 
 
@@ -51,7 +51,7 @@ class Bench:
 
     def resolved(self, cache: str) -> dict[str, Any]:
         """How a cache's samples are taken."""
-        moved = self.workload.traffic[ARMS[cache]].total
+        moved = self.workload.traffic[cache].total
         cold = roofline.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
         launches = self.rotation(cache, "plain").launches
         return {"layers": self.workload.layers, "cold": cold, "launches": launches, "graphs": self.graphs}
@@ -59,10 +59,9 @@ class Bench:
     def rotation(self, cache: str, mode: str) -> Rotation:
         """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
         if (cache, mode) not in self._ours:
-            arm = ARMS[cache]
             made = Rotation(
                 self.runner.ours,
-                lambda i: self.workload.call(arm, i),
+                lambda i: self.workload.call(cache, i),
                 self.loops,
                 self.workload.period,
                 self.modes[mode],
@@ -77,8 +76,7 @@ class Bench:
         """The references of the first and the last layer."""
         if cache not in self._answers:
             layers = sorted({0, self.workload.layers - 1})
-            arm = ARMS[cache]
-            self._answers[cache] = [Answer(layer, *self.workload.reference(arm, layer)) for layer in layers]
+            self._answers[cache] = [Answer(layer, *self.workload.reference(cache, layer)) for layer in layers]
         return self._answers[cache]
 
     def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> dict[str, Any]:
@@ -94,12 +92,11 @@ class Bench:
         )
 
     def _check_ours(self, cache: str, rotation: Rotation) -> dict[str, Any]:
-        arm = ARMS[cache]
         for layer, *_ in self.answers(cache):
-            self.workload.poison(arm, layer)
+            self.workload.poison(cache, layer)
         rotation.sample()
         self.backend.synchronize()
-        return self.entry(cache, lambda layer: self.workload.answer(arm, layer))
+        return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
 
     def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, dict[str, Any]]:
         """A peer's launches in the same rotation, and their correctness."""
@@ -173,7 +170,7 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
     if not oracle.passes(correctness):
         return without("incorrect", fault(correctness), correctness)
     compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
-    moved = bench.workload.traffic[ARMS[cache]].total
+    moved = bench.workload.traffic[cache].total
     status, reason = _quality(bench, compared, moved)
     entry = {"status": status, "reason": reason, "correctness": correctness}
     if status == "failed":
@@ -182,42 +179,30 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
 
 
 def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
-    """Triples (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
+    """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
     settings, backend = bench.case["measure"], bench.backend.name
-    take = {"baseline": ours.sample, "elastic": peer.sample, "control": ours.sample}
+    take = sampling.pair(ours.sample, peer.sample)
     rule = sampling.Rule(
         **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
         control=CONTROL_LIMIT[backend],
     )
-    sampling.warm_up(lambda arm: take[arm](), rule)
-    samples = sampling.interleave(lambda arm: take[arm](), rule, disturbed=bench.throttled)
-    taken, limit = len(samples.baseline_us), settings["max_seconds"]
-    if taken < FEWEST_TRIPLES:
+    sampling.warm_up(take, rule)
+    samples = sampling.interleave(take, rule, disturbed=bench.throttled)
+    taken, limit = len(samples), settings["max_seconds"]
+    if taken < FEWEST_ROUNDS:
         dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1]['reason']})" if samples.dropped else ""
-        raise Refusal("failed", f"{taken} triples in {limit} s{dropped}: raise baselines.peers.max_seconds")
+        raise Refusal("failed", f"{taken} rounds in {limit} s{dropped}: raise baselines.peers.max_seconds")
     return figures(samples, settings["truncate"], settings["confidence"])
 
 
 def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
-    """A comparison out of its triples, in which `baseline` is ours, `elastic` the peer and `control` ours again."""
-    names = {"baseline": "ours", "elastic": "peer", "control": "control"}
-    control = statistics.ratio_interval(samples.baseline_us, samples.control_us, confidence)
-    dropped = [
-        {names.get(key, key): value for key, value in entry.items()} | {"order": [names[arm] for arm in entry["order"]]}
-        for entry in samples.dropped
-    ]
+    """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
+    taken = {side: samples.us[series] for series, side in SIDES.items()}
     return {
-        "peer": statistics.arm_statistics(samples.elastic_us, truncate),
-        "ours": statistics.arm_statistics(samples.baseline_us, truncate),
-        "ratio": statistics.ratio_interval(samples.elastic_us, samples.baseline_us, confidence),
-        "control": {"ratio": control["value"], "low": control["low"], "high": control["high"]},
-        "samples": {
-            "order": [[names[arm] for arm in order] for order in samples.order],
-            "peer_us": samples.elastic_us,
-            "ours_us": samples.baseline_us,
-            "control_us": samples.control_us,
-            "dropped": dropped,
-        },
+        **{side: statistics.arm_statistics(times, truncate) for side, times in taken.items()},
+        "ratio": statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
+        "controls": {SIDES[series]: control for series, control in samples.controls(confidence).items()},
+        "samples": samples.named(SIDES),
     }
 
 
@@ -234,8 +219,8 @@ def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> t
                 )
         count, fewest = one["peer"]["count"], statistics.FEWEST_FOR_BOOTSTRAP
         if count < fewest:
-            return "noisy", f"{count} triples are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
-        low, high = one["control"]["low"], one["control"]["high"]
+            return "noisy", f"{count} rounds are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
+        low, high = one["controls"]["ours"]["low"], one["controls"]["ours"]["high"]
         if not (1 - limit <= low and high <= 1 + limit):
             interval = f"[{low:.4f}, {high:.4f}]"
             return "noisy", f"the A/A control's interval {interval} beside ours {mode} is not inside 1 +- {limit:.1%}"

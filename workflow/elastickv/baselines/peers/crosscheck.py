@@ -42,7 +42,7 @@ def measure(backend: Backend, name: str) -> dict[str, Any]:
     """What our stopwatch and another one, of STOPWATCHES, say of a launch, in us; ours before and after the other's."""
     workload = _workload(backend)
     rotation = Rotation(
-        backend, lambda index: workload.call("baseline", index), LAUNCHES, workload.period, Mode(graph=True)
+        backend, lambda index: workload.call("full", index), LAUNCHES, workload.period, Mode(graph=True)
     )
     for _ in range(WARM_UP):
         rotation.sample()
@@ -86,7 +86,7 @@ def nvbench(backend: Any, workload: DecodeWorkload) -> dict[str, Any]:
     """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
     from cuda import bench
 
-    call = workload.call("baseline", 0)
+    call = workload.call("full", 0)
 
     def decode(state: Any) -> None:
         state.exec(lambda launch: backend.launch_on(call, launch.get_stream().addressof()), batched=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from elastickv.baselines.peers.base import Peer
 
-SCHEMA = "peers/1"
+SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 
