@@ -1,9 +1,12 @@
 """What is generated from the models is current, and the models hold what the schemas say."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from elastickv import workers
 from elastickv.schemas import generate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,3 +29,13 @@ def test_every_key_of_a_config_has_a_meaning():
 def test_no_schema_is_written_by_hand():
     schemas = {path.relative_to(ROOT) for path in (ROOT / "schemas").iterdir()}
     assert schemas == {path for path in CONTENTS if path.parts[0] == "schemas"}
+
+
+def test_workers_need_no_pydantic():
+    """They run in environments of their own, with nothing of the core environment but this package."""
+    modules = ("baselines.worker", "baselines.transformers_engine", "baselines.gguf_engine", "baselines.peers.worker")
+    code = "import sys; sys.modules['pydantic'] = None\n" + "".join(f"import elastickv.{name}\n" for name in modules)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=workers.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

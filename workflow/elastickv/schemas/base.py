@@ -15,6 +15,7 @@ _COMMON = ConfigDict(
     serialize_by_alias=True,
     validate_by_name=True,
     json_schema_serialization_defaults_required=True,
+    defer_build=True,  # most commands need few of the models
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import MISSING, AfterValidator, Field, create_model
+from pydantic import MISSING, AfterValidator, ConfigDict, Field, create_model
 
 from elastickv.schemas.base import Model, field
 
@@ -134,21 +134,22 @@ _KEYS = {
 }
 
 
-def _selecting(name: str, meaning: str, least: int, kinds: dict[str, Any]) -> type[Model]:
-    """A model of the keys of a case, each of them optional; `least`: how many there must be."""
+class _Filled(Model):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+
+def _selecting(name: str, meaning: str, base: type[Model], kinds: dict[str, Any]) -> type[Model]:
+    """A model of the keys of a case, each of them optional; of the base `_Filled` at least one."""
     keys: dict[str, Any] = {key: (kind | MISSING, MISSING) for key, kind in kinds.items()}
-    made = create_model(name, __base__=Model, __doc__=meaning, **keys)
-    made.model_config = Model.model_config | ({"json_schema_extra": {"minProperties": least}} if least else {})
-    made.model_rebuild(force=True)
-    return made
+    return create_model(name, __base__=base, __doc__=meaning, **keys)
 
 
-Case = _selecting("Case", "What one case says itself; the rest comes from defaults.", 0, {**_KEYS, "measure": Measure})
-Pick = _selecting("Pick", "The combinations of a sweep that have all these values.", 1, _KEYS)
+Case = _selecting("Case", "What a case says itself; defaults say the rest.", Model, {**_KEYS, "measure": Measure})
+Pick = _selecting("Pick", "The combinations of a sweep that have all these values.", _Filled, _KEYS)
 Axes = _selecting(
     "Axes",
     "Every combination of these values is a case.",
-    1,
+    _Filled,
     {key: Annotated[list[kind], field(unique=True, min_length=1, max_length=1000)] for key, kind in _KEYS.items()},
 )
 Added = Annotated[Case, Field(json_schema_extra={"minProperties": 1})]

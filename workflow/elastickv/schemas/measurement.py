@@ -151,11 +151,10 @@ class Statistics(Model):
     elastic: Arm
     speedup: Interval = field("median of the rounds' ratios full / elastic", "times")
     controls: Controls
-    autocorrelation: float | MISSING = field(
+    autocorrelation: float = field(
         "of the ratios, their ranks, lag 1; above 0.5 the interval may hold the truth less often than it says",
         ge=-1,
         le=1,
-        default=MISSING,
     )
 
 
@@ -238,7 +237,7 @@ class InferenceCycle(Model):
         "us",
         default=MISSING,
     )
-    tokens_per_sample: int | MISSING = field("tokens that a sample's seconds are of", "tokens", ge=1, default=MISSING)
+    tokens_per_sample: int = field("tokens that a sample's seconds are of", "tokens", ge=1)
     samples: CycleSamples | MISSING = MISSING
 
 
