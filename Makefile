@@ -31,12 +31,12 @@ help: ## what there is
 
 run: setup ## build, measure, judge, report; then print the verdicts
 	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@$(TIED) $(SNAKEMAKE)
+	@ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE)
 	@$(BIN)/elastickv show $(MATRIX)
 
 remeasure: setup ## as run, but time every case again
 	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@ELASTICKV_FRESH=1 $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
+	@ELASTICKV_FRESH=1 ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
 	@$(BIN)/elastickv show $(MATRIX)
 
 test: setup-dev lint ## lint and the fast tests (minutes)

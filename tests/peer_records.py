@@ -66,5 +66,6 @@ def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -
         **{key: about[key] for key in ("device", "software", "build", "started")},
         **changes,
     }
-    cases = [record.case_entry(example(case)["case"], content) for case, content in entries.items()]
+    measured = {case: record.for_peers(example(case)["case"], head["settings"]) for case in entries}
+    cases = [record.case_entry(measured[case], content) for case, content in entries.items()]
     return record.compose(head, peer, cases, about["ended"])

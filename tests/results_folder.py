@@ -11,6 +11,7 @@ from elastickv import statistics
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+PROVENANCE = json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["build"]["provenance"]
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
 BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
 
@@ -33,13 +34,20 @@ def put(results: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
+def list_cases(results: Path, cases: list[str], sweeps: dict[str, list[str]] | None = None) -> None:
+    """Writes the plan's list of cases."""
+    content = {"schema": "cases/2", "cases": cases, "sweeps": sweeps or {}}
+    (results / ".plan/cases.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[str, float] = THRESHOLDS) -> Path:
     """Plan and records of `cases` (and records `others`, such as "ceilings") in a new folder `results`."""
     plan = results / ".plan"
     plan.mkdir(parents=True)
-    (plan / "cases.json").write_text(json.dumps({"schema": "cases/1", "cases": list(cases)}), encoding="utf-8")
+    list_cases(results, list(cases))
     (plan / "golden.json").write_text(json.dumps(thresholds), encoding="utf-8")
     (plan / "config.json").write_text(json.dumps({"results": "results/local", "golden": thresholds}), encoding="utf-8")
+    (plan / "run.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
     (plan / "cases").mkdir()
     for case in cases:
         record = example(case)
@@ -110,11 +118,11 @@ def without_result(record: dict[str, Any], status: str, reason: str) -> dict[str
     return {key: record[key] for key in kept} | {"status": status, "reason": reason}
 
 
-def planned(results: Path, swept_records: list[dict[str, Any]]) -> Path:
-    """A folder whose plan is these records' cases."""
+def planned(results: Path, swept_records: list[dict[str, Any]], sweeps: dict[str, list[str]] | None = None) -> Path:
+    """A folder whose plan is these records' cases; sweeps: their ids by the name of the sweep that they are of."""
     make(results, ())
     ids = [record["case"]["id"] for record in swept_records]
-    (results / ".plan/cases.json").write_text(json.dumps({"schema": "cases/1", "cases": ids}), encoding="utf-8")
+    list_cases(results, ids, sweeps)
     for record in swept_records:
         put(results, record)
         (results / f".plan/cases/{record['case']['id']}.json").write_text(json.dumps(record["case"]), encoding="utf-8")

@@ -1,10 +1,12 @@
 """Builds: fingerprints ignore comments, images are what they claim, stores heal, manifests say what is inside."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from elastickv import records
 from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, store
@@ -54,6 +56,71 @@ def test_the_shared_parameter_header_counts_for_both_backends(workshop):
     (workshop / "kernels" / "params.h").write_text("#pragma once\nstruct Added { int x; };\n")
     after = [fingerprint.source_sha256(backend) for backend in ("cuda", "cpu")]
     assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+@pytest.fixture
+def kernels(tmp_path) -> Path:
+    """A copy of the real kernels, to change."""
+    return shutil.copytree(ROOT / "kernels", tmp_path / "kernels")
+
+
+def of_workloads(kernels: Path) -> dict[tuple[str, str], str]:
+    """The hash of what every workload's kernels are made of, on every backend."""
+    names = [(backend, workload) for backend in ("cuda", "cpu") for workload in fingerprint.WORKLOADS]
+    return {name: fingerprint.workload_sha256(*name, kernels) for name in names}
+
+
+def changed(kernels: Path, file: str, text: str, new: str) -> set[tuple[str, str]]:
+    """Backend and workload of the hashes that change with the first `text` of a file."""
+    before, path = of_workloads(kernels), kernels / file
+    content = path.read_text(encoding="utf-8")
+    assert text in content
+    path.write_text(content.replace(text, new, 1), encoding="utf-8")
+    after = of_workloads(kernels)
+    return {name for name in before if before[name] != after[name]}
+
+
+ONCE, ADDED = "#pragma once\n", "#pragma once\nstatic_assert(sizeof(int) == 4);\n"
+STRUCT = "struct ElementwiseParams {\n"
+BOTH = ("cuda", "cpu")
+OF_CPU = {("cpu", name) for name in fingerprint.WORKLOADS}
+OF_CUDA = {("cuda", name) for name in fingerprint.WORKLOADS}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "new", "expected"),
+    [
+        ("cuda/decode_tensor.cu", "__global__", "__global__ /* loud */", set()),
+        ("cuda/decode_tensor.cu", "__global__", "__global__ volatile", {("cuda", "decode")}),
+        ("cuda/elementwise.cu", "__global__", "__global__ volatile", {("cuda", "elementwise")}),
+        ("cuda/convert.cuh", ONCE, ADDED, OF_CUDA),
+        ("cpu/attention_int4.hpp", ONCE, ADDED, {("cpu", "decode")}),
+        ("cpu/attention.hpp", ONCE, ADDED, {("cpu", "decode")}),
+        ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
+        ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
+        ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
+    ],
+)
+def test_a_change_counts_for_the_workloads_whose_kernels_hold_it(kernels, file, text, new, expected):
+    assert changed(kernels, file, text, new) == expected
+
+
+@pytest.mark.parametrize(("backend", "suffix"), [("cuda", "cu"), ("cpu", "cpp")])
+def test_another_kernel_counts_for_none_that_is_there(kernels, backend, suffix):
+    (kernels / backend / f"added.{suffix}").write_text('#include "../params.h"\nvoid added(AddedParams p);\n')
+    block = "struct AddedParams {\n  int count;\n};\n\nstruct StreamParams {"
+    assert changed(kernels, "params.h", "struct StreamParams {", block) == set()
+    first = f'#include "fill.{suffix}"'
+    more = f'{first}\n#include "added.{suffix}"'
+    assert changed(kernels, f"{backend}/elastickv.{suffix}", first, more) == set()
+
+
+def test_every_file_that_a_unit_includes_is_of_a_workload():
+    """A kernel that no workload names would be changed without measuring anything again."""
+    named = {name for names in fingerprint.WORKLOADS.values() for name in names}
+    for backend, unit in fingerprint.UNITS.items():
+        text = (fingerprint.KERNELS / backend / unit).read_text(encoding="utf-8")
+        assert {Path(name).stem for name in re.findall(r'#include "(\w+\.(?:cu|cpp))"', text)} <= named
 
 
 def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import results_folder
-from results_folder import example, make, put
+from results_folder import example, list_cases, make, put
 
 from elastickv.cli import main
 from elastickv.compare import Interval, judge
@@ -208,8 +207,6 @@ def test_folders_that_cannot_be_compared_are_refused(old, tmp_path, capsys):
 
 
 def test_the_order_is_the_new_folders_plan(old, new, capsys):
-    (new / ".plan/cases.json").write_text(
-        json.dumps({"schema": "cases/1", "cases": list(reversed(CASES))}), encoding="utf-8"
-    )
+    list_cases(new, list(reversed(CASES)))
     _, lines = compared(capsys, old, new)
     assert [line.split()[0] for line in lines[2:4]] == list(reversed(CASES))

@@ -23,6 +23,7 @@ from conftest import wait_until
 from results_folder import RECORDS, elastickv, example, judged, make, put
 
 from elastickv import cli, matrix, records
+from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
 from elastickv.verify import verify
@@ -337,7 +338,7 @@ def test_a_library_that_its_manifest_does_not_describe_is_refused(cpu_build, tmp
     assert caught.value.fix == "elastickv build cpu"
     library.unlink()
     with pytest.raises(MachineError, match="not the binary"):
-        supervisor.build_facts(str(tmp_path / "build"), "cpu")
+        binary.facts(str(tmp_path / "build"), "cpu", "decode")
 
 
 def test_a_missing_driver_is_a_message_with_its_fix(tmp_path):

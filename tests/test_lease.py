@@ -19,6 +19,7 @@ from conftest import Checkout, wait_until
 from results_folder import example
 
 from elastickv import device, records, workers
+from elastickv.build import binary
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import supervisor
@@ -299,7 +300,7 @@ def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypa
     record, store = example("4096_golden_ticket"), records.RecordStore(tmp_path)
     monkeypatch.setattr(device, "visible_gpus", lambda: names)
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
-    monkeypatch.setattr(supervisor, "build_facts", lambda build, backend: record["build"])
+    monkeypatch.setattr(binary, "facts", lambda build, backend, workload: record["build"])
     key = supervisor.store_key(record["case"], record["build"], supervisor.identity("cuda", names[measured_on]))
     store.keep(key, record)
     with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them

@@ -14,6 +14,7 @@ from results_folder import example
 from elastickv import cli, matrix, numerics, oracle, records, workloads
 from elastickv.backends.base import Mode
 from elastickv.backends.cpu import CpuBackend
+from elastickv.build import binary
 from elastickv.device import CpuState
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
@@ -118,7 +119,7 @@ def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, ba
     assert fields["status"] == "noisy"
     assert fields["reason"] == "all 3 rounds were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
-    built = supervisor.build_facts(str(cpu_build), "cpu")
+    built = binary.facts(str(cpu_build), "cpu", "decode")
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3

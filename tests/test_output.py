@@ -68,7 +68,7 @@ def test_bench_refuses_a_place_that_takes_no_file_before_it_measures(tmp_path: P
 
 
 def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("elastickv.measure.supervisor.build_facts", pytest.fail)
+    monkeypatch.setattr("elastickv.build.binary.facts", pytest.fail)
     case = tmp_path / "case.json"
     records.write(case, json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["case"], "case")
     for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):

@@ -20,7 +20,7 @@ from results_folder import elastickv, example, judged, make
 from elastickv import device, environments, matrix, oracle, plan, records, roofline
 from elastickv.backends.cpu import CpuBackend
 from elastickv.baselines import peers
-from elastickv.baselines.peers import base, compare, crosscheck, runners, supervisor
+from elastickv.baselines.peers import base, compare, crosscheck, record, runners, supervisor
 from elastickv.baselines.refusal import Refusal
 from elastickv.errors import MachineError, UsageError
 from elastickv.report import markdown, readme
@@ -88,7 +88,7 @@ def bench_of(monkeypatch):
     monkeypatch.setattr(roofline, "MOST_LAYERS", 3)
 
     def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
-        case = compare.for_peers(case_of(**changes), SETTINGS)
+        case = record.for_peers(case_of(**changes), SETTINGS)
         bench = compare.Bench(backend, FakeRunner(backend, seconds), case, throttled)
         monkeypatch.setattr(compare, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in compare.ARMS})
         return bench
@@ -365,6 +365,12 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     assert len(stand_in()) == 1
     assert renamed["torch_flash"]["started"] == first["torch_flash"]["started"]
     assert renamed["torch_flash"]["cases"][0]["case"]["id"] == "renamed"
+    unlike = {"launch": "plain", "measure": {**case_of()["measure"], "decode_tokens": 7, "max_seconds": 3}}
+    same = run_of({**case_of(), **unlike}, names=names, store=store)  # what is measured beside peers is the same
+    assert len(stand_in()) == 1
+    measured = same["torch_flash"]["cases"][0]["case"]
+    limits = {"decode_tokens": 0, **keys.Peers().model_dump(include={"reps", "max_seconds"})}
+    assert measured == {**case_of(), "launch": "auto", "measure": {**case_of()["measure"], **limits}}
     run_of(names=[*names, "torch_math"], store=store)
     run_of(case_of(seq=301), names=names, store=store)
     run_of(names=names, store=store, fresh=True)

@@ -6,18 +6,22 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 
 import pytest
+from conftest import ROOT
 from results_folder import (
     BROKEN_CASES,
     EVERYTHING,
     GPU_CASES,
     HOSTILE,
+    PROVENANCE,
     cpu_folder,
     elastickv,
     example,
     gpu_folder,
     judged,
+    list_cases,
     make,
     put,
     short_cycle,
@@ -25,12 +29,6 @@ from results_folder import (
 
 from elastickv import records
 from elastickv.report import text
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path, monkeypatch):
-    """No build folder of the checkout in the reports."""
-    monkeypatch.chdir(tmp_path)
 
 
 def report(results):
@@ -175,28 +173,34 @@ def test_report_without_ceilings_or_any_record(tmp_path):
     assert "unreadable record" in markdown
 
 
-def test_report_says_what_was_built_and_whether_it_was_used(tmp_path):
-    results = cpu_folder(tmp_path)
-    fingerprint = example("4096_cpu")["build"]["fingerprint"]
-    for backend, print_ in (("cpu", fingerprint), ("cuda", "0" * 64)):
-        manifest = {"schema": "build/1", "backend": backend, "fingerprint": print_}
-        manifest["binary"] = {"path": "x", "sha256": "0" * 64, "bytes": 1}
-        image = {"architecture": "sm_90", "kind": "elf", "compiler": "nvcc", "compiler_version": "13.0", "flags": []}
-        image |= {"minimum_driver": "580", "sha256": "0" * 64, "bytes": 1, "kernels": {}}
-        read_back = {"elf": ["sm_90"], "ptx": []}
-        library = {
-            "compiler": "g++",
-            "compiler_version": "g++ 12.2",
-            "flags": ["-O3"],
-            "targets": {"portable": []},
-            "kernels": ["decode"],
-        }
-        manifest |= library if backend == "cpu" else {"images": [image], "read_back": read_back}
-        (tmp_path / "build" / backend).mkdir(parents=True)
-        records.write(tmp_path / "build" / backend / "manifest.json", manifest, "build")
-    build = section(report(results), "Build")
-    assert re.search(rf"cpu +\| `{fingerprint[:16]}` +\| yes +\| library by g\+\+ 12.2 -O3", build)
-    assert re.search(r"cuda +\| `0000000000000000` +\| no +\| sm_90 \(nvcc\)", build)
+def test_report_says_what_was_built_and_by_which_command(tmp_path):
+    build = section(report(cpu_folder(tmp_path)), "Build")
+    made = example("4096_cpu")["build"]
+    told = rf"cpu +\| `{made['fingerprint'][:16]}` +\| `{made['sha256'][:16]}` +\| avx512 by g\+\+ g\+\+ 12.2.0"
+    assert re.search(told, build)
+    about = made["provenance"]
+    row = rf"`{about['commit'][:12]}` +\| `{about['sources'][:16]}` +\| make run CONFIG=config/config.yaml +\| +1"
+    assert re.search(row, build)
+
+
+def test_a_report_of_a_copied_folder_has_the_same_bytes(tmp_path, monkeypatch):
+    results = gpu_folder(tmp_path)
+    elastickv(["summarise"], results, "summary.csv")
+    elsewhere = tmp_path / "elsewhere"
+    copy = shutil.copytree(results, elsewhere / "a copy")
+    monkeypatch.chdir(ROOT)
+    for folder in (results, copy):
+        elastickv(["report", "figures"], folder, "figures")
+        elastickv(["report", "social"], folder, "social_media_content.txt")
+        elastickv(["report", "markdown"], folder, "report.md")
+        elastickv(["report", "manifest"], folder, "manifest.json")
+        monkeypatch.chdir(elsewhere)  # no checkout, no builds
+        monkeypatch.setenv("ELASTICKV_PROVENANCE", json.dumps({"of": "another run"}))
+    made = [
+        {path.relative_to(top): path.read_bytes() for path in top.rglob("*.*") if path.is_file()}
+        for top in (results, copy)
+    ]
+    assert made[0] == made[1]
 
 
 def test_report_says_why_a_fact_is_missing(tmp_path):
@@ -240,8 +244,6 @@ def test_intervals_are_never_hidden_by_rounding():
 
 def test_manifest_hashes_every_input_and_output(tmp_path):
     results = gpu_folder(tmp_path)
-    (tmp_path / "build/cpu").mkdir(parents=True)
-    (tmp_path / "build/cpu/libelastickv.so").write_bytes(b"library")
     (results / ".logs").mkdir()
     (results / ".logs/x.log").write_text("not an output", encoding="utf-8")
     elastickv(["report", "figures"], results, "figures")
@@ -249,16 +251,16 @@ def test_manifest_hashes_every_input_and_output(tmp_path):
     for _ in range(2):  # its own hash is not in it: written twice, it stays the same
         elastickv(["report", "manifest"], results, "manifest.json")
     manifest = records.read(results / "manifest.json", "manifest")
-    roots = {"results": results, "checkout": tmp_path}
     for entry in manifest["inputs"] + manifest["outputs"]:
-        content = (roots[entry["root"]] / entry["path"]).read_bytes()
+        content = (results / entry["path"]).read_bytes()
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["bytes"] == len(content)
     listed = {entry["path"] for entry in manifest["outputs"]}
     expected = {f"results_{case}.json" for case in EVERYTHING} | {"report.md", "verdicts.json", "figures/speedup.svg"}
     assert expected <= listed
     assert not listed & {"manifest.json", ".logs/x.log"}
-    assert "build/cpu/libelastickv.so" in {entry["path"] for entry in manifest["inputs"]}
+    assert {".plan/cases.json", ".plan/golden.json", ".plan/run.json"} <= {e["path"] for e in manifest["inputs"]}
+    assert manifest["run"] == PROVENANCE
     assert [case["id"] for case in manifest["cases"]] == list(EVERYTHING)
     assert manifest["config"]["golden"]["speedup"] == 1.95
 
@@ -271,7 +273,7 @@ def test_reports_need_the_verdicts_first(tmp_path, capsys):
     assert main(["report", "markdown", *arguments]) == 2
     assert "verdicts.json" in capsys.readouterr().err
     judged(results)
-    (results / ".plan/cases.json").write_text('{"schema": "cases/1", "cases": ["4096_cpu", "new"]}', encoding="utf-8")
+    list_cases(results, ["4096_cpu", "new"])
     assert main(["report", "markdown", *arguments]) == 2
     assert "no verdict for new" in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ def test_ids_that_are_no_names_are_refused_wherever_they_are_read(tmp_path, case
     with pytest.raises(UsageError, match="cannot be an id"):
         matrix.load([config])
     with pytest.raises(records.RecordError):
-        records.check({"schema": "cases/1", "cases": [case]}, "cases", "plan")
+        records.check({"schema": "cases/2", "cases": [case], "sweeps": {}}, "cases", "plan")
     record = example("4096_cpu")
     record["case"]["id"] = case
     for content, schema in ((record, "measurement"), (record["case"], "case")):
@@ -275,12 +275,6 @@ def poisoned_folder(tmp_path_factory) -> Path:
         (results / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
     assert placed > 100
     return judged(results)
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(request, tmp_path, monkeypatch):
-    if "poisoned_folder" in request.fixturenames:
-        monkeypatch.chdir(tmp_path)  # no builds of the checkout in the reports
 
 
 def rendered(markdown: str) -> list[Any]:

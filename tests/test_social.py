@@ -6,7 +6,18 @@ import json
 import re
 
 import pytest
-from results_folder import HOSTILE, cpu_folder, elastickv, example, gpu_folder, judged, make, put, short_cycle
+from results_folder import (
+    HOSTILE,
+    cpu_folder,
+    elastickv,
+    example,
+    gpu_folder,
+    judged,
+    list_cases,
+    make,
+    put,
+    short_cycle,
+)
 
 from elastickv import records
 from elastickv.report import inputs, phrases, social
@@ -149,7 +160,7 @@ def test_linkedin_leaves_out_cases_but_counts_them(tmp_path):
         record = example("4096_golden_ticket")
         record["case"]["id"] = name
         put(results, record)
-    (results / ".plan/cases.json").write_text(json.dumps({"schema": "cases/1", "cases": names}), encoding="utf-8")
+    list_cases(results, names)
     _, linkedin, trace = published(judged(results))
     shown = linkedin.count("decode attention")
     assert 0 < shown < 60

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from xml.etree import ElementTree
 
 import pytest
 from results_folder import cpu_folder, elastickv, example, judged, planned, swept, without_result
 
-from elastickv import matrix
+from elastickv import matrix, plan
 from elastickv.report import drawing, drawing_sweeps, inputs, sweeps, text
 
 SEQS, COMPRESSES, DTYPES = (1024, 4096), (2, 4, 8), ("fp16", "int4")
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path, monkeypatch):
-    """No build folder of the checkout in the reports."""
-    monkeypatch.chdir(tmp_path)
 
 
 def sweep_records():
@@ -54,6 +49,31 @@ def test_cases_that_differ_on_the_axes_alone_are_one_grid(tmp_path):
     assert grid.shape == "decode, 32 heads x 128, fp16, sinks 4, window 256, anchor value_norm"
     assert grid.device == "CPU: Intel(R) Xeon(R) Platinum 8481C, 2 threads"
     assert not grid.without_result
+
+
+def test_a_sweep_keeps_its_name(tmp_path):
+    """Two sweeps over the same shape are two grids, each named in the report and in its heat map."""
+    ids = [record["case"]["id"] for record in sweep_records()]
+    again = [swept(f"again-{seq}-{compress}", seq, compress, "fp16", 1.5) for seq in SEQS for compress in COMPRESSES]
+    named = {"lengths": ids, "again": [record["case"]["id"] for record in again]}
+    results = judged(planned(tmp_path / "results", [*sweep_records(), *again], named))
+    first, second = sweeps.grids(loaded(results))
+    assert [first.name, second.name] == ["lengths", "again"]
+    assert len(first.cells) == 12 and len(second.cells) == 6
+    assert any(line.startswith("lengths: decode, 32 heads x 128") for line in words(drawing_sweeps.heat_map(first)))
+    report = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
+    assert "### lengths: decode, 32 heads x 128" in report and "### again: decode" in report
+
+
+def test_the_plan_names_the_sweep_of_each_of_its_cases(tmp_path):
+    matrix_file = tmp_path / "matrix.yaml"
+    axes = "matrices: {lengths: {base: {heads: 2, dim: 64, compress: 2}, axes: {seq: [64, 128]}}}\n"
+    matrix_file.write_text("cases: {alone: {seq: 64, heads: 2, dim: 64, compress: 4}}\n" + axes, encoding="utf-8")
+    config = matrix.load([matrix_file])
+    resolved = plan.resolve(config)
+    listed = json.loads(plan.results_contents(config, resolved)[resolved.folder / "cases.json"])
+    assert listed["sweeps"] == {"lengths": ["lengths-seq64", "lengths-seq128"]}
+    assert listed["cases"][0] == "alone"
 
 
 def test_a_matrix_that_is_no_sweep_has_no_grid(tmp_path):

@@ -29,6 +29,12 @@ def case_ids(cases_file: Path | str) -> list[str]:
     return records.read(cases_file, "cases")["cases"]
 
 
+def sweep_of(cases_file: Path | str) -> dict[str, str]:
+    """Id of each case that a sweep of the matrix became -> the sweep's name. Raises RecordError."""
+    sweeps = records.read(cases_file, "cases")["sweeps"]
+    return {case: name for name, cases in sweeps.items() for case in cases}
+
+
 def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
     """The records of the plan's cases, in its order; a missing or broken one is an entry with a problem.
 

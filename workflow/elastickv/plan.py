@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import environments, matrix, records, sources
+from elastickv import environments, matrix, provenance, records, sources
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
@@ -102,11 +102,14 @@ def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
     files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
-    files[plan.folder / "cases.json"] = _line({"schema": "cases/1", "cases": list(plan.cases)})
+    files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
     files[plan.folder / "golden.json"] = _line(config.golden)
+    # Only where there is none: a run that has something to do states itself there (`state_run`).
+    run = plan.folder / "run.json"
+    files[run] = _read(run) or _line(provenance.here())
     files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
     resolved = {
-        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin")
+        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin", "sweeps")
     }  # where it lies changes nothing
     files[plan.folder / "config.json"] = _line(resolved)
     for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
@@ -180,6 +183,11 @@ def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:
         (plan.results / "manifest.json").unlink(missing_ok=True)
 
 
+def state_run(plan: Plan) -> None:
+    """Writes commit, sources and command of the run that is about to change a results folder, for its manifest."""
+    records.write_text(plan.folder / "run.json", _line(provenance.here()))
+
+
 def retire(plan: Plan) -> list[Path]:
     """Moves records that the plan no longer has out of the results folder, to `.retired/`; returns where they went."""
     wanted = {path.name for path in plan.records}
@@ -214,6 +222,7 @@ def run(args: argparse.Namespace) -> int:
     changed, obsolete = changes(files, resolved.folder)
     unfinish(resolved, [*changed, *obsolete])
     write(files, changed, obsolete)
+    state_run(resolved)
     retire(resolved)
     print(f"{resolved.folder}: {len(resolved.cases)} cases")
     return 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, handover, matrix, orphans, plan
+from elastickv import demand, handover, matrix, orphans, plan, provenance
 from elastickv.demand import Demand
 from elastickv.device import driver
 from elastickv.errors import ElastickvError
@@ -47,6 +47,7 @@ class Run:
             if self.lock is not None and not self.lock.try_acquire():
                 raise self.lock.refusal()
         plan.unfinish(self.plan)
+        plan.state_run(self.plan)
         for path in plan.retire(self.plan):
             print(f"elastickv: no longer in the matrix, moved to {path}", file=sys.stderr)
 
@@ -58,6 +59,7 @@ def begin(workflow: Any) -> Run:
     only looks (`--summary`) beside a run goes without, as long as that would change no plan file.
     """
     if workflow.is_main_process:
+        provenance.announce()
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
         end_gracefully_however_often_asked()
     orphans.adopt_children()

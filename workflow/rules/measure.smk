@@ -15,6 +15,7 @@ MEASURING_ENVIRONMENTS = [CUDA_ENVIRONMENT] if "cuda" in PLAN.backends else []
 rule ceilings:
     input:
         BINARIES,
+        BUILD_MANIFESTS,
         MEASURING_ENVIRONMENTS,
     output:
         CEILINGS,
@@ -38,6 +39,7 @@ rule ceilings:
 rule measure:
     input:
         BINARIES,
+        BUILD_MANIFESTS,
         MEASURING_ENVIRONMENTS,
         case=f"{RESULTS}/.plan/cases/{{case}}.json",
     output:

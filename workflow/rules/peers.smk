@@ -6,6 +6,7 @@ PEERS = [str(record) for record in PLAN.peer_records]
 rule peer:
     input:
         BINARIES,
+        BUILD_MANIFESTS,
         MEASURING_ENVIRONMENTS,
         PEERS_ENVIRONMENT,
         settings=f"{RESULTS}/.plan/peers.json",

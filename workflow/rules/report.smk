@@ -1,11 +1,17 @@
-"""From records to judgement and publication. All read the plan's list of cases: a removed case leaves every table."""
+"""From records to judgement and publication, each rule from what it lists alone: nothing outside the results folder.
+
+All read the plan's cases: a removed one leaves every table.
+"""
 
 CASES = f"{RESULTS}/.plan/cases.json"
+CASE_FILES = [f"{RESULTS}/.plan/cases/{case}.json" for case in PLAN.cases]
+GOLDEN = f"{RESULTS}/.plan/golden.json"
 SUMMARY = f"{RESULTS}/summary.csv"
 VERDICTS = f"{RESULTS}/verdicts.json"
 REPORT = f"{RESULTS}/report.md"
 FIGURES = f"{RESULTS}/figures"
 POSTS = f"{RESULTS}/social_media_content.txt"
+POSTS_TRACE = f"{RESULTS}/social_media_content.json"
 NOTEBOOK = f"{RESULTS}/elastic_kv_benchmark.ipynb"
 MANIFEST = f"{RESULTS}/manifest.json"
 REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, NOTEBOOK, MANIFEST]
@@ -25,8 +31,8 @@ localrules:
 rule summarise:
     input:
         RECORDS,
-        CEILINGS,
         PEERS,
+        CASE_FILES,
         cases=CASES,
     output:
         SUMMARY,
@@ -44,8 +50,9 @@ rule summarise:
 rule verdict:
     input:
         RECORDS,
+        CASE_FILES,
         cases=CASES,
-        golden=f"{RESULTS}/.plan/golden.json",
+        golden=GOLDEN,
     output:
         VERDICTS,
     log:
@@ -65,9 +72,8 @@ rule report_markdown:
         CEILINGS,
         BASELINES,
         PEERS,
-        BUILD_MANIFESTS,
-        SUMMARY,
         VERDICTS,
+        CASE_FILES,
         cases=CASES,
     output:
         REPORT,
@@ -86,8 +92,8 @@ rule figures:
     input:
         RECORDS,
         CEILINGS,
-        SUMMARY,
         VERDICTS,
+        CASE_FILES,
         cases=CASES,
     output:
         directory(FIGURES),
@@ -105,12 +111,14 @@ rule figures:
 rule social:
     input:
         RECORDS,
+        CEILINGS,
         BASELINES,
         VERDICTS,
+        CASE_FILES,
         cases=CASES,
     output:
         posts=POSTS,
-        trace=f"{RESULTS}/social_media_content.json",
+        trace=POSTS_TRACE,
     log:
         f"{RESULTS}/.logs/social.log",
     params:
@@ -146,15 +154,17 @@ rule manifest:
         CEILINGS,
         BASELINES,
         PEERS,
-        BINARIES,
-        BUILD_MANIFESTS,
         SUMMARY,
         VERDICTS,
         REPORT,
         FIGURES,
         POSTS,
+        POSTS_TRACE,
         NOTEBOOK,
+        CASE_FILES,
+        GOLDEN,
         f"{RESULTS}/.plan/config.json",
+        f"{RESULTS}/.plan/run.json",
         cases=CASES,
     output:
         MANIFEST,

@@ -56,9 +56,10 @@ def build(folder: Path) -> dict[str, Any]:
     binary, facts = stored
     store.put_in_place(binary, folder / LIBRARY)
     manifest = {
-        "schema": "build/1",
+        "schema": "build/2",
         "backend": "cpu",
         "fingerprint": made_of["sha256"],
+        "fingerprints": fingerprint.by_workload("cpu", made_of),
         "binary": {"path": str(folder / LIBRARY), "sha256": facts["sha256"], "bytes": facts["bytes"]},
         "compiler": made_of["compiler"],
         "compiler_version": made_of["compiler_version"],

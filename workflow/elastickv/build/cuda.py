@@ -99,6 +99,7 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> dict[st
         stored = store.find(made_of["sha256"])
         assert stored is not None
     binary, facts = stored
+    facts["fingerprints"] = fingerprint.by_workload("cuda", made_of)
     store.put_in_place(binary, out)
     records.write_text(f"{out}.json", records.to_json(facts))
     return facts
@@ -150,9 +151,10 @@ def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
         store.put_in_place(merged, out)
     made_of = fingerprint.fatbin_of([{"sha256": fact["fingerprint"]} for fact in facts.values()])
     content = {
-        "schema": "build/1",
+        "schema": "build/2",
         "backend": "cuda",
         "fingerprint": made_of["sha256"],
+        "fingerprints": fingerprint.fatbin_of_workloads([fact.pop("fingerprints") for fact in facts.values()]),
         "binary": {"path": str(out), "sha256": records.sha256_file(out), "bytes": out.stat().st_size},
         "images": [{key: value for key, value in fact.items() if key != "fingerprint"} for fact in facts.values()],
         "read_back": read_back,

@@ -22,6 +22,8 @@ DEFAULT = keys.Root()
 class Config:
     """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written.
 
+    sweeps: the ids that each of `matrices` became, by its name.
+
     sources, results_origin: the files, and the file and line that name the results folder, for messages.
     """
 
@@ -32,6 +34,7 @@ class Config:
     golden: dict[str, Any]
     baselines: dict[str, Any]
     cases: dict[str, dict[str, Any]]
+    sweeps: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     results_origin: str = "config"
 
@@ -65,6 +68,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         golden=keys.Golden(**tree.get("golden", {})).model_dump(),
         baselines=baselines,
         cases=resolved,
+        sweeps=_sweeps(rows),
         sources=list(merged.sources),
         results_origin=merged.origin(("results",)),
     )
@@ -133,6 +137,15 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
             problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
         seen.setdefault(case_id, path)
     return rows
+
+
+def _sweeps(rows: list[tuple[str, dict[str, Any], KeyPath]]) -> dict[str, list[str]]:
+    """Name of each sweep -> the ids of its cases."""
+    found: dict[str, list[str]] = {}
+    for case_id, _, path in rows:
+        if path[0] == "matrices":
+            found.setdefault(path[1], []).append(case_id)
+    return found
 
 
 def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from elastickv import demand, device, records, statistics
 from elastickv.backends.base import Backend, Call, Mode
 from elastickv.backends.params import FillParams, StreamParams
+from elastickv.build import binary
 from elastickv.roofline import COLD_FACTOR, Traffic, gbps
 from elastickv.stopwatch import Stopwatch
 
@@ -175,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
 
     records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
-    build, watch = supervisor.build_facts(args.build, backend), Stopwatch()
+    build, watch = binary.facts(args.build, backend, "ceilings"), Stopwatch()
     request = {"task": "ceilings", "backend": backend, "build": args.build}
     response = supervisor.in_worker(backend, request, demand.CEILINGS_SECONDS)
     measured = {"status": "ok", "reason": None, **response["record"]} if "record" in response else None

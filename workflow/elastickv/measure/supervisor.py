@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import demand, device, matrix, records, workers
+from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import processes
 from elastickv.stopwatch import Stopwatch
@@ -62,20 +63,8 @@ def identity(backend: str, uuid: str | None) -> dict[str, Any]:
             "machine": platform.machine()}  # fmt: skip
 
 
-def build_facts(build: str, backend: str) -> dict[str, Any]:
-    """Fingerprint and hash of the binary that will run. Raises MachineError when it was not built, or not from this."""
-    manifest = Path(build) / backend / "manifest.json"
-    if not manifest.exists():
-        raise MachineError(f"{manifest} is missing: the {backend} kernels are not built", f"elastickv build {backend}")
-    content = records.read(manifest, "build")
-    binary = manifest.with_name(Path(content["binary"]["path"]).name)
-    if not binary.is_file() or records.sha256_file(binary) != content["binary"]["sha256"]:
-        raise MachineError(f"{binary} is not the binary that {manifest} describes", f"elastickv build {backend}")
-    return {"fingerprint": content["fingerprint"], "sha256": content["binary"]["sha256"]}
-
-
 def store_key(case: dict[str, Any], build: dict[str, Any], who: dict[str, Any]) -> str:
-    """Key of a finished measurement: canonical case without its id, build fingerprint, device and driver."""
+    """Key of a finished measurement: canonical case without its id, its kernels' fingerprint, device and driver."""
     content = {
         "case": matrix.content_key(case),
         "build": build["fingerprint"],
@@ -101,7 +90,7 @@ def measure_case(
     forced: choices of the launch that a study makes itself (`backends.cuda_decode.Forced`); not with a store.
     """
     backend = device.resolve_backend(case["backend"])
-    facts = build_facts(build, backend)
+    facts = binary.facts(build, backend, case["workload"])
     found = _finished(case, facts, backend, store if not fresh else None)
     if found:  # without waiting for a device
         return found

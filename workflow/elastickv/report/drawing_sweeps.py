@@ -48,7 +48,7 @@ def heat_map(grid: Grid) -> Any:
 def _title(figure: Any, what: str, grid: Grid) -> None:
     """What, of which cases, on which device; folded to the figure's width."""
     letters = int(figure.get_figwidth() * LETTERS_AN_INCH)
-    lines = [what, *textwrap.wrap(grid.shape, letters), *textwrap.wrap(grid.device, letters)]
+    lines = [what, *textwrap.wrap(grid.title, letters), *textwrap.wrap(grid.device, letters)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 from elastickv import roofline
@@ -9,6 +11,7 @@ from elastickv.report.inputs import Baseline, Inputs
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, percent, size
 
+LONGEST_COMMAND = 600
 RATES = ("read_gbps", "copy_gbps")
 CURVE_NOTE = """The pure pass is this case's own: its reads and writes, launched as it is, timed between its samples.
 The curve is of reads alone, in another process; between its sizes, by time. A case that also writes stays below it."""
@@ -39,33 +42,47 @@ def _fact(key: str, value: Any, device: dict[str, Any]) -> str:
 
 
 def builds(inputs: Inputs) -> str:
-    """Which kernels the records ran, by fingerprint, and what the builds in this checkout hold."""
-    used = {
-        (case.record["build"]["fingerprint"], (case.record["resolved"] or {}).get("backend"))
-        for case in inputs.cases
-        if case.record and case.record["build"] and not inputs.is_foreign(case)
-    }
-    present = {(manifest["fingerprint"], backend): manifest for backend, manifest in inputs.builds.items()}
+    """Which kernels the records ran, how these were compiled, and from which sources and by which command."""
+    used: dict[tuple[str, str], dict[str, Any]] = {}
+    for case in inputs.cases:
+        if case.record and case.record["build"] and not inputs.is_foreign(case):
+            build = case.record["build"]
+            used.setdefault((case.record["resolved"]["backend"], build["fingerprint"], build["sha256"]), build)
+    if not used:
+        return ""
+    rows = [
+        [backend, f"`{fingerprint[:16]}`", f"`{binary[:16]}`", escape(_compiled(build))]
+        for (backend, fingerprint, binary), build in sorted(used.items())
+    ]
+    headers = ["backend", "fingerprint of the kernels", "sha256 of the binary", "compiled"]
+    return f"## Build\n\n{table(rows, headers)}\n\n{_provenance(inputs)}"
+
+
+def _compiled(build: dict[str, Any]) -> str:
+    """The parts of a binary, those together that were compiled alike but for the target."""
+    alike: dict[str, list[str]] = {}
+    for part in build["compiled"]:
+        alike.setdefault(f"by {part['compiler']} {part['version']}", []).append(part["target"])
+    return "; ".join(f"{', '.join(targets)} {how}" for how, targets in alike.items())
+
+
+def _provenance(inputs: Inputs) -> str:
+    """Commit, sources and command of every record, a row for each that differs."""
+    told = {}
+    for case in inputs.cases:
+        if case.record and case.record["build"]:
+            about = case.record["build"]["provenance"]
+            told.setdefault(json.dumps(about), (about, []))[1].append(case.id)
     rows = [
         [
-            escape(backend or NOTHING),
-            f"`{fingerprint[:16]}`",
-            "yes" if (fingerprint, backend) in used else "no",
-            escape(_contents(present.get((fingerprint, backend)))),
+            f"`{about['commit'][:12]}`{' with changes' if about['dirty'] else ''}" if about["commit"] else NOTHING,
+            f"`{about['sources'][:16]}`",
+            escape(shlex.join(about["command"]), LONGEST_COMMAND),
+            str(len(cases)),
         ]
-        for fingerprint, backend in sorted(used | set(present), key=str)
+        for about, cases in told.values()
     ]
-    headers = ["backend", "kernel fingerprint", "used by the records", "holds"]
-    return f"## Build\n\n{table(rows, headers)}" if rows else ""
-
-
-def _contents(manifest: dict[str, Any] | None) -> str:
-    """What a build holds: every image with its compiler, or the CPU library's compiler."""
-    if manifest is None:
-        return "not in this checkout"
-    if manifest["backend"] == "cpu":
-        return f"library by {manifest['compiler_version']} {' '.join(manifest['flags'])}"
-    return ", ".join(f"{image['architecture']} ({image['compiler']})" for image in manifest["images"])
+    return table(rows, ["commit", "sha256 of the sources", "command", "cases"])
 
 
 def ceilings(inputs: Inputs) -> str:

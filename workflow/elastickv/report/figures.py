@@ -24,7 +24,7 @@ FORMATS = ("svg", "png")
 
 def run(args: argparse.Namespace) -> int:
     """Writes the figures of `args.results` into the folder `args.out`."""
-    inputs, out = load(args.cases, args.results), _folder(args.out)
+    inputs, out = load(args.cases, args.results, with_baselines=False, with_peers=False), _folder(args.out)
     title = device_title(inputs.backend, inputs.device["name"] if inputs.device else None)
     with drawing.style():
         drawn = {

@@ -1,4 +1,4 @@
-"""What every report is made from: the plan's records beside their verdicts, the ceilings, the baselines, the builds."""
+"""What every report is made from, all of it in one results folder: records, verdicts, ceilings, baselines, peers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from elastickv import folder, records
 from elastickv.report import peers
 from elastickv.report.peers import Peers
 
-BUILD = Path("build")
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
 NUMBERLESS = ("invalid", "skipped")
 
@@ -24,6 +23,7 @@ class Case:
     record: dict[str, Any] | None
     verdict: dict[str, Any]
     content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
+    sweep: str | None = None  # the name of the sweep that it is of
 
     @property
     def publishable(self) -> bool:
@@ -53,7 +53,6 @@ class Inputs:
     ceilings: dict[str, Any] | None
     ceilings_problem: str | None
     baselines: list[Baseline]
-    builds: dict[str, dict[str, Any]]
     device: dict[str, Any] | None
     backend: str | None
     peers: Peers = field(default_factory=Peers)
@@ -73,8 +72,13 @@ class Inputs:
         return bool(measured and self.device and measured["name"] != self.device["name"])
 
 
-def load(cases_file: Path | str, results: Path | str) -> Inputs:
-    """Reads a results folder that has its verdicts.json. Raises RecordError when plan or verdicts cannot be used."""
+def load(
+    cases_file: Path | str, results: Path | str, *, with_baselines: bool = True, with_peers: bool = True
+) -> Inputs:
+    """Reads a results folder that has its verdicts.json. Raises RecordError when plan or verdicts cannot be used.
+
+    with_baselines, with_peers: False for a report that shows none of them and so does not depend on them.
+    """
     results = Path(results)
     judged = records.read(results / "verdicts.json", "verdict")
     entries = folder.entries(cases_file, results)
@@ -82,7 +86,10 @@ def load(cases_file: Path | str, results: Path | str) -> Inputs:
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
-    cases = [Case(entry.case, entry.record, verdicts[entry.case], entry.content) for entry in entries]
+    sweeps = folder.sweep_of(cases_file)
+    cases = [
+        Case(entry.case, entry.record, verdicts[entry.case], entry.content, sweeps.get(entry.case)) for entry in entries
+    ]
     ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
     device, backend = this_device(cases, ceilings)
     return Inputs(
@@ -90,11 +97,10 @@ def load(cases_file: Path | str, results: Path | str) -> Inputs:
         thresholds=judged["thresholds"],
         ceilings=ceilings,
         ceilings_problem=problem,
-        baselines=_baselines(results),
-        builds=_builds(),
+        baselines=_baselines(results) if with_baselines else [],
         device=device,
         backend=backend,
-        peers=peers.load(results, {case.id: case.content for case in cases}),
+        peers=peers.load(results, {case.id: case.content for case in cases}) if with_peers else Peers(),
     )
 
 
@@ -113,9 +119,3 @@ def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dic
 def _baselines(results: Path) -> list[Baseline]:
     found = ((engine, *folder.optional(results / file, "baseline")) for engine, file in BASELINE_ENGINES.items())
     return [Baseline(*baseline) for baseline in found if baseline[1] or baseline[2]]
-
-
-def _builds() -> dict[str, dict[str, Any]]:
-    """Build manifests of this checkout, by backend; only what fits the schema."""
-    found = {name: folder.optional(BUILD / name / "manifest.json", "build")[0] for name in ("cuda", "cpu")}
-    return {name: manifest for name, manifest in found.items() if manifest}

@@ -10,9 +10,8 @@ from typing import Any
 
 from elastickv import __version__, folder, records
 from elastickv.errors import UsageError
-from elastickv.report.inputs import BUILD
 
-BUILD_FILES = ("cuda/elastickv.fatbin", "cuda/manifest.json", "cpu/libelastickv.so", "cpu/manifest.json")
+PLANNED = ("run.json", "config.json", "golden.json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,23 +21,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def manifest(cases_file: Path, results: Path, out: Path) -> dict[str, Any]:
-    """The manifest record: plan and builds are inputs, what else lies in the folder (but `out`) is output."""
+    """The manifest record: the plan is input, what else lies in the folder (but `out`) is output."""
     if not cases_file.is_relative_to(results):
         raise UsageError(f"{cases_file}: not in the results folder {results}; its own .plan/cases.json is needed")
     plan = cases_file.parent
     cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
-    planned = [cases_file, *(path for path in (plan / "config.json", plan / "golden.json") if path.exists()), *cases]
-    builds = (BUILD / name for name in BUILD_FILES)
+    planned = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
     return {
-        "schema": "manifest/1",
+        "schema": "manifest/2",
         "elastickv": __version__,
+        "run": records.read(plan / "run.json", "provenance"),
         "config": _plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
         "cases": [_plan_file(path) for path in cases],
-        "inputs": [
-            *_hashes("results", results, planned),
-            *_hashes("checkout", Path(), (path for path in builds if path.exists())),
-        ],
-        "outputs": _hashes("results", results, (path for path in outputs(results) if path != out)),
+        "inputs": _hashes(results, planned),
+        "outputs": _hashes(results, (path for path in outputs(results) if path != out)),
     }
 
 
@@ -58,11 +54,10 @@ def _plan_file(path: Path) -> dict[str, Any]:
         raise records.RecordError(f"{path}: cannot be read as a plan file: {error}") from error
 
 
-def _hashes(root: str, base: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
+def _hashes(results: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
     return [
         {
-            "root": root,
-            "path": path.relative_to(base).as_posix(),
+            "path": path.relative_to(results).as_posix(),
             "sha256": records.sha256_file(path),
             "bytes": path.stat().st_size,
         }

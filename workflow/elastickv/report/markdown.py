@@ -124,7 +124,7 @@ def sweeps(inputs: Inputs) -> str:
     for grid in grids[: sweep_grids.MOST_DRAWN]:
         missing = len(grid.without_result)
         without = f", {missing} without a result" if missing else ""
-        parts.append(f"### {escape(grid.shape)}\n\n{escape(grid.device)}: {len(grid.cells)} cases{without}.")
+        parts.append(f"### {escape(grid.title)}\n\n{escape(grid.device)}: {len(grid.cells)} cases{without}.")
         parts.append(f"![Speedup over tokens, compress and cache dtype](figures/heat_map{grid.suffix}.png)")
         if missing < len(grid.cells):
             parts.append(f"![Speedups against their ceilings](figures/against_ceilings{grid.suffix}.png)")

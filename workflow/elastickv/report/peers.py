@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import folder
+from elastickv.baselines.peers.record import for_peers
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
 
@@ -68,7 +69,8 @@ def load(results: Path, cases: dict[str, dict[str, Any] | None]) -> Peers:
             continue
         read.append(record)
         for entry in record["cases"]:
-            if cases.get(entry["case"]["id"]) != entry["case"]:
+            planned = cases.get(entry["case"]["id"])
+            if not planned or for_peers(planned, record["settings"]) != entry["case"]:
                 continue
             for cache in CACHES:
                 where = (record["peer"], entry["case"]["id"], cache)

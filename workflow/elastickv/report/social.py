@@ -31,7 +31,7 @@ class Clause:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the posts to `args.out` and their trace beside it, with the suffix .json."""
-    inputs = load(args.cases, args.results)
+    inputs = load(args.cases, args.results, with_peers=False)
     trace = posts(inputs)
     records.write(Path(args.out).with_suffix(".json"), trace, "social")
     x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))

@@ -23,16 +23,22 @@ Place = tuple[str, int, int]  # cache dtype, compress, seq
 class Grid:
     """One sweep on one device.
 
-    `suffix` tells its files from those of other grids; `shape` is what all cells share, `dtype` that of the full cache;
+    `suffix` tells its files from those of other grids; `name` is the sweep's in the matrix (None: cases written one by
+    one that are alike); `shape` is what all cells share, `dtype` that of the full cache;
     `cells` holds what is known by place: `speedup` {value, low, high} or None, `mark` and `status` of a case without a
     result, `byte_ceiling`, and `reachable_ceiling` (None without samples).
     """
 
     suffix: str
+    name: str | None
     shape: str
     dtype: str
     device: str
     cells: dict[Place, dict[str, Any]]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.shape}" if self.name else self.shape
 
     @property
     def cache_dtypes(self) -> list[str]:
@@ -64,17 +70,18 @@ def grids(inputs: Inputs) -> list[Grid]:
             suffix = f"_{len(made) + 1}" if made else ""
             cells = {_place(case.content): _cell(case) for case in cases}
             content = cases[0].content
-            made.append(Grid(suffix, shape_text(content), content["dtype"], device, cells))
+            made.append(Grid(suffix, cases[0].sweep, shape_text(content), content["dtype"], device, cells))
     return made
 
 
 def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
-    """Each case with what it shares with the others of its sweep; a second case for one place starts another sweep."""
+    """Each case with its sweep and what it shares with others; a second case for one place starts another sweep."""
     taken: dict[tuple[str, Place], int] = defaultdict(int)
     for case in cases:
         if case.content is None:
             continue
-        shape = repr(sorted((key, value) for key, value in case.content.items() if key not in NOT_SHAPE))
+        shared = sorted((key, value) for key, value in case.content.items() if key not in NOT_SHAPE)
+        shape = repr((case.sweep, shared))
         place = _place(case.content)
         yield (shape, taken[shape, place]), case
         taken[shape, place] += 1

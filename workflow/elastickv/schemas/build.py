@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from elastickv.schemas.base import Count, Model, Sha256, Text, field, version
+from elastickv.schemas.base import Count, Model, Open, Sha256, Text, field, version
 
 Size = Annotated[int, field("size", "bytes", ge=1)]
 
@@ -48,10 +48,20 @@ class ReadBack(Model):
     ptx: list[Annotated[str, Field(pattern="^compute_[0-9]+$")]]
 
 
+class Fingerprints(Open):
+    """By workload, of the kernels that it launches alone: what its measurements are known by."""
+
+    __pydantic_extra__: dict[str, Sha256] = Field(init=False)
+    decode: Sha256
+    elementwise: Sha256
+    ceilings: Sha256
+
+
 class _Build(Model):
-    schema_: Literal["build/1"] = version("build/1")
+    schema_: Literal["build/2"] = version("build/2")
     backend: str
     fingerprint: Sha256 = field("sha256 of comment-free source, flags and compiler versions")
+    fingerprints: Fingerprints
     binary: Binary
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Sha256, Text, field
+from elastickv.schemas.provenance import Provenance
 from elastickv.schemas.rules import NULL, TEXT, has, rules, when
 
 MeasuredStatus = Literal["ok", "incorrect", "noisy", "out_of_memory", "unsupported", "failed"]
@@ -15,11 +16,24 @@ Reason = Annotated[str | None, Field(description="one sentence; null exactly whe
 Confidence = Annotated[float, Field(ge=0, lt=1)]
 
 
-class BuildUsed(Open):
-    """The binary that was used."""
+class Compiled(Model):
+    """An image of the fatbin, or a target of the CPU library."""
 
-    fingerprint: Sha256 = field("sha256 of comment-free source, flags and compiler version")
-    sha256: Sha256 = field("of the binary used")
+    target: Text = field("sm_90, compute_90, or the processor")
+    compiler: Text
+    version: Text
+    flags: str
+
+
+class BuildUsed(Model):
+    """The binary used, and where its sources come from."""
+
+    fingerprint: Sha256 = field(
+        "sha256 of what the kernels of the case are made of: comment-free source, flags and compiler versions"
+    )
+    sha256: Sha256 = field("of the binary's bytes")
+    compiled: list[Compiled] = field("every image of the fatbin, or every target of the CPU library", min_length=1)
+    provenance: Provenance
 
 
 class Device(Open):

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from elastickv import records
 from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder, schema_of
 
-CHECKOUT = Path()  # where commands run; a manifest lists builds relative to it
-
 
 def check(folder: Folder, manifest: dict[str, Any]) -> None:
-    """Every file listed under the results folder has to be there as it was; builds may have been made again since."""
+    """Every file listed has to be there as it was."""
     about = folder.findings.of("manifest.json", "fields of the plan")
     listed: set[str] = set()
     for part in ("inputs", "outputs"):
         for index, entry in enumerate(manifest[part]):
             where = f"{part}.{index}"
             if not _inside(entry["path"]):
-                about.fault(f"{where}.path", repr(entry["path"]), "a path inside its root")
-            elif entry["root"] == "results":
+                about.fault(f"{where}.path", repr(entry["path"]), "a path inside the folder")
+            else:
                 about.require(entry["path"] not in listed, f"{where}.path", f"{entry['path']} twice", "each file once")
                 listed.add(entry["path"])
                 _file(folder, where, entry)
-    _checkout(folder, about, manifest)
     _plan(folder, about, manifest)
     _unlisted(folder, listed)
 
@@ -47,44 +44,8 @@ def _file(folder: Folder, where: str, entry: dict[str, Any]) -> None:
         about.require(digest == entry["sha256"], "sha256", digest, f"{entry['sha256']} (manifest.json: {where}.sha256)")
 
 
-def _checkout(folder: Folder, about: About, manifest: dict[str, Any]) -> None:
-    """Builds of the checkout: those of the run, or others (a note). Some of them alone, or mixed up, are a fault."""
-    entries = {
-        f"inputs.{index}": entry
-        for index, entry in enumerate(manifest["inputs"])
-        if entry["root"] == "checkout" and _inside(entry["path"]) and (CHECKOUT / entry["path"]).is_file()
-    }
-    digests = {where: records.sha256_file(CHECKOUT / entry["path"]) for where, entry in entries.items()}
-    changed = {where: entry for where, entry in entries.items() if digests[where] != entry["sha256"]}
-    claimed = {entry["sha256"]: entry["path"] for entry in entries.values()}
-    for where, entry in entries.items():
-        about.findings.checked["files hashed"] += 1
-        if where not in changed:
-            continue
-        kept = [w for w, e in entries.items() if _folder_of(e) == _folder_of(entry) and w not in changed]
-        if kept or digests[where] in claimed:
-            about.fault(f"{where}.sha256", entry["sha256"], f"{digests[where]}, the hash of {entry['path']} here")
-    missing = sum(entry["root"] == "checkout" for entry in manifest["inputs"]) - len(entries)
-    if changed or missing:
-        about.note(
-            f"{len(changed)} build files were made again since, {missing} are not in this checkout: not compared"
-        )
-
-
-def _folder_of(entry: dict[str, Any]) -> str:
-    return str(PurePosixPath(entry["path"]).parent)
-
-
-def same_build(manifest: dict[str, Any]) -> bool:
-    """Whether the builds of this checkout are exactly those that a manifest lists."""
-    entries = [entry for entry in manifest["inputs"] if entry["root"] == "checkout" and _inside(entry["path"])]
-    here = [path for name in ("cuda", "cpu") if (path := CHECKOUT / "build" / name / "manifest.json").is_file()]
-    listed = {entry["path"]: entry["sha256"] for entry in entries if entry["path"].endswith("manifest.json")}
-    return listed == {path.as_posix(): records.sha256_file(path) for path in here}
-
-
 def _plan(folder: Folder, about: About, manifest: dict[str, Any]) -> None:
-    """Config and cases that the manifest repeats, against the plan's files."""
+    """Run, config and cases that the manifest repeats, against the plan's files."""
     planned = folder.record(".plan/cases.json") if folder.has(".plan/cases.json") else None
     if planned:
         about.same("cases", [case.get("id") for case in manifest["cases"]], planned["cases"])
@@ -92,6 +53,9 @@ def _plan(folder: Folder, about: About, manifest: dict[str, Any]) -> None:
             name = f".plan/cases/{case.get('id')}.json"
             if folder.has(name) and (content := folder.record(name)):
                 about.same(f"cases.{index}", case, content)
+    run = folder.record(".plan/run.json") if folder.has(".plan/run.json") else None
+    if run is not None:
+        about.same("run", manifest["run"], run)
     config = folder.config()
     if config is not None:
         about.same("config", manifest["config"], config)

@@ -12,25 +12,17 @@ from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder
 
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
-BUILD = "Build"
 RESULTS = ("", "Results", "Cases without a result", "Times, bytes and checks")  # in the reports of every version
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?[x%]?(?!\w)")
 
 
-def report(folder: Folder, inputs: Inputs, builds_known: bool) -> None:
-    """report.md, section by section. What builds held is only known in the checkout that has them.
-
-    builds_known: whether the builds of this checkout are those of the run.
-    """
+def report(folder: Folder, inputs: Inputs) -> None:
+    """report.md, section by section."""
     text = folder.text("report.md")
     if text is None:
         return
     about = folder.findings.of("report.md", "cells and texts of the report")
     found, expected = wording.sections(text), wording.sections(markdown.report(inputs))
-    if not builds_known:
-        about.note("what the builds of its run held is not known in this checkout: not compared")
-        for part in (found, expected):
-            _only_used(part.get(BUILD))
     lacking = [title for title in expected if title not in found]
     for title in lacking:
         about.require(title not in RESULTS, repr(title), "no such section", "the section that the records give")
@@ -43,13 +35,6 @@ def report(folder: Folder, inputs: Inputs, builds_known: bool) -> None:
         parts = [f"has no section {title!r}" for title in lacking]
         parts += [f"words {title or 'its beginning'!r} otherwise" for title in reworded]
         about.note(f"written by another version of this package: {', '.join(parts)}")
-
-
-def _only_used(section: wording.Section | None) -> None:
-    """Cuts the table of builds to what the records say: backend and fingerprint of those that they used."""
-    for table in section.tables if section else []:
-        table.header = table.header[:3]
-        table.rows = [row[:3] for row in table.rows if row[2:3] == ["yes"]]
 
 
 def _section(about: About, title: str, found: wording.Section, expected: wording.Section) -> bool:

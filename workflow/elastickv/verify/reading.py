@@ -19,6 +19,7 @@ NAMED = {
     "manifest.json": "manifest",
     ".plan/cases.json": "cases",
     ".plan/golden.json": "golden",
+    ".plan/run.json": "provenance",
 }
 PATTERNS = {
     re.compile(r"results_.+\.json"): "measurement",

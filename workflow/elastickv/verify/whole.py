@@ -42,7 +42,7 @@ def check(folder: Folder) -> None:
         told = f"{len(missing)} of {len(planned)} cases have no record" if missing else "all cases have their record"
         folder.findings.notes.append(f"no manifest.json: an unfinished run ({told if planned else 'no plan'})")
     if planned is not None:
-        _made(folder, planned, finished, listed)
+        _made(folder, planned, finished)
     elif not finished:
         for name in filter(folder.has, MADE_FROM):
             about = folder.findings.of(name)
@@ -94,7 +94,7 @@ def _one(folder: Folder, name: str, schema: str, record: dict[str, Any]) -> None
             CHECKS[schema](about, record)
 
 
-def _made(folder: Folder, planned: list[str], finished: bool, listed: dict[str, Any] | None) -> None:
+def _made(folder: Folder, planned: list[str], finished: bool) -> None:
     """What is made from the records, each unless it cannot be made again or is stale in an unfinished run."""
     present = [name for name in MADE_FROM if folder.has(name)]
     checked = [name for name in present if finished or not _stale(folder, planned, name)]
@@ -107,10 +107,10 @@ def _made(folder: Folder, planned: list[str], finished: bool, listed: dict[str, 
     if "verdicts.json" in checked:
         judged.verdicts(folder, entries)
     if any(name in checked for name in ("report.md", published.TRACE, published.POSTS)):
-        _published(folder, checked, listed)
+        _published(folder, checked)
 
 
-def _published(folder: Folder, checked: list[str], listed: dict[str, Any] | None) -> None:
+def _published(folder: Folder, checked: list[str]) -> None:
     from elastickv.report.inputs import load
 
     about = folder.findings.of("verdicts.json")
@@ -121,7 +121,7 @@ def _published(folder: Folder, checked: list[str], listed: dict[str, Any] | None
         return
     with folder.findings.of("report.md").recomputing("(file)"):
         if "report.md" in checked:
-            published.report(folder, inputs, listed is not None and manifest.same_build(listed))
+            published.report(folder, inputs)
     with folder.findings.of(published.POSTS).recomputing("(file)"):
         if {published.TRACE, published.POSTS} & set(checked):
             published.posts(folder, inputs)

@@ -30,12 +30,6 @@ class Answer(NamedTuple):
     anchors: str | None
 
 
-def for_peers(case: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
-    limits = {"decode_tokens": 0, "reps": settings["reps"], "max_seconds": settings["max_seconds"]}
-    return {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
-
-
 class Bench:
     """Our kernel on one case, with everything that all peers share: caches, references, rotations."""
 

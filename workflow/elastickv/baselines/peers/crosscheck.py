@@ -17,9 +17,10 @@ import numpy as np
 
 from elastickv import device, environments, matrix
 from elastickv.backends.base import Backend, Mode
+from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure.run import Rotation
-from elastickv.measure.supervisor import build_facts, exclusive
+from elastickv.measure.supervisor import exclusive
 from elastickv.workloads.decode import DecodeWorkload
 
 STOPWATCHES = ("cupti", "nvbench")
@@ -142,7 +143,7 @@ def stopwatches(build: str) -> dict[str, dict[str, Any]]:
     from elastickv.baselines.peers import supervisor
 
     device.resolve_backend("cuda")
-    build_facts(build, "cuda")
+    binary.facts(build, "cuda", "decode")
     python, packages, entries = str(environments.interpreter("peers")), supervisor.packages("cuda"), {}
     with exclusive("cuda") as uuid:
         for name in STOPWATCHES:

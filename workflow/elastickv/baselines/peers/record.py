@@ -10,8 +10,14 @@ SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 
+def for_peers(case: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
+    limits = {"decode_tokens": 0, "reps": settings["reps"], "max_seconds": settings["max_seconds"]}
+    return {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
+
+
 def case_entry(case: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """One case's entry out of a worker's, or of a status and a reason that hold for all of it."""
+    """One case's entry out of a worker's, or of a status and a reason that hold for all of it. case: as measured."""
     if "full" in found:
         return {"case": case, **{key: found[key] for key in ("status", "reason", "full", "elastic")}}
     status = {"status": found["status"], "reason": found["reason"]}

@@ -15,9 +15,10 @@ from elastickv import demand, device, environments, matrix, records, workers
 from elastickv.baselines import peers
 from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import Peer, attention_only
+from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import structure
-from elastickv.measure.supervisor import SAMPLING, build_facts, exclusive, exit_code, identity, keep
+from elastickv.measure.supervisor import SAMPLING, exclusive, exit_code, identity, keep
 from elastickv.schemas import config as keys
 from elastickv.stopwatch import Stopwatch
 
@@ -56,7 +57,7 @@ class Run:
             "build": self.build_facts,
             "started": self.watch.started,
         }
-        entries = [record.case_entry(case, entry)]
+        entries = [record.case_entry(record.for_peers(case, self.settings), entry)]
         self.found[peer.name, case["id"]] = record.compose(head, peer, entries, self.watch.ended())
 
     def refuse(self, status: str, reason: str) -> None:
@@ -130,7 +131,7 @@ def measure(asked: Run) -> None:
                     asked.keep(peer, case, {"status": "unsupported", "reason": refused})
         if not any(map(asked.open, asked.cases)):
             return
-        asked.build_facts = build_facts(asked.build, asked.backend)
+        asked.build_facts = binary.facts(asked.build, asked.backend, "decode")
         python = str(environments.interpreter("peers"))
     except MachineError as error:
         asked.refuse("unsupported", f"{error.problem} (fix: {error.fix})")
@@ -181,7 +182,8 @@ def _take_stored(asked: Run, uuid: str | None) -> None:
         for peer in asked.open(case):
             stored = asked.store.find(store_key(asked, peer, case, who))
             if stored:
-                asked.found[peer.name, case["id"]] = {**stored, "cases": [{**stored["cases"][0], "case": case}]}
+                measured = {**stored["cases"][0], "case": record.for_peers(case, asked.settings)}
+                asked.found[peer.name, case["id"]] = {**stored, "cases": [measured]}
 
 
 def _measure_case(asked: Run, case: dict[str, Any], python: str, libraries: list[str], uuid: str | None) -> None:
@@ -241,7 +243,7 @@ def store_key(asked: Run, peer: Peer, case: dict[str, Any], who: dict[str, Any])
         "schema": record.SCHEMA,
         "peer": peer.name,
         "versions": {name: asked.versions.get(name) for name in sorted({peer.library, "torch"})},
-        "case": matrix.content_key(case),
+        "case": matrix.content_key(record.for_peers(case, asked.settings)),
         "settings": {key: asked.settings[key] for key in ("reps", "max_seconds")},
         "sampling": SAMPLING,
         "build": asked.build_facts["fingerprint"] if asked.build_facts else None,

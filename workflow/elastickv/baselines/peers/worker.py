@@ -54,14 +54,14 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     from elastickv import device
     from elastickv.backends import open_backend
     from elastickv.baselines import peers
-    from elastickv.baselines.peers import compare, runners
+    from elastickv.baselines.peers import compare, record, runners
 
     state = device.state_of(request["backend"])  # before the backend opens: who is on a GPU now is somebody else
     backend = open_backend(request["backend"], request["build"])
     state.opened()
     facts, software = backend.facts(), {**device.software(), **versions()}
     progress = Progress(request["progress"], {"device": facts, "software": software})
-    case = compare.for_peers(request["case"], request["settings"])
+    case = record.for_peers(request["case"], request["settings"])
     refused = backend.supports(case)
     if refused:
         return {"device": facts, "software": software, "status": "unsupported", "reason": f"our kernel: {refused}"}
