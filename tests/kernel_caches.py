@@ -110,7 +110,7 @@ class Caches:
             expected = compact(k, v, self.policy)
             k, v, bias = expected.k, expected.v, expected.bias
         answer = self.decode(arm)
-        correctness = oracle.compare(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
+        correctness = oracle.check(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
         print(f"{arm}: relative error {correctness['relative_error']}, worst {correctness['max_abs_error']}")
         assert oracle.passes(correctness), correctness
 
@@ -126,7 +126,7 @@ def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: i
     scale = 1 / math.sqrt(shape[-1])
     backend.launch(Call("elementwise", ElementwiseParams(*addresses, *shape, compress, scale, reverse)))
     answer = backend.read(addresses[4], shape, np.float32)
-    correctness = oracle.compare(answer, oracle.elementwise(*arrays, compress), "fp32")
+    correctness = oracle.check(answer, oracle.elementwise(*arrays, compress), "fp32")
     print(f"relative error {correctness['relative_error']}")
     assert oracle.passes(correctness), correctness
 
@@ -217,7 +217,7 @@ class GrowingCaches:
         compacted = compact(k, v, self.caches.policy)
         held = {"elastic": (compacted.k, compacted.v, compacted.bias), "full": (k, v, None)}
         for arm, slots in held.items():
-            correctness = oracle.compare(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
+            correctness = oracle.check(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
             assert oracle.passes(correctness), (arm, tokens, correctness)
 
 

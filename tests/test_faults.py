@@ -283,7 +283,10 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
     broken, whole = records.read(results / "verdicts.json", "verdict")["cases"]
     assert (broken["verdict"], whole["verdict"]) == ("invalid", "golden_ticket")
     assert broken["reason"].startswith("unreadable record: ")
-    assert "comes back from the record store" in broken["reason"]
+    if fault == "old schema":
+        assert f"a record of schema {OLD}; this version reads measurement/2 alone" in broken["reason"]
+    else:
+        assert "comes back from the record store" in broken["reason"]
     markdown = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
     assert "unreadable record" in markdown
     assert "1.975x" in markdown
@@ -298,6 +301,17 @@ def test_a_broken_record_in_the_store_is_measured_again(tmp_path, fault):
     store = records.RecordStore(tmp_path)
     places(store.path("k"), BROKEN.get(fault, fault))
     assert store.find("k") is None
+
+
+def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(tmp_path, capsys):
+    store = records.RecordStore(tmp_path)
+    store.path("k").write_bytes(BROKEN["old schema"])
+    assert store.find("k") is None
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"a record of schema {OLD}" in told and "measurement/2" in told
+    (aside,) = tmp_path.iterdir()
+    assert str(aside) in told and aside.read_bytes() == BROKEN["old schema"]
+    assert store.find("k") is None and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

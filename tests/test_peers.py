@@ -90,7 +90,7 @@ def bench_of(monkeypatch):
     def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
         case = record.for_peers(case_of(**changes), SETTINGS)
         bench = compare.Bench(backend, FakeRunner(backend, seconds), case, throttled)
-        monkeypatch.setattr(compare, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in compare.ARMS})
+        monkeypatch.setattr(compare, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in compare.VIEWS})
         return bench
 
     return made
@@ -131,7 +131,7 @@ def test_a_right_answer_has_figures_for_both_caches(beside):
         assert [plain["ratio"][key] for key in ("low", "value", "high")] == pytest.approx([5e5] * 3)
         assert found[cache]["ours"]["dependent"] is None
         assert found[cache]["resolved"]["launches"] >= found[cache]["resolved"]["layers"]
-        assert {tuple(sorted(order)) for order in plain["samples"]["order"]} == {("ours_again", "ours", "peer")}
+        assert {tuple(sorted(order)) for order in plain["samples"]["order"]} == {("ours", "ours_again", "peer")}
     assert found["elastic"]["bytes"] < found["full"]["bytes"]
     assert found["elastic"]["correctness"]["anchors"] == "right"
 
@@ -676,7 +676,7 @@ def test_an_error_of_the_driver_is_raised():
         replay.launch(SimpleNamespace(ptr=5))
 
 
-# -- our stopwatch beside others ---------------------------------------------------------------------------------------
+# -- our timer beside others ---------------------------------------------------------------------------------------
 
 # As NVBench 0.3.0 writes a state, cut to a few of its summaries.
 STATE = {
@@ -700,7 +700,7 @@ def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
         crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
 
 
-def test_stopwatches_agree_within_one_percent_and_not_at_all_when_none_tells():
+def test_timers_agree_within_one_percent_and_not_at_all_when_none_tells():
     near = {"ours_us": 472.0, "us": 470.0, "version": "1"}
     far = {"ours_us": 480.0, "us": 470.0, "version": "1"}
     silent = {"us": None, "reason": "no module named cuda.bench"}
@@ -723,17 +723,17 @@ def test_without_a_gpu_the_cross_check_says_so_with_exit_3():
 
 
 @pytest.mark.gpu
-def test_our_stopwatch_is_within_one_percent_of_cupti_and_nvbench():
+def test_our_timer_is_within_one_percent_of_cupti_and_nvbench():
     if not device.visible_gpus():
         pytest.skip("no NVIDIA GPU is visible")
     if not (ROOT / "build/cuda/elastickv.fatbin").is_file():
         pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
     try:
-        told = crosscheck.stopwatches(str(ROOT / "build"))
+        told = crosscheck.timers(str(ROOT / "build"))
     except MachineError as error:
         pytest.skip(str(error))
     if crosscheck.agrees(told) is None:
-        pytest.skip(f"no other stopwatch told a time: {told}")
+        pytest.skip(f"no other timer told a time: {told}")
     assert crosscheck.agrees(told), told
 
 

@@ -123,11 +123,11 @@ def test_a_biased_anchor_weighs_like_that_many_equal_tokens():
 
 def test_nan_and_unwritten_outputs_never_pass():
     right = np.ones((1, 1, 4))
-    assert oracle.passes(oracle.compare(np.ones((1, 1, 4), np.float32), right, "fp32"))
+    assert oracle.passes(oracle.check(np.ones((1, 1, 4), np.float32), right, "fp32"))
     poisoned = np.float32([[[1, 1, np.nan, 1]]])
-    assert not oracle.passes(oracle.compare(poisoned, right, "fp32"))
-    assert not oracle.passes(oracle.compare(np.float32([[[1, 1, np.inf, 1]]]), right, "fp32"))
-    assert not oracle.passes(oracle.compare(np.float32([[[1, 1, 1.001, 1]]]), right, "fp32"))
+    assert not oracle.passes(oracle.check(poisoned, right, "fp32"))
+    assert not oracle.passes(oracle.check(np.float32([[[1, 1, np.inf, 1]]]), right, "fp32"))
+    assert not oracle.passes(oracle.check(np.float32([[[1, 1, 1.001, 1]]]), right, "fp32"))
 
 
 def test_elementwise_oracle_copies_decay_from_the_groups_anchor():

@@ -102,7 +102,7 @@ def test_a_wrong_answer_in_one_process_is_a_wrong_answer():
 
 def test_real_processes_each_leave_their_samples(cpu_build):
     case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 2}})
-    record = supervisor.measure_case(case, str(cpu_build), exact=("reps", "warmup", "inner_loops"))
+    record = supervisor.measure_case(case, str(cpu_build), fixed=("reps", "warmup", "inner_loops"))
     records.check(record, "measurement", "two")
     assert record["status"] in ("ok", "noisy"), record["reason"]
     runs = record["processes"]["runs"]

@@ -18,9 +18,9 @@ def test_quiet_samples_stop_early_and_loud_ones_go_on():
     assert (len(loud.us["reference"]), loud.stopped) == (100, "reps")
 
 
-def test_exact_reps_are_taken_whatever_clock_and_intervals_say():
+def test_fixed_reps_are_taken_whatever_clock_and_intervals_say():
     now = iter(range(0, 10_000, 100))
-    samples = sampling.interleave(lambda _: 1.0, rule(reps=45, exact_reps=True), clock=lambda: next(now))
+    samples = sampling.interleave(lambda _: 1.0, rule(reps=45, fixed_reps=True), clock=lambda: next(now))
     assert (len(samples.us["reference"]), samples.stopped) == (45, "reps")
 
 
@@ -42,7 +42,7 @@ def test_arms_alternate_in_recorded_rotating_order():
         taken.append(series)
         return 1.0
 
-    samples = sampling.interleave(take, rule(reps=12, exact_reps=True))
+    samples = sampling.interleave(take, rule(reps=12, fixed_reps=True))
     assert [series for order in samples.order for series in order] == taken
     first = [order[0] for order in samples.order]
     assert {series: first.count(series) for series in sampling.SERIES} == dict.fromkeys(sampling.SERIES, 4)
@@ -50,7 +50,7 @@ def test_arms_alternate_in_recorded_rotating_order():
 
 def test_throttled_rounds_are_dropped_whole_and_recorded():
     answers = iter([None, "thermal", None, None])
-    samples = sampling.interleave(lambda _: 1.0, rule(reps=4, exact_reps=True), disturbed=lambda: next(answers))
+    samples = sampling.interleave(lambda _: 1.0, rule(reps=4, fixed_reps=True), disturbed=lambda: next(answers))
     assert len(samples.us["reference"]) == len(samples.us["candidate"]) == len(samples.us["reference_again"]) == 3
     assert samples.dropped[0]["reason"] == "thermal"
     assert samples.dropped[0]["index"] == 1
@@ -103,8 +103,8 @@ def test_stationary_samples_are_hardly_ever_kept_waiting():
     assert 0.9 < np.mean(passed) < 1
 
 
-def test_exact_warm_up_takes_what_was_asked_for():
-    assert sampling.warm_up(lambda _: 1.0, rule(warmup=13, exact_warmup=True)) == (13, True, "warmup")
+def test_fixed_warm_up_takes_what_was_asked_for():
+    assert sampling.warm_up(lambda _: 1.0, rule(warmup=13, fixed_warmup=True)) == (13, True, "warmup")
     assert sampling.warm_up(lambda _: 1.0, rule(warmup=0)) == (0, None, "warmup")
 
 
@@ -135,7 +135,7 @@ def test_a_pair_samples_two_arms_and_takes_a_control_from_its_own_arm():
 def test_the_series_of_a_record_have_the_names_of_their_caller():
     answers, values = iter([None, "thermal"]), iter(range(1, 7))
     samples = sampling.interleave(
-        lambda _: float(next(values)), rule(reps=2, exact_reps=True), disturbed=lambda: next(answers)
+        lambda _: float(next(values)), rule(reps=2, fixed_reps=True), disturbed=lambda: next(answers)
     )
     assert samples.named({"reference": "left", "candidate": "right"}) == {
         "order": [["left", "right", "left_again"]],

@@ -17,7 +17,7 @@ constexpr int MOST_RUNS = 4;
 constexpr int CUT_SLOTS = 16;      // rows are cut at multiples of so many slots
 constexpr int STATE_HEADER = 16;   // floats before a partial's sums: max, sum, padding to a cache line
 
-using Attend = void (*)(const Run&, int, const float*, int, State*);
+using Attend = void (*)(const Segment&, int, const float*, int, State*);
 
 template <int TILE>
 static Attend attend_tile(int format) {
@@ -47,14 +47,14 @@ static int tile_of(int group) { return group >= 3 ? 4 : group; }
 static int padded_group(int group) { return (group + tile_of(group) - 1) / tile_of(group) * tile_of(group); }
 
 // What every thread needs to know about one launch.
-struct Plan {
+struct Work {
   const DecodeParams& p;
   int closed, sink_tokens, ring_begin, ring_tokens;  // live exact slots: [0, sink_tokens), ring_tokens from ring_begin on
   int exact, slots, tile, heads;                     // heads: padded to whole tiles
   long long exact_cost, middle_cost, row_cost;       // of a slot, of a row
   Attend attend_exact, attend_middle;
 
-  explicit Plan(const DecodeParams& params) : p(params) {
+  explicit Work(const DecodeParams& params) : p(params) {
     const Cache& c = p.cache;
     const int tokens = *c.tokens + p.pending;
     closed = closed_groups(c, tokens);
@@ -81,53 +81,54 @@ struct Plan {
   }
 };
 
-static void attend_exact(const Plan& plan, int row, int first_slot, int begin, int end, const float* q, State* states) {
+static void attend_exact(const Work& work, int row, int first_slot, int begin, int end, const float* q, State* states) {
   if (begin >= end) return;
-  const Cache& c = plan.p.cache;
+  const Cache& c = work.p.cache;
   const long long slot = (long long)row * exact_capacity(c) + first_slot + begin, bytes = vector_bytes(c.dtype, c.dim);
-  const Run run{static_cast<const char*>(c.exact_k) + slot * bytes, static_cast<const char*>(c.exact_v) + slot * bytes,
-                nullptr, nullptr, c.exact_bias ? c.exact_bias + slot : nullptr, end - begin};
-  plan.attend_exact(run, c.dim, q, plan.heads / plan.tile, states);
+  const Segment segment{static_cast<const char*>(c.exact_k) + slot * bytes,
+                        static_cast<const char*>(c.exact_v) + slot * bytes, nullptr, nullptr,
+                        c.exact_bias ? c.exact_bias + slot : nullptr, end - begin};
+  work.attend_exact(segment, c.dim, q, work.heads / work.tile, states);
 }
 
-static void attend_middle(const Plan& plan, int row, int begin, int end, const float* q, State* states) {
+static void attend_middle(const Work& work, int row, int begin, int end, const float* q, State* states) {
   if (begin >= end) return;
-  const Cache& c = plan.p.cache;
+  const Cache& c = work.p.cache;
   const long long slot = (long long)row * c.middle_capacity + begin, bytes = vector_bytes(c.cache_dtype, c.dim);
   const bool scaled = is_quantised(c.cache_dtype);
-  const Run run{static_cast<const char*>(c.middle_k) + slot * bytes,
-                static_cast<const char*>(c.middle_v) + slot * bytes,
-                scaled ? static_cast<const uint16_t*>(c.middle_k_scale) + slot : nullptr,
-                scaled ? static_cast<const uint16_t*>(c.middle_v_scale) + slot : nullptr,
-                c.middle_bias ? c.middle_bias + slot : nullptr, end - begin};
-  plan.attend_middle(run, c.dim, q, plan.heads / plan.tile, states);
+  const Segment segment{static_cast<const char*>(c.middle_k) + slot * bytes,
+                        static_cast<const char*>(c.middle_v) + slot * bytes,
+                        scaled ? static_cast<const uint16_t*>(c.middle_k_scale) + slot : nullptr,
+                        scaled ? static_cast<const uint16_t*>(c.middle_v_scale) + slot : nullptr,
+                        c.middle_bias ? c.middle_bias + slot : nullptr, end - begin};
+  work.attend_middle(segment, c.dim, q, work.heads / work.tile, states);
 }
 
 // Slots [begin, end) of a row in the order sinks, ring up to its end, ring from its start, middle.
-static void attend_slots(const Plan& plan, int row, int begin, int end, const float* q, State* states) {
-  const Cache& c = plan.p.cache;
-  const int sinks = plan.sink_tokens, before_wrap = std::min(plan.ring_tokens, c.ring - plan.ring_begin);
+static void attend_slots(const Work& work, int row, int begin, int end, const float* q, State* states) {
+  const Cache& c = work.p.cache;
+  const int sinks = work.sink_tokens, before_wrap = std::min(work.ring_tokens, c.ring - work.ring_begin);
   const int wrap = sinks + before_wrap;
   const auto part = [&](int first, int last, int origin, auto&& visit) {
     visit(std::max(begin, first) - origin, std::min(end, last) - origin);
   };
   const auto exact_from = [&](int first_slot) {
-    return [&, first_slot](int from, int to) { attend_exact(plan, row, first_slot, from, to, q, states); };
+    return [&, first_slot](int from, int to) { attend_exact(work, row, first_slot, from, to, q, states); };
   };
   part(0, sinks, 0, exact_from(0));
-  part(sinks, wrap, sinks, exact_from(c.sinks + plan.ring_begin));
-  part(wrap, plan.exact, wrap, exact_from(c.sinks));
-  part(plan.exact, plan.slots, plan.exact, [&](int from, int to) { attend_middle(plan, row, from, to, q, states); });
+  part(sinks, wrap, sinks, exact_from(c.sinks + work.ring_begin));
+  part(wrap, work.exact, wrap, exact_from(c.sinks));
+  part(work.exact, work.slots, work.exact, [&](int from, int to) { attend_middle(work, row, from, to, q, states); });
 }
 
 // The row's queries as floats, times scale; heads that only fill a tile are zero.
-static void load_queries(const Plan& plan, int row, float* q) {
-  const Cache& c = plan.p.cache;
-  const long long bytes = (long long)plan.p.group * vector_bytes(c.dtype, c.dim);
-  const int count = plan.p.group * c.dim;
-  to_floats(static_cast<const char*>(plan.p.q) + row * bytes, c.dtype, count, q);
-  for (int i = 0; i < count; ++i) q[i] *= plan.p.scale;
-  std::fill(q + count, q + plan.heads * c.dim, 0.0f);
+static void load_queries(const Work& work, int row, float* q) {
+  const Cache& c = work.p.cache;
+  const long long bytes = (long long)work.p.group * vector_bytes(c.dtype, c.dim);
+  const int count = work.p.group * c.dim;
+  to_floats(static_cast<const char*>(work.p.q) + row * bytes, c.dtype, count, q);
+  for (int i = 0; i < count; ++i) q[i] *= work.p.scale;
+  std::fill(q + count, q + work.heads * c.dim, 0.0f);
 }
 
 // Joins `other` to `state`: both as if one pass had seen both sets of slots.
@@ -139,12 +140,12 @@ static void join(State& state, const State& other, int dim) {
   state.max = largest;
 }
 
-static void write_row(const Plan& plan, int row, State* states) {
-  const Cache& c = plan.p.cache;
+static void write_row(const Work& work, int row, State* states) {
+  const Cache& c = work.p.cache;
   const long long bytes = vector_bytes(c.dtype, c.dim);
-  for (int head = 0; head < plan.p.group; ++head) {
+  for (int head = 0; head < work.p.group; ++head) {
     for (int d = 0; d < c.dim; ++d) states[head].out[d] /= states[head].sum;
-    char* out = static_cast<char*>(plan.p.out) + ((long long)row * plan.p.group + head) * bytes;
+    char* out = static_cast<char*>(work.p.out) + ((long long)row * work.p.group + head) * bytes;
     from_floats(states[head].out, c.dtype, c.dim, out);
   }
 }
@@ -152,14 +153,14 @@ static void write_row(const Plan& plan, int row, State* states) {
 static long long partial_floats(int group, int dim) { return (long long)padded_group(group) * (dim + STATE_HEADER); }
 
 // The partial of `thread` in the workspace, [heads, STATE_HEADER + dim] floats: the row that its part begins inside of.
-static float* partial(const Plan& plan, int thread) {
-  return static_cast<float*>(plan.p.workspace) + thread * partial_floats(plan.p.group, plan.p.cache.dim);
+static float* partial(const Work& work, int thread) {
+  return static_cast<float*>(work.p.workspace) + thread * partial_floats(work.p.group, work.p.cache.dim);
 }
 
-static void save_partial(const Plan& plan, const State* states) {
-  const int dim = plan.p.cache.dim;
-  float* to = partial(plan, omp_get_thread_num());
-  for (int head = 0; head < plan.p.group; ++head, to += STATE_HEADER + dim) {
+static void save_partial(const Work& work, const State* states) {
+  const int dim = work.p.cache.dim;
+  float* to = partial(work, omp_get_thread_num());
+  for (int head = 0; head < work.p.group; ++head, to += STATE_HEADER + dim) {
     to[0] = states[head].max, to[1] = states[head].sum;
     std::memcpy(to + STATE_HEADER, states[head].out, size_t(dim) * 4);
   }
@@ -169,61 +170,61 @@ static void save_partial(const Plan& plan, const State* states) {
 struct Part {
   int first_row, begin, last_row, end;
 
-  Part(const Plan& plan, int thread, int threads) {
-    const long long total = plan.row_cost * plan.p.cache.rows;
+  Part(const Work& work, int thread, int threads) {
+    const long long total = work.row_cost * work.p.cache.rows;
     const auto cut = [&](int index, int& row, int& slot) {
       const long long cost = total / threads * index + total % threads * index / threads;
-      row = int(cost / plan.row_cost), slot = plan.slot_at(cost % plan.row_cost);
-      if (slot == plan.slots) row += 1, slot = 0;
+      row = int(cost / work.row_cost), slot = work.slot_at(cost % work.row_cost);
+      if (slot == work.slots) row += 1, slot = 0;
     };
     cut(thread, first_row, begin);
     cut(thread + 1, last_row, end);
-    if (end == 0) last_row -= 1, end = plan.slots;
+    if (end == 0) last_row -= 1, end = work.slots;
   }
   bool has(int row) const { return row >= first_row && row <= last_row && !empty(); }
   bool empty() const { return last_row < first_row || (last_row == first_row && end <= begin); }
   int from(int row) const { return row == first_row ? begin : 0; }
-  int to(const Plan& plan, int row) const { return row == last_row ? end : plan.slots; }
+  int to(const Work& work, int row) const { return row == last_row ? end : work.slots; }
 };
 
 // Joins the partials of a row that this thread began and later ones went on with.
-static void finish_row(const Plan& plan, int row, int thread, int threads, State* states) {
-  const int dim = plan.p.cache.dim;
+static void finish_row(const Work& work, int row, int thread, int threads, State* states) {
+  const int dim = work.p.cache.dim;
   for (int other = thread + 1; other < threads; ++other) {
-    if (!Part(plan, other, threads).has(row)) continue;
-    float* from = partial(plan, other);
-    for (int head = 0; head < plan.p.group; ++head, from += STATE_HEADER + dim)
+    if (!Part(work, other, threads).has(row)) continue;
+    float* from = partial(work, other);
+    for (int head = 0; head < work.p.group; ++head, from += STATE_HEADER + dim)
       join(states[head], State{from[0], from[1], from + STATE_HEADER}, dim);
   }
-  write_row(plan, row, states);
+  write_row(work, row, states);
 }
 
 static void decode(const DecodeParams& p) {
   if (p.fresh.k) append({p.cache, p.fresh, LAST, 0});  // with a window the token closes no group
-  const Plan plan(p);
+  const Work work(p);
   const int dim = p.cache.dim;
 #pragma omp parallel num_threads(thread_count)
   {
     const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    const Part mine(plan, thread, threads);
-    Scratch q(plan.heads * dim), sums(plan.heads * dim);
-    std::vector<State> states(plan.heads);
+    const Part mine(work, thread, threads);
+    Scratch q(work.heads * dim), sums(work.heads * dim);
+    std::vector<State> states(work.heads);
     bool open_end = false;  // whether this thread began a row that another one finishes
     for (int row = mine.first_row; row <= mine.last_row && !mine.empty(); ++row) {
-      const int begin = mine.from(row), end = mine.to(plan, row);
-      std::fill(sums.data(), sums.data() + plan.heads * dim, 0.0f);
-      for (int head = 0; head < plan.heads; ++head) states[head] = State{-INFINITY, 0, sums.data() + head * dim};
-      load_queries(plan, row, q.data());
-      attend_slots(plan, row, begin, end, q.data(), states.data());
-      if (begin == 0 && end == plan.slots)
-        write_row(plan, row, states.data());
+      const int begin = mine.from(row), end = mine.to(work, row);
+      std::fill(sums.data(), sums.data() + work.heads * dim, 0.0f);
+      for (int head = 0; head < work.heads; ++head) states[head] = State{-INFINITY, 0, sums.data() + head * dim};
+      load_queries(work, row, q.data());
+      attend_slots(work, row, begin, end, q.data(), states.data());
+      if (begin == 0 && end == work.slots)
+        write_row(work, row, states.data());
       else if (begin == 0)
         open_end = true;  // stays in `states`: it is this thread's last row
       else
-        save_partial(plan, states.data());
+        save_partial(work, states.data());
     }
 #pragma omp barrier
-    if (open_end) finish_row(plan, mine.last_row, thread, threads, states.data());
+    if (open_end) finish_row(work, mine.last_row, thread, threads, states.data());
   }
 }
 

@@ -217,7 +217,7 @@ def _add_baseline(commands) -> None:
 
 
 def _add_crosscheck(commands) -> None:
-    parser = commands.add_parser("crosscheck", help="our stopwatch beside CUPTI and NVBench on one kernel (GPU)")
+    parser = commands.add_parser("crosscheck", help="our timer beside CUPTI and NVBench on one kernel (GPU)")
     parser.add_argument("--build", default="build")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(module="elastickv.baselines.peers.crosscheck")

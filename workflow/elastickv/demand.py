@@ -90,15 +90,15 @@ def of_ceilings(backend: str) -> Demand:
     return _demand(backend, mib, CEILINGS_SECONDS)
 
 
-def worker_seconds(case: dict[str, Any], exact: Collection[str] = ()) -> float:
+def worker_seconds(case: dict[str, Any], fixed: Collection[str] = ()) -> float:
     """Longest time that the process measuring a case may take: beyond it something hangs.
 
-    exact: names among reps, warmup, inner_loops of which as many are taken as given.
+    fixed: names among reps, warmup, inner_loops of which as many are taken as given.
     """
     moved, settings = roofline.traffic(case), case["measure"]
     size = moved["full"].total
     seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings["max_seconds"] + SECONDS_PER_GB * size / 1e9
-    if exact:
+    if fixed:
         sample = settings["inner_loops"] * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
         seconds += (settings["reps"] + settings["warmup"]) * sample / (SLOW_GBPS * 1e9)
     return seconds

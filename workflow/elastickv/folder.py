@@ -54,6 +54,8 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
         return Entry(case, None, "no record", planned)
     try:
         record = records.read(path, "measurement")
+    except records.OtherVersion as error:
+        return Entry(case, None, f"unreadable record: {error}", planned)
     except records.RecordError as error:
         return Entry(case, None, f"unreadable record: {error} ({COMES_BACK})", planned)
     if record["case"] != planned if planned else record["case"]["id"] != case:

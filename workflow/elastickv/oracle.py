@@ -1,4 +1,4 @@
-"""float64 reference answers from the values as stored, and the comparison that decides `ok` or `incorrect`."""
+"""float64 reference answers from the values as stored, and the check that decides `ok` or `incorrect`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def elementwise(q: np.ndarray, k: np.ndarray, v: np.ndarray, previous: np.ndarra
     return out
 
 
-def compare(answer: np.ndarray, reference: np.ndarray, dtype: str, anchors: str | None = None) -> dict:
+def check(answer: np.ndarray, reference: np.ndarray, dtype: str, anchors: str | None = None) -> dict:
     """The `correctness` entry of one arm. NaN or infinity in `answer` never passes.
 
     answer: float32, poisoned with NaN before the kernel ran; reference: float64 of the same shape.

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -60,8 +61,30 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
+class OtherVersion(RecordError):
+    """A record whose field `schema` names another version than the present one: it is neither read nor converted."""
+
+
+def version(schema_name: str) -> str | None:
+    """What a record's field `schema` says in the present version; None where such records have no such field."""
+    return schema(schema_name).get("properties", {}).get("schema", {}).get("const")
+
+
+def _refuse_other_version(record: Any, schema_name: str, where: str) -> None:
+    said, present = record.get("schema") if isinstance(record, dict) else None, version(schema_name)
+    if isinstance(said, str) and present and said != present and said.rpartition("/")[0] == present.rpartition("/")[0]:
+        raise OtherVersion(
+            f"{where}: a record of schema {said[:40]}; this version reads {present} alone and converts none: "
+            "measure again, or read it with the version that wrote it"
+        )
+
+
 def check(record: Any, schema_name: str, where: str) -> None:
-    """Raises RecordError, naming `where` and the first few faults, unless `record` fits its schema."""
+    """Raises RecordError, naming `where` and the first few faults, unless `record` fits its schema.
+
+    Of another version of the schema (`OtherVersion`) that is the one fault.
+    """
+    _refuse_other_version(record, schema_name, where)
     try:
         found = _validator(schema_name).iter_errors(record)
         faults = sorted(found, key=lambda fault: list(map(str, fault.absolute_path)))
@@ -275,13 +298,21 @@ class RecordStore:
         return self.folder / f"{key}.json"
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """The stored record of `key`, or None when there is none that is whole and valid."""
+        """The stored record of `key`, or None when there is none that is whole and valid.
+
+        One of another version is set aside, with a message, so that none takes its place: it stays for who wants it.
+        """
         if not self.path(key).exists():
             return None
         try:
             return read(self.path(key), self.schema_name)
+        except OtherVersion as error:
+            aside = self.path(key).with_suffix(".json.other_version")
+            self.path(key).replace(aside)
+            print(f"elastickv: {error}; it is now {aside}", file=sys.stderr)
         except RecordError:
-            return None
+            pass
+        return None
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ TREND_TEST = f"Mann-Kendall, last {TREND_WINDOW} samples of each arm, {TREND_LEV
 class Rule:
     """When to stop: once the ratio's interval is narrow and every control's within `control` of 1, else at a bound.
 
-    Bounds are `reps` rounds, dropped ones included, and `max_seconds`. `exact_reps`, `exact_warmup`: take as many as
+    Bounds are `reps` rounds, dropped ones included, and `max_seconds`. `fixed_reps`, `fixed_warmup`: take as many as
     given, whatever the intervals or the clock say.
     """
 
@@ -45,15 +45,15 @@ class Rule:
     max_seconds: float
     confidence: float
     control: float = float("inf")
-    exact_reps: bool = False
-    exact_warmup: bool = False
+    fixed_reps: bool = False
+    fixed_warmup: bool = False
 
     def stops(self, samples: Samples, elapsed: float) -> str | None:
         """Why the rounds taken so far are the last: "reps", "max_seconds" or "precision"; None when they are not."""
         count = len(samples)
         if count + len(samples.dropped) >= self.reps:
             return "reps"
-        if self.exact_reps:
+        if self.fixed_reps:
             return None
         if elapsed >= self.max_seconds:
             return "max_seconds"
@@ -147,7 +147,7 @@ def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float]
     for count in range(1, rule.warmup + 1):
         for arm, series in taken.items():
             series.append(take(arm))
-        if rule.exact_warmup:
+        if rule.fixed_warmup:
             continue
         if count >= TREND_WINDOW and _all_stationary(taken, rule):
             return WarmUp(count, True, "stationary")

@@ -249,7 +249,7 @@ class CudaBackend:
         self._enqueue(self._prepare(call, dependent=False))
 
     def launch_on(self, call: Call, stream: int) -> None:
-        """Enqueues one kernel on another stream, given by its handle: for other stopwatches than this class."""
+        """Enqueues one kernel on another stream, given by its handle: for other timers than this class."""
         self._enqueue(self._prepare(call, dependent=False, stream=stream))
 
     def program(self, calls: list[Call], mode: Mode) -> Program:

@@ -8,11 +8,13 @@ from elastickv.device.driver import CUDA_SUCCESS, cuda_driver_version, expected_
 from elastickv.device.facts import cpu_model, nvidia_driver, resolve_backend, software
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_gpu, lock_folder
+from elastickv.device.state import State
 
 __all__ = [
     "CUDA_SUCCESS",
     "CpuState",
     "GpuState",
+    "State",
     "cpu_model",
     "cuda_driver_version",
     "exclusive",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 
-def state_of(backend: str, uuid: str | None = None) -> GpuState | CpuState:
+def state_of(backend: str, uuid: str | None = None) -> State:
     """The state reader of the device a backend runs on; of a GPU the first visible one, where none is named."""
     if backend != "cuda":
         return CpuState()

@@ -16,7 +16,7 @@ CASE_FLAGS = (
     "anchor", "bias", "launch", "pass_order", "backend", "seed",
 )  # fmt: skip
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
-EXACT_FLAGS = ("reps", "warmup", "inner_loops")
+FIXED_FLAGS = ("reps", "warmup", "inner_loops")
 STUDY_FLAGS = ("loop", "warps", "splits", "stage")
 FILE_FLAGS = ("out", "save_tensors")
 
@@ -112,9 +112,9 @@ def run(args: argparse.Namespace) -> int:
     _built(args.build, backend)
     if args.once:
         return _once(args, case, backend, forced)
-    exact = tuple(name for name in EXACT_FLAGS if getattr(args, name) is not None)
+    fixed = tuple(name for name in FIXED_FLAGS if getattr(args, name) is not None)
     before = tensors and _which(tensors)
-    record = supervisor.measure_case(case, args.build, exact=exact, save_tensors=tensors, forced=forced)
+    record = supervisor.measure_case(case, args.build, fixed=fixed, save_tensors=tensors, forced=forced)
     records.check(record, "measurement", "bench")
     if tensors and not tensors.is_char_device() and _which(tensors) == before:
         print(f"elastickv: note: --save-tensors: nothing was written: {record['status']}", file=sys.stderr)

@@ -15,6 +15,7 @@ import numpy as np
 
 from elastickv import statistics
 from elastickv.backends.base import Backend, Mode
+from elastickv.workloads.base import Cycle
 
 MOST_SAMPLES = 320  # of each arm
 SECONDS_SHARE = 0.3  # of max_seconds
@@ -26,7 +27,7 @@ Times = dict[str, list[float]]
 class _Arm:
     """Two programs (one per parity of the token) replayed in turn; positions and slot counts live on the device."""
 
-    def __init__(self, backend: Backend, workload: Any, arm: str, mode: Mode, attend: bool = True):
+    def __init__(self, backend: Backend, workload: Cycle, arm: str, mode: Mode, attend: bool = True):
         self.backend = backend
         self.programs = [backend.program(workload.cycle_calls(arm, parity, attend), mode) for parity in (0, 1)]
 
@@ -40,7 +41,7 @@ def blocks(steps: int, compress: int) -> list[range]:
     return [range(first, min(first + compress, steps)) for first in range(0, steps, compress)]
 
 
-def _round(workload: Any, arms: dict[str, _Arm], parts: list[range]) -> Times:
+def _round(workload: Cycle, arms: dict[str, _Arm], parts: list[range]) -> Times:
     """Seconds of each whole sample. A shorter one at the end is decoded too, but it is none."""
     workload.restore()
     times: Times = {arm: [] for arm in ARMS}
@@ -52,7 +53,7 @@ def _round(workload: Any, arms: dict[str, _Arm], parts: list[range]) -> Times:
     return times
 
 
-def measure(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode) -> dict[str, Any]:
+def measure(backend: Backend, workload: Cycle, settings: dict[str, Any], mode: Mode) -> dict[str, Any]:
     """The `inference_cycle` of a record."""
     began = time.monotonic()
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}

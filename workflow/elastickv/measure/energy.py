@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from elastickv.device import State
 from elastickv.device.nvml import untold
 
 SECONDS = 1.0  # from first to last movement of the counter
@@ -48,7 +49,7 @@ def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock
     return {"joules_per_launch": joules / count, "watts": joules / seconds, "seconds": seconds, "launches": count}
 
 
-def of_arms(arms: dict[str, Callable[[], int]], state: Any, tokens: int | None) -> dict[str, Any]:
+def of_arms(arms: dict[str, Callable[[], int]], state: State, tokens: int | None) -> dict[str, Any]:
     """The arms' part of a record's `energy`.
 
     tokens: how many a launch attends, for decode: one per sequence of the batch, in one attention layer.

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.device import CpuState, GpuState, cpu_state
+from elastickv.device import CpuState, State, cpu_state
 from elastickv.device.nvml import untold
 
 # Others' load, in cores, from which on it is named beside a control that shows noise.
 WORTH_NAMING = 0.1
 
 
-def readings(state: GpuState | CpuState) -> dict[str, Any]:
+def readings(state: State) -> dict[str, Any]:
     """The `machine` part of a record: how GPU and CPU are set, and who else computed on the GPU."""
     if isinstance(state, CpuState):
         return {"cpu": state.settings()}
     return {"gpu": state.settings(), "cpu": cpu_state.settings(), "others_on_gpu": state.others()}
 
 
-def with_readings(
-    fields: dict[str, Any], state: GpuState | CpuState, begun: dict[str, Any], ended: dict[str, Any]
-) -> dict[str, Any]:
+def with_readings(fields: dict[str, Any], state: State, begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any]:
     """Fields of `run.measure` with the machine's readings, and the status that follows from them (see `disturbed`).
 
     begun, ended: snapshots before and after the whole measurement, setting up and checking included.
@@ -48,7 +46,7 @@ def gpu_shared(others: list[dict[str, Any]]) -> str | None:
     return f"the GPU was shared: {', '.join(map(_named, busy))}"
 
 
-def gpu_alone(state: GpuState | CpuState) -> bool:
+def gpu_alone(state: State) -> bool:
     """Whether nobody else computed on the GPU so far; a ceiling that others held down would be no ceiling."""
     return isinstance(state, CpuState) or not gpu_shared(state.others()["value"] or [])
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from elastickv import oracle, roofline, sampling, statistics, workloads
-from elastickv.backends.base import Backend, Mode
-from elastickv.device import CpuState, GpuState
+from elastickv.backends.base import Backend, Call, Mode
+from elastickv.device import State
 from elastickv.device.nvml import untold
 from elastickv.measure import cycle, energy, machine
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.roofline import Traffic, gbps
+from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
 FEWEST_GRAPH_LAUNCHES = 20
@@ -32,7 +33,7 @@ class Rotation:
     Were a sample a part of them, two samples would compare different layers' memory, not only the arms.
     """
 
-    def __init__(self, backend: Backend, call: Callable[[int], Any], loops: int, period: int, mode: Mode):
+    def __init__(self, backend: Backend, call: Callable[[int], Call], loops: int, period: int, mode: Mode):
         self.backend = backend
         windows = max(1, math.ceil(period / loops))
         self.launches = windows * loops
@@ -51,12 +52,12 @@ class Rotation:
         return self.launches
 
 
-def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], mode: Mode, exact: bool) -> int:
+def choose_loops(backend: Backend, workload: Workload, settings: dict[str, Any], mode: Mode, fixed: bool) -> int:
     """Launches per program: `inner_loops`, fewer where one would take over 50 ms (a graph holds at least 20).
 
     Unless given exactly, programs share a rotation evenly.
     """
-    if exact:
+    if fixed:
         return settings["inner_loops"]
     trial = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
     slowest = 0.0
@@ -73,7 +74,7 @@ def choose_loops(backend: Backend, workload: Any, settings: dict[str, Any], mode
 class Probes:
     """Ceilings interleaved with the samples: large read, copy, mixed passes; pure passes over each arm's bytes."""
 
-    def __init__(self, backend: Backend, workload: Any, buffer: LargeBuffer, loops: int, mode: Mode):
+    def __init__(self, backend: Backend, workload: Workload, buffer: LargeBuffer, loops: int, mode: Mode):
         self.backend = backend
         self.pure = {
             arm: Rotation(backend, lambda i, arm=arm: workload.pure_call(arm, i), loops, workload.period, mode)
@@ -181,21 +182,21 @@ def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
     }
 
 
-def _rule(settings: dict[str, Any], exact: set[str], backend: str) -> sampling.Rule:
+def _rule(settings: dict[str, Any], fixed: set[str], backend: str) -> sampling.Rule:
     return sampling.Rule(
         **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
         control=CONTROL_LIMIT[backend],
-        exact_reps="reps" in exact,
-        exact_warmup="warmup" in exact,
+        fixed_reps="reps" in fixed,
+        fixed_warmup="warmup" in fixed,
     )
 
 
 def measure(
-    backend: Backend, case: dict[str, Any], exact: set[str], state: GpuState | CpuState, progress: Progress
-) -> tuple[dict[str, Any], Any]:
+    backend: Backend, case: dict[str, Any], fixed: set[str], state: State, progress: Progress
+) -> tuple[dict[str, Any], Workload | None]:
     """Measures one case; returns the measured fields of its record and the workload (None when it could not be made).
 
-    exact: names among reps, warmup, inner_loops that are to be used as given rather than as upper bounds.
+    fixed: names among reps, warmup, inner_loops that are to be used as given rather than as upper bounds.
     """
     record: dict[str, Any] = {"status": "unsupported", "reason": backend.supports(case) or ""}
     if record["reason"]:
@@ -211,7 +212,7 @@ def measure(
     wrong = _wrong(correctness)
     if wrong:
         return {**record, "status": "incorrect", "reason": wrong}, workload
-    record.update(_timed(backend, case, exact, state, workload, buffer, progress))
+    record.update(_timed(backend, case, fixed, state, workload, buffer, progress))
     record["resolved"].update(resolved)
     if record.get("statistics") and case["workload"] == "decode" and case["measure"]["decode_tokens"]:
         record["inference_cycle"] = cycle.measure(
@@ -229,7 +230,7 @@ def measure(
     return record, workload
 
 
-def _decode_shapes(backend: Backend, case: dict[str, Any], workload: Any) -> dict[str, Any]:
+def _decode_shapes(backend: Backend, case: dict[str, Any], workload: Workload) -> dict[str, Any]:
     """How each arm's decode is launched, where the backend has a choice."""
     if case["workload"] != "decode":
         return {}
@@ -252,22 +253,22 @@ def _wrong(correctness: dict[str, dict[str, Any]]) -> str | None:
 def _timed(
     backend: Backend,
     case: dict[str, Any],
-    exact: set[str],
-    state: GpuState | CpuState,
-    workload: Any,
+    fixed: set[str],
+    state: State,
+    workload: Workload,
     buffer: LargeBuffer,
     progress: Progress,
 ) -> dict[str, Any]:
     settings, peak = case["measure"], backend.facts().get("peak_gbps")
     launch = backend.launch_mode(case["launch"])
     mode = Mode(bool(settings["graphs"]) and backend.name == "cuda", launch == "dependent")
-    loops = choose_loops(backend, workload, settings, mode, "inner_loops" in exact)
+    loops = choose_loops(backend, workload, settings, mode, "inner_loops" in fixed)
     arms = {
         arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
         for arm in ARMS.values()
     }
     probes = Probes(backend, workload, buffer, loops, mode)
-    rule = _rule(settings, exact, backend.name)
+    rule = _rule(settings, fixed, backend.name)
     before = state.snapshot()
     take = sampling.pair(*(rotation.sample for rotation in arms.values()))
     warm_up = sampling.warm_up(take, rule)
@@ -287,7 +288,7 @@ def _timed(
             "graphs": mode.graph,
             "led": list(arms) if backend.name == "cuda" else [],
             "launch": launch,
-            "exact": sorted(exact),
+            "fixed": sorted(fixed),
         },
         "samples": {**samples.named(ARMS), "read_ceiling": probes.taken},
         "clocks": {"before": before, "after": state.snapshot()},
@@ -304,7 +305,7 @@ def _timed(
 
 
 def _figures(
-    samples: sampling.Samples, probes: Probes, workload: Any, settings: dict[str, Any], peak: float | None
+    samples: sampling.Samples, probes: Probes, workload: Workload, settings: dict[str, Any], peak: float | None
 ) -> dict[str, Any]:
     """What follows from the samples: `statistics`, `bytes`, `efficiency` and `original_score` of a record."""
     confidence, truncate = settings["confidence"], settings["truncate"]

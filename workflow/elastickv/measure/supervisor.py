@@ -79,7 +79,7 @@ def measure_case(
     case: dict[str, Any],
     build: str,
     *,
-    exact: tuple[str, ...] = (),
+    fixed: tuple[str, ...] = (),
     store: records.RecordStore | None = None,
     fresh: bool = False,
     save_tensors: Path | None = None,
@@ -98,7 +98,7 @@ def measure_case(
         found = _finished(case, facts, backend, store if not fresh else None)
         if found:  # by another run, while this one waited
             return found
-        request = {"task": "measure", "backend": backend, "case": case, "build": build, "exact": list(exact),
+        request = {"task": "measure", "backend": backend, "case": case, "build": build, "fixed": list(fixed),
                    "save_tensors": save_tensors and str(save_tensors), "forced": forced}  # fmt: skip
         watch = Stopwatch()
         with store.room() if store else contextlib.nullcontext():
@@ -114,7 +114,7 @@ def _in_processes(backend: str, request: dict[str, Any], uuid: str | None) -> di
     case, responses = request["case"], []
     wanted = processes.count(case)
     for index in range(wanted):
-        response = in_worker(backend, request, demand.worker_seconds(case, request["exact"]), uuid, locked=True)
+        response = in_worker(backend, request, demand.worker_seconds(case, request["fixed"]), uuid, locked=True)
         if wanted == 1:
             return response
         stopped = processes.stopped_by(response, index, wanted)

@@ -13,7 +13,7 @@ from typing import Any
 from elastickv import device, orphans, records
 from elastickv.backends import open_backend
 from elastickv.backends.base import Backend
-from elastickv.device import CpuState, GpuState
+from elastickv.device import State
 from elastickv.errors import MachineError, UsageError
 
 
@@ -23,11 +23,11 @@ def _progress(done: int, total: int) -> None:
         print(f"\r  round {done} of at most {total} ", end="", file=sys.stderr, flush=True)
 
 
-def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+def _measure(backend: Backend, request: dict[str, Any], state: State) -> dict[str, Any]:
     from elastickv.measure import machine, run
 
     begun = state.snapshot()
-    fields, workload = run.measure(backend, request["case"], set(request["exact"]), state, _progress)
+    fields, workload = run.measure(backend, request["case"], set(request["fixed"]), state, _progress)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     if request.get("save_tensors") and workload is not None:
@@ -41,7 +41,7 @@ def _measure(backend: Backend, request: dict[str, Any], state: GpuState | CpuSta
     return {"fields": fields, "device": backend.facts(), "software": device.software()}
 
 
-def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> dict[str, Any]:
+def _once(backend: Backend, request: dict[str, Any], _: State) -> dict[str, Any]:
     """One launch of the elastic arm, for a profiler."""
     from elastickv import workloads
 
@@ -54,7 +54,7 @@ def _once(backend: Backend, request: dict[str, Any], _: GpuState | CpuState) -> 
     return {"launched": 1}
 
 
-def _ceilings(backend: Backend, _: dict[str, Any], state: GpuState | CpuState) -> dict[str, Any]:
+def _ceilings(backend: Backend, _: dict[str, Any], state: State) -> dict[str, Any]:
     from elastickv.measure import ceilings, machine
 
     return {"record": {**ceilings.measure(backend), "machine": machine.readings(state)}}

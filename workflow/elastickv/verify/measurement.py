@@ -86,7 +86,7 @@ def _samples(about: About, record: dict[str, Any]) -> bool:
 def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
     """What the measurement used, against what the case allows and the samples show."""
     case, used, settings = record["case"], record["resolved"], record["case"]["measure"]
-    exact = used.get("exact", [])
+    fixed = used["fixed"]
     samples = record["samples"]
     taken = len(samples["full_us"])
     about.same("resolved.reps", used["reps"], taken)
@@ -94,7 +94,7 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     least = {"reps": 1, "warmup": 0, "inner_loops": FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1}
     for key, count in attempts.items():
         most = max(settings[key], least[key])
-        if key in exact:
+        if key in fixed:
             about.same(f"resolved.{key}", count, settings[key])
         else:
             about.require(count <= most, f"resolved.{key}", count, f"at most {most}")

@@ -27,7 +27,7 @@ def records_of(folder: Folder) -> dict[str, tuple[str, dict[str, Any]]]:
     return found
 
 
-def compare(findings: Findings, published: Published, stored: dict[str, tuple[str, dict[str, Any]]]) -> None:
+def check(findings: Findings, published: Published, stored: dict[str, tuple[str, dict[str, Any]]]) -> None:
     """A published record that the store holds too (known by its case and when it began) says the same there.
 
     Not so of peers: what is published of them is put together from stored records of single cases.

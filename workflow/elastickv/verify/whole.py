@@ -36,7 +36,7 @@ def check(folder: Folder) -> None:
     stored = store.records_of(folder)
     for name, (schema, record) in stored.items():
         _one(folder, name, schema, record)
-    store.compare(folder.findings, found, stored)
+    store.check(folder.findings, found, stored)
     if not finished:
         missing = [case for case in planned or [] if f"results_{case}.json" not in found]
         told = f"{len(missing)} of {len(planned)} cases have no record" if missing else "all cases have their record"

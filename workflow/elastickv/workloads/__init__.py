@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from elastickv.backends.base import Backend
+from elastickv.workloads.base import Workload
 
 
-def create(backend: Backend, case: dict[str, Any]) -> Any:
+def create(backend: Backend, case: dict[str, Any]) -> Workload:
     """The workload of a canonical case, allocated and filled on `backend`. Raises MemoryError when it does not fit."""
     if case["workload"] == "decode":
         from elastickv.workloads.decode import DecodeWorkload

@@ -100,7 +100,7 @@ class ElementwiseWorkload:
                 q, k, v, previous, out = (
                     self._array(buffers[name], head, rows) for name in (*INPUTS, f"{arm}1", f"{arm}0")
                 )
-                entries.append(oracle.compare(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
+                entries.append(oracle.check(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
         worst = next((e for e in entries if e["relative_error"] is None), None)
         worst = worst or max(entries, key=lambda e: e["relative_error"])
         return {**worst, "layers_checked": sets}

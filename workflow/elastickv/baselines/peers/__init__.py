@@ -1,4 +1,4 @@
-"""Kernels of other libraries beside ours: the same cache, check and stopwatch, interleaved in one process.
+"""Kernels of other libraries beside ours: the same cache, check and timer, interleaved in one process.
 
 One adapter file per peer (`PEER` in it), behind the small interface of `base.py`.
 """

@@ -1,4 +1,4 @@
-"""Our stopwatch beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
+"""Our timer beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
 
 CUPTI (through torch's profiler) tells the kernel's own time; NVBench (the package cuda-bench) times batches of launches
 between events, behind a kernel that blocks the stream. Its other samples (single launches after it filled the cache
@@ -23,7 +23,7 @@ from elastickv.measure.run import Rotation
 from elastickv.measure.supervisor import exclusive
 from elastickv.workloads.decode import DecodeWorkload
 
-STOPWATCHES = ("cupti", "nvbench")
+TIMERS = ("cupti", "nvbench")
 SECONDS = 600
 LAUNCHES, WARM_UP, SAMPLES, PROFILED = 20, 3, 15, 5
 TOKENS = (131072, 65536, 32768, 16384)  # the first that fits
@@ -40,7 +40,7 @@ def case_of(tokens: int) -> dict[str, Any]:
 
 
 def measure(backend: Backend, name: str) -> dict[str, Any]:
-    """What our stopwatch and another one, of STOPWATCHES, say of a launch, in us; ours before and after the other's."""
+    """What our timer and another one, of TIMERS, say of a launch, in us; ours before and after the other's."""
     workload = _workload(backend)
     rotation = Rotation(
         backend, lambda index: workload.call("full", index), LAUNCHES, workload.period, Mode(graph=True)
@@ -114,31 +114,29 @@ def read_nvbench(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def difference(entry: dict[str, Any]) -> float | None:
-    """By how much ours is above the other stopwatch, relative; None where that told no time."""
+    """By how much ours is above the other timer, relative; None where that told no time."""
     return entry["ours_us"] / entry["us"] - 1 if entry.get("us") else None
 
 
 def agrees(entries: dict[str, dict[str, Any]]) -> bool | None:
-    """Whether ours is within TOLERANCE of every other stopwatch; None when none told a time."""
+    """Whether ours is within TOLERANCE of every other timer; None when none told a time."""
     found = [one for one in map(difference, entries.values()) if one is not None]
     return all(abs(one) <= TOLERANCE for one in found) if found else None
 
 
 def run(args: argparse.Namespace) -> int:
-    """`elastickv crosscheck`: one worker for each other stopwatch. Exit 1 when ours is off by more than TOLERANCE."""
-    entries = stopwatches(args.build)
+    """`elastickv crosscheck`: one worker for each other timer. Exit 1 when ours is off by more than TOLERANCE."""
+    entries = timers(args.build)
     if args.json:
-        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(entries), "stopwatches": entries}, indent=1))
+        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(entries), "timers": entries}, indent=1))
     else:
         print("\n".join(line(name, entry) for name, entry in entries.items()))
     if agrees(entries) is None:
-        raise MachineError(
-            "no other stopwatch told a time", "elastickv env peers, on a machine with a GPU and a network"
-        )
+        raise MachineError("no other timer told a time", "elastickv env peers, on a machine with a GPU and a network")
     return 0 if agrees(entries) else 1
 
 
-def stopwatches(build: str) -> dict[str, dict[str, Any]]:
+def timers(build: str) -> dict[str, dict[str, Any]]:
     """What each says, or why it says nothing. Raises MachineError without a GPU, its build or the environment."""
     from elastickv.baselines.peers import supervisor
 
@@ -146,8 +144,8 @@ def stopwatches(build: str) -> dict[str, dict[str, Any]]:
     binary.facts(build, "cuda", "decode")
     python, packages, entries = str(environments.interpreter("peers")), supervisor.packages("cuda"), {}
     with exclusive("cuda") as uuid:
-        for name in STOPWATCHES:
-            request = {"task": "crosscheck", "build": build, "stopwatch": name, "packages": packages}
+        for name in TIMERS:
+            request = {"task": "crosscheck", "build": build, "timer": name, "packages": packages}
             answer = supervisor.ask(python, request, SECONDS, uuid)
             reason = answer.get("reason") or answer.get("crashed")
             entries[name] = answer if "us" in answer else {"us": None, "reason": reason}
@@ -155,7 +153,7 @@ def stopwatches(build: str) -> dict[str, dict[str, Any]]:
 
 
 def line(name: str, entry: dict[str, Any]) -> str:
-    """One line on one stopwatch."""
+    """One line on one timer."""
     off = difference(entry)
     if off is None:
         return f"{name}: no time ({entry['reason']})"

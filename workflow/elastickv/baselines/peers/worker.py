@@ -87,7 +87,7 @@ def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
 
     backend = open_backend("cuda", request["build"])
     try:
-        return crosscheck.measure(backend, request["stopwatch"])
+        return crosscheck.measure(backend, request["timer"])
     except (ImportError, LookupError, RuntimeError) as error:
         return {"reason": one_line(error)}
 

@@ -1,0 +1,36 @@
+"""What a reader of a device's state offers while a measurement runs on it. Implementations: `GpuState`, `CpuState`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class State(Protocol):
+    """Clocks, power, temperature, energy and other users of the device that a measurement runs on.
+
+    `power_reason`, `energy_reason`: why the device does not tell that, or None.
+    """
+
+    power_reason: str | None
+    energy_reason: str | None
+
+    def opened(self) -> None:
+        """Called once this process is on the device itself, so that it is not taken for somebody else."""
+
+    def throttled(self) -> str | None:
+        """Called after every round: why what it timed was disturbed, or None."""
+
+    def energy(self) -> float | None:
+        """Joules since some moment, or None where the device does not count them."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a record says of this moment: `clocks.before` and `clocks.after`."""
+
+    def seen(self) -> dict[str, Any]:
+        """What `throttled` read so far, for the record's `throttling`."""
+
+    def others(self) -> dict[str, Any]:
+        """Other processes on the device, or why they cannot be known."""
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """How the device is set, for the record's `machine`."""
