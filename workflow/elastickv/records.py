@@ -75,7 +75,7 @@ def _refuse_other_version(record: Any, schema_name: str, where: str) -> None:
     if isinstance(said, str) and present and said != present and said.rpartition("/")[0] == present.rpartition("/")[0]:
         raise OtherVersion(
             f"{where}: a record of schema {said[:40]}; this version reads {present} alone and converts none: "
-            "measure again, or read it with the version that wrote it"
+            "move it away and run again to measure anew, or read it with the version that wrote it"
         )
 
 

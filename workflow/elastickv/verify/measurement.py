@@ -86,7 +86,7 @@ def _samples(about: About, record: dict[str, Any]) -> bool:
 def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
     """What the measurement used, against what the case allows and the samples show."""
     case, used, settings = record["case"], record["resolved"], record["case"]["measure"]
-    fixed = used["fixed"]
+    fixed = used.get("fixed", [])
     samples = record["samples"]
     taken = len(samples["full_us"])
     about.same("resolved.reps", used["reps"], taken)

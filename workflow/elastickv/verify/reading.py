@@ -81,6 +81,8 @@ class Folder:
         path = self.path / name
         try:
             return records.read(path, schema)
+        except records.OtherVersion as error:
+            self.findings.of(name).fault("schema", str(error).removeprefix(f"{path}: "), records.version(schema))
         except records.RecordError as error:
             reason = str(error).removeprefix(f"{path}: ")
             where, _, what = reason.removeprefix(f"not a valid {schema} record: ").partition(": ")
