@@ -92,6 +92,9 @@ class Resolved(Open):
     inner_loops: Count | MISSING = field("launches of a sample", "launches", default=MISSING)
     reps: Count | MISSING = field("rounds", "rounds", default=MISSING)
     warmup: Count | MISSING = field("warm-up samples of each arm", "samples", default=MISSING)
+    fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = field(
+        "counts that were taken as given, not as bounds", default=MISSING
+    )
     warm_up: WarmUp | MISSING = field("how the warm-up ended", default=MISSING)
     decode_shapes: DecodeShapes | MISSING = field("how each arm's decode was launched on a GPU", default=MISSING)
     forced: Forced | MISSING = field("choices of decode's launch that flags of `bench` made", default=MISSING)
