@@ -14,17 +14,16 @@ from importlib import import_module
 
 from elastickv.baselines import models, text
 from elastickv.baselines.worker import ENGINES
-from elastickv.matrix import defaults
 
 TOKENS = 32
 PASSAGE, AGAIN = 256, 64
-SETTINGS = {"transformers": defaults.TRANSFORMERS, "gguf": defaults.GGUF}
+SETTINGS = {"model": "smollm2", "context": 1024, "decode_tokens": 64, "threads": None}
+SETTINGS |= {"caches": ["dynamic"], "n_gpu_layers": -1, "kv_type": "f16"}
 
 
 def main(name: str) -> None:
-    settings = SETTINGS[name]
-    fetched = models.fetch(settings, only_gguf=name == "gguf")
-    engine = import_module(ENGINES[name]).load(fetched, settings, "cpu")
+    fetched = models.fetch(SETTINGS, only_gguf=name == "gguf")
+    engine = import_module(ENGINES[name]).load(fetched, SETTINGS, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])
     print(json.dumps(engine.decode(engine.likeliest(), TOKENS)))

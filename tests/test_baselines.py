@@ -323,7 +323,7 @@ def here(monkeypatch):
 
 def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
     """The reason of a record that is `failed` and valid."""
-    made = supervisor.baseline(engine, engine.defaults | {"model": model, "backend": "cpu"})
+    made = supervisor.baseline(engine, engine.settings().model_dump() | {"model": model, "backend": "cpu"})
     records.check(made, "baseline", model)
     assert made["status"] == "failed"
     return made["reason"]
@@ -388,7 +388,7 @@ END"""
 def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, ANSWERING)
     store = jobs.RecordStore(tmp_path / "store", "baseline")
-    settings = TRANSFORMERS.defaults | {"backend": "cpu"}
+    settings = TRANSFORMERS.settings().model_dump() | {"backend": "cpu"}
     first = supervisor.baseline(TRANSFORMERS, settings, store)
     again = supervisor.baseline(TRANSFORMERS, settings, store)
     fresh = supervisor.baseline(TRANSFORMERS, settings, store, fresh=True)
@@ -403,7 +403,7 @@ def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkey
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.defaults | {"backend": "cuda"})
+    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.settings().model_dump() | {"backend": "cuda"})
     records.check(made, "baseline", "cuda")
     assert made["status"] == "unsupported"
     assert "no NVIDIA GPU" in made["reason"]
@@ -524,7 +524,7 @@ def gguf() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
 def test_llama_cpp_runs_with_quantised_keys_and_values(gguf, tmp_path, kv_type):
-    settings = GGUF.defaults | SMALL | {"kv_type": kv_type, "threads": 1}
+    settings = GGUF.settings().model_dump() | SMALL | {"kv_type": kv_type, "threads": 1}
     made = supervisor.baseline(GGUF, settings)
     records.check(made, "baseline", kv_type)
     assert made["status"] in ("ok", "noisy"), made["reason"]
@@ -573,7 +573,8 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
     folder = tmp_path / "tiny"
     made_by = [str(environments.interpreter("llm")), "-c", TINY_MODEL, str(folder), str(text.FILE)]
     subprocess.run(made_by, check=True, capture_output=True)
-    settings = TRANSFORMERS.defaults | SMALL | {"model": str(folder), "caches": ["static", "dynamic", "hqq_int4"]}
+    chosen = {"model": str(folder), "caches": ["static", "dynamic", "hqq_int4"]}
+    settings = TRANSFORMERS.settings().model_dump() | SMALL | chosen
     made = supervisor.baseline(TRANSFORMERS, settings)
     records.check(made, "baseline", "tiny")
     assert made["status"] in ("ok", "noisy"), made["reason"]
@@ -589,7 +590,7 @@ def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
     header = json.dumps({"w": {"dtype": "F16", "shape": [10**7, 10**7], "data_offsets": [0, 2 * 10**14]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (tmp_path / "config.json").write_text("{}")
-    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.defaults | SMALL | {"model": str(tmp_path)})
+    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.settings().model_dump() | SMALL | {"model": str(tmp_path)})
     records.check(made, "baseline", "huge")
     assert made["status"] == "out_of_memory"
     assert "400000.00 GB as float32" in made["reason"]

@@ -17,13 +17,13 @@ def changed(part: str, **changes) -> dict:
     return record
 
 
-def test_a_steady_record_needs_no_caution_and_an_older_one_has_none():
+def test_a_steady_record_needs_no_caution():
     record = changed("statistics", autocorrelation=0.1)
     record["resolved"]["warm_up"] = {"stationary": True, "ended": "stationary", "test": "a test"}
     assert of_record(record) == []
-    older = example("4096_golden_ticket")
-    del older["statistics"]["autocorrelation"], older["resolved"]["warm_up"]
-    assert of_record(older) == []
+    unsaid = example("4096_golden_ticket")
+    del unsaid["resolved"]["warm_up"]
+    assert of_record(unsaid) == []
 
 
 @pytest.mark.parametrize(("found", "warned"), [(0.5, False), (0.51, True), (-0.9, False)])

@@ -17,6 +17,7 @@ from elastickv.baselines import supervisor as models
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job, process
+from elastickv.schemas import config as keys
 
 RECORD = example("4096_golden_ticket")
 
@@ -128,7 +129,7 @@ def test_a_stored_language_model_does_not_wait_for_the_device(store, tmp_path, m
     monkeypatch.setattr(models, "ask", lambda *_: {"model": {"name": "m"}})
     stored = {**example_baseline(), "status": "ok"}
     engine = models.ENGINES["transformers"]
-    settings = engine.defaults | {"backend": "cpu"}
+    settings = engine.settings().model_dump() | {"backend": "cpu"}
     kept = jobs.RecordStore(tmp_path / "store", "baseline")
     head = {"model": {"name": "m"}}
     kept.keep(job.key(models.Model(engine, settings, {}, head, None, "cpu"), "transformers", None), stored)
@@ -209,4 +210,4 @@ def test_a_record_is_delivered_with_its_line_and_exit_code(tmp_path, capsys):
 def test_settings_that_are_none_are_bad_usage(tmp_path, text, named):
     (tmp_path / "s.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=named):
-        jobs.read_settings(str(tmp_path / "s.json"), "peers", {})
+        jobs.read_settings(str(tmp_path / "s.json"), keys.Peers)

@@ -10,7 +10,8 @@ import pytest
 
 from elastickv import matrix, records
 from elastickv.errors import UsageError
-from elastickv.matrix import defaults, strict_yaml
+from elastickv.matrix import strict_yaml
+from elastickv.schemas.config import Measure
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = "{seq: 1024, heads: 16, dim: 64, compress: 2}"
@@ -40,7 +41,7 @@ def test_default_matrix_is_the_documented_one():
         "heads": 32, "kv_heads": 32, "dim": 128, "dtype": "fp16", "cache_dtype": "int4", "compress": 1, "sinks": 4,
         "window": 256, "anchor": "value_norm", "bias": "none", "launch": "auto", "seed": 0,
         "measure": {"reps": 100, "warmup": 50, "inner_loops": 64, "truncate": 5, "decode_tokens": 64, "graphs": True,
-                    "precision": 0.005, "max_seconds": 20, "confidence": 0.99},
+                    "precision": 0.005, "max_seconds": 20, "confidence": 0.99, "processes": 1},
     }  # fmt: skip
     assert config.golden == {
         "speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.7, "roofline": 0.8
@@ -109,17 +110,18 @@ def test_elementwise_case_ignores_cache_defaults(load):
     one, other = (load(text.format(*values) + f"cases: {{a: {SHAPE}}}").cases["a"] for values in ((8, 4), (99, 50)))
     assert one == other
     assert set(one) == {
-        "schema", "id", "workload", "backend", "seq", "heads", "dim", "compress", "dtype", "launch", "seed", "measure"
+        "schema", "id", "workload", "backend", "seq", "heads", "dim", "compress", "dtype", "launch", "pass_order",
+        "seed", "measure",
     }  # fmt: skip
     assert one["dtype"] == "fp32"
 
 
-def test_the_order_of_passes_is_said_only_where_it_is_not_the_usual_one(load):
+def test_the_order_of_passes_is_part_of_the_case(load):
     shape = "workload: elementwise, seq: 64, heads: 4, dim: 64, compress: 2"
     text = f"cases: {{a: {{{shape}}}, b: {{{shape}, pass_order: forward}}, c: {{{shape}, pass_order: alternating}}}}"
     cases = load(text).cases
     assert matrix.content_key(cases["a"]) == matrix.content_key(cases["b"]) != matrix.content_key(cases["c"])
-    assert "pass_order" not in cases["b"]
+    assert cases["a"]["pass_order"] == "forward"
     assert cases["c"]["pass_order"] == "alternating"
 
 
@@ -149,7 +151,7 @@ def test_a_dim_without_kernel_is_valid_config(load):
 def test_equal_numbers_written_differently_are_one_case(load):
     first = load(f"measure: {{max_seconds: 20.0, truncate: 5.0}}\ncases: {{a: {SHAPE}}}")
     second = load(f"cases: {{a: {SHAPE}}}")
-    assert matrix.canonical_json(first.cases["a"]) == matrix.canonical_json(second.cases["a"])
+    assert records.canonical_json(first.cases["a"]) == records.canonical_json(second.cases["a"])
 
 
 def test_comments_and_key_order_change_no_canonical_json(load):
@@ -157,7 +159,7 @@ def test_comments_and_key_order_change_no_canonical_json(load):
     second = load(
         "measure: {warmup: 3, reps: 9}  # why not\ncases:\n  a: {compress: 2, dim: 64, heads: 16, seq: 1024}\n"
     )
-    assert matrix.canonical_json(first.cases["a"]) == matrix.canonical_json(second.cases["a"])
+    assert records.canonical_json(first.cases["a"]) == records.canonical_json(second.cases["a"])
 
 
 def test_content_key_is_of_everything_but_the_id():
@@ -307,7 +309,7 @@ def test_cases_and_sweeps_stand_together_in_order(load):
 def test_bench_without_flags_is_the_original_program_s_default():
     case = matrix.case_from_flags({"id": "bench"})
     assert [case[key] for key in ("seq", "heads", "dim", "compress")] == [1024, 16, 64, 2]
-    assert case["measure"] == defaults.MEASURE
+    assert case["measure"] == Measure().model_dump()
     jsonschema.Draft202012Validator(records.schema("case")).validate(case)
 
 

@@ -23,9 +23,9 @@ from elastickv.baselines import peers
 from elastickv.baselines.peers import base, compare, crosscheck, record, runners, supervisor
 from elastickv.baselines.refusal import Refusal
 from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
+from elastickv.schemas import config as keys
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -220,7 +220,7 @@ def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", defaults.PEER_NAMES)
+@pytest.mark.parametrize("name", keys.PEERS)
 def test_every_adapter_is_a_peer_by_its_own_name_and_says_what_it_times(name):
     peer = peers.load(name)
     assert peer.name == name
@@ -296,7 +296,7 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
 
 def run_of(*cases: dict, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
-    settings = {**defaults.PEERS, "names": names, "backend": "cpu"}
+    settings = {**keys.Peers().model_dump(), "names": names, "backend": "cpu"}
     found = supervisor.compare(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
     for name, made in found.items():
         records.check(made, "peers", name)
@@ -346,7 +346,7 @@ def test_a_missing_environment_is_unsupported_with_the_fix(tmp_path, monkeypatch
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    settings = {**defaults.PEERS, "backend": "cuda"}
+    settings = {**keys.Peers().model_dump(), "backend": "cuda"}
     for made in supervisor.compare(settings, [case_of()], str(ROOT / "build")).values():
         records.check(made, "peers", made["peer"])
         assert made["status"] == "unsupported"
@@ -365,7 +365,7 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     same = run_of({**case_of(), **unlike}, names=names, store=store)  # what is measured beside peers is the same
     assert len(stand_in()) == 1
     measured = same["torch_flash"]["cases"][0]["case"]
-    limits = {"decode_tokens": 0, **{key: defaults.PEERS[key] for key in ("reps", "max_seconds")}}
+    limits = {"decode_tokens": 0, **keys.Peers().model_dump(include={"reps", "max_seconds"})}
     assert measured == {**case_of(), "launch": "auto", "measure": {**case_of()["measure"], **limits}}
     run_of(names=[*names, "torch_math"], store=store)
     run_of(case_of(seq=301), names=names, store=store)
@@ -790,7 +790,7 @@ def test_every_gpu_peer_is_right_cold_and_inside_graphs(tmp_path, changes):
     assert done.returncode == 0, done.stderr
     if "environment peers is missing" in (tmp_path / "peers_torch_default.json").read_text(encoding="utf-8"):
         pytest.skip("torch is not there (elastickv env peers)")
-    for name in defaults.PEER_NAMES:
+    for name in keys.PEERS:
         found = records.read(tmp_path / f"peers_{name}.json", "peers")["cases"][0]
         assert found["status"] in ("ok", "noisy", "unsupported"), (name, found["reason"])
         if found["status"] != "unsupported":

@@ -107,7 +107,7 @@ def worker_seconds(case: dict[str, Any], fixed: Collection[str] = ()) -> float:
 
 def case_seconds(case: dict[str, Any]) -> float:
     """Longest time that measuring a case may take: its processes one after another."""
-    return case["measure"].get("processes", 1) * worker_seconds(case)
+    return case["measure"]["processes"] * worker_seconds(case)
 
 
 def _demand(backend: str, mib: float, seconds: float) -> Demand:

@@ -144,7 +144,7 @@ def needed_environments(plan: Plan) -> tuple[str, ...]:
 
 
 def _line(content: Any) -> str:
-    return matrix.canonical_json(content) + "\n"
+    return records.canonical_json(content) + "\n"
 
 
 def changes(files: dict[Path, str], folder: Path) -> tuple[list[Path], list[Path]]:

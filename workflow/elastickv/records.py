@@ -93,6 +93,11 @@ def check(record: Any, schema_name: str, where: str) -> None:
         raise RecordError(f"{where}: not a valid {schema_name} record: " + "; ".join(lines))
 
 
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal content gives equal text. NaN and infinities raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def to_json(record: Any) -> str:
     """Strict JSON (NaN and infinities raise ValueError), readable, one trailing newline."""
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

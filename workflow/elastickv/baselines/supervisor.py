@@ -13,7 +13,7 @@ from elastickv.backends import host
 from elastickv.baselines import protocol, record, text
 from elastickv.baselines.refusal import NO_GPU
 from elastickv.errors import MachineError
-from elastickv.matrix import defaults
+from elastickv.schemas import config as keys
 from elastickv.stopwatch import Stopwatch
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
@@ -24,16 +24,16 @@ OF_A_CPU = {"uuid": None, "driver": None, "driver_reason": "a CPU has none", "pe
 
 @dataclass(frozen=True)
 class Engine:
-    """A language-model engine: the environment it runs in, and what its settings are when they are not given."""
+    """A language-model engine: the environment it runs in, and the model of its settings."""
 
     name: str
     environment: str
-    defaults: dict[str, Any]
+    settings: type[keys.LanguageModel]
 
 
 ENGINES = {
-    "transformers": Engine("transformers", "llm", defaults.TRANSFORMERS),
-    "gguf": Engine("gguf", "gguf", defaults.GGUF),
+    "transformers": Engine("transformers", "llm", keys.Transformers),
+    "gguf": Engine("gguf", "gguf", keys.Gguf),
 }
 
 
@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
 
 def read_settings(path: str, engine: Engine) -> dict[str, Any]:
     """The settings in a file of the plan, complete. Raises UsageError."""
-    settings, given = jobs.read_settings(path, engine.name, engine.defaults)
-    left_out = {"enable", "model"} if "repo" in given else {"enable"}
-    return {key: value for key, value in settings.items() if key not in left_out}
+    settings, backend = jobs.read_settings(path, engine.settings)
+    left_out = {"enable", "model"} if "repo" in settings.model_fields_set else {"enable"}
+    return settings.model_dump(exclude=left_out) | {"backend": backend}
 
 
 def baseline(

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.jobs.job import Record
-from elastickv.matrix import defaults, structure
+
+if TYPE_CHECKING:  # pydantic, which the environments of workers do not have
+    from elastickv.schemas.base import Model
+
+    Settings = TypeVar("Settings", bound=Model)
 
 BACKENDS = ("auto", "cuda", "cpu")
 
 
-def read_settings(path: str, section: str, absent: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    """The settings of a section of `baselines`, complete, `backend` among them; and the keys that the file names.
+def read_settings(path: str, model: type[Settings]) -> tuple[Settings, str]:
+    """The settings in a JSON file, as a model of the config, and the `backend` beside them.
 
-    absent: what keys mean that are not there. Raises UsageError, naming every fault.
+    Raises UsageError, naming every fault.
     """
+    from elastickv.matrix import structure
+    from elastickv.schemas.config import Root
+
     try:
         given = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as settings: {error}") from error
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a JSON object is needed")
-    backend = given.pop("backend", defaults.BACKEND)
-    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(given, section)]
+    backend = given.pop("backend", Root().backend)
+    faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(given, model)]
     if backend not in BACKENDS:
         faults.append(f"{path}: backend: one of {', '.join(BACKENDS)} is needed, this is {backend!r}")
     if faults:
         raise UsageError(faults)
-    return {**absent, **given, "backend": backend}, frozenset(given)
+    return model(**given), backend
 
 
 def exit_code(record: Record, strict: bool) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elastickv import matrix, records
+from elastickv import records
 from elastickv.errors import MachineError, UsageError
 
 ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
@@ -19,7 +19,7 @@ ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
 def key_of(known_by: Mapping[str, Any]) -> str:
     """The key of what a record is known by: the hash of its canonical JSON."""
-    return hashlib.sha256(matrix.canonical_json(known_by).encode()).hexdigest()
+    return hashlib.sha256(records.canonical_json(known_by).encode()).hexdigest()
 
 
 class RecordStore:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from elastickv.matrix.cases import NO_CYCLE, canonical_json, content_key
+from elastickv.matrix.cases import NO_CYCLE, content_key
 from elastickv.matrix.config import CONFIG_DEFAULT, Config, case_from_flags, check_results_writable, load
 
 __all__ = [
     "CONFIG_DEFAULT",
     "NO_CYCLE",
     "Config",
-    "canonical_json",
     "case_from_flags",
     "check_results_writable",
     "content_key",

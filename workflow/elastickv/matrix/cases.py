@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv.matrix import defaults
+from elastickv import records
 from elastickv.matrix.wording import shown
+from elastickv.schemas.case import own_keys
+from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
 
-LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
+CASE_SCHEMA = "case/1"
 NO_CYCLE = "does not apply to workload elementwise, which has no inference cycle"
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content gives equal text. NaN and infinities raise ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def content_key(case: dict[str, Any]) -> str:
     """Hex sha256 of what a case measures: its canonical JSON without the id."""
     content = {key: value for key, value in case.items() if key != "id"}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-def tidy_numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Integral floats become integers, so that `max_seconds: 20.0` and `20` are the same case."""
-    return {
-        key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in values.items()
-    }
+    return hashlib.sha256(records.canonical_json(content).encode()).hexdigest()
 
 
 def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +28,7 @@ def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
 
     said: structurally valid, as common is, the config's `defaults`.
     """
-    full = defaults.CASE | common | said
+    full = CaseKeys().model_dump() | common | said
     if full["workload"] == "elementwise":
         full["dtype"] = said.get("dtype", "fp32")
     full.setdefault("kv_heads", full.get("heads"))
@@ -50,7 +39,7 @@ def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
 def applying(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
     """`filled` with the keys alone that apply to the case's workload, or that it says (and must not)."""
     full = filled(said, common)
-    return {key: full[key] for key in ("workload", *defaults.CASE_KEYS[full["workload"]]) if key in full} | said
+    return {key: full[key] for key in ("workload", *own_keys(full["workload"])) if key in full} | said
 
 
 def resolve(
@@ -62,30 +51,22 @@ def resolve(
     """
     full = filled(said, common)
     workload = full["workload"]
-    keys = defaults.CASE_KEYS[workload]
-    own_measure = said.get("measure", {})
-    full_measure = tidy_numbers(measure | own_measure)
+    full_measure = Measure(**(measure | said.get("measure", {}))).model_dump()
     if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
         full_measure["decode_tokens"] = 0
-    # Keys that came later are said only where they differ, so that cases from before are the same cases.
-    if full_measure.get("processes") == 1:
-        del full_measure["processes"]
     faults = list(_faults(workload, said, full, full_measure))
-    head = {"schema": defaults.CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
-    case = head | {key: full.get(key) for key in keys} | {"measure": full_measure}
-    if case.get("pass_order") == "forward":
-        del case["pass_order"]
-    return case, faults
+    head = {"schema": CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
+    return head | {key: full.get(key) for key in own_keys(workload)} | {"measure": full_measure}, faults
 
 
 def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:
-    keys = defaults.CASE_KEYS[workload]
+    keys = own_keys(workload)
     for key in said:
         if key not in (*keys, "workload", "measure"):
             yield (key,), f"does not apply to workload {workload}; keys that do: {', '.join(keys)}"
     if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
         yield ("measure", "decode_tokens"), NO_CYCLE
-    missing = [key for key in defaults.REQUIRED if key not in full]
+    missing = [key for key in keys if key not in full]
     if missing:
         yield (), f"lacks {', '.join(missing)}: give it here or in defaults"
         return

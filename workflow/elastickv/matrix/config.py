@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.errors import UsageError
-from elastickv.matrix import cases, defaults, layers, results, structure, sweep
+from elastickv.matrix import cases, layers, results, structure, sweep
 from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, dotted, shown
+from elastickv.schemas import config as keys
 
 CONFIG_DEFAULT = "config/config.yaml"
 BENCH = "bench"
+BENCH_SHAPE = {"seq": 1024, "heads": 16, "dim": 64, "compress": 2}  # `elastickv bench` without flags
+DEFAULT = keys.Root()
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
     problems, concerned = structure.problems(merged)
     tree = merged.tree
     rows = _rows(merged, concerned, problems)
-    measure = cases.tidy_numbers(defaults.MEASURE | _section(tree, "measure", concerned))
-    backend = tree.get("backend", defaults.BACKEND)
+    measure = keys.Measure(**_section(tree, "measure", concerned)).model_dump()
+    backend = tree.get("backend", DEFAULT.backend)
     resolved = _resolve(merged, rows, measure, backend, concerned, problems)
     if not rows and not problems:
         problems.append(merged.problem((), "cases and matrices are both empty: nothing to measure"))
-    folder = tree.get("results", defaults.RESULTS)
+    folder = tree.get("results", DEFAULT.results)
     if ("results",) not in concerned:
         problems += [merged.problem(("results",), text) for text in results.faults(folder)]
     baselines = _baselines(merged, concerned, problems)
@@ -62,7 +65,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         backend=backend,
         build=_build(tree.get("build", {})),
         measure=measure,
-        golden=cases.tidy_numbers(defaults.GOLDEN | tree.get("golden", {})),
+        golden=keys.Golden(**tree.get("golden", {})).model_dump(),
         baselines=baselines,
         cases=resolved,
         sweeps=_sweeps(rows),
@@ -77,14 +80,14 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
     flags: case keys, `id`, `backend` and `measure`; shape keys that are absent take the original program's defaults.
     """
     said = {"measure": {}} | {key: value for key, value in flags.items() if key not in ("id", "backend")}
-    faults = list(structure.faults(said, "case"))
-    backend = flags.get("backend", defaults.BACKEND)
+    faults = list(structure.faults(said, keys.Case))
+    backend = flags.get("backend", DEFAULT.backend)
     if backend not in ("auto", "cuda", "cpu"):
         faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {shown(backend)}"))
     case: dict[str, Any] = {}
     if not faults:
         case_id = flags.get("id", BENCH)
-        case, faults = cases.resolve(case_id, said, defaults.BENCH, defaults.MEASURE, backend)
+        case, faults = cases.resolve(case_id, said, BENCH_SHAPE, {}, backend)
     if faults:
         raise UsageError([f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults])
     return case
@@ -97,7 +100,7 @@ def check_results_writable(config: Config) -> None:
 
 def _build(said: dict[str, Any]) -> dict[str, Any]:
     """Build settings, complete; architectures in ascending order, so that reordering them rebuilds nothing."""
-    settings = defaults.BUILD | said
+    settings = keys.Build(**said).model_dump()
     return settings | {"architectures": sorted(settings["architectures"])}
 
 
@@ -188,7 +191,7 @@ def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> 
     tree = merged.tree.get("baselines", {})
     said = {
         name: _section(tree, name, {path[1:] for path in concerned if path[:1] == ("baselines",)})
-        for name in ("transformers", "gguf", "peers")
+        for name in keys.Baselines.model_fields
         if isinstance(tree, dict)
     }
     gguf = said.get("gguf", {})
@@ -197,11 +200,9 @@ def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> 
         problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
     if whole and "repo" in gguf and "model" in gguf:
         problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
-    settings = {
-        "transformers": defaults.TRANSFORMERS | said.get("transformers", {}),
-        "gguf": defaults.GGUF | gguf,
-        "peers": defaults.PEERS | said.get("peers", {}),
-    }
+    if problems:
+        return {}
+    settings = keys.Baselines(**said).model_dump()
     if "repo" in gguf:
         settings["gguf"].pop("model")
     return settings

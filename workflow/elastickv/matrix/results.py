@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from elastickv.errors import UsageError
-from elastickv.matrix import defaults
 from elastickv.matrix.wording import shown
+from elastickv.schemas.config import Root
 
 # What lies at the top of the project: its sources, and what it makes there and `make clean` deletes.
 SOURCES = (
@@ -33,7 +33,7 @@ def faults(results: str) -> list[str]:
     if ".." in PurePath(results).parts:
         return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
     if tidy(results) in (".", "/"):
-        return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
+        return [f"{shown(results)}: a folder of its own is needed, such as {Root().results}"]
     if results.startswith("-"):
         return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
     if results.startswith("~"):

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
 
-from elastickv.matrix import defaults
 from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, kind, shown
+from elastickv.schemas.base import Model
+from elastickv.schemas.config import Measure
 
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
@@ -36,19 +37,21 @@ def _schema() -> dict[str, Any]:
 
 
 @cache
-def _validator(definition: str | None) -> Any:
+def _validator(definition: type[Model] | None) -> Any:
     import jsonschema
 
     base = jsonschema.Draft202012Validator
     types = base.TYPE_CHECKER.redefine("integer", is_integer).redefine("number", is_finite)
-    schema = _schema() if definition is None else {"$ref": f"#/$defs/{definition}", "$defs": _schema()["$defs"]}
+    schema = (
+        _schema() if definition is None else {"$ref": f"#/$defs/{definition.__name__}", "$defs": _schema()["$defs"]}
+    )
     return jsonschema.validators.extend(base, type_checker=types)(schema)
 
 
 def faults(
-    value: Any, definition: str | None = None, lost: Set[KeyPath] = frozenset()
+    value: Any, definition: type[Model] | None = None, lost: Set[KeyPath] = frozenset()
 ) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, message) of each fault of a config, or of one `$defs` entry of its schema.
+    """(key path, message) of each fault of a config, or of what one model of it describes.
 
     An unknown or badly named key is reported at its own path. lost: places whose value is not known, which can hold
     what is missing.
@@ -101,7 +104,7 @@ def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """`unknown key` with the nearest known one, or all of them when none is near."""
-    if key in defaults.MEASURE and "measure" in known:
+    if key in Measure.model_fields and "measure" in known:
         return f"unknown key here; it belongs into measure: {{{key}: ...}}"
     near = nearest(key, known)
     hint = f"did you mean {near}? " if near else ""

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv.matrix import cases, defaults
+from elastickv.matrix import cases
 from elastickv.matrix.wording import KeyPath, shown
+from elastickv.schemas.case import own_keys
 
 MOST_CASES = 10_000
 _WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
-_KEY_ORDER = (*(key for key in defaults.CASE_KEYS["decode"] if key not in _WORDS), *_WORDS)
+_KEY_ORDER = (*(key for key in own_keys("decode") if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
 Row = tuple[str, Case, KeyPath]  # id, what the case says, key path within the sweep that it came from
 

@@ -15,7 +15,7 @@ MEASURED = ("ok", "noisy")
 
 def count(case: dict[str, Any]) -> int:
     """Processes that a canonical case asks for; older cases do not say, and mean one."""
-    return case["measure"].get("processes", 1)
+    return case["measure"]["processes"]
 
 
 def stopped_by(response: Response, index: int, of: int) -> Response | None:

@@ -42,8 +42,8 @@ def _cycle(record: dict[str, Any]) -> str | None:
 
 
 def _autocorrelated(measured: dict[str, Any]) -> str | None:
-    found = measured.get("autocorrelation")
-    if found is None or found <= statistics.AUTOCORRELATED:
+    found = measured["autocorrelation"]
+    if found <= statistics.AUTOCORRELATED:
         return None
     return (
         f"successive ratios resemble each other (autocorrelation {found:.2f}): the interval may hold the truth less "

@@ -23,7 +23,7 @@ def check(about: About, record: dict[str, Any]) -> None:
     if "samples" not in cycle:
         about.fault("inference_cycle.samples", "nothing", "the seconds that rates and speedup are made of")
         return
-    tokens = cycle.get("tokens_per_sample", cycle["decode_tokens"])
+    tokens = cycle["tokens_per_sample"]
     groups = {cycle["decode_tokens"], min(case["compress"], cycle["decode_tokens"])}
     about.require(tokens in groups, "inference_cycle.tokens_per_sample", tokens, f"one of {sorted(groups)}")
     seconds = {arm: cycle["samples"][f"{arm}_seconds"] for arm in ARMS}

@@ -19,7 +19,7 @@ def values(record: dict[str, Any], name: str) -> list[float | None]:
 
 def check(about: About, record: dict[str, Any]) -> None:
     """Every process's intervals from its samples; the published one is the median of those that count."""
-    found, asked = record.get("processes"), record["case"]["measure"].get("processes", 1)
+    found, asked = record.get("processes"), record["case"]["measure"]["processes"]
     runs = found["runs"] if found else []
     told = f"{len(runs)} processes" if found else "one process"
     about.require(max(len(runs), 1) == asked, "processes.runs", told, f"{asked}, as the case asks for")

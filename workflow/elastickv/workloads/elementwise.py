@@ -61,7 +61,7 @@ class ElementwiseWorkload:
                 dim=dim,
                 compress=1 if arm == "full" else self.case["compress"],
                 scale=1 / math.sqrt(dim),
-                reverse=target if self.case.get("pass_order") == "alternating" else 0,
+                reverse=target if self.case["pass_order"] == "alternating" else 0,
             ),
         )
 

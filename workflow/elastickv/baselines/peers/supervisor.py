@@ -14,8 +14,8 @@ from elastickv.baselines.peers import record, toolchain
 from elastickv.baselines.peers.base import attention_only
 from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
-from elastickv.matrix import defaults
 from elastickv.measure.supervisor import SAMPLING
+from elastickv.schemas import config as keys
 from elastickv.stopwatch import Stopwatch
 
 VERSIONS_SECONDS = 60
@@ -119,8 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
 def read_settings(path: str) -> dict[str, Any]:
     """The settings in a file of the plan, complete. Raises UsageError."""
-    settings, _ = jobs.read_settings(path, "peers", defaults.PEERS)
-    return settings
+    settings, backend = jobs.read_settings(path, keys.Peers)
+    return settings.model_dump() | {"backend": backend}
 
 
 def read_cases(paths: list[str]) -> list[dict[str, Any]]:

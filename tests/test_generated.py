@@ -1,0 +1,47 @@
+"""What is generated from the models is current, and the models hold what the schemas say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elastickv.jobs import process
+from elastickv.schemas import generate
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENTS = generate.contents()
+
+
+@pytest.mark.parametrize("path", CONTENTS, ids=str)
+def test_generated_files_are_current(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert text == CONTENTS[path], "run: python -m elastickv.schemas.generate"
+
+
+def test_every_key_of_a_config_has_a_meaning():
+    """What the reference shows of a key: never an empty cell."""
+    rows = [line for line in CONTENTS[Path("docs/matrix.md")].splitlines() if line.startswith("| `")]
+    assert len(rows) > 50
+    assert not [row for row in rows if row.rstrip("| ").endswith("|") or row.split(" | ")[-1].strip(" |") == ""]
+
+
+def test_no_schema_is_written_by_hand():
+    schemas = {path.relative_to(ROOT) for path in (ROOT / "schemas").iterdir()}
+    assert schemas == {path for path in CONTENTS if path.parts[0] == "schemas"}
+
+
+def test_workers_need_no_pydantic():
+    """They run in environments of their own, with nothing of the core environment but this package."""
+    modules = (
+        "baselines.worker",
+        "measure.worker",
+        "baselines.transformers_engine",
+        "baselines.gguf_engine",
+        "baselines.peers.worker",
+    )
+    code = "import sys; sys.modules['pydantic'] = None\n" + "".join(f"import elastickv.{name}\n" for name in modules)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=process.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,69 @@
+"""A canonical case: everything that decides one measurement, every key said."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, RootModel
+
+from elastickv.schemas import config as keys
+from elastickv.schemas.base import Model, version
+
+
+class _Case(Model):
+    schema_: Literal["case/1"] = version("case/1")
+    id: keys.Id
+    workload: str
+    backend: keys.Backend = Field(description="auto: the measuring process resolves it and records what it took")
+
+
+class DecodeCase(_Case):
+    """Attention of one new token over a full and a compact cache."""
+
+    workload: Literal["decode"]
+    batch: keys.Batch
+    seq: keys.Seq
+    heads: keys.Heads
+    kv_heads: keys.KvHeads
+    dim: keys.Dim
+    dtype: keys.StoredDtype
+    cache_dtype: keys.MiddleDtype
+    compress: keys.Compress
+    sinks: keys.Sinks
+    window: keys.Window
+    anchor: keys.Anchor
+    bias: keys.Bias
+    launch: keys.Launch
+    seed: keys.Seed
+    measure: keys.Measure
+
+
+class ElementwiseCase(_Case):
+    """The original kernel's pass over queries, keys and values."""
+
+    workload: Literal["elementwise"]
+    seq: keys.Seq
+    heads: keys.Heads
+    dim: keys.Dim
+    dtype: Literal["fp32"]
+    compress: keys.Compress
+    launch: keys.Launch
+    pass_order: keys.PassOrder
+    seed: keys.Seed
+    measure: keys.Measure
+
+
+class Case(RootModel[Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]]):
+    """A canonical case: everything that decides one measurement."""
+
+
+WORKLOADS: dict[str, type[DecodeCase | ElementwiseCase]] = {"decode": DecodeCase, "elementwise": ElementwiseCase}
+HEAD = tuple(_Case.model_fields)
+
+
+def own_keys(workload: str) -> tuple[str, ...]:
+    """The keys that apply to a workload, in the order that a canonical case lists them."""
+    return tuple(key for key in WORKLOADS[workload].model_fields if key not in (*HEAD, "measure"))
+
+
+ROOT, TITLE = Case, "A canonical case"

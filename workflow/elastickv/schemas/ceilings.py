@@ -1,0 +1,84 @@
+"""The ceilings record: bandwidth that pure read and copy kernels reach, by buffer size."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import MISSING, ConfigDict
+
+from elastickv.schemas.base import Count, Model, Positive, Time, field, version
+from elastickv.schemas.parts import BuildUsed, Device, Machine, OnBackend, Rate, Reason, Software
+from elastickv.schemas.rules import (
+    EMPTY,
+    FILLED,
+    NUMBER,
+    OBJECT,
+    STRING,
+    all_null,
+    has,
+    reason_unless_ok,
+    rules,
+    status,
+    when,
+)  # fmt: skip
+
+RATE = "10^9 bytes/s"
+NULLABLE_RATES = ("read_gbps", "copy_gbps")
+MEASURED = has(
+    "points",
+    *NULLABLE_RATES,
+    points=FILLED,
+    backend=STRING,
+    device=OBJECT,
+    build=OBJECT,
+    read_gbps=NUMBER,
+    copy_gbps=NUMBER,
+)
+
+
+class Pair(Model):
+    """The rates with dependent launches."""
+
+    read_gbps: Rate = field("read", RATE)
+    copy_gbps: Rate = field("read and written together", RATE)
+
+
+class Point(Model):
+    """One buffer size."""
+
+    bytes: int = field("size of the buffer", "bytes", ge=1)
+    read_gbps: Rate = field("read", RATE)
+    copy_gbps: Rate = field("read and written together", RATE)
+    dependent: Pair | MISSING = field("the same with dependent launches, where the device has them", default=MISSING)
+    layers: Count | MISSING = field("different places that the launches of a replay visit", default=MISSING)
+    cold: bool | MISSING = field("whether those places are several times the last-level cache", default=MISSING)
+
+
+class Ceilings(Model):
+    """Bandwidth that pure read and copy kernels reach on one device, by buffer size."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            reason_unless_ok(),
+            when(status("ok"), MEASURED, has(points=EMPTY, **all_null(*NULLABLE_RATES))),
+        )
+    )
+
+    schema_: Literal["ceilings/1"] = version("ceilings/1")
+    status: Literal["ok", "failed", "out_of_memory"]
+    reason: Reason
+    backend: OnBackend | None
+    device: Device | None
+    software: Software
+    build: BuildUsed | None
+    started: Time
+    ended: Time
+    read_gbps: Positive | MISSING | None = field("plateau of large buffers", RATE, default=MISSING)
+    copy_gbps: Positive | MISSING | None = field(
+        "plateau of large buffers, read and written bytes together", RATE, default=MISSING
+    )
+    points: list[Point] | MISSING = field("by size, ascending", default=MISSING)
+    machine: Machine | MISSING = field("how the machine was set and who else used it", default=MISSING)
+
+
+ROOT, TITLE = Ceilings, "Ceilings record"

@@ -1,0 +1,287 @@
+"""Every key of a config file: its type, default, unit, limits and meaning. docs/matrix.md is made from this file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import MISSING, AfterValidator, ConfigDict, Field, create_model
+
+from elastickv.schemas.base import Model, field
+
+LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
+MOST_SECONDS = 24 * 60 * 60
+
+
+def tidy(value: float) -> float:
+    """An integral float becomes an integer, so that `max_seconds: 20.0` and `20` are the same."""
+    return int(value) if float(value).is_integer() else value
+
+
+Real = Annotated[float, AfterValidator(tidy)]
+Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$(?!\n)", max_length=100)]
+Backend = Literal["auto", "cuda", "cpu"]
+Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
+Dtype = Literal["fp16", "bf16", "fp32"]
+Peer = Literal[
+    "torch_default",
+    "torch_grouped",
+    "torch_cudnn",
+    "torch_flash",
+    "torch_efficient",
+    "torch_math",
+    "flashinfer_single",
+    "flashinfer_single_tensor",
+    "flashinfer_batch",
+    "flashinfer_batch_tensor",
+]  # one adapter each in baselines/peers
+CacheDtype = Literal["fp16", "bf16", "fp32", "int8", "int4"]
+
+# What one case is: each key of it once, whoever uses it.
+Workload = Annotated[
+    Literal["decode", "elementwise"],
+    field("what is timed: attention of one new token over a cache, or the original kernel's pass"),
+]
+Batch = Annotated[int, field("sequences decoded together", "sequences", ge=1, le=65535)]
+Seq = Annotated[int, field("tokens the full cache holds", "tokens", ge=1, le=LARGEST_INT)]
+Heads = Annotated[int, field("query heads", "heads", ge=1, le=65535)]
+KvHeads = Annotated[int, field("key/value heads; divides heads; default: heads", "heads", ge=1, le=65535)]
+Dim = Annotated[int, field("elements of one head's key or value", "elements", ge=4, le=65536, multiple_of=4)]
+StoredDtype = Annotated[Dtype, field("full cache, exact slots, query and output")]
+MiddleDtype = Annotated[CacheDtype, field("middle slots: dtype (the default), int8 or int4")]
+Compress = Annotated[int, field("tokens that one anchor stands for", "tokens", ge=1, le=LARGEST_INT)]
+Sinks = Annotated[int, field("first tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
+Window = Annotated[int, field("last tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
+Anchor = Annotated[Literal["last", "first", "value_norm", "mean"], field("which slot stands for a closed group")]
+Bias = Annotated[Literal["none", "log_count"], field("added to an anchor's logit: nothing, or ln(compress)")]
+Launch = Annotated[Literal["auto", "plain", "dependent"], field("how kernels follow each other in a graph")]
+PassOrder = Annotated[
+    Literal["forward", "alternating"],
+    field("elementwise: every pass from the first group to the last, or every second one the other way round"),
+]
+Seed = Annotated[int, field("key of the generator that fills the buffers", ge=0, le=2**32 - 1)]
+
+
+class Build(Model):
+    """How the GPU binary is compiled."""
+
+    compiler: Literal["auto", "nvcc", "nvrtc"] = field(
+        "auto: nvcc where the driver and nvcc allow, NVRTC for the rest", default="auto"
+    )
+    architectures: list[Architecture] = field(
+        "compute capabilities, one image each", unique=True, min_length=1, default=[61, 70, 75, 80, 86, 89, 90]
+    )
+    ptx: Architecture | None = field("architecture of the PTX for newer GPUs; null: none", default=90)
+
+
+class Measure(Model):
+    """How long and how exactly a case is measured; reps, warmup and inner_loops are upper bounds."""
+
+    reps: int = field("triples, at most", "triples", default=100, ge=3, le=1_000_000)
+    warmup: int = field("warm-up triples, at most", "triples", default=50, ge=0, le=1_000_000)
+    inner_loops: int = field("launches in a sample, at most", "launches", default=64, ge=1, le=1_000_000)
+    truncate: Real = field("share of the samples cut off each end", "percent", default=5, ge=0, le=45)
+    decode_tokens: int = field("tokens of the inference cycle; 0: no cycle", "tokens", default=64, ge=0, le=1_000_000)
+    graphs: bool = field("whether launches are captured in CUDA graphs", default=True)
+    precision: Real = field(
+        "relative half-width of the speedup's interval at which a case stops", default=0.005, gt=0, lt=1
+    )
+    max_seconds: Real = field("time of sampling, at most", "seconds", default=20, gt=0, le=MOST_SECONDS)
+    confidence: Real = field("confidence of the intervals", default=0.99, gt=0.5, lt=1)
+    processes: int = field(
+        "processes that each measure the case in whole, one after another; the published interval holds all of them",
+        "processes",
+        default=1,
+        ge=1,
+        le=100,
+    )
+
+
+class Golden(Model):
+    """What the verdicts compare with."""
+
+    speedup: Real = field("speedup of a golden case: its interval's low bound", "times", default=1.95, gt=0)
+    excellent: Real = field("speedup of an excellent case: its interval's low bound", "times", default=1.7, gt=0)
+    cv: Real = field("coefficient of variation of the elastic arm's samples, at most", default=0.05, gt=0)
+    memory_efficiency: Real = field("share of the datasheet's peak bandwidth, at least", default=0.70, gt=0)
+    roofline: Real = field("share of the read ceiling measured beside the case, at least", default=0.80, gt=0)
+
+
+class CaseKeys(Model):
+    """What a case does not say itself."""
+
+    workload: Workload = "decode"
+    batch: Batch = 1
+    seq: Seq | MISSING = MISSING
+    heads: Heads | MISSING = MISSING
+    kv_heads: KvHeads | MISSING = MISSING
+    dim: Dim | MISSING = MISSING
+    dtype: StoredDtype = "fp16"
+    cache_dtype: MiddleDtype | MISSING = MISSING
+    compress: Compress | MISSING = MISSING
+    sinks: Sinks = 4
+    window: Window = 256
+    anchor: Anchor = "value_norm"
+    bias: Bias = "none"
+    launch: Launch = "auto"
+    pass_order: PassOrder = "forward"
+    seed: Seed = 0
+
+
+_KEYS = {
+    key: kind if get_origin(kind) is Annotated else get_args(kind)[0]  # without MISSING
+    for key, kind in get_type_hints(CaseKeys, include_extras=True).items()
+    if key in CaseKeys.model_fields
+}
+
+
+class _Filled(Model):
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+
+def _selecting(name: str, meaning: str, base: type[Model], kinds: dict[str, Any]) -> type[Model]:
+    """A model of the keys of a case, each of them optional; of the base `_Filled` at least one."""
+    keys: dict[str, Any] = {key: (kind | MISSING, MISSING) for key, kind in kinds.items()}
+    return create_model(name, __base__=base, __doc__=meaning, **keys)
+
+
+Case = _selecting("Case", "What a case says itself; defaults say the rest.", Model, {**_KEYS, "measure": Measure})
+Pick = _selecting("Pick", "The combinations of a sweep that have all these values.", _Filled, _KEYS)
+Axes = _selecting(
+    "Axes",
+    "Every combination of these values is a case.",
+    _Filled,
+    {key: Annotated[list[kind], field(unique=True, min_length=1, max_length=1000)] for key, kind in _KEYS.items()},
+)
+Added = Annotated[Case, Field(json_schema_extra={"minProperties": 1})]
+
+
+class Matrix(Model):
+    """A sweep: base with every combination of axes."""
+
+    base: Case | MISSING = field("keys that are the same for all its cases", default=MISSING)
+    axes: Axes
+    exclude: list[Pick] | MISSING = field("combinations to leave out", default=MISSING)
+    include: list[Added] | MISSING = field(
+        "keys to add to the combinations that have its axes' values; a case of its own where none has", default=MISSING
+    )
+
+
+ModelName = Annotated[
+    str,
+    field(
+        words="without spaces, starting with a letter, digit, _ . / ~ or -",
+        min_length=1,
+        max_length=500,
+        pattern=r"^[A-Za-z0-9_./~-][^\u0000-\u0020\u007f]*$(?!\n)",
+    ),
+]
+
+
+class LanguageModel(Model):
+    """What the baselines of both engines are told."""
+
+    enable: bool = field("whether the baseline is measured", default=False)
+    model: ModelName = field("smollm2 (comes with the environment) or a .gguf file", default="smollm2")
+    revision: str | MISSING = field(
+        "the commit of the hub's repository to take the model from; without it the newest",
+        words="a commit: 40 hexadecimal digits, in lower case",
+        pattern=r"^[0-9a-f]{40}$(?!\n)",
+        default=MISSING,
+    )
+    sha256: str | MISSING = field(
+        "what the weights must hash to, as the record states it",
+        words="64 hexadecimal digits, in lower case",
+        pattern=r"^[0-9a-f]{64}$(?!\n)",
+        default=MISSING,
+    )
+    decode_tokens: int = field("tokens generated in a repetition", "tokens", default=64, ge=1, le=1_000_000)
+    context: int = field("text for prefill and perplexity, at most", "tokens", default=1024, ge=2, le=1_000_000)
+    reps: int = field("repetitions, at most", "repetitions", default=5, ge=1, le=10_000)
+    max_seconds: Real = field(
+        "time after which no repetition beyond the third begins", "seconds", default=20, gt=0, le=MOST_SECONDS
+    )
+    threads: int | None = field(
+        "CPU threads; null (the default): all cores this process may use", "threads", default=None, ge=1, le=4096
+    )
+
+
+class Transformers(LanguageModel):
+    """The Transformers baseline."""
+
+    enable: bool = field("whether the baseline is measured", default=True)
+    model: ModelName = field(
+        "smollm2 (comes with the environment), a hub id, a folder or a .gguf file", default="smollm2"
+    )
+    caches: list[Literal["dynamic", "static", "fp8", "hqq_int4", "quanto_int4"]] = field(
+        "cache implementations of Transformers: the first for all figures, the others for a decode rate each",
+        unique=True,
+        min_length=1,
+        default=["dynamic", "static", "fp8", "hqq_int4"],
+    )
+
+
+class Gguf(LanguageModel):
+    """The llama.cpp baseline; `repo` and `file` name a model of the hub in place of `model`."""
+
+    repo: ModelName | MISSING = field("repository of the hub", default=MISSING)
+    file: ModelName | MISSING = field("file of that repository", default=MISSING)
+    n_gpu_layers: int = field(
+        "layers that run on a GPU where llama.cpp can use one; -1 (the default): all",
+        "layers",
+        default=-1,
+        ge=-1,
+        le=100_000,
+    )
+    kv_type: Literal["f16", "q8_0", "q4_0"] = field("how llama.cpp stores keys and values", default="f16")
+
+
+PEERS: tuple[str, ...] = get_args(Peer)
+
+
+class Peers(Model):
+    """Attention kernels of other libraries, timed beside ours on every case of the workload decode.
+
+    Off unless enabled: torch is large, and beside a slow peer every sample of ours waits for one of the peer's.
+    """
+
+    enable: bool = field("whether they are measured", default=False)
+    names: list[Peer] = field(
+        "which; the default is all: those that do not run on a backend say so in their record",
+        unique=True,
+        min_length=1,
+        default=[*PEERS],
+    )
+    reps: int = field("triples of a comparison, at most", "triples", default=240, ge=3, le=1_000_000)
+    max_seconds: Real = field("time of sampling of a comparison, at most", "seconds", default=10, gt=0, le=MOST_SECONDS)
+
+
+class Baselines(Model):
+    """What is measured beside the cases."""
+
+    transformers: Transformers = Transformers()
+    gguf: Gguf = Gguf()
+    peers: Peers = Peers()
+
+
+class Root(Model):
+    """A config file; every key is optional."""
+
+    results: str = field(
+        "folder of this run: inside the project, but no place of its own (results/<name>), or an absolute path",
+        words="without braces and control characters",
+        min_length=1,
+        max_length=1000,
+        pattern=r"^[^\u0000-\u001f\u007f{}]*$(?!\n)",
+        default="results/local",
+    )
+    backend: Backend = field("where kernels run", default="auto")
+    build: Build = Build()
+    measure: Measure = Measure()
+    golden: Golden = Golden()
+    defaults: CaseKeys = CaseKeys()
+    cases: dict[Id, Case] = field("cases by their id", default={})
+    matrices: dict[Id, Matrix] = field("sweeps by their name", default={})
+    baselines: Baselines = Baselines()
+
+
+ROOT, TITLE = Root, "Elastic KV cache benchmark: a config file"

@@ -1,0 +1,120 @@
+"""Writes `schemas/*.schema.json` and docs/matrix.md from the models: `python -m elastickv.schemas.generate`."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import MISSING
+from pydantic.json_schema import GenerateJsonSchema
+
+from elastickv import schemas
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+WIDTH = 120
+NAMED, LITERAL = ("properties", "$defs"), ("default", "const", "enum")  # keywords whose content is no schema itself
+OF_CONFIG_FILES = ("config",)  # people leave keys out of these; in all others every field that has a default is written
+
+
+class _Generator(GenerateJsonSchema):
+    """Schemas as this project's messages are made from them."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """A field that may be absent says so by the default MISSING."""
+        return field["schema"].get("default") is not MISSING and super().field_is_required(field, total)
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        """Rules of keys apply to names (`propertyNames`), so that a bad name is told apart from a bad value."""
+        names = self.generate_inner(schema["keys_schema"])
+        names.pop("type", None)
+        made = {"type": "object", "additionalProperties": self.generate_inner(schema["values_schema"])}
+        return made | ({"propertyNames": names} if names else {})
+
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
+        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits."""
+        tag, choices = schema["discriminator"], schema["choices"]
+        rules = [
+            {"if": {"properties": {tag: {"const": name}}, "required": [tag]}, "then": self.generate_inner(choice)}
+            for name, choice in choices.items()
+        ]
+        return {"type": "object", "required": [tag], "properties": {tag: {"enum": [*choices]}}, "allOf": rules}
+
+    def get_title_from_name(self, name: str) -> str:
+        return ""
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON schema of one module of this package."""
+    module = import_module(f"{schemas.__name__}.{name}")
+    written = name not in OF_CONFIG_FILES
+    mode = "serialization" if written else "validation"
+    made = module.ROOT.model_json_schema(mode=mode, schema_generator=_Generator)
+    made = _tidied(made, defaults=not written)
+    return {"$schema": DIALECT, "$id": f"{name}.schema.json", "title": module.TITLE} | made
+
+
+def _tidied(part: Any, defaults: bool) -> Any:
+    """The same in an order to read; without titles, `X or null` as one schema; defaults where they are of scalars."""
+    if isinstance(part, list):
+        return [_tidied(item, defaults) for item in part]
+    if not isinstance(part, dict):
+        return part
+    made = {
+        key: {name: _tidied(item, defaults) for name, item in value.items()}
+        if key in NAMED
+        else value
+        if key in LITERAL
+        else _tidied(value, defaults)
+        for key, value in part.items()
+        if key != "title" and (key != "default" or (defaults and not isinstance(value, dict)))
+    }
+    return dict(sorted(_nullable(made).items(), key=lambda item: (item[0] != "description", item[0] == "$defs")))
+
+
+def _nullable(part: dict[str, Any]) -> dict[str, Any]:
+    """`anyOf: [{type: integer}, {type: null}]` as `type: [integer, null]`, of which a message can be made."""
+    choices = part.get("anyOf", [])
+    if len(choices) != 2 or choices[1] != {"type": "null"} or not isinstance(choices[0].get("type"), str):
+        return part
+    made = choices[0] | {key: value for key, value in part.items() if key != "anyOf"}
+    made["type"] = [choices[0]["type"], "null"]
+    if "const" in made:
+        made["enum"] = [made.pop("const")]
+    if "enum" in made:
+        made["enum"] = [*made["enum"], None]
+    return made
+
+
+def to_json(part: Any, indent: int = 0) -> str:
+    """JSON of which each part that fits takes one line."""
+    line = json.dumps(part, ensure_ascii=False)
+    if not isinstance(part, dict | list) or indent + len(line) < WIDTH:
+        return line
+    pad, pairs = "\n" + " " * (indent + 1), part.items() if isinstance(part, dict) else [(None, item) for item in part]
+    items = [("" if key is None else f"{json.dumps(key)}: ") + to_json(value, indent + 1) for key, value in pairs]
+    opening, closing = "{}" if isinstance(part, dict) else "[]"
+    return opening + pad + f",{pad}".join(items) + "\n" + " " * indent + closing
+
+
+def contents() -> dict[Path, str]:
+    """Path within the checkout and content of every generated file."""
+    from elastickv.schemas import reference
+
+    modules = [import_module(f"{schemas.__name__}.{found.name}") for found in pkgutil.iter_modules(schemas.__path__)]
+    names = [module.__name__.rpartition(".")[2] for module in modules if hasattr(module, "ROOT")]
+    files = {Path("schemas", f"{name}.schema.json"): to_json(schema(name)) + "\n" for name in names}
+    return files | {Path("docs/matrix.md"): reference.page(schema("config"))}
+
+
+def main() -> None:
+    """Writes the files of this checkout."""
+    for path, text in contents().items():
+        (CHECKOUT / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

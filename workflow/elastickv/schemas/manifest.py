@@ -1,0 +1,31 @@
+"""The manifest of a results folder: where `elastickv verify` starts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from elastickv.schemas.base import Count, Model, Sha256, Text, field, version
+from elastickv.schemas.provenance import Provenance
+
+
+class File(Model):
+    """A file and what it held."""
+
+    path: Text = field("relative to the results folder")
+    sha256: Sha256
+    bytes: Count = field("size", "bytes")
+
+
+class Manifest(Model):
+    """The resolved config and the hash of every input and output."""
+
+    schema_: Literal["manifest/2"] = version("manifest/2")
+    elastickv: Text = field("version of this package")
+    run: Provenance
+    config: dict[str, Any] | None = field("the resolved config")
+    cases: list[dict[str, Any]] = field("canonical")
+    inputs: list[File] = field("the plan")
+    outputs: list[File] = field("everything else in the results folder")
+
+
+ROOT, TITLE = Manifest, "Manifest of a results folder"

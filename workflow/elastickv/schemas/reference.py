@@ -1,0 +1,106 @@
+"""docs/matrix.md: the reference of config files, made from the schema of the config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+HEAD = """# Config files: every key
+
+Made from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it current.
+A file alone is complete: a key that is left out takes its default. How files, overrides and sweeps combine is told in
+[architecture.md](architecture.md). Unknown keys, repeated keys and values of another type are refused.
+
+"""
+SWEEP = """## `matrices.<name>`
+
+{meaning} Ids are made of the sweep's name and the values of its axes: `sweep-seq1024-compress2-int8`.
+
+| key | type | meaning |
+|---|---|---|
+"""
+COLUMNS = "| key | type | default | unit | allowed | meaning |\n|---|---|---|---|---|---|\n"
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+NO_DEFAULT = {"kv_heads": "heads", "cache_dtype": "dtype"}  # the key whose value an absent one takes
+
+
+def page(schema: dict[str, Any]) -> str:
+    """The whole page."""
+    sections = [_section("top level", schema["description"], _scalars(schema))]
+    for name, definition in _sections(schema):
+        sections.append(_section(f"`{name}`", definition["description"], definition["properties"]))
+    return HEAD + "\n".join([*sections, _sweeps(schema)])
+
+
+def _sections(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(dotted key, definition) of each mapping of fixed keys, those of cases and sweeps apart."""
+    for key, part in schema["properties"].items():
+        if "$ref" not in part:
+            continue
+        definition = _definition(schema, part)
+        if key == "baselines":
+            for name, inner in definition["properties"].items():
+                yield f"{key}.{name}", _definition(schema, inner)
+        else:
+            title = "defaults` and `cases.<id>" if key == "defaults" else key
+            yield title, definition
+
+
+def _definition(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    return schema["$defs"][part["$ref"].rpartition("/")[2]]
+
+
+def _scalars(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: part for key, part in schema["properties"].items() if "$ref" not in part}
+
+
+def _section(title: str, meaning: str, keys: dict[str, Any]) -> str:
+    return f"## {title}\n\n{meaning}\n\n{COLUMNS}" + "".join(_row(key, part) for key, part in keys.items())
+
+
+def _row(key: str, part: dict[str, Any]) -> str:
+    cells = [f"`{key}`", _type(part), _default(key, part), part.get("unit", ""), _allowed(part), part["description"]]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _type(part: dict[str, Any]) -> str:
+    if part["type"] == "array":
+        return f"list of {_type(part['items'])}"
+    names = part["type"] if isinstance(part["type"], list) else [part["type"]]
+    words = {"string": "text", "boolean": "true or false", "object": "mapping"}
+    return " or ".join(words.get(name, name) for name in names)
+
+
+def _default(key: str, part: dict[str, Any]) -> str:
+    if "default" not in part:
+        return f"that of `{NO_DEFAULT[key]}`" if key in NO_DEFAULT else ""
+    value = part["default"]
+    if isinstance(value, list):
+        return "all" if value == part["items"].get("enum") else ", ".join(f"`{item}`" for item in value)
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _allowed(part: dict[str, Any]) -> str:
+    values = part.get("enum") or part.get("items", {}).get("enum")
+    if values:
+        return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)
+    words = [text.format(part[key]) for key, text in BOUNDS.items() if key in part]
+    words += [f"multiple of {part['multipleOf']}"] if "multipleOf" in part else []
+    names = part.get("propertyNames", part)
+    words += [f"at most {names['maxLength']} characters"] if "maxLength" in names else []
+    return ", ".join([*words, *([part["$comment"]] if "$comment" in part else [])])
+
+
+def _sweeps(schema: dict[str, Any]) -> str:
+    matrix = schema["$defs"]["Matrix"]
+    kinds = {"base": "keys of a case", "axes": "lists of values by the keys of a case"}
+    rows = [
+        f"| `{key}` | {kinds.get(key, 'list of keys of a case')} | {_meaning(schema, part)} |\n"
+        for key, part in matrix["properties"].items()
+    ]
+    return SWEEP.format(meaning=matrix["description"]) + "".join(rows)
+
+
+def _meaning(schema: dict[str, Any], part: dict[str, Any]) -> str:
+    return part.get("description") or _definition(schema, part)["description"]

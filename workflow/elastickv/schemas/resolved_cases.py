@@ -1,0 +1,18 @@
+"""What `elastickv cases --json` prints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from elastickv.schemas.base import Model, field, version
+from elastickv.schemas.case import Case
+
+
+class ResolvedCases(Model):
+    """The canonical cases of a config in the order of the matrix."""
+
+    schema_: Literal["resolved_cases/1"] = version("resolved_cases/1")
+    cases: list[Case] = field("canonical cases", min_length=1)
+
+
+ROOT, TITLE = ResolvedCases, "What `elastickv cases --json` prints"

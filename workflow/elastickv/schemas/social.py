@@ -1,0 +1,58 @@
+"""The trace of the social posts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from elastickv.schemas.base import Count, Model, Number, Text, field, version
+from elastickv.schemas.parts import OnBackend
+
+
+class PublishedNumber(Model):
+    """A number of a post and the record's fields that it comes from."""
+
+    text: Text = field("as it stands in the post")
+    value: Number
+    file: Text = field("relative to the results folder")
+    fields: list[Annotated[str, Field(pattern="^/")]] = field("JSON pointers (RFC 6901) into that file", min_length=1)
+    how: Literal["value", "count"] = field(
+        "value: the number stands in the one field; count: it says how many fields there are"
+    )
+
+
+class Post(Model):
+    """A post and its numbers."""
+
+    text: Text
+    length: int = field("X: weighted characters; LinkedIn: characters", "characters", ge=1)
+    limit: Count = field("the network's limit", "characters")
+    numbers: list[PublishedNumber]
+
+
+class Variant(Post):
+    """A post that was not published."""
+
+    network: Literal["x", "linkedin"]
+
+
+class Posts(Model):
+    """One post for each network."""
+
+    x: Post
+    linkedin: Post
+
+
+class Social(Model):
+    """Every number of the posts, with the record's field it comes from; and the variants that were not published."""
+
+    schema_: Literal["social/1"] = version("social/1")
+    device: str | None
+    backend: OnBackend | None
+    golden: list[Text] = field("ids of the golden cases")
+    posts: Posts
+    variants: list[Variant]
+
+
+ROOT, TITLE = Social, "Trace of the social posts"

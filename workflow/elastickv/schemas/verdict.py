@@ -1,0 +1,78 @@
+"""The verdicts: the judgement of every case of the plan."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from elastickv.schemas.base import Model, Number, Positive, Text, field, version
+from elastickv.schemas.config import Golden
+from elastickv.schemas.parts import MeasuredStatus
+from elastickv.schemas.rules import has, one_of, rules, status, when
+
+_PASS = has(outcome=one_of("pass"))
+_STARRED = ("✅", "✅☆")
+
+
+class Criterion(Model):
+    """One figure of a case against its threshold."""
+
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    threshold: Number
+    outcome: Literal["pass", "fail", "ambiguous", "unreachable", "not_applicable"] = field(
+        "ambiguous: the interval straddles the threshold; unreachable: the byte ceiling is below it"
+    )
+    reason: Text
+
+
+class Criteria(Model):
+    """What the verdict goes by."""
+
+    speedup: Criterion
+    cv: Criterion
+    memory_efficiency: Criterion
+    roofline: Criterion
+
+
+class Entry(Model):
+    """The judgement of one case."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            when(has(mark=one_of(*_STARRED)), has(verdict=one_of("golden_ticket"))),
+            when(
+                has(verdict=one_of("golden_ticket")),
+                has(
+                    mark=one_of(*_STARRED),
+                    status=one_of("ok"),
+                    criteria=has(speedup=_PASS, cv=_PASS, memory_efficiency=_PASS),
+                ),
+            ),
+            when(status("incorrect", "failed", "noisy"), has(verdict=one_of("invalid"))),
+            when(status("unsupported", "out_of_memory"), has(verdict=one_of("skipped"))),
+        )
+    )
+
+    case: Text = field("its id")
+    status: MeasuredStatus
+    verdict: Literal["golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped"]
+    mark: Literal["✅", "✅☆", "⭐", "✓", "=", "–", "✗", "·"]
+    reason: Text
+    device: str | None
+    byte_ceiling: Positive | None = field("largest speedup that the bytes allow", "times")
+    reachable_ceiling: Positive | None = field("the same ratio in time, of pure passes", "times")
+    criteria: Criteria
+
+
+class Verdicts(Model):
+    """The judgement of every case of the plan, in its order."""
+
+    schema_: Literal["verdicts/1"] = version("verdicts/1")
+    thresholds: Golden
+    cases: list[Entry]
+
+
+ROOT, TITLE = Verdicts, "Verdicts"
