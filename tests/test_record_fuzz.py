@@ -77,7 +77,7 @@ def publish(schema: str, record: dict[str, Any]) -> None:
     else:
         ceilings = record
     device, backend = (record["device"], "cpu") if record["device"] else (None, None)
-    inputs = Inputs(cases, THRESHOLDS, ceilings, None, baselines, {}, device, backend)
+    inputs = Inputs(cases, THRESHOLDS, ceilings, None, baselines, device, backend)
     posts = (post["text"] for post in social.posts(inputs)["posts"].values())
     for text in (markdown.report(inputs), explanation.markdown(inputs), *posts):
         assert "<script" not in text
