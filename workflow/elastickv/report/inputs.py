@@ -108,7 +108,7 @@ def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dic
     """Device and backend of this run: those of its ceilings, else those that most of the records name."""
     if ceilings and ceilings["device"]:
         return ceilings["device"], ceilings["backend"]
-    measured = [case.record for case in cases if case.record and case.record["device"] and case.record["resolved"]]
+    measured = [case.record for case in cases if case.record and case.record["device"]]
     if not measured:
         return None, None
     name, _ = Counter(record["device"]["name"] for record in measured).most_common(1)[0]

@@ -103,7 +103,7 @@ def _by_device(inputs: Inputs, cases: list[Case]) -> dict[str, list[Case]]:
 
 
 def _measured_on(record: dict[str, Any]) -> str:
-    return device_title((record["resolved"] or {}).get("backend"), record["device"]["name"])
+    return device_title(record["resolved"]["backend"], record["device"]["name"])
 
 
 def _cell(case: Case) -> dict[str, Any]:

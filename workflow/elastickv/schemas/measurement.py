@@ -423,7 +423,7 @@ class Measurement(Model):
 
     schema_: Literal["measurement/2"] = version("measurement/2")
     case: Case = field("the canonical case")
-    resolved: Resolved | None = field("what the measurement used; null when it never got that far")
+    resolved: Resolved = field("what the measurement used; the backend alone when it never got that far")
     status: MeasuredStatus
     reason: Reason
     device: Device | None

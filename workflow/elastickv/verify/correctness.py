@@ -28,7 +28,7 @@ def check(about: About, record: dict[str, Any]) -> None:
 
 def _wrong_arms(about: About, record: dict[str, Any], where: str, answers: dict[str, Any] | None) -> list[str]:
     """The arms whose answer is wrong, after checking that each entry agrees with itself."""
-    layers = (record["resolved"] or {}).get("layers")
+    layers = record["resolved"].get("layers")
     dtype = record["case"]["dtype"]
     return [
         f"{where}.{arm}"
