@@ -67,13 +67,17 @@ def again(checkout: Checkout, *options: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", ["", '{"schema": "measurement/0"}'], ids=["empty", "old schema"])
-def test_a_broken_record_is_told_of_and_comes_back_untimed_once_deleted(checkout: Checkout, content: str):
+@pytest.mark.parametrize(
+    ("content", "fix"),
+    [("", "delete it and run again"), ('{"schema": "measurement/0"}', "move it away and run again")],
+    ids=["empty", "old schema"],
+)
+def test_a_broken_record_is_told_of_and_comes_back_untimed_once_deleted(checkout: Checkout, content: str, fix: str):
     before, record = started(checkout), checkout.root / RESULTS / "results_first.json"
     record.write_text(content)
     assert not any(job.startswith("measure") for job in again(checkout))
     assert verdicts(checkout)["first"]["verdict"] == "invalid"
-    assert "delete it and run again" in verdicts(checkout)["first"]["reason"]
+    assert fix in verdicts(checkout)["first"]["reason"]
     assert verdicts(checkout)["second"]["status"] in ("ok", "noisy")
     assert {fault.file for fault in verify(checkout.root / RESULTS).faults} == {"results_first.json"}
     record.unlink()
