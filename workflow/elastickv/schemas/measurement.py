@@ -198,7 +198,7 @@ class Efficiency(Model):
     roofline_high: NonNegative | MISSING | None = MISSING
     peak_gbps: NonNegative | None = field("datasheet peak", "10^9 bytes/s")
     ceiling_gbps: NonNegative | None = field("read ceiling of this process", "10^9 bytes/s")
-    achieved_gbps: NonNegative | None = field("bytes / time", "10^9 bytes/s")
+    achieved_gbps: NonNegative = field("bytes / time", "10^9 bytes/s")
     pure_memory: NonNegative | MISSING | None = MISSING
     pure_roofline: NonNegative | MISSING | None = MISSING
     reason: str | MISSING | None = field("why a value is null", default=MISSING)
