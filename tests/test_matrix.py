@@ -98,6 +98,15 @@ def test_keys_stay_text_whatever_they_look_like(load):
     assert list(config.cases) == ["4096_8", "1024", "on", "1e3", "0x10", "null"]
 
 
+@pytest.mark.parametrize(("text", "value"), [("0o100", 64), ("0x40", 64), ("+64", 64), ("64", 64), ("&a 64", 64)])
+def test_every_integer_of_yaml_1_2_that_means_one_number_is_read(load, text, value):
+    assert load(f"cases: {{a: {{seq: 64, heads: 4, dim: {text}, compress: 2}}}}").cases["a"]["dim"] == value
+
+
+def test_an_anchor_of_a_key_stands_for_the_key(load):
+    assert load(f"cases: {{a: {SHAPE}}}\n&b backend: cpu\nresults: *b").results == "backend"
+
+
 def test_aliases_stand_for_their_value(load):
     config = load("cases: {a: &shape {seq: 64, heads: 4, dim: 64, compress: 2}, b: *shape}")
     assert matrix.content_key(config.cases["a"]) == matrix.content_key(config.cases["b"])
