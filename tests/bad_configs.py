@@ -176,6 +176,8 @@ BAD = {
     "results of all": ("results: results/\n" + GOOD, ["bad.yaml:1", "of all runs"]),
     "results committed": ("results: results/reference/h200\n" + GOOD, ["bad.yaml:1", "committed"]),
     "results of home": ("results: ~/x\n" + GOOD, ["results", "not expanded"]),
+    "results that end with a blank": ("results: 'mine '\n" + GOOD, ["bad.yaml:1: results", "a blank"]),
+    "results of blanks": ("results: ' '\n" + GOOD, ["bad.yaml:1: results", "a blank"]),
     "results with braces": ("results: 'a{b}'\n" + GOOD, ["results", "without braces"]),
     "no results": ("results: ''\n" + GOOD, ["results", "not empty"]),
     # sweeps

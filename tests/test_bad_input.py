@@ -301,6 +301,12 @@ def test_bench_flags_are_checked_like_a_case(flags, fragment):
     assert fragment in str(caught.value)
 
 
+def test_a_flag_that_breaks_two_rules_of_its_key_is_one_message(capsys):
+    assert main(["bench", "--dim=-1"]) == 2
+    told = "elastickv: bench: --dim: an integer from 4 to 65536, a multiple of 4 is needed, this is -1\n"
+    assert capsys.readouterr().err == told
+
+
 @pytest.mark.parametrize(
     "flags", [["--inference"], ["--decode_tokens=5"], ["--inference", "--decode_tokens=5"]], ids=" ".join
 )

@@ -36,6 +36,8 @@ def faults(results: str) -> list[str]:
         return [f"{shown(results)}: a folder of its own is needed, such as {defaults.RESULTS}"]
     if results.startswith("-"):
         return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
+    if results != results.strip():
+        return [f"{shown(results)}: begins or ends with a blank; choose a name that does not"]
     if results.startswith("~"):
         return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
     own = next((text for parts in _inside(results) if (text := _own(parts))), None)
