@@ -10,16 +10,16 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import device
+from elastickv import device, host_compiler, programs
 from elastickv.backends import host
 from elastickv.errors import MachineError
 
-COMPILERS = ("c++", "g++", "clang++")
+COMPILERS = ("c++", "g++", "clang++")  # in the order in which CMake looks for them
+INSTALL = "install one (Debian, Ubuntu: apt-get install g++), then repeat the command"
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,13 @@ LLAMA = Source(
 )
 
 
-def compiler() -> str:
+def compiler() -> host_compiler.Command:
     """The C++ compiler that CMake will take. Raises MachineError when there is none."""
-    for name in filter(None, [os.environ.get("CXX"), *COMPILERS]):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise MachineError(
-        "llama.cpp is compiled on this machine, and there is no C++ compiler",
-        "install one (Debian, Ubuntu: apt-get install g++), then repeat the command",
-    )
+    try:
+        return host_compiler.find(COMPILERS)
+    except MachineError as error:
+        fix = error.fix if host_compiler.chosen() else INSTALL
+        raise MachineError(f"llama.cpp is compiled on this machine: {error.problem}", fix) from None
 
 
 def cuda_toolkit() -> Path | None:
@@ -105,15 +102,14 @@ def key(source: Source, pin: str) -> str:
         "options": chosen,
         "machine": [platform.system(), platform.machine(), device.cpu_model(), host.instruction_sets()],
         "libc": platform.libc_ver(),
-        "compiler": _version(compiler()),
+        "compiler": _version(*compiler()),
         "cuda": [_version("nvcc"), device.gpu_names()] if set(source.for_cuda) <= set(chosen) else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+def _version(*command: str) -> str:
+    return programs.run([*command, "--version"], INSTALL).stdout.strip()
 
 
 def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import compiled, device, records
+from elastickv import compiled, device, programs, records
 from elastickv.errors import MachineError, UsageError
 
 LOCKS = Path("envs")
@@ -92,7 +92,10 @@ def is_current(name: str) -> bool:
 def finds(python: str, modules: tuple[str, ...]) -> bool:
     """Whether `python` finds all `modules` (without importing them)."""
     check = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in {modules!r}))"
-    return subprocess.run([python, "-c", check], check=False, stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        return programs.run([python, "-c", check], "make the environment again").returncode == 0
+    except MachineError:
+        return False
 
 
 def interpreter(name: str) -> Path:

@@ -7,29 +7,37 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv import device, environments
+from elastickv import device, environments, host_compiler, programs
 from elastickv.backends import host as host_facts
 from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75
-HOST_COMPILERS = ("g++", "clang++", "c++")
 AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512cd", "-mprefer-vector-width=512")
 X86_TARGETS = {"avx512": (*AVX2, *AVX512), "avx2": AVX2, "portable": ()}
+NVRTC_INSTEAD = "set build.compiler to nvrtc"
 NVRTC_LIBRARY = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
 
 
 class Compiler(NamedTuple):
-    """kind: nvcc, nvrtc, or a host compiler's name; path: program or library, None until its environment is made."""
+    """kind: nvcc, nvrtc, or a host compiler's name; path: program or library, None until its environment is made.
+
+    arguments: those that a host compiler is always called with.
+    """
 
     kind: str
     path: Path | None
     version: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """The program, and the arguments that come first."""
+        return [str(self.path), *self.arguments]
 
     @property
     def major(self) -> int:
@@ -57,27 +65,41 @@ def _in_environment(relative: str) -> Path | None:
     return path if path and path.exists() else None
 
 
-@cache
-def _version_of(nvcc: str) -> str:
-    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False)
-    version = re.search(r"V(\d+\.\d+\.\d+)", done.stdout)
-    if done.returncode or version is None:
-        raise MachineError(f"{nvcc} is on PATH but does not tell its version", "set build.compiler to nvrtc")
-    return version[1]
+class Nvcc(NamedTuple):
+    """What an nvcc says of itself: its version and targets (75 for sm_75), or the problem that kept it from doing so."""
+
+    version: str | None
+    targets: tuple[int, ...] = ()
+    problem: str | None = None
 
 
 @cache
-def _targets_of(nvcc: str) -> tuple[int, ...]:
-    text = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(number) for number in re.findall(r"^sm_(\d+)$", text, re.MULTILINE))
+def ask_nvcc(program: str) -> Nvcc:
+    """Asks the nvcc at a path once for its version and targets. Raises nothing."""
+    try:
+        told = programs.run([program, "--version"], NVRTC_INSTEAD)
+        version = re.search(r"V(\d+\.\d+\.\d+)", told.stdout)
+        if told.returncode or version is None:
+            why = f": {programs.last_line(told)}" if told.returncode else ""
+            return Nvcc(None, problem=f"{program} is on PATH but does not tell its version{why}")
+        listed = programs.run([program, "--list-gpu-code"], NVRTC_INSTEAD)
+        return Nvcc(version[1], tuple(map(int, re.findall(r"^sm_(\d+)$", listed.stdout, re.MULTILINE))))
+    except MachineError as error:
+        return Nvcc(None, problem=error.problem)
 
 
 def nvcc() -> Compiler:
-    """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made)."""
+    """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made).
+
+    Raises MachineError where the one on PATH does not tell its version.
+    """
     found = shutil.which("nvcc")
-    if found:
-        return Compiler("nvcc", Path(found), _version_of(found))
-    return pinned_nvcc()
+    if found is None:
+        return pinned_nvcc()
+    said = ask_nvcc(found)
+    if said.version is None:
+        raise MachineError(said.problem or found, NVRTC_INSTEAD)
+    return Compiler("nvcc", Path(found), said.version)
 
 
 def pinned_nvcc() -> Compiler:
@@ -93,7 +115,7 @@ def nvrtc() -> Compiler:
 def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
     if compiler.path is None:
         return architecture >= OLDEST_OF_NVCC_13
-    return architecture in _targets_of(str(compiler.path))
+    return architecture in ask_nvcc(str(compiler.path)).targets
 
 
 def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
@@ -127,23 +149,11 @@ def choose(architecture: int, wanted: str) -> Compiler:
     return preferred if driver is None or preferred.major <= driver[0] else others[0]
 
 
-def host_names() -> list[str]:
-    """The names under which a C++ compiler is looked for, in order."""
-    return [name for name in (os.environ.get("CXX"), *HOST_COMPILERS) if name]
-
-
 def host() -> Compiler:
-    """The system's C++ compiler ($CXX, g++, clang++)."""
-    for name in host_names():
-        found = shutil.which(name)
-        if found:
-            return Compiler(Path(found).name, Path(found), _first_line(found))
-    raise MachineError("no C++ compiler was found ($CXX, g++, clang++)", "apt-get install g++ (or set CXX)")
-
-
-@cache
-def _first_line(program: str) -> str:
-    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    """The system's C++ compiler ($CXX, g++, clang++). Raises MachineError when there is none that works."""
+    command = host_compiler.find()
+    version = host_compiler.version(command)
+    return Compiler(host_compiler.name(command), Path(command[0]), version, command[1:])
 
 
 def cpu_targets() -> dict[str, tuple[str, ...]]:

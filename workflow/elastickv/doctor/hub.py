@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import environments
+from elastickv import environments, programs
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Model, Needs
 from elastickv.errors import ElastickvError
@@ -87,10 +86,9 @@ def _endpoint(environment: str) -> str | None:
     """Where the hub is, as the library that will ask it says."""
     try:
         python = str(environments.interpreter(environment))
+        return programs.run([python, "-c", ASK_ENDPOINT], f"{ELASTICKV} env {environment}").stdout.strip() or None
     except ElastickvError:
         return None
-    done = subprocess.run([python, "-c", ASK_ENDPOINT], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
+from elastickv import programs
 from elastickv.build import compilers
 
 # What FlashInfer links with -l, and the files that an installation without development links has of it.
@@ -27,13 +27,16 @@ def variables(python: str, links: Path) -> dict[str, str]:
 
 
 def cuda_home() -> Path | None:
-    """The toolkit of the nvcc on PATH (by its own word: it may be a link or a wrapper), else of the pinned one."""
+    """The toolkit of the nvcc on PATH (by its own word: it may be a link or a wrapper), else of the pinned one.
+
+    Raises MachineError where the nvcc on PATH does not run.
+    """
     found = shutil.which("nvcc")
     if not found:
         pinned = compilers.pinned_nvcc().path
         return pinned.parents[1] if pinned else None
     command = [found, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = programs.run(command, "mend it, or take it off PATH: the pinned one then takes its place")
     here = re.search(r"^#\$ _HERE_=(.+)$", said.stderr + said.stdout, re.MULTILINE)
     return (Path(here[1]) if here else Path(found).resolve().parent).parent
 
@@ -61,5 +64,5 @@ def _known_to_the_linker() -> dict[str, Path]:
     program = shutil.which("ldconfig", path=os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"]))
     if program is None:
         return {}
-    said = subprocess.run([program, "-p"], capture_output=True, text=True, check=False).stdout
+    said = programs.run([program, "-p"], "mend ldconfig, or set CUDA_HOME").stdout
     return {name: Path(path) for name, path in re.findall(r"^\s*(\S+) \(.*\) => (.+)$", said, re.MULTILINE)}
