@@ -309,6 +309,13 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"elastickv: {missing}", file=sys.stderr)
         return missing.exit_code
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        from elastickv import readable
+
+        print(f"elastickv: {error.filename}: {error.strerror}\nfix: {readable.remedy(error)}", file=sys.stderr)
+        return MachineError.exit_code
     except KeyboardInterrupt:
         print("elastickv: interrupted", file=sys.stderr)
         return 130
