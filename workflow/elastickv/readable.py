@@ -59,7 +59,7 @@ def listing(folder: Path) -> list[str]:
     """The names in a folder that a user named, sorted. UsageError when it is none, MachineError when it is closed."""
     try:
         names = sorted(os.listdir(folder))
-        os.stat(folder / ".")  # names alone do not help: files in it have to be opened
+        os.stat(f"{folder}/.")  # names alone do not help: files in it have to be opened
     except (FileNotFoundError, NotADirectoryError) as error:
         told = "not a folder" if isinstance(error, NotADirectoryError) else "does not exist"
         raise UsageError(f"{folder}: {told}: a results folder is needed") from None

@@ -68,12 +68,17 @@ class Folder:
         listed: the files that the manifest lists, None where there is none that could be read.
         """
         for name, why in self.unreadable.items():
-            hidden = name.startswith(".")
-            if UNCHECKED.fullmatch(name) or not (listed is None or name in listed or hidden or schema_of(name)):
+            if UNCHECKED.fullmatch(name) or not self._matters(name, listed):
                 self.findings.notes.append(f"{name}: {why}: not checked")
             else:
                 kind = "a folder" if name in FOLDERS or why.startswith("a folder that") else "a file"
                 self.findings.of(name).fault("(file)", why, f"{kind} that can be read")
+
+    def _matters(self, name: str, listed: set[str] | None) -> bool:
+        """Whether what a run leaves lies at a path, or below it."""
+        if listed is None or name.startswith(".") or name in FOLDERS or schema_of(name):
+            return True
+        return any(path == name or path.startswith(f"{name}/") for path in listed)
 
     def has(self, name: str) -> bool:
         """Whether anything stands at a path of the folder, readable or not."""
