@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,21 +284,30 @@ def test_what_a_command_is_given_and_may_not_read_is_named(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_s_look_at_a_closed_report(results, tmp_path):
-    interpreter = shutil.which("python3", path="/usr/bin:/bin")
-    nobody = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": "/", "capture_output": True, "text": True}
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import elastickv.readable"
-    tried = interpreter and subprocess.run([interpreter, "-c", code, ROOT / "workflow"], **nobody, check=False)
-    if not tried or tried.returncode:
-        pytest.skip("no Python of the system, or no checkout, that another user may read")
-    for place in results.parents:
-        if place.is_relative_to("/tmp") and place != Path("/tmp"):
-            place.chmod(0o755)
-    (results / "report.md").chmod(0)
-    program = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from elastickv import readable; "
-    program += "print(list(readable.obstacles(Path(sys.argv[2]))))"
-    done = subprocess.run([interpreter, "-c", program, ROOT / "workflow", results], **nobody, check=False)
-    assert done.stdout == "[('report.md', 'Permission denied')]\n", done.stderr
+def test_another_user_s_look_at_closed_files(original):
+    python = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/bin")
+    packages = os.pathsep.join([str(ROOT / "workflow"), *(path for path in sys.path if path.endswith("site-packages"))])
+
+    def as_nobody(*arguments: str | Path) -> subprocess.CompletedProcess:
+        environment = {"PYTHONPATH": packages, "HOME": "/", "PATH": os.defpath}
+        who = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": "/", "env": environment}
+        return subprocess.run([python, *arguments], **who, capture_output=True, text=True, check=False)
+
+    if python is None or as_nobody("-c", "import elastickv.cli, jsonschema, numpy, pandas").returncode:
+        pytest.skip("another user finds no Python of this version that may read the checkout and its packages")
+    with tempfile.TemporaryDirectory() as folder:  # pytest closes its own to others
+        Path(folder).chmod(0o755)
+        results, other = (shutil.copytree(original, Path(folder, name)) for name in ("results", "other"))
+        clean = as_nobody("-m", "elastickv", "verify", results)
+        assert clean.returncode == 0, clean.stdout + clean.stderr
+        (results / "report.md").chmod(0)
+        found = as_nobody("-m", "elastickv", "verify", results)
+        (results / RECORD).chmod(0)
+        refused = as_nobody("-m", "elastickv", "compare", other, results)
+    assert (found.returncode, found.stderr) == (1, "")
+    assert "report.md: (file): found Permission denied, expected a file that can be read\n" in found.stdout
+    assert refused.returncode == 3 and f"{results / RECORD}: cannot be read" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_obstacles_are_told_in_words(tmp_path):
