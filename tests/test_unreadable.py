@@ -255,7 +255,7 @@ def test_show_of_verdicts_that_may_not_be_read_names_them(results, capsys):
     results.chmod(0)
     code, _, err = run(capsys, "show", "--configfile", config)
     results.chmod(0o700)
-    assert code == 3 and f"{results / 'verdicts.json'}: Permission denied\nfix: give this user" in err
+    assert code == 3 and f"{results / 'verdicts.json'}: Permission denied\nfix: " in err
 
 
 @pytest.mark.parametrize(
