@@ -160,8 +160,10 @@ BAD = {
     "nothing to measure": ("backend: cpu\n", ["bad.yaml", "cases and matrices are both empty"]),
     "empty cases": ("cases: {}\nmatrices: {}\n", ["bad.yaml:1", "both empty"]),
     "gguf repo alone": ("baselines: {gguf: {repo: a/b}}\n" + GOOD, ["baselines.gguf", "repo and file"]),
-    "model with a space": ("baselines: {transformers: {model: 'a b'}}\n" + GOOD,
-        ["baselines.transformers.model", "without spaces"]),
+    "model with a line end": ('baselines: {transformers: {model: "a\\nb"}}\n' + GOOD,
+        ["baselines.transformers.model", "without control characters"]),
+    "model that starts with a space": ("baselines: {transformers: {model: ' b'}}\n" + GOOD,
+        ["baselines.transformers.model", "not starting with a space"]),
     # ids and paths
     "capital id": (f"cases: {{Big: {SHAPE}}}", ["cases.Big", "lower-case"]),
     "id with slash": (f"cases: {{a/b: {SHAPE}}}", ["cases.a/b", "cannot be an id"]),

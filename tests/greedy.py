@@ -23,7 +23,7 @@ SETTINGS = {"transformers": defaults.TRANSFORMERS, "gguf": defaults.GGUF}
 
 def main(name: str) -> None:
     settings = SETTINGS[name]
-    fetched = models.fetch(settings, only_gguf=name == "gguf")
+    fetched = models.fetch(settings, name)
     engine = import_module(ENGINES[name]).load(fetched, settings, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])

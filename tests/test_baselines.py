@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import psutil
 import pytest
 
 from elastickv import device, environments, records
-from elastickv.baselines import gguf_header, models, protocol, record, supervisor, text
+from elastickv.baselines import protocol, record, supervisor, text
 from elastickv.baselines.refusal import Refusal, status_of
 from elastickv.errors import UsageError
 from elastickv.stopwatch import now
@@ -271,48 +270,6 @@ def test_settings_that_are_no_json_object_are_named(tmp_path):
         (tmp_path / "settings.json").write_text(content)
         with pytest.raises(UsageError, match=r"settings\.json"):
             supervisor.read_settings(str(tmp_path / "settings.json"), TRANSFORMERS)
-
-
-def string(value: str) -> bytes:
-    return struct.pack("<Q", len(value.encode())) + value.encode()
-
-
-def gguf_bytes() -> bytes:
-    """A GGUF file's header: an array of strings, one of numbers, two scalars, and two tensors."""
-    pairs = [
-        string("tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("bc"),
-        string("scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5),
-        string("general.license") + struct.pack("<I", 8) + string("mit"),
-        string("context_length") + struct.pack("<II", 4, 2048),
-    ]
-    tensors = [
-        string("w") + struct.pack("<I2QIQ", 2, 30, 10, 3, 0),
-        string("norm") + struct.pack("<IQIQ", 1, 30, 0, 640),
-    ]
-    return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs + tensors)
-
-
-def test_a_gguf_header_tells_licence_parameters_and_type(tmp_path):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes() + bytes(100))
-    header = gguf_header.read(path)
-    assert (header.license, header.parameters, header.dtype) == ("mit", 330, "Q4_1")
-    assert header.metadata == {"general.license": "mit", "context_length": 2048}
-
-
-@pytest.mark.parametrize("length", [3, 10, 30, len(gguf_bytes()) - 4])
-def test_a_damaged_gguf_file_is_named(tmp_path, length):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes()[:length])
-    with pytest.raises(ValueError, match=r"m\.gguf"):
-        gguf_header.read(path)
-
-
-def test_of_a_repository_only_safetensors_and_configuration_are_fetched():
-    names = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.model"]
-    rest = ["pytorch_model.bin", "README.md", "onnx/model.onnx", "original/consolidated.safetensors", "code.py"]
-    assert sorted(models.wanted_files(names + rest)) == sorted(names)
-    assert models.wanted_files(["config.json", "pytorch_model.bin"]) == []
 
 
 @pytest.fixture
@@ -586,13 +543,13 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
 
 @pytest.mark.slow
 def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
-    header = json.dumps({"w": {"dtype": "F16", "shape": [10**7, 10**7], "data_offsets": [0, 2 * 10**14]}}).encode()
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    (tmp_path / "config.json").write_text("{}")
-    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.defaults | SMALL | {"model": str(tmp_path)})
-    records.check(made, "baseline", "huge")
-    assert made["status"] == "out_of_memory"
-    assert "400000.00 GB as float32" in made["reason"]
+    """What was fetched says so: no disk here holds the file."""
+    fetched = {"model": {"parameters": 10**14}, "folder": str(tmp_path), "gguf_file": None}
+    request = {"engine": "transformers", "settings": TRANSFORMERS.defaults | SMALL, "fetched": fetched}
+    python = str(environments.interpreter("llm"))
+    answer = supervisor.ask(python, {"task": "measure", "backend": "cpu", **request}, 100)
+    assert answer["status"] == "out_of_memory"
+    assert "400000.00 GB as float32" in answer["reason"]
 
 
 @pytest.mark.slow

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
-from elastickv.baselines import gguf_header, gpu, memory
-from elastickv.baselines.refusal import NO_GPU, Refusal
+from elastickv.baselines import gguf_header, gpu, llama_log, memory
+from elastickv.baselines.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
@@ -24,15 +26,17 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
         raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
     path = Path(fetched["folder"], fetched["gguf_file"])
     used_before = gpu.used_bytes() if backend == "cuda" else None
-    if backend == "cpu" and path.stat().st_size > MEMORY_SHARE * host.available_memory():
+    if backend == "cpu" and fetched["bytes"] > MEMORY_SHARE * host.available_memory():
         free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights take {path.stat().st_size / 1e9:.2f} GB, {free}")
+        raise Refusal("out_of_memory", f"the weights take {fetched['bytes'] / 1e9:.2f} GB, {free}")
     positions = settings["context"] + settings["decode_tokens"]
     threads = settings["threads"] or host.usable_cores()
     layers = settings["n_gpu_layers"] if backend == "cuda" else 0
     kind = TENSOR_TYPES[settings["kv_type"].upper()]
+    log = llama_log.listen()
     try:
-        model = llama_cpp.Llama(
+        model = _quietly(
+            llama_cpp.Llama,
             str(path),
             n_ctx=positions,
             n_batch=min(BATCH, positions),
@@ -42,18 +46,38 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
             flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
             type_k=kind,
             type_v=kind,
-            verbose=False,
         )
     except ValueError as error:
-        # llama.cpp says why on stderr only
-        raise Refusal("failed", f"{path.name}: llama.cpp cannot load it: {error} (see the log)") from error
+        raise failure(f"{path.name}: llama.cpp cannot load it: {log.said() or error}") from error
     about = {
-        "dtype": gguf_header.read(path).dtype,
+        "dtype": fetched["dtype"],
         "attention": "flash",
         "cache": settings["kv_type"],
         "threads": threads,
     }
     return LlamaEngine(model, about | {"gpu_layers": layers if backend == "cuda" else None}, used_before)
+
+
+def _quietly(make: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """A `Llama`, without what its Python prints.
+
+    Its `verbose=False` would also close stderr to llama.cpp, which says there what it aborts for.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):
+        return make(*arguments, **settings, verbose=True)
+
+
+def inspect(folder: str, gguf_file: str) -> None:
+    """Reads the model's metadata and tokenizer, without the weights. Raises Refusal when llama.cpp does not know it."""
+    import llama_cpp
+
+    log = llama_log.listen()
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(Path(folder, gguf_file)).encode(), params)
+    if not model:
+        raise failure(f"{gguf_file}: llama.cpp cannot load it: {log.said()}")
+    llama_cpp.llama_model_free(model)
 
 
 class LlamaEngine:
@@ -70,7 +94,8 @@ class LlamaEngine:
         self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self._used = 0  # positions in the cache
         self._logits: Any = None
-        self.longest = self._api.llama_model_n_ctx_train(model.model) or None
+        longest = self._api.llama_model_n_ctx_train(model.model)
+        self.longest = longest if longest > 0 else None
 
     def tokenize(self, text: str) -> list[int]:
         """With the special tokens that the model's own tokenizer adds; what looks like one in the text is text."""
@@ -100,7 +125,8 @@ class LlamaEngine:
             self._batch.logits[i] = all_logits or i == count - 1
         code = self._api.llama_decode(self._model.ctx, self._batch)
         if code:
-            raise Refusal("failed", f"llama_decode of {count} tokens after {self._used} returned {code}")
+            why = llama_log.listen().said() or "llama.cpp logged no error"
+            raise failure(f"llama_decode of {count} tokens after {self._used} returned {code}: {why}")
         self._used += count
         logits = self._api.llama_get_logits(self._model.ctx)  # waits for the device
         rows = count if all_logits else 1

@@ -94,7 +94,7 @@ def baseline(
         return record.compose(head, {"status": "unsupported", "reason": _one_line(error)}, watch.ended())
     try:
         python = str(environments.interpreter(engine.environment))
-        fetched = _ask(python, {"task": "fetch", "engine": engine.name, "settings": settings}, FETCH_SECONDS)
+        fetched = ask(python, {"task": "fetch", "engine": engine.name, "settings": settings}, FETCH_SECONDS)
         if "model" not in fetched:
             return record.compose(head, fetched, watch.ended())
         head["model"] = fetched["model"]
@@ -125,7 +125,7 @@ def _measured(
         if found:
             return found
         with store.room() if store else contextlib.nullcontext():
-            response = _ask(python, {"task": "measure", "backend": backend, **request}, MEASURE_SECONDS, uuid)
+            response = ask(python, {"task": "measure", "backend": backend, **request}, MEASURE_SECONDS, uuid)
     about = {"name": None, **(response.get("gpu") or {}), **who} if backend == "cuda" else {**host.facts(), **OF_A_CPU}
     head = {
         **head,
@@ -140,11 +140,12 @@ def _measured(
     return result
 
 
-def _ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None = None) -> dict[str, Any]:
+def ask(python: str, request: dict[str, Any], timeout: float, uuid: str | None = None) -> dict[str, Any]:
     """A worker's answer. Only fetching may use the network."""
     variables = workers.environment(HF_HUB_DISABLE_TELEMETRY="1")
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
     variables["OMP_WAIT_POLICY"] = "passive"
+    variables["GGML_NO_BACKTRACE"] = "1"  # the last lines of a crash are then what llama.cpp says of it
     if request["task"] == "measure":
         variables["HF_HUB_OFFLINE"] = "1"
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see
@@ -162,7 +163,7 @@ def store_key(engine: Engine, settings: dict[str, Any], model: dict[str, Any], w
         "protocol": protocol.VERSION,
         "text": text.facts()["sha256"],
         "settings": settings,
-        "model": {key: model.get(key) for key in ("name", "file", "revision", "sha256")},
+        "model": {key: model.get(key) for key in ("name", "file", "revision", "sha256", "config_sha256")},
         "device": who,
     }
     return hashlib.sha256(matrix.canonical_json(content).encode()).hexdigest()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
-import math
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
 from elastickv.baselines import memory
-from elastickv.baselines.refusal import NO_GPU, Refusal
+from elastickv.baselines.refusal import NO_GPU, Refusal, one_line
 
 CHUNK = 512  # tokens whose logits are held at once
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
+# How configurations call the number of positions; Transformers maps most other names to the first.
+POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 CODE_NEEDED = "trust_remote_code"
 
 
@@ -31,23 +33,71 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings["threads"] or host.usable_cores())
     dtype = _dtype(backend)
-    _check_room(fetched, dtype.itemsize, backend)
-    gguf = {"gguf_file": fetched["gguf_file"]} if fetched["gguf_file"] else {}
-    common = {"trust_remote_code": False, "local_files_only": True, **gguf}
-    weights = {"quantization_config": transformers.GgufConfig(dequantize=True)} if gguf else {"use_safetensors": True}
+    _check_room(fetched["model"]["parameters"] or 0, dtype.itemsize, backend)
+    is_gguf = fetched["gguf_file"] is not None
+    weights = (
+        {"quantization_config": transformers.GgufConfig(dequantize=True)} if is_gguf else {"use_safetensors": True}
+    )
     gc.disable()  # reading a GGUF file makes millions of small objects; with collections it takes half as long again
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(fetched["folder"], **common)
-        model = transformers.AutoModelForCausalLM.from_pretrained(fetched["folder"], dtype=dtype, **common, **weights)
-    except ValueError as error:
-        if CODE_NEEDED in str(error):
-            raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
-        raise
+        with _no_code(), _only(fetched["folder"], fetched["gguf_file"]) as (folder, common):
+            tokenizer = _tokenizer(folder, common)
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **common, **weights)
     finally:
         gc.enable()
     engine = TransformersEngine(model.to("cuda" if backend == "cuda" else "cpu").eval(), tokenizer, settings)
     engine.use_cache(settings["caches"][0])
     return engine
+
+
+@contextlib.contextmanager
+def _only(folder: str, gguf_file: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The folder to load from, and what every `from_pretrained` is given.
+
+    A GGUF file is alone in it: of a tokenizer beside it Transformers would take parts.
+    """
+    common = {"trust_remote_code": False, "local_files_only": True}
+    if gguf_file is None:
+        yield folder, common
+        return
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as alone:
+        Path(alone, gguf_file).symlink_to(Path(folder, gguf_file))
+        yield alone, {**common, "gguf_file": gguf_file}
+
+
+def _tokenizer(folder: str, common: dict[str, Any]) -> Any:
+    """The tokenizer, after a look at the configuration: what Transformers refuses of it is named with its file."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **common)
+    except Exception as error:
+        if CODE_NEEDED in str(error):
+            raise
+        raise Refusal("failed", f"{common.get('gguf_file', 'config.json')}: {one_line(error)}") from error
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
+        raise Refusal("unsupported", f"Transformers has no causal language model of the type {config.model_type}")
+    return transformers.AutoTokenizer.from_pretrained(folder, **common)
+
+
+@contextlib.contextmanager
+def _no_code() -> Iterator[None]:
+    """Refuses a model that needs code of its own."""
+    try:
+        yield
+    except ValueError as error:
+        if CODE_NEEDED in str(error):
+            raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
+        raise
+
+
+def inspect(folder: str, gguf_file: str | None) -> None:
+    """Reads configuration and tokenizer, without the weights.
+
+    Raises Refusal when Transformers has no such model; what it raises itself passes through.
+    """
+    with _no_code(), _only(folder, gguf_file) as (place, common):
+        _tokenizer(place, common)
 
 
 def _dtype(backend: str) -> Any:
@@ -63,11 +113,10 @@ def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_room(fetched: dict[str, Any], itemsize: int, backend: str) -> None:
+def _check_room(parameters: int, itemsize: int, backend: str) -> None:
     """Raises Refusal when the weights alone exceed what is free: the system would kill the process."""
     import torch
 
-    parameters = fetched["model"]["parameters"] or parameters_in(Path(fetched["folder"]))
     free = torch.cuda.mem_get_info()[0] if backend == "cuda" else host.available_memory()
     needed = parameters * itemsize
     if needed > free * MEMORY_SHARE:
@@ -76,14 +125,10 @@ def _check_room(fetched: dict[str, Any], itemsize: int, backend: str) -> None:
         raise Refusal("out_of_memory", reason)
 
 
-def parameters_in(folder: Path) -> int:
-    """Elements of all tensors in a folder's safetensors files, by their headers."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return count
+def positions(config: Any) -> int | None:
+    """How many positions a configuration allows; None where it says nothing, or -1 or 0 for "no limit"."""
+    said = (getattr(config, name, None) for name in POSITIONS)
+    return next((value for value in said if isinstance(value, int) and value > 0), None)
 
 
 class TransformersEngine:
@@ -98,7 +143,7 @@ class TransformersEngine:
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
         self._logits: Any = None
-        self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.longest = positions(model.config.get_text_config())
 
     def tokenize(self, text: str) -> list[int]:
         return list(self._tokenizer(text, truncation=False)["input_ids"])
