@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import math
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
-from elastickv.baselines import memory
+from elastickv.baselines import loading, memory
 from elastickv.baselines.refusal import NO_GPU, Refusal
 
 CHUNK = 512  # tokens whose logits are held at once
@@ -37,8 +38,18 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     weights = {"quantization_config": transformers.GgufConfig(dequantize=True)} if gguf else {"use_safetensors": True}
     gc.disable()  # reading a GGUF file makes millions of small objects; with collections it takes half as long again
     try:
+        _check_kind(transformers.AutoConfig.from_pretrained(fetched["folder"], **common))
         tokenizer = transformers.AutoTokenizer.from_pretrained(fetched["folder"], **common)
-        model = transformers.AutoModelForCausalLM.from_pretrained(fetched["folder"], dtype=dtype, **common, **weights)
+        # Other shapes are let through here and named by `loading.check`, with the rest that does not fit.
+        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            fetched["folder"],
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **common,
+            **weights,
+        )
+        loading.check(model, loaded, Path(fetched["folder"], fetched["gguf_file"]) if gguf else None)
     except ValueError as error:
         if CODE_NEEDED in str(error):
             raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
@@ -48,6 +59,16 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     engine = TransformersEngine(model.to("cuda" if backend == "cuda" else "cpu").eval(), tokenizer, settings)
     engine.use_cache(settings["caches"][0])
     return engine
+
+
+def _check_kind(config: Any) -> None:
+    """Raises Refusal for what is no decoder-only language model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.is_encoder_decoder:
+        raise Refusal("unsupported", f"{config.model_type} is an encoder-decoder model; a decoder-only one is needed")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise Refusal("unsupported", f"Transformers has no causal language model of type {config.model_type}")
 
 
 def _dtype(backend: str) -> Any:
@@ -98,10 +119,18 @@ class TransformersEngine:
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
         self._logits: Any = None
+        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.chunk = CHUNK
         self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
     def tokenize(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, truncation=False)["input_ids"])
+        """Raises Refusal when the model has no embedding for some of the tokens."""
+        tokens = list(self._tokenizer(text, truncation=False)["input_ids"])
+        embeddings = self._model.get_input_embeddings().weight.shape[0]
+        if max(tokens, default=0) >= embeddings:
+            reason = f"the tokenizer gives token {max(tokens)}, the model has embeddings for {embeddings}"
+            raise Refusal("failed", f"{reason}: they do not belong together")
+        return tokens
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
@@ -130,8 +159,30 @@ class TransformersEngine:
 
     def _forward(self, ids: Any, keep: int) -> Any:
         """Logits [1, keep, vocabulary] (keep 0: all) of ids [1, n] after what the cache holds."""
+        return self._run(ids, keep, past_key_values=self._cache, use_cache=True)[:, -keep:]
+
+    def _run(self, ids: Any, keep: Any, **cache: Any) -> Any:
+        """Logits [1, m, vocabulary]. `keep`: the last so many positions, or a tensor of positions.
+
+        Models that cannot select give all positions.
+        """
+        selected = {"logits_to_keep": keep} if self._selects else {}
         with self._torch.inference_mode():
-            return self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=keep).logits
+            return self._model(input_ids=ids, **cache, **selected).logits
+
+    def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        wanted = self._torch.tensor(list(positions), device=self._model.device)
+        logits = self._run(self._ids(tokens), wanted, use_cache=False)[0]
+        return self._array(logits if self._selects else logits[wanted])
+
+    def extend(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        return self._array(self._forward(self._ids(tokens), 0)[0, list(positions)])
+
+    def logits(self) -> Any:
+        return self._array(self._logits[0, -1])
+
+    def _array(self, logits: Any) -> Any:
+        return logits.float().cpu().numpy()
 
     def _ids(self, tokens: Sequence[int]) -> Any:
         return self._torch.tensor([list(tokens)], device=self._model.device)
