@@ -14,7 +14,8 @@ SHOWN = 3  # names in a message
 def check(model: Any, loaded: dict[str, Any], gguf: Path | None) -> None:
     """Raises Refusal unless every parameter of the model comes from the file and the file holds no others.
 
-    loaded: what `from_pretrained(..., output_loading_info=True)` returns beside the model. gguf: the file, if it is one.
+    loaded: what `from_pretrained(..., output_loading_info=True)` returns beside the model. gguf: the file, if it is a
+    GGUF file.
     """
     mismatched = sorted(f"{name} {tuple(has)} for {tuple(needs)}" for name, has, needs in loaded["mismatched_keys"])
     _refuse(loaded["missing_keys"], "parameters of the model are not in its files, so they would be random")
@@ -32,7 +33,7 @@ def _refuse(names: Iterable[str], what: str) -> None:
     found = sorted(names)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise Refusal("failed", f"{len(found)} {what}: {', '.join(found[:SHOWN])}{more}")
+        raise Refusal("failed", f"{what} ({len(found)}): {', '.join(found[:SHOWN])}{more}")
 
 
 def foreign(model: Any, unexpected: Iterable[str]) -> list[str]:
@@ -58,9 +59,9 @@ def gguf_differences(model: Any, path: Path) -> tuple[list[str], list[str]]:
     architecture = reader.fields["general.architecture"].contents()
     processor = reading.TENSOR_PROCESSORS.get(architecture, reading.TensorProcessor)(config={})
     places = reading.get_gguf_hf_weights_map(model, processor)
-    # Stacked experts are mapped without their suffix.
-    names = {tensor.name if tensor.name in places else tensor.name.removesuffix(".weight") for tensor in reader.tensors}
-    dropped = sorted(names - places.keys())
-    filled = {places[name] for name in names & places.keys()}
+    tensors = {tensor.name for tensor in reader.tensors}
+    names = tensors | {name.removesuffix(".weight") for name in tensors}  # stacked experts are mapped without it
+    dropped = sorted(name for name in tensors if not {name, name.removesuffix(".weight")} & places.keys())
+    filled = {place for name, place in places.items() if name in names}
     halves = sorted(name for name, place in places.items() if name not in names and place in filled)
     return dropped, halves
