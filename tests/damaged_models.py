@@ -92,6 +92,7 @@ def gguf_llama(change: Callable[[dict], dict] = dict) -> Callable[[Path], None]:
             block |= {"ffn_up": (hidden, width), "ffn_down": (width, hidden)}
             shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
         tensors = {f"{name}.weight": torch.randn(shape, generator=random) * 0.02 for name, shape in shapes.items()}
+        tensors |= {name: torch.ones_like(tensor) for name, tensor in tensors.items() if tensor.ndim == 1}
         write_gguf(folder, "llama", change(tensors))
 
     return make

@@ -137,16 +137,29 @@ def test_memory_that_is_exhausted_is_not_called_unsupported():
         measured(Exhausted())
 
 
-class Rounded(OffByLittle):
-    """Computes with fewer bits: nobody could tell its fault from rounding."""
+class Rounded(Bigrams):
+    """Computes with fewer bits, and one token goes to other experts."""
 
     def facts(self):
         return {"dtype": "bfloat16"}
 
+    def extend(self, tokens, positions):
+        rows = super().extend(tokens, positions)
+        rows[:, 3] += 0.02 * np.linalg.norm(rows, axis=1)
+        rows[1] = rows[0]
+        return rows
 
-def test_what_rounding_could_do_is_allowed_where_it_rounds():
+
+class RoundedAndForgetful(Forgetful):
+    def facts(self):
+        return {"dtype": "bfloat16"}
+
+
+def test_what_rounding_can_do_is_allowed_where_it_rounds_and_no_more():
     checked = measured(Rounded())["self_check"]
     assert 0.001 < checked["largest_difference"] < checked["tolerance"]
+    with pytest.raises(Refusal, match="ignores the cache"):
+        measured(RoundedAndForgetful())
 
 
 class Masking(Bigrams):
