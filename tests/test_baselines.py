@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -43,17 +44,34 @@ FIELDS = {
     "generated_tokens": [1, 2],
     "generated_text": "and",
     "dtype": "float32",
+    "self_check": {
+        "tokens": 104,
+        "tolerance": 0.001,
+        "largest_difference": 4e-6,
+        "causality_difference": 0.0,
+        "seconds": 0.2,
+    },
 }
+
+
+def logits_after(tokens) -> np.ndarray:
+    """Logits [50] that depend on all tokens and their order."""
+    state = 0
+    for token in tokens:
+        state = (state * 31 + token + 1) % 9973
+    return np.sin(np.arange(50) * (1 + state)).astype(np.float32)
 
 
 class Bigrams:
     """An engine whose next token is the last one plus 1 (modulo 50), with probability 1/4."""
 
     longest = 200
+    chunk = 32
 
     def __init__(self):
         self.last = None
         self.offset = 0
+        self.held = []
 
     def tokenize(self, text):
         return [i % 50 for i in range(len(text) // 100)]
@@ -66,12 +84,26 @@ class Bigrams:
 
     def prefill(self, tokens):
         self.last = tokens[-1]
+        self.held = list(tokens)
 
     def likeliest(self):
         return (self.last + 1 + self.offset) % 50
 
     def decode(self, token, steps):
-        return [(token + i) % 50 for i in range(steps)]
+        fed = [(token + i) % 50 for i in range(steps)]
+        self.held += fed
+        return fed
+
+    def whole_pass(self, tokens, positions):
+        return np.stack([logits_after(tokens[: position + 1]) for position in positions])
+
+    def extend(self, tokens, positions):
+        self.held += tokens
+        before = len(self.held) - len(tokens)
+        return self.whole_pass(self.held, [before + position for position in positions])
+
+    def logits(self):
+        return logits_after(self.held)
 
     def reset_peak_memory(self):
         pass
@@ -94,6 +126,7 @@ def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
     assert (fields["prompt_tokens"], fields["perplexity_tokens"], fields["decode_tokens"]) == (60, 60, 8)
     assert len(fields["seconds"]) == 4
     assert fields["generated_tokens"] == [10, 11, 12, 13, 14, 15, 16, 17]
+    assert (fields["self_check"]["tokens"], fields["self_check"]["largest_difference"]) == (64, 0)
 
 
 class Slow(Bigrams):

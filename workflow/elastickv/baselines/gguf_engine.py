@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from elastickv.baselines import gguf_header, gpu, llama_log, memory
 from elastickv.baselines.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
+WHOLE = 2048  # tokens that the self-check evaluates at once
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
 TENSOR_TYPES = {name: number for number, name in gguf_header.TENSOR_TYPES.items()}
 
@@ -80,6 +81,17 @@ def inspect(folder: str, gguf_file: str) -> None:
     llama_cpp.llama_model_free(model)
 
 
+def _fill(batch: Any, tokens: Sequence[int], begin: int, wanted: Container[int]) -> None:
+    """Tokens of the one sequence from position `begin` on; logits of those whose index is wanted."""
+    batch.n_tokens = len(tokens)
+    for i, token in enumerate(tokens):
+        batch.token[i] = token
+        batch.pos[i] = begin + i
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = 0
+        batch.logits[i] = i in wanted
+
+
 class LlamaEngine:
     """One sequence in llama.cpp's cache, evaluated through its C interface.
 
@@ -93,6 +105,7 @@ class LlamaEngine:
         self._vocabulary = model.n_vocab()
         self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self._used = 0  # positions in the cache
+        self.chunk = BATCH
         self._logits: Any = None
         longest = self._api.llama_model_n_ctx_train(model.model)
         self.longest = longest if longest > 0 else None
@@ -113,24 +126,50 @@ class LlamaEngine:
 
         A view of llama.cpp's memory, valid until the next call.
         """
-        import numpy as np
-
         count = len(tokens)
-        self._batch.n_tokens = count
-        for i, token in enumerate(tokens):
-            self._batch.token[i] = token
-            self._batch.pos[i] = self._used + i
-            self._batch.n_seq_id[i] = 1
-            self._batch.seq_id[i][0] = 0
-            self._batch.logits[i] = all_logits or i == count - 1
+        _fill(self._batch, tokens, self._used, range(count) if all_logits else {count - 1})
         code = self._api.llama_decode(self._model.ctx, self._batch)
         if code:
             why = llama_log.listen().said() or "llama.cpp logged no error"
             raise failure(f"llama_decode of {count} tokens after {self._used} returned {code}: {why}")
         self._used += count
-        logits = self._api.llama_get_logits(self._model.ctx)  # waits for the device
-        rows = count if all_logits else 1
-        return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (rows, self._vocabulary))
+        return self._rows(self._model.ctx, count if all_logits else 1)
+
+    def _rows(self, context: Any, count: int) -> Any:
+        """Logits [count, vocabulary] of the last evaluation, a view; waits for the device."""
+        import numpy as np
+
+        logits = self._api.llama_get_logits(context)
+        if not logits:
+            raise Refusal("unsupported", "llama.cpp has no logits of this model: it is none that generates text")
+        return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (count, self._vocabulary))
+
+    def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        """In a context of its own, whose one batch has room for WHOLE tokens: it has no seams where the run has some.
+
+        Its cache is of the same type and empty.
+        """
+        parameters = type(self._model.context_params).from_buffer_copy(self._model.context_params)
+        parameters.n_batch, parameters.n_ubatch = len(tokens), min(len(tokens), WHOLE)
+        context = self._api.llama_init_from_model(self._model.model, parameters)
+        if not context:
+            raise Refusal("out_of_memory", "there is no room for the self-check's second cache beside the model")
+        batch = self._api.llama_batch_init(len(tokens), 0, 1)
+        try:
+            _fill(batch, tokens, 0, set(positions))
+            code = self._api.llama_decode(context, batch)
+            if code:
+                raise Refusal("failed", f"llama_decode of {len(tokens)} tokens at once returned {code}")
+            return self._rows(context, len(positions)).copy()
+        finally:
+            self._api.llama_batch_free(batch)
+            self._api.llama_free(context)
+
+    def extend(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        return self._evaluate(tokens, all_logits=True)[list(positions)]
+
+    def logits(self) -> Any:
+        return self._logits[0].copy()
 
     def negative_log_likelihood(self, tokens: Sequence[int]) -> float:
         import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
-from elastickv.baselines import memory
+from elastickv.baselines import loading, memory
 from elastickv.baselines.refusal import NO_GPU, Refusal, one_line
 
 CHUNK = 512  # tokens whose logits are held at once
@@ -42,7 +43,16 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     try:
         with _no_code(), _only(fetched["folder"], fetched["gguf_file"]) as (folder, common):
             tokenizer = _tokenizer(folder, common)
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **common, **weights)
+            # Other shapes are let through here and named by `loading.check`, with the rest that does not fit.
+            model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **common,
+                **weights,
+            )
+            loading.check(model, loaded, Path(folder, fetched["gguf_file"]) if is_gguf else None)
     finally:
         gc.enable()
     engine = TransformersEngine(model.to("cuda" if backend == "cuda" else "cpu").eval(), tokenizer, settings)
@@ -75,8 +85,8 @@ def _tokenizer(folder: str, common: dict[str, Any]) -> Any:
         if CODE_NEEDED in str(error):
             raise
         raise Refusal("failed", f"{common.get('gguf_file', 'config.json')}: {one_line(error)}") from error
-    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
-        raise Refusal("unsupported", f"Transformers has no causal language model of the type {config.model_type}")
+    if not hasattr(config, "auto_map"):
+        _check_kind(config)
     return transformers.AutoTokenizer.from_pretrained(folder, **common)
 
 
@@ -98,6 +108,16 @@ def inspect(folder: str, gguf_file: str | None) -> None:
     """
     with _no_code(), _only(folder, gguf_file) as (place, common):
         _tokenizer(place, common)
+
+
+def _check_kind(config: Any) -> None:
+    """Raises Refusal for what is no decoder-only language model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.is_encoder_decoder:
+        raise Refusal("unsupported", f"{config.model_type} is an encoder-decoder model; a decoder-only one is needed")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise Refusal("unsupported", f"Transformers has no causal language model of type {config.model_type}")
 
 
 def _dtype(backend: str) -> Any:
@@ -143,10 +163,18 @@ class TransformersEngine:
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
         self._logits: Any = None
+        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.chunk = CHUNK
         self.longest = positions(model.config.get_text_config())
 
     def tokenize(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, truncation=False)["input_ids"])
+        """Raises Refusal when the model has no embedding for some of the tokens."""
+        tokens = list(self._tokenizer(text, truncation=False)["input_ids"])
+        embeddings = self._model.get_input_embeddings().weight.shape[0]
+        if max(tokens, default=0) >= embeddings:
+            reason = f"the tokenizer gives token {max(tokens)}, the model has embeddings for {embeddings}"
+            raise Refusal("failed", f"{reason}: they do not belong together")
+        return tokens
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
@@ -175,8 +203,30 @@ class TransformersEngine:
 
     def _forward(self, ids: Any, keep: int) -> Any:
         """Logits [1, keep, vocabulary] (keep 0: all) of ids [1, n] after what the cache holds."""
+        return self._run(ids, keep, past_key_values=self._cache, use_cache=True)[:, -keep:]
+
+    def _run(self, ids: Any, keep: Any, **cache: Any) -> Any:
+        """Logits [1, m, vocabulary]. `keep`: the last so many positions, or a tensor of positions.
+
+        Models that cannot select give all positions.
+        """
+        selected = {"logits_to_keep": keep} if self._selects else {}
         with self._torch.inference_mode():
-            return self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=keep).logits
+            return self._model(input_ids=ids, **cache, **selected).logits
+
+    def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        wanted = self._torch.tensor(list(positions), device=self._model.device)
+        logits = self._run(self._ids(tokens), wanted, use_cache=False)[0]
+        return self._array(logits if self._selects else logits[wanted])
+
+    def extend(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        return self._array(self._forward(self._ids(tokens), 0)[0, list(positions)])
+
+    def logits(self) -> Any:
+        return self._array(self._logits[0, -1])
+
+    def _array(self, logits: Any) -> Any:
+        return logits.float().cpu().numpy()
 
     def _ids(self, tokens: Sequence[int]) -> Any:
         return self._torch.tensor([list(tokens)], device=self._model.device)

@@ -19,7 +19,7 @@ from elastickv.baselines import gpu, models, protocol
 from elastickv.baselines.refusal import Refusal, one_line, status_of
 
 ENGINES = {"transformers": "elastickv.baselines.transformers_engine", "gguf": "elastickv.baselines.gguf_engine"}
-PHASES = 3  # loading, perplexity, warm-up; repetitions and further caches come on top
+PHASES = 4  # loading, self-check, perplexity, warm-up; repetitions and further caches come on top
 
 
 def _fetch(request: dict[str, Any]) -> dict[str, Any]:
