@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ class TransformersEngine:
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
         self._logits: Any = None
-        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._selects = "logits_to_keep" in signature(model.forward).parameters
         self.chunk = CHUNK
         self.longest = positions(model.config.get_text_config())
 
