@@ -112,7 +112,7 @@ class Bigrams:
         return 5
 
     def facts(self):
-        return {"dtype": "float32"}
+        return {"dtype": "float32", "cache": "dynamic"}
 
 
 def measured(engine=None, **changes) -> dict:

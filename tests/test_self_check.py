@@ -141,7 +141,7 @@ class Rounded(Bigrams):
     """Computes with fewer bits, and one token goes to other experts."""
 
     def facts(self):
-        return {"dtype": "bfloat16"}
+        return {"dtype": "bfloat16", "cache": "dynamic"}
 
     def extend(self, tokens, positions):
         rows = super().extend(tokens, positions)
@@ -150,13 +150,19 @@ class Rounded(Bigrams):
         return rows
 
 
+class QuantisedCache(Rounded):
+    def facts(self):
+        return {"dtype": "float32", "cache": "fp8"}
+
+
 class RoundedAndForgetful(Forgetful):
     def facts(self):
-        return {"dtype": "bfloat16"}
+        return {"dtype": "bfloat16", "cache": "dynamic"}
 
 
-def test_what_rounding_can_do_is_allowed_where_it_rounds_and_no_more():
-    checked = measured(Rounded())["self_check"]
+@pytest.mark.parametrize("engine", [Rounded, QuantisedCache])
+def test_what_rounding_can_do_is_allowed_where_it_rounds_and_no_more(engine):
+    checked = measured(engine())["self_check"]
     assert 0.001 < checked["largest_difference"] < checked["tolerance"]
     with pytest.raises(Refusal, match="ignores the cache"):
         measured(RoundedAndForgetful())

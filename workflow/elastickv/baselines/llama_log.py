@@ -8,7 +8,7 @@ from collections import deque
 from functools import cache
 from typing import Any
 
-ERROR, CONTINUED = 3, 5  # ggml_log_level: an error; more of what was logged last
+ERROR, CONTINUED = 4, 5  # of ggml_log_level in ggml.h: an error; more of what was logged last
 LINES_KEPT = 4
 
 

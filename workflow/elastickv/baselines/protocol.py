@@ -26,7 +26,6 @@ from elastickv.baselines.refusal import Refusal, one_line
 VERSION = 4  # of what is described above: records of another version are not taken from the store
 FEWEST_REPS = 3
 CACHE_RUNS, CACHE_STEPS = 3, 8  # of each cache implementation beside the first
-LOSSLESS = ("dynamic", "static")  # cache implementations that hold keys and values as they are
 
 
 class Engine(self_check.Engine, Protocol):
@@ -129,7 +128,7 @@ def other_cache(
     seconds = []
     try:
         engine.use_cache(name)
-        if name in LOSSLESS:
+        if name in self_check.LOSSLESS:
             self_check.largest_difference(engine, reference, chunk=False)
         engine.prefill(prompt)
         for _ in range(min(CACHE_RUNS, len(expected))):

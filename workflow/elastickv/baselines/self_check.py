@@ -24,10 +24,10 @@ from elastickv.baselines.refusal import Refusal, one_line, status_of
 STEPS = 4  # single tokens
 NEAR, FAR = 4, 4  # compared positions: the first after a seam, and others spread over the rest
 FEWEST_TOKENS = 8  # of a prompt: the change needs tokens before, within and after it
-TOLERANCE = {"float32": 0.001}  # of differences, by dtype
-ROUNDED = 0.35  # with fewer bits in weights, activations or cache
+EXACT, ROUNDED = 0.001, 0.35  # tolerances: in float32, and with fewer bits in weights, activations or cache
 # The unit is at least this share of the logits' own size: rounding goes by their size, whatever the context does.
-LEAST_UNIT, LEAST_UNIT_ROUNDED = {"float32": 0.003}, 0.05
+LEAST_UNIT = {EXACT: 0.003, ROUNDED: 0.05}
+LOSSLESS = ("dynamic", "static")  # cache implementations that hold keys and values as they are
 MARGIN = 1.25  # what a change of context has to do, beyond what the tolerance leaves to rounding
 MASKED = -1e9  # logits below it are of tokens that the model never gives
 
@@ -138,8 +138,9 @@ def reference(engine: Engine, plan: Plan) -> tuple[Reference, float]:
         dict(zip(positions, engine.whole_pass(tokens, positions), strict=True))
         for tokens in (plan.tokens, plan.changed)
     )
-    dtype = engine.facts()["dtype"]
-    tolerance, least = TOLERANCE.get(dtype, ROUNDED), LEAST_UNIT.get(dtype, LEAST_UNIT_ROUNDED)
+    facts = engine.facts()
+    tolerance = EXACT if facts["dtype"] == "float32" and facts["cache"] in LOSSLESS else ROUNDED
+    least = LEAST_UNIT[tolerance]
     after = plan.chunk[:NEAR]
     effect = float(np.median([distance(rows[p], others[p], p) for p in after]))
     size = float(np.median([distance(rows[p], np.where(rows[p] <= MASKED, MASKED, 0), p) for p in after]))

@@ -11,7 +11,8 @@ from elastickv.verify.finding import About
 CONFIDENCE = 0.99
 COLD = 4  # times the last-level cache that the places of a point have to cover
 NOISE = {"cuda": 0.10, "cpu": 0.25}  # relative half-width of a decode rate from which on a baseline is noisy
-TOLERANCE, ROUNDED = {"float32": 0.001}, 0.35  # of a baseline's self-check, by dtype and for all others
+EXACT, ROUNDED = 0.001, 0.35  # tolerances of a baseline's self-check: float32 with such a cache, and all others
+LOSSLESS = ("dynamic", "static")
 RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
 KINDS = ("read_gbps", "copy_gbps")
 
@@ -69,7 +70,8 @@ def baseline(about: About, record: dict[str, Any]) -> None:
         first = "caches.0.decode_tokens_per_second"
         about.same(first, caches[0]["decode_tokens_per_second"], record["decode_tokens_per_second"])
     if record["status"] in ("ok", "noisy"):
-        _self_check(about, record["self_check"], TOLERANCE.get(record["dtype"], ROUNDED))
+        exact = record["dtype"] == "float32" and record.get("cache") in LOSSLESS
+        _self_check(about, record["self_check"], EXACT if exact else ROUNDED)
     if record["status"] == "ok":
         decode, most = record["decode_tokens_per_second"], NOISE[record["backend"]]
         width = (decode["high"] - decode["low"]) / 2 / decode["value"]
