@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import io
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +32,22 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
     threads = settings["threads"] or host.usable_cores()
     layers = settings["n_gpu_layers"] if backend == "cuda" else 0
     kind = TENSOR_TYPES[settings["kv_type"].upper()]
-    log = llama_log.listen()
     try:
-        model = _quietly(
-            llama_cpp.Llama,
-            str(path),
-            n_ctx=positions,
-            n_batch=min(BATCH, positions),
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=layers,
-            flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
-            type_k=kind,
-            type_v=kind,
-        )
+        with llama_log.loading():
+            model = llama_cpp.Llama(
+                str(path),
+                n_ctx=positions,
+                n_batch=min(BATCH, positions),
+                n_threads=threads,
+                n_threads_batch=threads,
+                n_gpu_layers=layers,
+                flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
+                type_k=kind,
+                type_v=kind,
+                verbose=True,
+            )
     except ValueError as error:
-        raise failure(f"{path.name}: llama.cpp cannot load it: {log.said() or error}") from error
+        raise failure(llama_log.reason(f"{path.name}: llama.cpp cannot load it")) from error
     about = {
         "dtype": fetched["dtype"],
         "attention": "flash",
@@ -59,25 +57,16 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
     return LlamaEngine(model, about | {"gpu_layers": layers if backend == "cuda" else None}, used_before)
 
 
-def _quietly(make: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """A `Llama`, without what its Python prints.
-
-    Its `verbose=False` would also close stderr to llama.cpp, which says there what it aborts for.
-    """
-    with contextlib.redirect_stderr(io.StringIO()):
-        return make(*arguments, **settings, verbose=True)
-
-
 def inspect(folder: str, gguf_file: str) -> None:
     """Reads the model's metadata and tokenizer, without the weights. Raises Refusal when llama.cpp does not know it."""
     import llama_cpp
 
-    log = llama_log.listen()
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(str(Path(folder, gguf_file)).encode(), params)
+    with llama_log.loading():
+        model = llama_cpp.llama_model_load_from_file(str(Path(folder, gguf_file)).encode(), params)
     if not model:
-        raise failure(f"{gguf_file}: llama.cpp cannot load it: {log.said()}")
+        raise failure(llama_log.reason(f"{gguf_file}: llama.cpp cannot load it"))
     llama_cpp.llama_model_free(model)
 
 
@@ -128,10 +117,10 @@ class LlamaEngine:
         """
         count = len(tokens)
         _fill(self._batch, tokens, self._used, range(count) if all_logits else {count - 1})
+        llama_log.MESSAGES.clear()
         code = self._api.llama_decode(self._model.ctx, self._batch)
         if code:
-            why = llama_log.listen().said() or "llama.cpp logged no error"
-            raise failure(f"llama_decode of {count} tokens after {self._used} returned {code}: {why}")
+            raise failure(llama_log.reason(f"llama_decode of {count} tokens after {self._used} returned {code}"))
         self._used += count
         return self._rows(self._model.ctx, count if all_logits else 1)
 
