@@ -14,7 +14,7 @@ from elastickv.matrix.wording import shown
 # What lies at the top of the project: its sources, and what it makes there and `make clean` deletes.
 SOURCES = (
     *(".ci", ".git", ".github", ".gitignore", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile"),
-    *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "workflow"),
+    *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "tools", "workflow"),
 )
 MADE = ("build", ".venv", ".envs", ".snakemake", ".pytest_cache", ".ruff_cache", ".hypothesis")
 TRIAL = ".trial-"
