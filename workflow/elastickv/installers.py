@@ -63,7 +63,8 @@ def variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
             clean[name] = _for_uv(key, settings[key])
     if "UV_INDEX" in clean and "UV_INDEX" not in given:
         clean.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # all indexes alike, as pip takes them
-    return clean | {"PIP_CONFIG_FILE": os.devnull}
+    # UTF-8 by the locale: builds that uv starts run without Python's UTF-8 mode, and write the checkout's path.
+    return clean | {"PIP_CONFIG_FILE": os.devnull, "LC_ALL": "C.UTF-8"}
 
 
 def _redirects(variable: str) -> bool:
