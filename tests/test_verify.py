@@ -39,13 +39,7 @@ def made(tmp_path: Path) -> Path:
     results_folder.judged(results)
     (results / ".records").mkdir()
     shutil.copy(results / GOLDEN, results / STORED)
-    for command, name in (
-        (["summarise"], "summary.csv"),
-        (["report", "markdown"], "report.md"),
-        (["report", "social"], "social_media_content.txt"),
-        (["report", "manifest"], "manifest.json"),
-    ):
-        results_folder.elastickv(command, results, name)
+    results_folder.published(results)
     return results
 
 
