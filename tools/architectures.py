@@ -190,10 +190,11 @@ def table(results: list[dict[str, Any]]) -> str:
         (m for m in unique if m["status"] != "passes"), key=lambda m: (m["status"] == "not made", m["name"])
     )
     largest = max(made["largest_difference"] for made in passing) if passing else 0
-    counts = f"{len(passing)} pass, with differences of {largest:.1e} at most"
+    counts = f"of {len(unique)} models {len(passing)} pass, with differences of {largest:.1e} at most"
     refused = sum(made["status"] != "not made" for made in others)
     lines = [f"Transformers {transformers.__version__}, torch {torch.__version__}: {counts}; {refused} are refused; "]
-    lines[0] += f"{len(others) - refused} could not be made tiny by the script, which tells nothing of them."
+    lines[0] += f"{len(others) - refused} could not be made tiny by the script, which tells nothing of them. "
+    lines[0] += "Architectures that can be encoder or decoder count twice: as they come, and with `is_decoder`."
     lines += ["", "**Pass:** " + ", ".join(made["name"] for made in passing) + ".", ""]
     lines += ["| architecture | outcome | reason |", "|:--|:--|:--|"]
     lines += [f"| {made['name']} | {made['status']} | {made['reason'].replace('|', '/')[:240]} |" for made in others]
