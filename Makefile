@@ -8,12 +8,15 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
-MATRIX := $(foreach file,$(CONFIG),--configfile $(file)) $(foreach override,$(SET),--config $(override))
+# CONFIG and SET hold words of the shell, quoted as on its command line: CONFIG='"my matrix.yaml"'.
+MATRIX := --configfile $(CONFIG) $(if $(strip $(SET)),--config $(SET))
 # A killed make takes what it runs along. Its number is asked for here, while it lives for certain: a recipe's shell may
 # be the orphan already.
 TIED := ELASTICKV_DIE_WITH_PARENT=$(shell echo $$PPID) exec
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS) --configfile $(CONFIG) $(if $(SET),--config $(SET))
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS) $(MATRIX)
 
+# Whatever the locale says, and also where it is not installed.
+export PYTHONUTF8 := 1
 # Without compiled modules every start of Snakemake would take three times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -23,6 +26,9 @@ $(error CONFIG= names no matrix; name one or more, as in: make run CONFIG=config
 endif
 endif
 
+# The verdicts of the last finished run, unless the arguments were for looking only.
+SHOW := $(if $(filter -n --dry-run --dryrun --unlock,$(ARGS)),,@$(BIN)/elastickv show --if-finished $(MATRIX))
+
 .DEFAULT_GOAL := help
 .PHONY: help run remeasure test test-slow lint format clean setup setup-dev
 
@@ -31,13 +37,13 @@ help: ## what there is
 
 run: setup ## build, measure, judge, report; then print the verdicts
 	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE)
-	@$(BIN)/elastickv show $(MATRIX)
+	@$(TIED) $(SNAKEMAKE)
+	$(SHOW)
 
 remeasure: setup ## as run, but time every case again
 	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@ELASTICKV_FRESH=1 ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
-	@$(BIN)/elastickv show $(MATRIX)
+	@ELASTICKV_FRESH=1 $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
+	$(SHOW)
 
 test: setup-dev lint ## lint and the fast tests (minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

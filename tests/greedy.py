@@ -22,8 +22,9 @@ SETTINGS |= {"caches": ["dynamic"], "n_gpu_layers": -1, "kv_type": "f16"}
 
 
 def main(name: str) -> None:
-    fetched = models.fetch(SETTINGS, only_gguf=name == "gguf")
-    engine = import_module(ENGINES[name]).load(fetched, SETTINGS, "cpu")
+    settings = SETTINGS[name]
+    fetched = models.fetch(settings, name)
+    engine = import_module(ENGINES[name]).load(fetched, settings, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])
     print(json.dumps(engine.decode(engine.likeliest(), TOKENS)))

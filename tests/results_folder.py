@@ -127,3 +127,14 @@ def planned(results: Path, swept_records: list[dict[str, Any]], sweeps: dict[str
         put(results, record)
         (results / f".plan/cases/{record['case']['id']}.json").write_text(json.dumps(record["case"]), encoding="utf-8")
     return results
+
+
+def published(results: Path) -> None:
+    """Writes what is made of the records and their verdicts, each by its command."""
+    for command, name in (
+        (["summarise"], "summary.csv"),
+        (["report", "markdown"], "report.md"),
+        (["report", "social"], "social_media_content.txt"),
+        (["report", "manifest"], "manifest.json"),
+    ):
+        elastickv(command, results, name)

@@ -153,6 +153,9 @@ def test_a_bad_default_is_one_problem_however_many_cases_use_it(tmp_path):
         (["backend"], ["--config backend", "KEY=VALUE"]),
         (["=cpu"], ["--config", "KEY=VALUE"]),
         ({"golden": {"cv": float("nan")}}, ["golden.cv", "NaN"]),
+        ({"measure": {"reps": "050"}}, ["--config: measure.reps: 050 has a leading zero", "write 50, 0o50 for 40"]),
+        (["cases.a.dim=0100"], ["--config cases.a.dim: 0100 has a leading zero"]),
+        (["measure={<<: {reps: 5}}"], ["--config measure: <<: merge keys are not allowed"]),
         ({"backend": {1, 2}}, ["backend", "one of auto, cuda, cpu"]),
     ],
     ids=str,
@@ -296,6 +299,12 @@ def test_bench_flags_are_checked_like_a_case(flags, fragment):
     with pytest.raises(UsageError) as caught:
         matrix.case_from_flags({"id": "bench", **flags})
     assert fragment in str(caught.value)
+
+
+def test_a_flag_that_breaks_two_rules_of_its_key_is_one_message(capsys):
+    assert main(["bench", "--dim=-1"]) == 2
+    told = "elastickv: bench: --dim: an integer from 4 to 65536, a multiple of 4 is needed, this is -1\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(

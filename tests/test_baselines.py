@@ -7,17 +7,17 @@ import json
 import math
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from elastickv import device, environments, jobs, records
-from elastickv.baselines import gguf_header, models, protocol, record, supervisor, text
+from elastickv.baselines import protocol, record, supervisor, text
 from elastickv.baselines.refusal import Refusal, status_of
 from elastickv.errors import UsageError
 from elastickv.stopwatch import now
@@ -44,17 +44,34 @@ FIELDS = {
     "generated_tokens": [1, 2],
     "generated_text": "and",
     "dtype": "float32",
+    "self_check": {
+        "tokens": 104,
+        "tolerance": 0.001,
+        "largest_difference": 4e-6,
+        "causality_difference": 0.0,
+        "seconds": 0.2,
+    },
 }
+
+
+def logits_after(tokens) -> np.ndarray:
+    """Logits [50] that depend on all tokens and their order."""
+    state = 0
+    for token in tokens:
+        state = (state * 31 + token + 1) % 9973
+    return np.sin(np.arange(50) * (1 + state)).astype(np.float32)
 
 
 class Bigrams:
     """An engine whose next token is the last one plus 1 (modulo 50), with probability 1/4."""
 
     longest = 200
+    chunk = 32
 
     def __init__(self):
         self.last = None
         self.offset = 0
+        self.held = []
 
     def tokenize(self, text):
         return [i % 50 for i in range(len(text) // 100)]
@@ -67,12 +84,26 @@ class Bigrams:
 
     def prefill(self, tokens):
         self.last = tokens[-1]
+        self.held = list(tokens)
 
     def likeliest(self):
         return (self.last + 1 + self.offset) % 50
 
     def decode(self, token, steps):
-        return [(token + i) % 50 for i in range(steps)]
+        fed = [(token + i) % 50 for i in range(steps)]
+        self.held += fed
+        return fed
+
+    def whole_pass(self, tokens, positions):
+        return np.stack([logits_after(tokens[: position + 1]) for position in positions])
+
+    def extend(self, tokens, positions):
+        self.held += tokens
+        before = len(self.held) - len(tokens)
+        return self.whole_pass(self.held, [before + position for position in positions])
+
+    def logits(self):
+        return logits_after(self.held)
 
     def reset_peak_memory(self):
         pass
@@ -81,7 +112,7 @@ class Bigrams:
         return 5
 
     def facts(self):
-        return {"dtype": "float32"}
+        return {"dtype": "float32", "cache": "dynamic"}
 
 
 def measured(engine=None, **changes) -> dict:
@@ -95,6 +126,7 @@ def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
     assert (fields["prompt_tokens"], fields["perplexity_tokens"], fields["decode_tokens"]) == (60, 60, 8)
     assert len(fields["seconds"]) == 4
     assert fields["generated_tokens"] == [10, 11, 12, 13, 14, 15, 16, 17]
+    assert (fields["self_check"]["tokens"], fields["self_check"]["largest_difference"]) == (64, 0)
 
 
 class Slow(Bigrams):
@@ -271,48 +303,6 @@ def test_settings_that_are_no_json_object_are_named(tmp_path):
         (tmp_path / "settings.json").write_text(content)
         with pytest.raises(UsageError, match=r"settings\.json"):
             supervisor.read_settings(str(tmp_path / "settings.json"), TRANSFORMERS)
-
-
-def string(value: str) -> bytes:
-    return struct.pack("<Q", len(value.encode())) + value.encode()
-
-
-def gguf_bytes() -> bytes:
-    """A GGUF file's header: an array of strings, one of numbers, two scalars, and two tensors."""
-    pairs = [
-        string("tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("bc"),
-        string("scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5),
-        string("general.license") + struct.pack("<I", 8) + string("mit"),
-        string("context_length") + struct.pack("<II", 4, 2048),
-    ]
-    tensors = [
-        string("w") + struct.pack("<I2QIQ", 2, 30, 10, 3, 0),
-        string("norm") + struct.pack("<IQIQ", 1, 30, 0, 640),
-    ]
-    return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs + tensors)
-
-
-def test_a_gguf_header_tells_licence_parameters_and_type(tmp_path):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes() + bytes(100))
-    header = gguf_header.read(path)
-    assert (header.license, header.parameters, header.dtype) == ("mit", 330, "Q4_1")
-    assert header.metadata == {"general.license": "mit", "context_length": 2048}
-
-
-@pytest.mark.parametrize("length", [3, 10, 30, len(gguf_bytes()) - 4])
-def test_a_damaged_gguf_file_is_named(tmp_path, length):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes()[:length])
-    with pytest.raises(ValueError, match=r"m\.gguf"):
-        gguf_header.read(path)
-
-
-def test_of_a_repository_only_safetensors_and_configuration_are_fetched():
-    names = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.model"]
-    rest = ["pytorch_model.bin", "README.md", "onnx/model.onnx", "original/consolidated.safetensors", "code.py"]
-    assert sorted(models.wanted_files(names + rest)) == sorted(names)
-    assert models.wanted_files(["config.json", "pytorch_model.bin"]) == []
 
 
 @pytest.fixture
@@ -587,13 +577,13 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
 
 @pytest.mark.slow
 def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
-    header = json.dumps({"w": {"dtype": "F16", "shape": [10**7, 10**7], "data_offsets": [0, 2 * 10**14]}}).encode()
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    (tmp_path / "config.json").write_text("{}")
-    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.settings().model_dump() | SMALL | {"model": str(tmp_path)})
-    records.check(made, "baseline", "huge")
-    assert made["status"] == "out_of_memory"
-    assert "400000.00 GB as float32" in made["reason"]
+    """What was fetched says so: no disk here holds the file."""
+    fetched = {"model": {"parameters": 10**14}, "folder": str(tmp_path), "gguf_file": None}
+    request = {"engine": "transformers", "settings": TRANSFORMERS.defaults | SMALL, "fetched": fetched}
+    python = str(environments.interpreter("llm"))
+    answer = supervisor.ask(python, {"task": "measure", "backend": "cpu", **request}, 100)
+    assert answer["status"] == "out_of_memory"
+    assert "400000.00 GB as float32" in answer["reason"]
 
 
 @pytest.mark.slow

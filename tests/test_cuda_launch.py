@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastickv.backends import cuda_decode, cuda_launch
+from elastickv.backends import cuda_decode, cuda_launch, limits
 from elastickv.backends.params import DTYPES, KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
 CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
@@ -44,7 +44,7 @@ ANY_DECODE = st.builds(
     kv_heads=st.integers(1, 71),
     group=st.integers(1, 71),
     tokens=st.integers(0, 200_000),
-    dim=st.sampled_from(cuda_decode.DIMS),
+    dim=st.sampled_from(limits.DECODE_DIMS),
     dtype=st.sampled_from(["fp32", "fp16", "bf16"]),
     cache_dtype=st.sampled_from([None, "int8", "int4"]),
     compress=st.integers(1, 8),
@@ -63,7 +63,7 @@ def test_every_kernel_of_the_contract_exists(names):
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("cache_dtype", [None, "int8", "int4"])
-@pytest.mark.parametrize("dim", cuda_decode.DIMS)
+@pytest.mark.parametrize("dim", limits.DECODE_DIMS)
 @pytest.mark.parametrize("group", [1, 2, 7, 71])
 @pytest.mark.parametrize("capability", [61, 75, 80, 90])
 def test_every_supported_shape_has_an_instance(names, dtype, cache_dtype, dim, group, capability):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import Checkout, commands_in, wait_until
 
+from elastickv import environments
 from elastickv.records import sha256_file
 
 MATRIX = """
@@ -310,3 +313,18 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checko
     assert "no manifest.json: an unfinished run" in text
     assert run_again(checkout) >= AGGREGATES
     assert started(checkout, "first") >= before
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.zip"])
+def test_snakemake_s_own_report_needs_no_network_and_nothing_but_the_core_lock(finished, tmp_path, name):
+    pinned = environments.requirement_lines(finished.root / "envs/core.txt")  # this environment holds that of dev too
+    assert any(line.startswith("pygments==") for line in pinned)
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    process = finished.start_snakemake("--configfile", CONFIG, "--report", str(tmp_path / name), **nowhere)
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    content = (tmp_path / name).read_bytes()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            content = archive.read("report/report.html")
+    assert b"<html" in content[:1000] and b"measure" in content

@@ -8,9 +8,23 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from model_files import gguf_bytes, write_folder, write_shards
 
 from elastickv import matrix
-from elastickv.doctor import compilers, environment, gpu, hub, images, interpreter, load, memory, packages, storage
+from elastickv.backends import limits
+from elastickv.doctor import (
+    cases,
+    compilers,
+    environment,
+    gpu,
+    hub,
+    images,
+    interpreter,
+    load,
+    memory,
+    packages,
+    storage,
+)
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Model, Needs, of_config
 from elastickv.workloads.rotation import footprint
@@ -52,6 +66,7 @@ build: {architectures: [90, 80], ptx: null}
     [
         ("{model: smollm2}", None),
         ("{model: ./mine}", Model("gguf", "./mine", "config.json", local=True)),
+        ("{model: not/there}", Model("gguf", "not/there", "config.json", local=True)),
         ("{model: mine.gguf}", Model("gguf", "mine.gguf", "config.json", local=True)),
         ("{repo: a/b, file: c.gguf}", Model("gguf", "a/b", "c.gguf", local=False)),
     ],
@@ -500,6 +515,143 @@ def test_lock_files_left_by_snakemake():
     assert load.leftovers(QUIET) == load.leftovers(replace(left, runner=31)) == []
 
 
+# cases that no kernel can run
+
+
+def needs_of(tmp_path, text: str) -> Needs:
+    (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
+    return of_config(matrix.load([tmp_path / "m.yaml"]), [str(tmp_path / "m.yaml")], [])
+
+
+@pytest.mark.parametrize(
+    ("dim", "nearest"), [(32, 64), (56, 64), (100, 96), (112, 96), (120, 128), (192, 128), (512, 256)]
+)
+@pytest.mark.parametrize("facts", [cases.Facts("cpu"), cases.Facts("cuda"), cases.Facts("cuda", 90)])
+def test_a_dim_without_kernels_is_a_problem(tmp_path, facts, dim, nearest):
+    shape = f"seq: 64, heads: 4, dim: {dim}, compress: 2"
+    needs = needs_of(tmp_path, f"cases: {{a: {{{shape}}}, pass: {{workload: elementwise, {shape}}}}}")
+    (found,) = cases.checks(facts, needs)
+    assert found.level == "problem" and f"a is unsupported: dim {dim} has no decode kernel" in found.found
+    assert found.found.endswith("64, 80, 96, 128, 256") and f"{{a: {{dim: {nearest}}}}}" in found.fix
+
+
+def test_cases_with_kernels_are_ok(tmp_path):
+    shapes = ", ".join(f"d{dim}: {{seq: 64, heads: 4, dim: {dim}, compress: 2}}" for dim in limits.DECODE_DIMS)
+    for facts in (cases.Facts("cpu"), cases.Facts("cuda", 75)):
+        assert [said(one) for one in cases.checks(facts, needs_of(tmp_path, f"cases: {{{shapes}}}"))] == [("ok", None)]
+
+
+def test_what_a_case_needs_of_the_gpu_is_held_against_it(tmp_path):
+    text = "cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2, launch: dependent}}"
+    needs = needs_of(tmp_path, text)
+    levels = {name: cases.checks(facts, needs)[0].level for name, facts in DEVICES.items()}
+    assert levels == {"H200": "ok", "T4": "problem", "CPU": "problem"}
+    needs = needs_of(tmp_path, "cases: {a: {seq: 1, heads: 64, batch: 1024, dim: 64, compress: 1}}")
+    levels = {name: cases.checks(facts, needs)[0].level for name, facts in DEVICES.items()}
+    assert levels == {"H200": "problem", "T4": "problem", "CPU": "ok"}
+    assert "{batch: 1023}" in cases.checks(DEVICES["H200"], needs)[0].fix
+
+
+def test_cases_of_a_sweep_are_named_with_what_to_change(tmp_path):
+    base = "{base: {heads: 4, seq: 64, dim: 100}, axes: {compress: [1, 2, 3, 4, 5, 6, 7]}}"
+    found = cases.checks(cases.Facts("cpu"), needs_of(tmp_path, f"matrices: {{m: {base}}}"))
+    assert [one.level for one in found] == ["problem"] * 5 + ["note"]
+    assert found[0].fix == "in the sweep, replace dim: 100 by 96" and "2 more cases" in found[-1].found
+
+
+def test_the_device_that_measures_is_the_one_of_the_run():
+    seen = gpu.Facts(gpus=(T4,))
+    assert cases.gather(NEEDS, seen) == cases.gather(ON_GPU, seen) == cases.Facts("cuda", 75)
+    assert cases.gather(ON_CPU, seen) == cases.gather(NEEDS, gpu.Facts()) == cases.Facts("cpu")
+    assert cases.gather(ON_GPU, gpu.Facts()) == cases.Facts("cuda")
+
+
+DEVICES = {"H200": cases.Facts("cuda", 90), "T4": cases.Facts("cuda", 75), "CPU": cases.Facts("cpu")}
+
+
+# local models
+
+
+def pickled(folder):
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"pickled")
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-16])
+
+
+FOLDERS = {
+    "whole": (lambda folder: None, None),
+    "pickled": (pickled, "no safetensors weights"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "config is no JSON": (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
+    "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
+    "no model_type": (lambda folder: (folder / "config.json").write_text("{}"), "no model_type"),
+    "a shard is gone": (lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(), "not there"),
+    "a shard is cut off": (lambda folder: cut(folder / "model-00001-of-00002.safetensors"), "damaged or cut off"),
+    "index is no JSON": (lambda folder: (folder / "model.safetensors.index.json").write_text("x"), "read as JSON"),
+}
+
+
+def local_model(engine: str, path) -> Finding:
+    needs = replace(NEEDS, models=(Model(engine, str(path), "config.json", local=True),))
+    (found,) = hub.checks(hub.gather(needs, None), needs)
+    return found
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_that_transformers_would_refuse_is_a_problem(tmp_path, kind):
+    spoil, reason = FOLDERS[kind]
+    spoil(write_folder(tmp_path / "model"))
+    found = local_model("transformers", tmp_path / "model")
+    assert found.level == ("problem" if reason else "ok") and (reason or "model") in found.found
+    assert local_model("gguf", tmp_path / "model").level == "problem"  # llama.cpp reads files
+
+
+WHOLE = gguf_bytes([], {"a": 64, "b": 64})
+FILES = {
+    "whole": (WHOLE, None),
+    "tensors cut off": (WHOLE[:-8], "cut off"),
+    "header cut off": (WHOLE[:40], "cut off"),
+    "no GGUF": (b"<html>" * 20, "not a GGUF file"),
+    "empty": (b"", "GGUF"),
+    "version": (WHOLE[:4] + b"\x09\0\0\0" + WHOLE[8:], "version 9"),
+    "big endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big endian"),
+    "counts": (WHOLE[:8] + b"\xff" * 8 + WHOLE[16:], "more than the file can hold"),
+}
+
+
+@pytest.mark.parametrize("engine", ["transformers", "gguf"])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_damaged_gguf_file_is_a_problem(tmp_path, engine, kind):
+    content, reason = FILES[kind]
+    (tmp_path / "m.gguf").write_bytes(content)
+    found = local_model(engine, tmp_path / "m.gguf")
+    assert found.level == ("problem" if reason else "ok") and (reason or "m.gguf") in found.found
+    assert reason is None or "smollm2" in found.fix
+
+
+def test_a_split_gguf_is_looked_through_as_a_whole(tmp_path):
+    first, second, third = write_shards(tmp_path)
+    assert local_model("gguf", first).level == "ok"
+    one_file = local_model("transformers", first)
+    assert one_file.level == "problem" and "one GGUF file" in one_file.found
+    for engine in ("gguf", "transformers"):
+        assert first.name in local_model(engine, second).found and local_model(engine, second).level == "problem"
+    cut(third)
+    assert "cut off" in local_model("gguf", first).found
+    third.unlink()
+    assert third.name in local_model("gguf", first).found and local_model("gguf", first).level == "problem"
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "nowhere.gguf", "/nowhere/at/all", "not/there"])
+def test_a_model_file_that_is_not_there_is_a_problem(name):
+    found = local_model("gguf", name)
+    assert found.level == "problem" and found.found.startswith(name)
+
+
 # models of the hub
 
 PHI = Model("transformers", "microsoft/phi-2", "config.json", local=False)
@@ -519,7 +671,7 @@ INSTEAD = ".venv/bin/snakemake --config 'baselines={transformers: {model: smollm
         (hub.Answer(PHI, True, None, "timed out"), False, "ok", None),
         (hub.Answer(PHI, False, None, "not asked: …"), False, "note", MAKE_LLM),
         (hub.Answer(replace(PHI, name="./mine", local=True), True), False, "ok", None),
-        (hub.Answer(replace(PHI, name="./mine", local=True), False), False, "problem", INSTEAD),
+        (hub.Answer(replace(PHI, name="./mine", local=True), False, refused="cut off"), False, "problem", INSTEAD),
     ],
 )
 def test_a_named_model(answer, token, level, fix):

@@ -67,6 +67,24 @@ def test_what_the_config_insists_on_is_a_problem(checkout, capsys):
     assert "backend=cpu" in missing["fix"] or "driver" in missing["fix"] or "CUDA_VISIBLE_DEVICES" in missing["fix"]
 
 
+def test_what_a_run_would_refuse_of_a_config_is_a_problem(tmp_path, checkout, capsys):
+    """Head dims without kernels, and a model whose weights are pickled alone."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    (tmp_path / "model/pytorch_model.bin").write_bytes(b"pickled")
+    text = f"backend: cpu\nresults: {tmp_path / 'results'}\n"
+    text += "cases: {a: {seq: 64, heads: 4, dim: 100, compress: 2}, b: {seq: 64, heads: 4, dim: 80, compress: 2}}\n"
+    text += f"baselines: {{transformers: {{model: {tmp_path / 'model'}}}}}\n"
+    (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
+    code, report = as_json(capsys, "--configfile", str(tmp_path / "m.yaml"))
+    of_theme = {name: [one for one in report["findings"] if one["theme"] == name] for name in ("cases", "hub")}
+    assert code == 3
+    assert [one["level"] for one in of_theme["cases"]] == ["problem"]
+    assert of_theme["cases"][0]["found"].startswith("a is unsupported: dim 100")
+    assert [one["level"] for one in of_theme["hub"]] == ["problem"]
+    assert "no safetensors weights" in of_theme["hub"][0]["found"]
+
+
 def test_a_bad_config_is_bad_usage(tmp_path, checkout, capsys):
     (tmp_path / "bad.yaml").write_text("cases: {a: {seq: 0}}\n", encoding="utf-8")
     assert main(["doctor", "--configfile", str(tmp_path / "bad.yaml")]) == 2
@@ -207,9 +225,14 @@ def test_who_holds_a_lock_is_seen_without_touching_it(tmp_path):
 # the hub
 
 
+MISSING = {"/pickled/alone": (".safetensors", ".safetensors.index.json"), "/in/shards": (".safetensors",)}
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch):
-    """A hub on this machine: one open model, one gated (open to the token `yes`), one that is stored elsewhere."""
+    """A hub on this machine: one open model, one gated (open to the token `yes`), one that is stored elsewhere, two
+    with weights in shards or pickled alone.
+    """
     asked = []
 
     class Hub(http.server.BaseHTTPRequestHandler):
@@ -217,9 +240,12 @@ def server(monkeypatch: pytest.MonkeyPatch):
             asked.append((self.path, self.headers.get("Authorization")))
             model = self.path.split("/resolve/")[0]
             codes = {"/open/model": 200, "/stored/elsewhere": 302, "/gated/model": 401}
+            codes |= dict.fromkeys(MISSING, 200)
             code = codes.get(model, 404)
             if code == 401 and self.headers.get("Authorization") == "Bearer yes":
                 code = 200
+            if self.path.endswith(MISSING.get(model, "nothing")):
+                code = 404
             self.send_response(code)
             if code == 302:
                 self.send_header("Location", "http://127.0.0.1:9/nobody-there")
@@ -239,8 +265,6 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 
 def answers(monkeypatch, tmp_path, *names: str, file: str = "config.json") -> hub.Facts:
-    from dataclasses import replace
-
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     return hub.gather(replace(NEEDS, models=tuple(Model("gguf", name, file, local=False) for name in names)), None)
 
@@ -250,6 +274,17 @@ def test_the_hub_is_asked_once_for_each_model(server, monkeypatch, tmp_path):
     assert [one.status for one in facts.answers] == [200, 401, 404, 302]
     assert server[0] == ("/open/model/resolve/main/a.gguf", None) and len(server) == 4
     assert not facts.token
+
+
+def test_a_repository_of_pickled_weights_alone_is_refused(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    names = ("pickled/alone", "in/shards", "open/model", "gated/model")
+    models = tuple(Model("transformers", name, "config.json", local=False) for name in names)
+    facts = hub.gather(replace(NEEDS, models=models), None)
+    assert [one.status for one in facts.answers] == [200, 200, 200, 401]
+    assert [bool(one.refused) for one in facts.answers] == [True, False, False, False]
+    found = hub.model(facts.answers[0], False, NEEDS)
+    assert found.level == "problem" and "no safetensors weights" in found.found
 
 
 def test_a_token_opens_a_gated_model(server, monkeypatch, tmp_path):

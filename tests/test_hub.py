@@ -11,16 +11,32 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from model_files import safetensors_bytes, shard
 
 from elastickv import environments
 from elastickv.jobs import process
 
 COMMIT = "a" * 40
-WEIGHTS = b"\x10\0\0\0\0\0\0\0" + b'{"__metadata__":' + b"{}}" + b" " * 13
+WEIGHTS = safetensors_bytes({"t": 5})
+CONFIG = b'{"model_type": "llama"}'
+SHARDS = {f"part-{number}.safetensors": safetensors_bytes({f"t{number}": number}) for number in (1, 2)}
+INDEX = json.dumps({"metadata": {}, "weight_map": {"t1": "part-1.safetensors", "t2": "part-2.safetensors"}}).encode()
+SHARDED = {"config.json": CONFIG, "model.safetensors.index.json": INDEX}
+SPLIT = {f"Q4/m-0000{number}-of-00002.gguf": shard(number, 2, 2, {f"t{number}": number}) for number in (1, 2)}
 REPOSITORIES = {
-    "open/model": {"model.safetensors": WEIGHTS, "config.json": b"{}", "tokenizer.json": b"{}", "run.py": b"1"},
+    "open/model": {"model.safetensors": WEIGHTS, "config.json": CONFIG, "tokenizer.json": b"{}", "run.py": b"1"},
     "open/pickled": {"pytorch_model.bin": b"pickle", "config.json": b"{}"},
     "open/gguf": {"model.gguf": b"GGUF" + (3).to_bytes(4, "little") + bytes(16)},
+    "open/sharded": {
+        **SHARDED,
+        **SHARDS,
+        "consolidated.safetensors": WEIGHTS,
+        "model-00001-of-00009.safetensors": WEIGHTS,
+    },
+    "open/incomplete": {**SHARDED, "part-1.safetensors": SHARDS["part-1.safetensors"]},
+    "open/both": {**SHARDED, **SHARDS, "model.safetensors": WEIGHTS},
+    "open/split": SPLIT,
+    "open/half": {name: content for name, content in SPLIT.items() if "00001-of" in name},
 }
 
 
@@ -50,7 +66,7 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("api/"):
             about = {"id": name, "sha": COMMIT, "cardData": {"license": "mit"}, "tags": [], "private": False}
             return self.reply(200, json.dumps(about | {"siblings": [{"rfilename": file} for file in files]}).encode())
-        content = files.get(path.split("/")[-1])
+        content = files.get(path.partition("/resolve/")[2].partition("/")[2])
         if content is None:
             return self.reply(404, headers={"X-Error-Code": "EntryNotFound"})
         return self.reply(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256(content).hexdigest()}"'})
@@ -65,6 +81,12 @@ class Hub(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def combined(files: dict[str, bytes]) -> str:
+    """The hash of what sha256sum prints of the files."""
+    lines = "".join(f"{sha256(content).hexdigest()}  {Path(name).name}\n" for name, content in files.items())
+    return sha256(lines.encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +112,9 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
     hub.asked.clear()
     found = fetch(hub, tmp_path, {"model": "open/model"})
     assert found["model"] == {
-        "name": "open/model", "file": "model.safetensors", "revision": COMMIT, "license": "mit", "parameters": None,
+        "name": "open/model", "file": "model.safetensors", "revision": COMMIT, "license": "mit", "parameters": 5,
         "sha256": sha256(WEIGHTS).hexdigest(),
+        "config_sha256": combined({"config.json": CONFIG, "tokenizer.json": b"{}"}),
     }  # fmt: skip
     assert sorted(path.name for path in Path(found["folder"]).iterdir()) == [
         "config.json", "model.safetensors", "tokenizer.json"
@@ -143,6 +166,43 @@ def test_one_file_of_a_repository_is_fetched(hub, tmp_path):
     assert Path(found["folder"], found["gguf_file"]).read_bytes() == REPOSITORIES["open/gguf"]["model.gguf"]
     again = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf", HF_HUB_OFFLINE="1")
     assert again["model"]["revision"] == COMMIT
+
+
+def test_the_shards_of_the_index_are_fetched_and_found_again_offline(hub, tmp_path):
+    found = fetch(hub, tmp_path, {"model": "open/sharded"})
+    assert found["model"]["sha256"] == combined(SHARDS)
+    assert (found["model"]["file"], found["model"]["parameters"]) == ("part-1.safetensors (2 files)", 3)
+    assert {path.name for path in Path(found["folder"]).iterdir()} == {*SHARDED, *SHARDS}
+    again = fetch(hub, tmp_path, {"model": "open/sharded"}, HF_HUB_OFFLINE="1")
+    assert again["model"] == found["model"] | {"license": None}
+    (Path(found["folder"]) / "part-2.safetensors").unlink()
+    lost = fetch(hub, tmp_path, {"model": "open/sharded"}, HF_HUB_OFFLINE="1")
+    assert "part-2.safetensors not there" in lost["reason"]
+
+
+def test_weights_in_one_file_go_before_an_index(hub, tmp_path):
+    found = fetch(hub, tmp_path, {"model": "open/both"})
+    assert found["model"]["file"] == "model.safetensors"
+    assert {path.name for path in Path(found["folder"]).iterdir()} == {*SHARDED, "model.safetensors"}
+
+
+def test_a_repository_that_lacks_a_shard_is_refused_before_the_others_come(hub, tmp_path):
+    hub.asked.clear()
+    reason = fetch(hub, tmp_path, {"model": "open/incomplete"})["reason"]
+    assert reason.startswith("open/incomplete: part-2.safetensors not there")
+    assert not any("part-1" in path for path in hub.asked)
+
+
+def test_all_shards_of_a_split_gguf_are_fetched_and_found_again_offline(hub, tmp_path):
+    first, second = SPLIT
+    found = fetch(hub, tmp_path, {"repo": "open/split", "file": first}, "gguf")
+    assert found["model"].items() >= {"sha256": combined(SPLIT), "revision": COMMIT, "parameters": 3}.items()
+    again = fetch(hub, tmp_path, {"repo": "open/split", "file": first}, "gguf", HF_HUB_OFFLINE="1")
+    assert again["model"] == found["model"] | {"license": None}
+    other = fetch(hub, tmp_path, {"repo": "open/split", "file": second}, "gguf")
+    assert other["reason"] == f"{second}: one of 2 shards; name the first, {first}"
+    half = fetch(hub, tmp_path, {"repo": "open/half", "file": first}, "gguf")
+    assert half["reason"] == f"open/half: the repository has no file {second}"
 
 
 def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):

@@ -99,6 +99,15 @@ def test_keys_stay_text_whatever_they_look_like(load):
     assert list(config.cases) == ["4096_8", "1024", "on", "1e3", "0x10", "null"]
 
 
+@pytest.mark.parametrize(("text", "value"), [("0o100", 64), ("0x40", 64), ("+64", 64), ("64", 64), ("&a 64", 64)])
+def test_every_integer_of_yaml_1_2_that_means_one_number_is_read(load, text, value):
+    assert load(f"cases: {{a: {{seq: 64, heads: 4, dim: {text}, compress: 2}}}}").cases["a"]["dim"] == value
+
+
+def test_an_anchor_of_a_key_stands_for_the_key(load):
+    assert load(f"cases: {{a: {SHAPE}}}\n&b backend: cpu\nresults: *b").results == "backend"
+
+
 def test_aliases_stand_for_their_value(load):
     config = load("cases: {a: &shape {seq: 64, heads: 4, dim: 64, compress: 2}, b: *shape}")
     assert matrix.content_key(config.cases["a"]) == matrix.content_key(config.cases["b"])
@@ -335,6 +344,29 @@ def test_cases_command_prints_json_or_a_table(tmp_path):
     assert answer["cases"] == list(matrix.load([ROOT / "config/smoke.yaml"]).cases.values())
     table = cases_command("--configfile", "config/smoke.yaml", "--config", results).stdout
     assert all(case["id"] in table for case in answer["cases"])
+
+
+def test_cases_command_marks_what_no_kernel_can_run(tmp_path):
+    shape = "seq: 64, heads: 4, compress: 2"
+    dims = ", ".join(f"d{dim}: {{{shape}, dim: {dim}}}" for dim in (32, 56, 64, 80, 96, 100, 128, 256, 512))
+    also = f"pass: {{workload: elementwise, {shape}, dim: 100}}, early: {{{shape}, dim: 64, launch: dependent}}"
+    also += f", rows: {{{shape}, dim: 64, batch: 20000}}"
+    config = tmp_path / "m.yaml"
+    config.write_text(f"results: {tmp_path}\ncases: {{{dims}, {also}}}\n", encoding="utf-8")
+    on_no_device = {"d32", "d56", "d100", "d512"}
+    for backend, refused in (
+        ("auto", on_no_device),  # a GPU may run the dependent launch, a CPU the many rows
+        ("cpu", on_no_device | {"early"}),
+        ("cuda", on_no_device | {"rows"}),
+    ):
+        config_of = ("--configfile", str(config), "--config", f"backend={backend}")
+        answer = json.loads(cases_command(*config_of, "--json").stdout)
+        records.check(answer, "resolved_cases", "stdout")
+        assert set(answer["unsupported"]) == refused
+    lines = cases_command("--configfile", str(config)).stdout.splitlines()
+    assert "d100: unsupported: dim 100 has no decode kernel; dims that have one: 64, 80, 96, 128, 256" in lines
+    marked = {line.split()[0] for line in lines if line.endswith("unsupported")}
+    assert marked == on_no_device
 
 
 def test_importing_the_room_loads_no_heavy_library():

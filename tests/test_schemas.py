@@ -150,6 +150,14 @@ def test_a_failed_baseline_has_no_figures():
     assert not valid(example("transformers_baseline") | {"perplexity": None}, "baseline")
 
 
+@pytest.mark.parametrize("status", ["ok", "noisy"])
+def test_a_baseline_with_figures_states_its_self_check(status):
+    record = example("transformers_baseline") | {"status": status, "reason": None if status == "ok" else "busy"}
+    assert valid(record, "baseline")
+    del record["self_check"]
+    assert not valid(record, "baseline")
+
+
 def test_ceilings_without_a_curve_need_a_reason():
     empty = {"points": [], "read_gbps": None, "copy_gbps": None}
     assert not valid(example("ceilings") | empty, "ceilings")

@@ -39,13 +39,7 @@ def made(tmp_path: Path) -> Path:
     results_folder.judged(results)
     (results / ".records").mkdir()
     shutil.copy(results / GOLDEN, results / STORED)
-    for command, name in (
-        (["summarise"], "summary.csv"),
-        (["report", "markdown"], "report.md"),
-        (["report", "social"], "social_media_content.txt"),
-        (["report", "manifest"], "manifest.json"),
-    ):
-        results_folder.elastickv(command, results, name)
+    results_folder.published(results)
     return results
 
 
@@ -462,6 +456,18 @@ FOLDER_TAMPERINGS = {
         (
             put_at("transformers_baseline.json", "prefill_tokens_per_second.samples.1", 1.0),
             "transformers_baseline.json: prefill_tokens_per_second.value",
+        ),
+        (
+            put_at("transformers_baseline.json", "self_check.largest_difference", 0.5),
+            "transformers_baseline.json: self_check.largest_difference: found 0.5, expected at most 0.35",
+        ),
+        (
+            put_at("transformers_baseline.json", "self_check.causality_difference", 0.4),
+            "transformers_baseline.json: self_check.causality_difference: found 0.4, expected at most 0.35",
+        ),
+        (
+            put_at("transformers_baseline.json", "self_check.tolerance", 1.0),
+            "transformers_baseline.json: self_check.tolerance: found 1.0, expected 0.35",
         ),
     ],
     "the store": [

@@ -8,20 +8,26 @@ import fcntl
 import functools
 import glob
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
-import sysconfig
 import venv
 
-from elastickv import orphans  # beside this file; needs no installation
+from elastickv import installers, orphans, surroundings  # beside this file; they need no installation
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 UNFINISHED = os.path.join(VENV, ".unfinished")
 OLDEST = (3, 11)
+# What the path of a checkout cannot hold, and why.
+REFUSED_IN_PATHS = {
+    ":": "which separates the entries of PATH",
+    "{": "which uv and Snakemake replace in paths",
+    "}": "which uv and Snakemake replace in paths",
+    "$": "which uv replaces in paths",
+    "\n": "which ends a line of every script",
+}
 
 
 def lock_path(name):
@@ -44,22 +50,11 @@ def missing(names):
 
 
 def run(*command):
-    """Runs an installer; ends with one line when it fails (its own messages stand above). uv sees pip's local files."""
-    environment = dict(os.environ, UV_FIND_LINKS=os.environ.get("PIP_FIND_LINKS", ""))
+    """Runs an installer; ends with one line when it fails (its own messages stand above)."""
+    environment = installers.variables()
     tied = functools.partial(orphans.kill_me_with_my_parent, parent=os.getpid())
     if subprocess.call(command, cwd=ROOT, env=environment, preexec_fn=tied) != 0:
         sys.exit(f"set-up: failed: {' '.join(command)}\nfix: see the message above, then repeat the make command")
-
-
-def bundled_pip():
-    """The pip that comes with this Python, as a wheel that can be run where it lies (Debian keeps it elsewhere)."""
-    folders = [sysconfig.get_config_var("WHEEL_PKG_DIR") or "", "/usr/share/python-wheels"]
-    if importlib.util.find_spec("ensurepip") is not None:
-        folders.append(os.path.join(os.path.dirname(importlib.util.find_spec("ensurepip").origin), "_bundled"))
-    wheels = [wheel for folder in folders for wheel in glob.glob(os.path.join(folder, "pip-*.whl"))]
-    if not wheels:
-        sys.exit("set-up: this Python comes without pip\nfix: install its venv module (Debian: python3-venv)")
-    return wheels[-1]
 
 
 def make_venv():
@@ -69,7 +64,9 @@ def make_venv():
     """
     for mark in glob.glob(os.path.join(glob.escape(VENV), ".ready-*")):
         os.remove(mark)
-    pip = os.path.join(bundled_pip(), "pip")
+    pip = installers.bundled_pip()
+    if pip is None:
+        sys.exit("set-up: this Python comes without pip\nfix: install its venv module (Debian: python3-venv)")
     venv.create(VENV, clear=True, symlinks=True)
     touch(UNFINISHED)
     run(PYTHON, pip, "install", "--quiet", "--disable-pip-version-check", uv_pin())
@@ -90,7 +87,18 @@ def install(name):
     locks = ["-r", lock_path("core")] + ([] if name == "core" else ["-r", lock_path(name)])
     run(*uv, *locks)
     if name == "core":
-        run(*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+        run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
+        make_editable_path_relative()
+
+
+def make_editable_path_relative():
+    """The line that puts `workflow/` on sys.path becomes relative to the .pth file that holds it.
+
+    Python reads .pth files in the locale's encoding, so a checkout's non-ASCII path there would end every start.
+    """
+    for path in glob.glob(os.path.join(glob.escape(VENV), "lib", "python3*", "site-packages", "__editable__*.pth")):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(os.path.relpath(os.path.join(ROOT, "workflow"), os.path.dirname(path)) + "\n")
 
 
 def touch(path):
@@ -112,6 +120,18 @@ def set_up(names):
     os.remove(UNFINISHED)
 
 
+def check_place(root):
+    """Ends with one line where no environment can be made in this folder."""
+    refused = next((sign for sign in REFUSED_IN_PATHS if sign in root), None)
+    if refused:
+        sys.exit(
+            f"set-up: {root}: the path holds {refused!r}, {REFUSED_IN_PATHS[refused]}\n"
+            "fix: move the checkout, or clone it, to a path without it"
+        )
+    if not surroundings.takes_files(root):
+        sys.exit(f"set-up: {root}: this user cannot write to the checkout\nfix: clone it to a folder of your own")
+
+
 def main(names):
     """Makes what is missing, one caller at a time."""
     if sys.version_info < OLDEST:
@@ -119,7 +139,9 @@ def main(names):
         sys.exit(f"set-up: Python >= 3.11 is needed, {sys.executable} is {found}\nfix: make PYTHON=python3.11")
     if not missing(names):
         return
+    check_place(ROOT)
     orphans.die_with_parent()
+    surroundings.settle(ROOT)
     os.makedirs(os.path.join(ROOT, ".envs"), exist_ok=True)
     with open(os.path.join(ROOT, ".envs", ".venv.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -9,9 +9,10 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from elastickv import __version__
+from elastickv import __version__, surroundings
 from elastickv.errors import ElastickvError, MachineError
 
 CONFIG_DEFAULT = "config/config.yaml"
@@ -48,8 +49,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--configfile", action="append", metavar="F", help=f"YAML matrix (default {CONFIG_DEFAULT})")
-    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="override one config value")
+    # Several at once and the option again, as Snakemake takes them.
+    several = {"action": "extend", "nargs": "+"}
+    parser.add_argument("--configfile", **several, metavar="F", help=f"YAML matrices (default {CONFIG_DEFAULT})")
+    parser.add_argument("--config", **several, default=[], metavar="KEY=VALUE", help="override config values")
 
 
 def _add_cases(commands) -> None:
@@ -62,6 +65,7 @@ def _add_cases(commands) -> None:
 def _add_show(commands) -> None:
     parser = commands.add_parser("show", help="the verdict table of a finished run")
     _add_config(parser)
+    parser.add_argument("--if-finished", action="store_true", help="say nothing where no run has finished yet")
     parser.set_defaults(module="elastickv.show")
 
 
@@ -286,7 +290,9 @@ def _print_anyhow() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code (0 done, 1 found something, 2 bad usage or config, 3 machine)."""
+    surroundings.speak_utf8()
     _print_anyhow()
+    surroundings.settle(Path(__file__).parents[2])
     if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
         from elastickv import orphans
 
@@ -309,6 +315,13 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(f"elastickv: {missing}", file=sys.stderr)
         return missing.exit_code
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        from elastickv import readable
+
+        print(f"elastickv: {error.filename}: {error.strerror}\nfix: {readable.remedy(error)}", file=sys.stderr)
+        return MachineError.exit_code
     except KeyboardInterrupt:
         print("elastickv: interrupted", file=sys.stderr)
         return 130

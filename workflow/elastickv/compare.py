@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from elastickv import records, verdict
+from elastickv import readable, records, verdict
 from elastickv.errors import UsageError
 from elastickv.matrix.wording import shown
 
 OUTCOMES = ("regressed", "unclear", "improved", "same")
 BROKEN = ("incorrect", "failed", "unreadable")
+UNCOMPARED = {"regressed": "no longer right", "unreadable": "unreadable", "not compared": "not compared"}  # in the sum
 HEADERS = ("case", "speedup, old", "speedup, new", "change", "", "roofline, old", "roofline, new", "change", "")
 NOTHING = "–"
 
@@ -55,22 +59,23 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that there is to say. `uncompared`: case -> why, and whether it counts as a regression."""
+    """Everything that there is to say. `uncompared`: case -> why, and which kind of UNCOMPARED that is."""
 
     compared: list[Compared]
-    uncompared: dict[str, tuple[str, bool]]
+    uncompared: dict[str, tuple[str, str]]
     only_old: list[str]
     only_new: list[str]
 
     @property
-    def regressions(self) -> list[str]:
+    def found(self) -> list[str]:
+        """The cases that something is wrong with: regressed, or with a record that is none."""
         return [case.id for case in self.compared if case.regressed] + [
-            case for case, (_, regression) in self.uncompared.items() if regression
+            case for case, (_, kind) in self.uncompared.items() if kind != "not compared"
         ]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table; 1 when anything regressed."""
+    """Prints the table; 1 when anything regressed, or when a record of either folder is broken."""
     text_given = isinstance(args.tolerance, str)
     if text_given or not (math.isfinite(args.tolerance) and 0 <= args.tolerance < 1):
         this = shown(args.tolerance) if text_given else f"{args.tolerance:g}"
@@ -82,14 +87,16 @@ def run(args: argparse.Namespace) -> int:
         refuse_other_devices(old, new)
     comparison = compare(old, new, args.tolerance)
     print("\n".join(text(comparison, args.tolerance)))
-    return 1 if comparison.regressions else 0
+    return 1 if comparison.found else 0
 
 
 def cases_of(folder: Path) -> dict[str, Case]:
-    """The cases that a results folder has records of, in the order of its plan. UsageError when it has none."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: {'not a folder' if folder.exists() else 'does not exist'}")
-    names = {path.name.removeprefix("results_").removesuffix(".json") for path in folder.glob("results_*.json")}
+    """The cases that a results folder has records of, in the order of its plan.
+
+    UsageError when it has none; MachineError or UnreadableError when the system refuses to list it or to read a record.
+    """
+    found = (re.fullmatch(r"results_(.+)\.json", name) for name in readable.listing(folder))
+    names = {match[1] for match in found if match}
     if not names:
         raise UsageError(f"{folder}: not a results folder: no results_<case>.json in it")
     planned = _planned(folder)
@@ -98,15 +105,23 @@ def cases_of(folder: Path) -> dict[str, Case]:
 
 
 def _planned(folder: Path) -> list[str]:
+    """The order of the plan: all that it is needed for. Where there is none, or a broken one (a note), it is empty."""
+    path = folder / ".plan" / "cases.json"
     try:
-        return records.read(folder / ".plan" / "cases.json", "cases")["cases"]
-    except records.RecordError:
-        return []  # the order is all that it is asked for
+        return records.read(path, "cases")["cases"]
+    except records.UnreadableError:
+        raise
+    except records.RecordError as error:
+        if os.path.lexists(path):
+            print(f"elastickv: note: {error}: the cases stand in the order of their names", file=sys.stderr)
+        return []
 
 
 def _case(folder: Path, name: str) -> Case:
     try:
         record = records.read(folder / f"results_{name}.json", "measurement")
+    except records.UnreadableError:
+        raise
     except records.RecordError as error:
         return Case(name, "unreadable", f"unreadable: {error}", None)
     if record["case"]["id"] != name:
@@ -138,8 +153,7 @@ def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Com
         before, after = old[name], new[name]
         why = _why_not(before, after)
         if why:
-            lost = before.problem is None and after.status in BROKEN and not _changed(before, after)
-            uncompared[name] = (why, lost)
+            uncompared[name] = (why, _kind(before, after))
         else:
             pairs = zip(metrics(before.record).items(), metrics(after.record).values(), strict=True)
             compared.append(Compared(name, {key: judge(was, now, tolerance) for (key, was), now in pairs}))
@@ -151,13 +165,20 @@ def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Com
     )
 
 
+def _kind(old: Case, new: Case) -> str:
+    """What it is that two cases of one name cannot be compared: a key of UNCOMPARED."""
+    if old.problem is None and new.status in BROKEN and not _changed(old, new):
+        return "regressed"
+    return "unreadable" if "unreadable" in (old.status, new.status) else "not compared"
+
+
 def _why_not(old: Case, new: Case) -> str | None:
     """Why two cases of one name cannot be compared, or None."""
     changed = _changed(old, new)
     if changed:
         return f"another case under the same name: {', '.join(changed)} changed"
     if new.problem is not None:
-        return f"{new.problem} (old: {old.status})"
+        return f"{new.problem} (old: {old.problem if old.status == 'unreadable' else old.status})"
     return None if old.problem is None else f"ok now; old: {old.problem}"
 
 
@@ -212,18 +233,13 @@ def text(comparison: Comparison, tolerance: float) -> list[str]:
     if comparison.compared:
         rows = [_row(case) for case in comparison.compared]
         lines += [tabulate(rows, HEADERS, disable_numparse=True, tablefmt="simple"), ""]
-    lines += [
-        f"{'regressed' if regression else 'not compared'}: {case}: {why}"
-        for case, (why, regression) in comparison.uncompared.items()
-    ]
+    lines += [f"{kind}: {case}: {why}" for case, (why, kind) in comparison.uncompared.items()]
     lines += [f"only in the old folder: {case}" for case in comparison.only_old]
     lines += [f"only in the new folder: {case}" for case in comparison.only_new]
     counts = Counter(_worst(case) for case in comparison.compared)
     told = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
-    lost = sum(regression for _, regression in comparison.uncompared.values())
-    told += [f"{lost} no longer right"] if lost else []
-    without = len(comparison.uncompared) - lost
-    told += [f"{without} not compared"] if without else []
+    kinds = Counter(kind for _, kind in comparison.uncompared.values())
+    told += [f"{kinds[kind]} {words}" for kind, words in UNCOMPARED.items() if kinds[kind]]
     return [*lines, f"{', '.join(told)} (tolerance {tolerance:.3g})"]
 
 

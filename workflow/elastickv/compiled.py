@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import device
+from elastickv import device, programs
 from elastickv.backends import host
-from elastickv.build import search
+from elastickv.build import host_compiler, nvcc
 from elastickv.errors import MachineError
 
-COMPILERS = ("c++", "g++", "clang++")
+COMPILERS = ("c++", "g++", "clang++")  # in the order in which CMake looks for them
+INSTALL = "install one (Debian, Ubuntu: apt-get install g++), then repeat the command"
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,18 @@ LLAMA = Source(
 )
 
 
-def compiler() -> Path:
+def compiler() -> host_compiler.Command:
     """The C++ compiler that CMake will take. Raises MachineError when there is none."""
-    found = search.host(COMPILERS)
-    if found is None:
-        raise MachineError(
-            "llama.cpp is compiled on this machine, and there is no C++ compiler",
-            "install one (Debian, Ubuntu: apt-get install g++), then repeat the command",
-        )
-    return found
+    try:
+        return host_compiler.find(COMPILERS)
+    except MachineError as error:
+        fix = error.fix if host_compiler.chosen() else INSTALL
+        raise MachineError(f"llama.cpp is compiled on this machine: {error.problem}", fix) from None
 
 
 def cuda_toolkit() -> Path | None:
     """The folder of the CUDA toolkit whose nvcc is on PATH, if it holds cuBLAS too; else None."""
-    folder = search.toolkit()
+    folder = nvcc.toolkit()
     headers = [*folder.glob("include/cublas_v2.h"), *folder.glob("targets/*/include/cublas_v2.h")] if folder else []
     return folder if headers else None
 
@@ -104,10 +103,14 @@ def key(source: Source, pin: str) -> str:
         "options": chosen,
         "machine": [platform.system(), platform.machine(), device.cpu_model(), host.instruction_sets()],
         "libc": platform.libc_ver(),
-        "compiler": search.output([compiler(), "--version"])[1],
-        "cuda": [search.output(["nvcc", "--version"])[1], device.gpu_names()] if with_cuda else None,
+        "compiler": _version(*compiler()),
+        "cuda": [_version("nvcc"), device.gpu_names()] if with_cuda else None,
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _version(*command: str) -> str:
+    return programs.run([*command, "--version"], INSTALL).stdout.strip()
 
 
 def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:

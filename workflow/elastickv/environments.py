@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import compiled, device, records
+from elastickv import compiled, device, installers, programs, records
 from elastickv.errors import MachineError, UsageError
 
 LOCKS = Path("envs")
@@ -92,7 +91,10 @@ def is_current(name: str) -> bool:
 def finds(python: str, modules: tuple[str, ...]) -> bool:
     """Whether `python` finds all `modules` (without importing them)."""
     check = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in {modules!r}))"
-    return subprocess.run([python, "-c", check], check=False, stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        return programs.run([python, "-c", check], "make the environment again").returncode == 0
+    except MachineError:
+        return False
 
 
 def interpreter(name: str) -> Path:
@@ -123,10 +125,7 @@ def _uv() -> list[str]:
 
 
 def _call(command: list[str], name: str) -> None:
-    variables = dict(os.environ)
-    if variables.get("PIP_FIND_LINKS"):
-        variables.setdefault("UV_FIND_LINKS", variables["PIP_FIND_LINKS"])
-    done = subprocess.run(command, env=variables, check=False)
+    done = subprocess.run(command, env=installers.variables(), check=False)
     if done.returncode:
         raise MachineError(
             f"environment {name} could not be installed: {' '.join(command)} ended with {done.returncode}",
@@ -200,6 +199,8 @@ def make(name: str, adopt: bool = False) -> Path:
     """Makes (or adopts) environment `name` unless it is ready and its lock unchanged; returns its Python."""
     import filelock
 
+    if not LOCKS.is_dir():
+        raise UsageError(f"{LOCKS}: no such folder: run this in the root of a checkout, which holds the locks")
     known = sorted(path.stem for path in LOCKS.glob("*.txt"))
     if name not in known:
         raise UsageError(f"env: {name}: no lock envs/{name}.txt; allowed: {', '.join(known)}")

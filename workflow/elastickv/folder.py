@@ -38,7 +38,8 @@ def sweep_of(cases_file: Path | str) -> dict[str, str]:
 def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
     """The records of the plan's cases, in its order; a missing or broken one is an entry with a problem.
 
-    Raises RecordError when there is no such plan or no such folder.
+    Raises RecordError when there is no such plan or no such folder, UnreadableError when the system refuses to read one
+    of the records: what it holds is not known to be wrong.
     """
     if not Path(results).is_dir():
         told = "is not a folder" if Path(results).exists() else "does not exist"
@@ -56,6 +57,8 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
         record = records.read(path, "measurement")
     except records.OtherVersion as error:
         return Entry(case, None, f"unreadable record: {error}", planned)
+    except records.UnreadableError:
+        raise
     except records.RecordError as error:
         return Entry(case, None, f"unreadable record: {error} ({COMES_BACK})", planned)
     if record["case"] != planned if planned else record["case"]["id"] != case:

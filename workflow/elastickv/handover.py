@@ -9,11 +9,14 @@ works too, with Snakemake's own reading before ours.
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
+
+from elastickv import surroundings
 
 KEY = "elastickv"
 
@@ -44,6 +47,11 @@ def hand_over(args: Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Snakemake's own `main`, with the config handed over."""
+    surroundings.speak_utf8()
+    surroundings.settle(Path(__file__).parents[2])
+    if not surroundings.takes_files(Path.cwd()):
+        print(f"elastickv: {Path.cwd()}: this user cannot write to the folder (fix: work in a clone)", file=sys.stderr)
+        return 3
     from snakemake import cli
 
     try:

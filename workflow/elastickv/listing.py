@@ -1,4 +1,4 @@
-"""`elastickv cases`: the resolved cases of a config."""
+"""`elastickv cases`: the resolved cases of a config, and which of them no kernel can run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import argparse
 from typing import Any
 
 from elastickv import matrix, records, roofline
+from elastickv.backends import limits
 
 COLUMNS = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "anchor", "bias")
 
 
 def table(cases: list[dict[str, Any]]) -> str:
-    """One row a case: its shape, and the largest speedup that its bytes allow."""
+    """One row a case: its shape, and the largest speedup that its bytes allow. Below, why cases are unsupported."""
     from tabulate import tabulate
 
-    rows = []
+    refused, rows = unsupported(cases), []
     for case in cases:
         ceiling = roofline.byte_ceilings(roofline.traffic(case))["ceiling"]
-        rows.append([case["id"], *(case.get(column, "") for column in COLUMNS), f"{ceiling:.2f}x"])
-    return tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)
+        last = "unsupported" if case["id"] in refused else f"{ceiling:.2f}x"
+        rows.append([case["id"], *(case.get(column, "") for column in COLUMNS), last])
+    shown = tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)
+    return "\n".join([shown, *(f"{case}: unsupported: {reason}" for case, reason in refused.items())])
+
+
+def unsupported(cases: list[dict[str, Any]]) -> dict[str, str]:
+    """Why, by id, for the cases that run on no device that their backend may mean."""
+    found = {case["id"]: limits.anywhere(case) for case in cases}
+    return {case: limit.reason for case, limit in found.items() if limit}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     matrix.check_results_writable(config)
     cases = list(config.cases.values())
     if args.json:
-        answer = {"schema": "resolved_cases/1", "cases": cases}
+        answer = {"schema": "resolved_cases/1", "cases": cases, "unsupported": unsupported(cases)}
         records.check(answer, "resolved_cases", "elastickv cases --json")
         print(records.to_json(answer), end="")
     else:

@@ -55,19 +55,31 @@ def die_with_parent(and_descendants: bool = False) -> None:
 
 
 def _end_with_descendants(signal_number: int, _frame: object) -> None:
-    """Kills all descendants, stopped first: while there are some that run, they may start others."""
+    _kill_descendants(os.getpid())
+    os._exit(128 + signal_number)
+
+
+def kill_with_descendants(process: int) -> None:
+    """Kills a child of this process and all that it started."""
+    _kill_descendants(process)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _kill_descendants(process: int) -> None:
+    """Kills all descendants of a process, stopped first: while there are some that run, they may start others."""
     import psutil
 
     stopped: set[psutil.Process] = set()
-    while running := set(psutil.Process().children(recursive=True)) - stopped:
-        for descendant in running:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                descendant.suspend()
-        stopped |= running
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while running := set(psutil.Process(process).children(recursive=True)) - stopped:
+            for descendant in running:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    descendant.suspend()
+            stopped |= running
     for descendant in stopped:
         with contextlib.suppress(psutil.NoSuchProcess):
             descendant.kill()
-    os._exit(128 + signal_number)
 
 
 def _alive(process: int) -> bool:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from elastickv import readable
 from elastickv.errors import ElastickvError, MachineError, UsageError
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
@@ -31,6 +32,12 @@ class RecordError(ElastickvError):
     """
 
     exit_code = 2
+
+
+class UnreadableError(RecordError):
+    """A record that is there and that the system refuses to read (exit 3). What it holds is not known to be wrong."""
+
+    exit_code = 3
 
 
 @cache
@@ -267,12 +274,17 @@ def _content(path: Path) -> str:
 
 
 def read(path: Path | str, schema_name: str) -> Any:
-    """Reads and checks a record. Raises RecordError when it is missing, unreadable, not strict JSON or not valid."""
+    """Reads and checks a record. Raises RecordError when it is missing, not strict JSON or not valid.
+
+    UnreadableError, which is one, where the system refuses to read it.
+    """
     try:
         record = parse(_content(Path(path)))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RecordError(f"{path}: cannot be read as a {schema_name} record: {reason}") from error
+        told = f"{path}: cannot be read as a {schema_name} record: {readable.reason(error)}"
+        if readable.refused(error):
+            raise UnreadableError(f"{told}; {readable.remedy(error)}") from error
+        raise RecordError(told) from error
     check(record, schema_name, str(path))
     return record
 

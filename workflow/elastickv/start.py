@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from elastickv import demand, handover, matrix, orphans, plan, provenance
 from elastickv.demand import Demand
 from elastickv.device import driver
-from elastickv.errors import ElastickvError
+from elastickv.errors import ElastickvError, UsageError
 from elastickv.runlock import RunLock
 
 
@@ -65,6 +66,7 @@ def begin(workflow: Any) -> Run:
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
+        _check_folder(Path(workflow.basedir))
         config = _config(workflow)
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
@@ -81,6 +83,16 @@ def begin(workflow: Any) -> Run:
         lock.try_acquire()
         _write_plan(config, resolved, lock)
         return Run(resolved, demands, lock, gpus, peers)
+
+
+def _check_folder(checkout: Path) -> None:
+    """Raises UsageError where Snakemake works in another folder than the checkout, to which all paths are relative."""
+    here = Path.cwd()
+    if not here.samefile(checkout):
+        raise UsageError(
+            f"snakemake works in {here}, but its rules name files of the checkout {checkout}: run it there, without"
+            f" --directory: cd {shlex.quote(str(checkout))} (for results elsewhere: --config results=/absolute/path)"
+        )
 
 
 def _config(workflow: Any) -> matrix.Config:

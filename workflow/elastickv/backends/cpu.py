@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from elastickv.backends import host
+from elastickv.backends import host, limits
 from elastickv.backends.base import Call, Mode, memory_budget
 from elastickv.backends.params import KERNELS, DecodeParams
 from elastickv.errors import MachineError
@@ -24,7 +24,6 @@ from elastickv.errors import MachineError
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
 HUGE_PAGE = 2 << 20
-DECODE_DIMS = (64, 80, 96, 128, 256)
 # Facts that tell kinds of machine apart; the same model with other cores or threads gives other times.
 IDENTITY = ("name", "architecture", "logical_cores", "threads", "last_level_cache_bytes", "instruction_sets")
 NO_PEAK = "the processor does not tell its memory's bandwidth"
@@ -125,11 +124,8 @@ class CpuBackend:
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""
-        if case["launch"] == "dependent":
-            return "launch: dependent exists only on NVIDIA GPUs from sm_90 on"
-        if case["workload"] == "decode" and case["dim"] not in DECODE_DIMS:
-            return f"dim {case['dim']}: decode has kernels for {', '.join(map(str, DECODE_DIMS))}"
-        return None
+        limit = limits.on_cpu(case)
+        return limit.reason if limit else None
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes, 256-byte aligned; large ones on huge pages where the system has them.

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from elastickv.backends import cuda_decode, cuda_launch
+from elastickv.backends import cuda_decode, cuda_launch, limits
 from elastickv.backends.base import Call, Mode, memory_budget
 from elastickv.device import driver
 from elastickv.errors import MachineError
 
-DEPENDENT_CAPABILITY = 90  # the first with programmatic dependent launch
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 DEFAULT_SHARED_BYTES = 48 << 10  # that a block may take unasked
@@ -149,14 +148,9 @@ class CudaBackend:
 
     def supports(self, case: dict[str, Any]) -> str | None:
         """None, or why `case` cannot run here."""
-        if case["launch"] == "dependent" and self._gpu.capability < DEPENDENT_CAPABILITY:
-            capability = self._facts["compute_capability"]
-            return f"launch: dependent needs compute capability 9.0, this GPU has {capability}; plain and auto run here"
-        if case["workload"] == "decode" and case["dim"] not in cuda_decode.DIMS:
-            allowed = ", ".join(map(str, cuda_decode.DIMS))
-            return f"dim {case['dim']} has no decode kernel; dims that have one: {allowed}"
-        if case["workload"] == "decode" and case["batch"] * case["kv_heads"] > cuda_launch.MOST_ROWS:
-            return f"batch x kv_heads is {case['batch'] * case['kv_heads']}; a grid holds {cuda_launch.MOST_ROWS} rows"
+        limit = limits.on_cuda(case, self._gpu.capability)
+        if limit:
+            return limit.reason
         return cuda_decode.unfit(case, self._gpu) if case["workload"] == "decode" else None
 
     def allocate(self, nbytes: int) -> int:
@@ -221,7 +215,7 @@ class CudaBackend:
         """`auto` is `dependent` where the device has it."""
         if wanted != "auto":
             return wanted
-        return "dependent" if self._gpu.capability >= DEPENDENT_CAPABILITY else "plain"
+        return "dependent" if self._gpu.capability >= limits.DEPENDENT_CAPABILITY else "plain"
 
     def _prepare(self, call: Call, dependent: bool, stream: int | None = None) -> Prepared:
         chosen = cuda_launch.launch_of(call.kernel, call.params, self._gpu)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from elastickv.backends.params import DTYPES
 
 DTYPE_OF = {code: name for name, code in DTYPES.items()}
-DIMS = (64, 80, 96, 128, 256)
 QUERY_TILE = 4
 ELEMENTS = 8  # of a cached row in one lane
 TENSOR_DIM = 128

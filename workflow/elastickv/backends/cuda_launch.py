@@ -17,7 +17,6 @@ BULK_CAPABILITY = 90  # the first that stores a piece of shared memory at once
 FEWEST_BULK_BYTES = 32 << 20  # of a whole output
 MOST_BULK_BYTES = 32 << 10  # of a block's
 MOST_GRID = 2**31 - 1
-MOST_ROWS = 65535  # in the second and third extent of a grid
 
 
 class Launch(NamedTuple):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
-from elastickv.baselines import gguf_header, gpu, memory
-from elastickv.baselines.refusal import NO_GPU, Refusal
+from elastickv.baselines import gguf_header, gpu, llama_log, memory
+from elastickv.baselines.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
+WHOLE = 2048  # tokens that the self-check evaluates at once
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
 TENSOR_TYPES = {name: number for number, name in gguf_header.TENSOR_TYPES.items()}
 
@@ -24,36 +25,60 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
         raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
     path = Path(fetched["folder"], fetched["gguf_file"])
     used_before = gpu.used_bytes() if backend == "cuda" else None
-    if backend == "cpu" and path.stat().st_size > MEMORY_SHARE * host.available_memory():
+    if backend == "cpu" and fetched["bytes"] > MEMORY_SHARE * host.available_memory():
         free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights take {path.stat().st_size / 1e9:.2f} GB, {free}")
+        raise Refusal("out_of_memory", f"the weights take {fetched['bytes'] / 1e9:.2f} GB, {free}")
     positions = settings["context"] + settings["decode_tokens"]
     threads = settings["threads"] or host.usable_cores()
     layers = settings["n_gpu_layers"] if backend == "cuda" else 0
     kind = TENSOR_TYPES[settings["kv_type"].upper()]
     try:
-        model = llama_cpp.Llama(
-            str(path),
-            n_ctx=positions,
-            n_batch=min(BATCH, positions),
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=layers,
-            flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
-            type_k=kind,
-            type_v=kind,
-            verbose=False,
-        )
+        with llama_log.loading():
+            model = llama_cpp.Llama(
+                str(path),
+                n_ctx=positions,
+                n_batch=min(BATCH, positions),
+                n_threads=threads,
+                n_threads_batch=threads,
+                n_gpu_layers=layers,
+                flash_attn=True,  # what llama.cpp takes where it can, and what quantised values need
+                type_k=kind,
+                type_v=kind,
+                verbose=True,
+            )
     except ValueError as error:
-        # llama.cpp says why on stderr only
-        raise Refusal("failed", f"{path.name}: llama.cpp cannot load it: {error} (see the log)") from error
+        raise failure(llama_log.reason(f"{path.name}: llama.cpp cannot load it")) from error
     about = {
-        "dtype": gguf_header.read(path).dtype,
+        "dtype": fetched["dtype"],
         "attention": "flash",
         "cache": settings["kv_type"],
         "threads": threads,
     }
     return LlamaEngine(model, about | {"gpu_layers": layers if backend == "cuda" else None}, used_before)
+
+
+def inspect(folder: str, gguf_file: str) -> None:
+    """Reads the model's metadata and tokenizer, without the weights. Raises Refusal when llama.cpp does not know it."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    with llama_log.loading():
+        model = llama_cpp.llama_model_load_from_file(str(Path(folder, gguf_file)).encode(), params)
+    if not model:
+        raise failure(llama_log.reason(f"{gguf_file}: llama.cpp cannot load it"))
+    llama_cpp.llama_model_free(model)
+
+
+def _fill(batch: Any, tokens: Sequence[int], begin: int, wanted: Container[int]) -> None:
+    """Tokens of the one sequence from position `begin` on; logits of those whose index is wanted."""
+    batch.n_tokens = len(tokens)
+    for i, token in enumerate(tokens):
+        batch.token[i] = token
+        batch.pos[i] = begin + i
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = 0
+        batch.logits[i] = i in wanted
 
 
 class LlamaEngine:
@@ -69,8 +94,10 @@ class LlamaEngine:
         self._vocabulary = model.n_vocab()
         self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self._used = 0  # positions in the cache
+        self.chunk = BATCH
         self._logits: Any = None
-        self.longest = self._api.llama_model_n_ctx_train(model.model) or None
+        longest = self._api.llama_model_n_ctx_train(model.model)
+        self.longest = longest if longest > 0 else None
 
     def tokenize(self, text: str) -> list[int]:
         """With the special tokens that the model's own tokenizer adds; what looks like one in the text is text."""
@@ -88,23 +115,50 @@ class LlamaEngine:
 
         A view of llama.cpp's memory, valid until the next call.
         """
-        import numpy as np
-
         count = len(tokens)
-        self._batch.n_tokens = count
-        for i, token in enumerate(tokens):
-            self._batch.token[i] = token
-            self._batch.pos[i] = self._used + i
-            self._batch.n_seq_id[i] = 1
-            self._batch.seq_id[i][0] = 0
-            self._batch.logits[i] = all_logits or i == count - 1
+        _fill(self._batch, tokens, self._used, range(count) if all_logits else {count - 1})
+        llama_log.MESSAGES.clear()
         code = self._api.llama_decode(self._model.ctx, self._batch)
         if code:
-            raise Refusal("failed", f"llama_decode of {count} tokens after {self._used} returned {code}")
+            raise failure(llama_log.reason(f"llama_decode of {count} tokens after {self._used} returned {code}"))
         self._used += count
-        logits = self._api.llama_get_logits(self._model.ctx)  # waits for the device
-        rows = count if all_logits else 1
-        return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (rows, self._vocabulary))
+        return self._rows(self._model.ctx, count if all_logits else 1)
+
+    def _rows(self, context: Any, count: int) -> Any:
+        """Logits [count, vocabulary] of the last evaluation, a view; waits for the device."""
+        import numpy as np
+
+        logits = self._api.llama_get_logits(context)
+        if not logits:
+            raise Refusal("unsupported", "llama.cpp has no logits of this model: it is none that generates text")
+        return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (count, self._vocabulary))
+
+    def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        """In a context of its own, whose one batch has room for WHOLE tokens: it has no seams where the run has some.
+
+        Its cache is of the same type and empty.
+        """
+        parameters = type(self._model.context_params).from_buffer_copy(self._model.context_params)
+        parameters.n_batch, parameters.n_ubatch = len(tokens), min(len(tokens), WHOLE)
+        context = self._api.llama_init_from_model(self._model.model, parameters)
+        if not context:
+            raise Refusal("out_of_memory", "there is no room for the self-check's second cache beside the model")
+        batch = self._api.llama_batch_init(len(tokens), 0, 1)
+        try:
+            _fill(batch, tokens, 0, set(positions))
+            code = self._api.llama_decode(context, batch)
+            if code:
+                raise Refusal("failed", f"llama_decode of {len(tokens)} tokens at once returned {code}")
+            return self._rows(context, len(positions)).copy()
+        finally:
+            self._api.llama_batch_free(batch)
+            self._api.llama_free(context)
+
+    def extend(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        return self._evaluate(tokens, all_logits=True)[list(positions)]
+
+    def logits(self) -> Any:
+        return self._logits[0].copy()
 
     def negative_log_likelihood(self, tokens: Sequence[int]) -> float:
         import numpy as np

@@ -1,7 +1,8 @@
 """What is measured of a language model, the same for every engine: prompt, perplexity, repetitions.
 
-Runs in an engine's environment, so it imports nothing but the standard library.
+Runs in an engine's environment: it imports the standard library, and numpy for the self-check.
 
+- Self-check (`self_check.py`): a model that does not do what a run assumes has no figures.
 - Prompt: the first `context` tokens of the fixed text, by the model's own tokenizer with the special tokens it adds
   (fewer where text or model is shorter: prompt and generated tokens have to fit).
 - Perplexity: exp of the mean of -ln p(token | all tokens before it) over the prompt's tokens but the first.
@@ -19,15 +20,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from elastickv.baselines import text
+from elastickv.baselines import self_check, text
 from elastickv.baselines.refusal import Refusal, one_line
 
-VERSION = 3  # of what is described above: records of another version are not taken from the store
+VERSION = 4  # of what is described above: records of another version are not taken from the store
 FEWEST_REPS = 3
 CACHE_RUNS, CACHE_STEPS = 3, 8  # of each cache implementation beside the first
 
 
-class Engine(Protocol):
+class Engine(self_check.Engine, Protocol):
     """A loaded model. Every call returns when the device has finished."""
 
     longest: int | None  # positions that the model allows, None when it does not say
@@ -73,6 +74,8 @@ def measure(engine: Engine, settings: dict[str, Any], progress: Callable[[str], 
     available = engine.tokenize(text.read())
     steps = settings["decode_tokens"]
     prompt = available[: prompt_length(len(available), settings["context"], steps, engine.longest)]
+    progress("self-check")
+    checked, reference = self_check.check(engine, available, len(prompt), steps)
     progress("perplexity")
     engine.reset_peak_memory()
     perplexity = perplexity_of(engine.negative_log_likelihood(prompt), len(prompt))
@@ -91,6 +94,7 @@ def measure(engine: Engine, settings: dict[str, Any], progress: Callable[[str], 
         generated = tokens
     fields = {
         **engine.facts(),
+        "self_check": checked,
         "prompt_tokens": len(prompt),
         "decode_tokens": steps,
         "seconds": seconds,
@@ -101,16 +105,22 @@ def measure(engine: Engine, settings: dict[str, Any], progress: Callable[[str], 
         "generated_text": engine.detokenize(generated),
     }
     names = settings.get("caches", [])
-    others = [other_cache(engine, name, prompt, generated, progress) for name in names[1:]]
+    others = [other_cache(engine, name, prompt, generated, reference, progress) for name in names[1:]]
     return {**fields, "caches": [{"name": name, "reason": None} for name in names[:1]] + others}
 
 
 def other_cache(
-    engine: Engine, name: str, prompt: Sequence[int], expected: Sequence[int], progress: Callable[[str], None]
+    engine: Engine,
+    name: str,
+    prompt: Sequence[int],
+    expected: Sequence[int],
+    reference: self_check.Reference,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Seconds of a few runs of decode steps with another cache implementation, or why there are none.
 
-    No more tokens than `expected`: model and caches have room for those.
+    No more tokens than `expected`: model and caches have room for those. `reference`: what a cache that loses nothing
+    has to agree with.
     """
     progress(f"cache {name}")
     steps = max(1, min(CACHE_STEPS, len(expected) // CACHE_RUNS))
@@ -118,12 +128,16 @@ def other_cache(
     seconds = []
     try:
         engine.use_cache(name)
+        if name in self_check.LOSSLESS:
+            self_check.largest_difference(engine, reference, chunk=False)
         engine.prefill(prompt)
         for _ in range(min(CACHE_RUNS, len(expected))):
             first = engine.likeliest()
             begin = time.perf_counter()
             tokens += engine.decode(first, steps)
             seconds.append((time.perf_counter() - begin) / steps)
+    except Refusal as refusal:
+        return {"name": name, "reason": str(refusal)}
     except Exception as error:  # the other caches have their figures: one that fails takes nothing from them
         return {"name": name, "reason": one_line(error)}
     equal = equal_tokens(tokens, expected)

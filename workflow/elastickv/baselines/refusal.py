@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LONGEST_REASON = 400
+EXHAUSTED = ("out of memory", "can't allocate memory", "failed to allocate")
 NO_GPU = "no_gpu"  # not a record's status: the supervisor may go on without one
 
 
@@ -23,8 +24,13 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:LONGEST_REASON] if text else type(error).__name__
 
 
+def failure(reason: str) -> Refusal:
+    """A refusal with the status that an engine's words call for."""
+    return Refusal(status_of(RuntimeError(reason)), " ".join(reason.split())[:LONGEST_REASON])
+
+
 def status_of(error: BaseException) -> str:
     """out_of_memory or failed. Engines say the former in several ways."""
     text = str(error).lower()
     exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return "out_of_memory" if exhausted or "out of memory" in text or "can't allocate memory" in text else "failed"
+    return "out_of_memory" if exhausted or any(words in text for words in EXHAUSTED) else "failed"

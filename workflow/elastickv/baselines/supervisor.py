@@ -61,7 +61,9 @@ class Model(jobs.Job[str]):
             "protocol": protocol.VERSION,
             "text": text.facts()["sha256"],
             "settings": self.settings,
-            "model": {key: self.head["model"].get(key) for key in ("name", "file", "revision", "sha256")},
+            "model": {
+                key: self.head["model"].get(key) for key in ("name", "file", "revision", "sha256", "config_sha256")
+            },
         }
 
     def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
@@ -138,6 +140,7 @@ def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | Non
     variables = {"HF_HUB_DISABLE_TELEMETRY": "1"}
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
     variables["OMP_WAIT_POLICY"] = "passive"
+    variables["GGML_NO_BACKTRACE"] = "1"  # the last lines of a crash are then what llama.cpp says of it
     if request["task"] == "measure":
         variables["HF_HUB_OFFLINE"] = "1"
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
-import math
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from elastickv.backends import host
-from elastickv.baselines import memory
-from elastickv.baselines.refusal import NO_GPU, Refusal
+from elastickv.baselines import loading, memory
+from elastickv.baselines.refusal import NO_GPU, Refusal, one_line
 
 CHUNK = 512  # tokens whose logits are held at once
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
+# How configurations call the number of positions; Transformers maps most other names to the first.
+POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 CODE_NEEDED = "trust_remote_code"
 
 
@@ -31,23 +34,90 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings["threads"] or host.usable_cores())
     dtype = _dtype(backend)
-    _check_room(fetched, dtype.itemsize, backend)
-    gguf = {"gguf_file": fetched["gguf_file"]} if fetched["gguf_file"] else {}
-    common = {"trust_remote_code": False, "local_files_only": True, **gguf}
-    weights = {"quantization_config": transformers.GgufConfig(dequantize=True)} if gguf else {"use_safetensors": True}
+    _check_room(fetched["model"]["parameters"] or 0, dtype.itemsize, backend)
+    is_gguf = fetched["gguf_file"] is not None
+    weights = (
+        {"quantization_config": transformers.GgufConfig(dequantize=True)} if is_gguf else {"use_safetensors": True}
+    )
     gc.disable()  # reading a GGUF file makes millions of small objects; with collections it takes half as long again
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(fetched["folder"], **common)
-        model = transformers.AutoModelForCausalLM.from_pretrained(fetched["folder"], dtype=dtype, **common, **weights)
-    except ValueError as error:
-        if CODE_NEEDED in str(error):
-            raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
-        raise
+        with _no_code(), _only(fetched["folder"], fetched["gguf_file"]) as (folder, common):
+            tokenizer = _tokenizer(folder, common)
+            # Other shapes are let through here and named by `loading.check`, with the rest that does not fit.
+            model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **common,
+                **weights,
+            )
+            loading.check(model, loaded, Path(folder, fetched["gguf_file"]) if is_gguf else None)
     finally:
         gc.enable()
     engine = TransformersEngine(model.to("cuda" if backend == "cuda" else "cpu").eval(), tokenizer, settings)
     engine.use_cache(settings["caches"][0])
     return engine
+
+
+@contextlib.contextmanager
+def _only(folder: str, gguf_file: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The folder to load from, and what every `from_pretrained` is given.
+
+    A GGUF file is alone in it: of a tokenizer beside it Transformers would take parts.
+    """
+    common = {"trust_remote_code": False, "local_files_only": True}
+    if gguf_file is None:
+        yield folder, common
+        return
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as alone:
+        Path(alone, gguf_file).symlink_to(Path(folder, gguf_file))
+        yield alone, {**common, "gguf_file": gguf_file}
+
+
+def _tokenizer(folder: str, common: dict[str, Any]) -> Any:
+    """The tokenizer, after a look at the configuration: what Transformers refuses of it is named with its file."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **common)
+    except Exception as error:
+        if CODE_NEEDED in str(error):
+            raise
+        raise Refusal("failed", f"{common.get('gguf_file', 'config.json')}: {one_line(error)}") from error
+    if not hasattr(config, "auto_map"):
+        _check_kind(config)
+    return transformers.AutoTokenizer.from_pretrained(folder, **common)
+
+
+@contextlib.contextmanager
+def _no_code() -> Iterator[None]:
+    """Refuses a model that needs code of its own."""
+    try:
+        yield
+    except ValueError as error:
+        if CODE_NEEDED in str(error):
+            raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
+        raise
+
+
+def inspect(folder: str, gguf_file: str | None) -> None:
+    """Reads configuration and tokenizer, without the weights.
+
+    Raises Refusal when Transformers has no such model; what it raises itself passes through.
+    """
+    with _no_code(), _only(folder, gguf_file) as (place, common):
+        _tokenizer(place, common)
+
+
+def _check_kind(config: Any) -> None:
+    """Raises Refusal for what is no decoder-only language model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if config.is_encoder_decoder:
+        raise Refusal("unsupported", f"{config.model_type} is an encoder-decoder model; a decoder-only one is needed")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise Refusal("unsupported", f"Transformers has no causal language model of type {config.model_type}")
 
 
 def _dtype(backend: str) -> Any:
@@ -63,11 +133,10 @@ def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_room(fetched: dict[str, Any], itemsize: int, backend: str) -> None:
+def _check_room(parameters: int, itemsize: int, backend: str) -> None:
     """Raises Refusal when the weights alone exceed what is free: the system would kill the process."""
     import torch
 
-    parameters = fetched["model"]["parameters"] or parameters_in(Path(fetched["folder"]))
     free = torch.cuda.mem_get_info()[0] if backend == "cuda" else host.available_memory()
     needed = parameters * itemsize
     if needed > free * MEMORY_SHARE:
@@ -76,14 +145,10 @@ def _check_room(fetched: dict[str, Any], itemsize: int, backend: str) -> None:
         raise Refusal("out_of_memory", reason)
 
 
-def parameters_in(folder: Path) -> int:
-    """Elements of all tensors in a folder's safetensors files, by their headers."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return count
+def positions(config: Any) -> int | None:
+    """How many positions a configuration allows; None where it says nothing, or -1 or 0 for "no limit"."""
+    said = (getattr(config, name, None) for name in POSITIONS)
+    return next((value for value in said if isinstance(value, int) and value > 0), None)
 
 
 class TransformersEngine:
@@ -98,10 +163,18 @@ class TransformersEngine:
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
         self._logits: Any = None
-        self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._selects = "logits_to_keep" in signature(model.forward).parameters
+        self.chunk = CHUNK
+        self.longest = positions(model.config.get_text_config())
 
     def tokenize(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, truncation=False)["input_ids"])
+        """Raises Refusal when the model has no embedding for some of the tokens."""
+        tokens = list(self._tokenizer(text, truncation=False)["input_ids"])
+        embeddings = self._model.get_input_embeddings().weight.shape[0]
+        if max(tokens, default=0) >= embeddings:
+            reason = f"the tokenizer gives token {max(tokens)}, the model has embeddings for {embeddings}"
+            raise Refusal("failed", f"{reason}: they do not belong together")
+        return tokens
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
@@ -130,8 +203,30 @@ class TransformersEngine:
 
     def _forward(self, ids: Any, keep: int) -> Any:
         """Logits [1, keep, vocabulary] (keep 0: all) of ids [1, n] after what the cache holds."""
+        return self._run(ids, keep, past_key_values=self._cache, use_cache=True)[:, -keep:]
+
+    def _run(self, ids: Any, keep: Any, **cache: Any) -> Any:
+        """Logits [1, m, vocabulary]. `keep`: the last so many positions, or a tensor of positions.
+
+        Models that cannot select give all positions.
+        """
+        selected = {"logits_to_keep": keep} if self._selects else {}
         with self._torch.inference_mode():
-            return self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=keep).logits
+            return self._model(input_ids=ids, **cache, **selected).logits
+
+    def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        wanted = self._torch.tensor(list(positions), device=self._model.device)
+        logits = self._run(self._ids(tokens), wanted, use_cache=False)[0]
+        return self._array(logits if self._selects else logits[wanted])
+
+    def extend(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
+        return self._array(self._forward(self._ids(tokens), 0)[0, list(positions)])
+
+    def logits(self) -> Any:
+        return self._array(self._logits[0, -1])
+
+    def _array(self, logits: Any) -> Any:
+        return logits.float().cpu().numpy()
 
     def _ids(self, tokens: Sequence[int]) -> Any:
         return self._torch.tensor([list(tokens)], device=self._model.device)

@@ -19,11 +19,22 @@ from elastickv.baselines import gpu, models, protocol
 from elastickv.baselines.refusal import Refusal, one_line, status_of
 
 ENGINES = {"transformers": "elastickv.baselines.transformers_engine", "gguf": "elastickv.baselines.gguf_engine"}
-PHASES = 3  # loading, perplexity, warm-up; repetitions and further caches come on top
+PHASES = 4  # loading, self-check, perplexity, warm-up; repetitions and further caches come on top
 
 
 def _fetch(request: dict[str, Any]) -> dict[str, Any]:
-    return models.fetch(request["settings"], only_gguf=request["engine"] == "gguf")
+    return models.fetch(request["settings"], request["engine"])
+
+
+def _inspect(request: dict[str, Any]) -> dict[str, Any]:
+    """Whether the engine knows a model of this machine: its configuration and tokenizer, without the weights."""
+    found = models.local(request["model"], request["engine"]).weights
+    module = import_module(ENGINES[request["engine"]])
+    try:
+        module.inspect(str(found.folder.resolve()), found.files[0].name if found.is_gguf else None)
+    except (ValueError, OSError, ImportError) as error:
+        raise Refusal("failed", one_line(error)) from error
+    return {"known": True}
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +63,7 @@ def _progress(phases: int) -> Iterator[Callable[[str], None]]:
         yield show
 
 
-TASKS = {"fetch": _fetch, "measure": _measure}
+TASKS = {"fetch": _fetch, "inspect": _inspect, "measure": _measure}
 
 
 def main(request_file: str, response_file: str) -> int:

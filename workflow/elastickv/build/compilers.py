@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from elastickv import device, environments
 from elastickv.backends import host as host_facts
-from elastickv.build import search
+from elastickv.build import host_compiler
+from elastickv.build import nvcc as nvcc_search
 from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75
@@ -22,11 +23,20 @@ NVRTC_LIBRARY = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
 
 
 class Compiler(NamedTuple):
-    """kind: nvcc, nvrtc, or a host compiler's name; path: program or library, None until its environment is made."""
+    """kind: nvcc, nvrtc, or a host compiler's name; path: program or library, None until its environment is made.
+
+    arguments: those that a host compiler is always called with.
+    """
 
     kind: str
     path: Path | None
     version: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """The program, and the arguments that come first."""
+        return [str(self.path), *self.arguments]
 
     @property
     def major(self) -> int:
@@ -55,14 +65,17 @@ def _in_environment(relative: str) -> Path | None:
 
 
 def nvcc() -> Compiler:
-    """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made)."""
-    found = search.nvcc()
+    """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made).
+
+    Raises MachineError where the one on PATH does not tell its version.
+    """
+    found = nvcc_search.find()
     if found is None:
         return pinned_nvcc()
-    version = search.nvcc_version(found)
-    if version is None:
-        raise MachineError(f"{found} is on PATH but does not tell its version", "set build.compiler to nvrtc")
-    return Compiler("nvcc", found, version)
+    said = nvcc_search.ask(found)
+    if said.version is None:
+        raise MachineError(said.problem or str(found), nvcc_search.NVRTC_INSTEAD)
+    return Compiler("nvcc", found, said.version)
 
 
 def pinned_nvcc() -> Compiler:
@@ -78,7 +91,7 @@ def nvrtc() -> Compiler:
 def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
     if compiler.path is None:
         return architecture >= OLDEST_OF_NVCC_13
-    return architecture in search.nvcc_targets(compiler.path)
+    return architecture in nvcc_search.ask(compiler.path).targets
 
 
 def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
@@ -113,11 +126,10 @@ def choose(architecture: int, wanted: str) -> Compiler:
 
 
 def host() -> Compiler:
-    """The system's C++ compiler ($CXX, g++, clang++)."""
-    found = search.host()
-    if found is None:
-        raise MachineError("no C++ compiler was found ($CXX, g++, clang++)", "apt-get install g++ (or set CXX)")
-    return Compiler(found.name, found, search.first_line(found))
+    """The system's C++ compiler ($CXX, g++, clang++). Raises MachineError when there is none that works."""
+    command = host_compiler.find()
+    version = host_compiler.version(command)
+    return Compiler(host_compiler.name(command), Path(command[0]), version, command[1:])
 
 
 def cpu_targets() -> dict[str, tuple[str, ...]]:

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from elastickv import records
+from elastickv import programs, records
 from elastickv.build import compilers, fingerprint, store
 from elastickv.errors import MachineError
 
 LIBRARY = "libelastickv.so"
+NOTHING_UNDEFINED = "-Wl,-z,defs"  # a C compiler, which links no C++ runtime, fails here instead of when it is loaded
+FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX at all)"
 
 
-def _call(*arguments: str) -> None:
-    command = [str(compilers.host().path), *fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _call(out: Path, *arguments: str) -> None:
+    """Calls the C++ compiler for one file. Raises MachineError unless that is there then."""
+    flags = [*fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS)]
+    command = [*compilers.host().command, *flags, *arguments, "-o", str(out)]
+    done = programs.run(command, FIX, programs.COMPILE_SECONDS)
     if done.returncode:
-        raise MachineError(
-            f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "a C++17 compiler with OpenMP (apt-get install g++)"
-        )
+        raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", FIX)
+    if not out.is_file():
+        raise MachineError(f"{' '.join(command)} reported success but wrote no {out.name}", FIX)
 
 
 def compile_library(out: Path) -> None:
     """Compiles all kernels for each target, and the choice among them (kernels/cpu/elastickv.cpp says how)."""
-    source, targets, objects = fingerprint.KERNELS / "cpu", compilers.cpu_targets(), []
+    source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()
+    objects = {name: out.with_suffix(f".{name}.o") for name in targets}
     for name, flags in targets.items():
-        objects.append(str(out.with_suffix(f".{name}.o")))
         renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
-        _call(*flags, *renamed, "-c", str(source / "elastickv.cpp"), "-o", objects[-1])
+        _call(objects[name], *flags, *renamed, "-c", str(source / "elastickv.cpp"))
     names = " ".join(f"X({name})" for name in targets)
-    _call("-shared", f"-DELASTICKV_TARGETS={names}", str(source / "dispatch.cpp"), *objects, "-o", str(out))
+    parts = [str(source / "dispatch.cpp"), *map(str, objects.values())]
+    _call(out, "-shared", NOTHING_UNDEFINED, f"-DELASTICKV_TARGETS={names}", *parts)
 
 
 def _kernels() -> list[str]:

@@ -7,14 +7,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from elastickv import plan, records
+from elastickv import plan, programs, records
 from elastickv.build import compilers, fatbin, fingerprint, nvrtc, store
+from elastickv.build.nvcc import NVRTC_INSTEAD
 from elastickv.errors import MachineError, UsageError
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
@@ -53,9 +53,11 @@ def _with_nvcc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool,
     )
     includes = [flag for folder in INCLUDES for flag in ("-I", str(folder))]
     command = [str(compiler.path), *output, *made_of["flags"], *includes, "-o", str(out), str(SOURCE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = programs.run(command, NVRTC_INSTEAD, programs.COMPILE_SECONDS)
     if done.returncode:
         raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "see the compiler's message above")
+    if not out.is_file():
+        raise MachineError(f"{' '.join(command)} reported success but wrote no image", NVRTC_INSTEAD)
     return done.stdout + done.stderr
 
 
@@ -141,9 +143,9 @@ def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
         ]
         # Uncompressed: drivers older than the merger cannot read its newest compression.
         command = [_merger(), f"--create={merged}", "-64", "--compress-mode=none", *parts]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise MachineError(f"fatbinary failed: {done.stderr[-1000:]}", FIX_ENVIRONMENT)
+        done = programs.run(command, FIX_ENVIRONMENT, programs.COMPILE_SECONDS)
+        if done.returncode or not merged.is_file():
+            raise MachineError(f"fatbinary failed: {done.stderr[-1000:] or 'it wrote no file'}", FIX_ENVIRONMENT)
         try:
             read_back = fatbin.check_fatbin(merged, wanted)
         except fatbin.BrokenBinary as error:

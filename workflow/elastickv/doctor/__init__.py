@@ -17,7 +17,7 @@ from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note
 from elastickv.doctor.needs import Needs, of_config
 
-THEMES = ("interpreter", "environment", "compilers", "gpu", "images", "memory", "storage", "load", "hub")
+THEMES = ("interpreter", "environment", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub")
 MISSING = 3
 WIDTHS = {"found": 58, "fix": 52}
 

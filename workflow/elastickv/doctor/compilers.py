@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv.build import compilers, search
+from elastickv import programs
+from elastickv.build import compilers, host_compiler
+from elastickv.build import nvcc as nvcc_search
+from elastickv.build.cpu import NOTHING_UNDEFINED
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Needs
+from elastickv.errors import MachineError
 
 OLDEST_WITH_CPP17 = 11
-# What the CPU kernels are made of: C++17, OpenMP and the flags of their build, in three lines.
-PROBE = "#include <omp.h>\nint threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }\n"
-PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared")
+PROBE_SECONDS = 60
+# What the CPU kernels are made of: C++17 with its runtime, OpenMP and the flags of their build, in three lines.
+PROBE = """#include <omp.h>
+int threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }
+int checked() { if (threads() < 1) throw 1; return threads(); }
+"""
+PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared", NOTHING_UNDEFINED)
 
 
 @dataclass(frozen=True)
 class Facts:
     """nvcc on PATH: its program, version (None: it does not run) and targets. The pinned one: version, and whether its
-    environment is made. The C++ compiler: program (None: none), version, and why the probe failed (None: it did not).
-    cuda: the CUDA version that the driver supports, None without a driver.
+    environment is made. The C++ compiler: command (None: none), version, and why the probe failed (None: it did not).
+    cuda: the CUDA version that the driver supports, None without a driver. nvcc_problem: why there is no version.
+    host_problem: what is wrong with the C++ compiler or with the variable CXX, and the fix.
     """
 
     nvcc: str | None
@@ -34,31 +45,57 @@ class Facts:
     host_version: str
     probe_failure: str | None
     cuda: tuple[int, int] | None
+    nvcc_problem: str | None = None
+    host_problem: tuple[str, str] | None = None
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Looks for the compilers on PATH and compiles three lines."""
-    nvcc, host, pinned = search.nvcc(), search.host(), compilers.pinned_nvcc()
+    nvcc = nvcc_search.find()
+    said = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
+    pinned = compilers.pinned_nvcc()
+    command, version, host_problem = _host()
     return Facts(
-        nvcc=nvcc and str(nvcc),
-        nvcc_version=nvcc and search.nvcc_version(nvcc),
-        nvcc_targets=search.nvcc_targets(nvcc) if nvcc else (),
-        pinned_version=pinned.version,
-        pinned_made=pinned.path is not None,
-        host=host and str(host),
-        host_version=search.first_line(host) if host else "",
-        probe_failure=_probe(str(host)) if host else None,
-        cuda=gpu.cuda,
+        nvcc and str(nvcc),
+        said.version,
+        said.targets,
+        pinned.version,
+        pinned.path is not None,
+        shlex.join(command) if command else None,
+        version,
+        _probe(command) if command else None,
+        gpu.cuda,
+        said.problem,
+        host_problem,
     )
 
 
-def _probe(program: str) -> str | None:
+def _host() -> tuple[host_compiler.Command | None, str, tuple[str, str] | None]:
+    """The C++ compiler's command and version, and what is wrong with it: problem and fix."""
+    command = None
+    try:
+        command = host_compiler.find()
+        return command, host_compiler.version(command), None
+    except MachineError as error:
+        return command, "", (error.problem, error.fix) if command or host_compiler.chosen() else None
+
+
+def _probe(command: host_compiler.Command) -> str | None:
+    """Why three lines do not compile, None where they do."""
     with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
-        source = Path(folder, "probe.cpp")
+        source, made = Path(folder, "probe.cpp"), Path(folder, "probe.so")
         source.write_text(PROBE, encoding="utf-8")
-        code, text = search.output([program, *PROBE_FLAGS, "-o", str(Path(folder, "probe.so")), str(source)])
-    lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines()
-    return None if code == 0 else (lines or ["it failed without a message"])[0].strip()
+        try:
+            done = programs.run([*command, *PROBE_FLAGS, "-o", str(made), str(source)], "", PROBE_SECONDS)
+        except MachineError as error:
+            return error.problem
+        if done.returncode == 0:
+            return None if made.is_file() else "it reported success but wrote no file"
+    text = done.stdout + done.stderr
+    lines = [
+        line for line in text.splitlines() if re.search("error|undefined", line, re.IGNORECASE)
+    ] or text.splitlines()
+    return (lines or ["it failed without a message"])[0].strip()
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
@@ -74,7 +111,7 @@ def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
         return [ok(check, "not used: build.compiler is nvrtc")]
     if facts.nvcc and facts.nvcc_version is None:
         fix = needs.make("build.compiler=nvrtc")
-        return [problem(check, f"{facts.nvcc} is on PATH but does not tell its version", fix)]
+        return [problem(check, facts.nvcc_problem or f"{facts.nvcc} is on PATH but does not tell its version", fix)]
     if facts.nvcc:
         return [ok(check, f"{facts.nvcc_version} ({facts.nvcc})")]
     said = f"not on PATH; the pinned {facts.pinned_version} of .envs/cuda is used"
@@ -109,22 +146,22 @@ def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
 def host(facts: Facts, needs: Needs) -> Finding:
     """A C++ compiler, where CPU kernels or llama.cpp are built, or nvcc needs one to preprocess."""
     check = "C++ compiler"
-    if facts.host:
+    if facts.host and facts.host_problem is None:
         return ok(check, f"{facts.host_version} ({facts.host})")
-    fix = packages.install("compiler")
+    found, fix = facts.host_problem or ("none ($CXX, g++, clang++)", packages.install("compiler"))
     builders = [
         *(["the CPU kernels"] if "cpu" in needs.backends else []),
         *(["nvcc"] if "cuda" in needs.backends and needs.compiler != "nvrtc" else []),
         *(["llama.cpp"] if "gguf" in needs.environments else []),
     ]
     if builders:
-        return problem(check, f"none ($CXX, g++, clang++): {' and '.join(builders)} cannot do without", fix)
-    return note(check, "none ($CXX, g++, clang++); this config needs none", fix)
+        return problem(check, f"{found}: {' and '.join(builders)} cannot do without", fix)
+    return note(check, f"{found}; this config needs none", fix)
 
 
 def openmp(facts: Facts, needs: Needs) -> list[Finding]:
     """The C++ compiler compiles and links C++17 with OpenMP."""
-    if facts.host is None or "cpu" not in needs.backends:
+    if facts.host is None or facts.host_problem or "cpu" not in needs.backends:
         return []
     if facts.probe_failure is None:
         return [ok("OpenMP", "three lines of C++17 with OpenMP compile and link")]

@@ -1,15 +1,16 @@
-"""Language models that the config names beside the embedded one: is the hub there, and does it let us in."""
+"""Language models that the config names beside the embedded one: can they be loaded, or does the hub have them."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import environments
+from elastickv import environments, programs
+from elastickv.baselines import models, weights
+from elastickv.baselines.refusal import Refusal
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Model, Needs
 from elastickv.errors import ElastickvError
@@ -24,14 +25,16 @@ REFUSED, ABSENT = (401, 403), 404
 class Answer:
     """What is known of one model.
 
-    present: a local path is there, or a download is at hand. status: HTTP status of a HEAD request for its file, None
-    where there was no answer; `silence` then says why.
+    present: a local model is there and can be loaded as far as its files tell, or a download is at hand. refused: why
+    the baseline would refuse it. status: HTTP status of a HEAD request for its file, None where there was no answer;
+    `silence` then says why.
     """
 
     model: Model
     present: bool
     status: int | None = None
     silence: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
-    """One short HEAD request for each model of the hub."""
+    """Short HEAD requests for each model of the hub; local models are looked through."""
     token = _token()
     return Facts(tuple(_answer(model, token) for model in needs.models), bool(token))
 
@@ -65,17 +68,36 @@ def _token() -> str:
 
 def _answer(model: Model, token: str) -> Answer:
     if model.local:
-        return Answer(model, Path(model.name).expanduser().exists())
+        return _local(model)
     present = _downloaded(model.name)
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         return Answer(model, present, silence="HF_HUB_OFFLINE is set")
     endpoint = os.environ.get("HF_ENDPOINT") or _endpoint(ENGINES[model.engine])
     if not endpoint:
         return Answer(model, present, silence=f"not asked: .envs/{ENGINES[model.engine]} is not made yet")
+    files = f"{endpoint}/{model.name}/resolve/main"
     try:
-        return Answer(model, present, head(f"{endpoint}/{model.name}/resolve/main/{model.file}", token))
+        status = head(f"{files}/{model.file}", token)
+        return Answer(model, present, status, refused=_weightless(model, files, token) if status < 400 else "")
     except (OSError, ValueError) as error:
         return Answer(model, present, silence=str(getattr(error, "reason", error)))
+
+
+def _local(model: Model) -> Answer:
+    """A model of this machine, looked through as the baseline does before it loads anything."""
+    try:
+        models.local(model.name, model.engine)
+    except Refusal as refusal:
+        return Answer(model, False, refused=str(refusal))
+    return Answer(model, True)
+
+
+def _weightless(model: Model, files: str, token: str) -> str:
+    """Why Transformers loads no weights of a repository that is there: it has none, or pickled ones alone."""
+    if model.engine != "transformers":
+        return ""
+    absent = all(head(f"{files}/{name}", token) == ABSENT for name in (weights.SINGLE, weights.INDEX))
+    return f"{model.name}: {weights.NO_WEIGHTS}" if absent else ""
 
 
 def _downloaded(name: str) -> bool:
@@ -87,10 +109,9 @@ def _endpoint(environment: str) -> str | None:
     """Where the hub is, as the library that will ask it says."""
     try:
         python = str(environments.interpreter(environment))
+        return programs.run([python, "-c", ASK_ENDPOINT], f"{ELASTICKV} env {environment}").stdout.strip() or None
     except ElastickvError:
         return None
-    done = subprocess.run([python, "-c", ASK_ENDPOINT], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):
@@ -119,8 +140,8 @@ def model(answer: Answer, token: bool, needs: Needs) -> Finding:
     """One model: there, to be had, or refused. A hub that does not answer is a note: the run goes on without it."""
     name, check = answer.model.name, f"model of {answer.model.engine}"
     instead = needs.make(f"baselines.{answer.model.engine}.model=smollm2")
-    if answer.model.local:
-        return ok(check, name) if answer.present else problem(check, f"{name}: no such file or folder", instead)
+    if answer.refused or answer.model.local:
+        return problem(check, answer.refused, instead) if answer.refused else ok(check, name)
     if answer.status in REFUSED:
         said = "the hub refuses this HF_TOKEN" if token else "gated or private, and there is no HF_TOKEN"
         return problem(check, f"{name}: {said}", f"export HF_TOKEN=<a token that may read {name}>")

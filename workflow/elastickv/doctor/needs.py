@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from elastickv import matrix, plan
@@ -131,6 +130,5 @@ def _model(engine: str, settings: dict[str, Any]) -> Model | None:
     name = settings["model"]
     if name == models.EMBEDDED:
         return None
-    path_like = name.startswith(("/", ".", "~")) or name.endswith(".gguf") or not models.HUB_ID.fullmatch(name)
-    local = path_like or Path(name).expanduser().exists()
-    return Model(engine, name, "config.json", local)
+    # Without repo and file, llama.cpp takes a file of this machine alone.
+    return Model(engine, name, "config.json", local=engine == "gguf" or models.is_local(name))

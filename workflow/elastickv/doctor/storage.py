@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import environments
-from elastickv.doctor.finding import Finding, ok, problem
+from elastickv import environments, surroundings
+from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
 
 # What finished environments take (GB), rounded up; llm with the CUDA packages of torch. Others: OTHER_GB.
@@ -37,10 +38,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Facts:
-    """The folders of a run, and the environments that are still to be made."""
+    """The folders of a run, the environments still to be made, and the caches of the programs that it calls."""
 
     places: tuple[Place, ...]
     to_make: tuple[str, ...]
+    caches: tuple[Path, ...] = ()
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
@@ -52,7 +54,8 @@ def gather(needs: Needs, gpu: object) -> Facts:
         "temporary files": Path(tempfile.gettempdir()),
     }
     to_make = tuple(name for name in needs.environments if not environments.is_current(name))
-    return Facts(tuple(place(name, path) for name, path in folders.items()), to_make)
+    caches = tuple(surroundings.usual(variable) for variable in surroundings.CACHES)
+    return Facts(tuple(place(name, path) for name, path in folders.items()), to_make, caches)
 
 
 def place(name: str, path: Path) -> Place:
@@ -70,7 +73,19 @@ def place(name: str, path: Path) -> Place:
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
-    return [*(writable(one, needs) for one in facts.places), *room(facts, needs)]
+    return [*(writable(one, needs) for one in facts.places), caches(facts.caches), *room(facts, needs)]
+
+
+def caches(folders: tuple[Path, ...]) -> Finding:
+    """Every cache takes files: at its usual place, or in the checkout where that one does not."""
+    here = [folder for folder in folders if folder.is_relative_to(surroundings.IN_CHECKOUT.absolute())]
+    closed = [folder for folder in folders if not surroundings.takes_files(folder)]
+    if closed:
+        found = f"this user cannot write to {', '.join(map(str, closed))}"
+        return problem("writing caches", found, f"export HOME={shlex.quote(str(Path('.envs/home').absolute()))}")
+    if here:
+        return note("writing caches", f"the usual places are closed to this user: used is {surroundings.IN_CHECKOUT}")
+    return ok("writing caches", str(folders[0]))
 
 
 def writable(one: Place, needs: Needs) -> Finding:

@@ -117,7 +117,7 @@ def _ask(
 
 def _ended(code: int, stderr: str) -> str:
     """One sentence on a worker that gave no answer."""
-    last = " | ".join(line.strip() for line in stderr.strip().splitlines()[-STDERR_LINES:])[:500]
+    last = " | ".join(line.strip() for line in stderr.strip().splitlines()[-STDERR_LINES:])[-500:]  # the end says why
     if code < 0:
         with contextlib.suppress(ValueError):
             last = FOREIGN_PROCESSOR if -code == signal.SIGILL else last

@@ -89,7 +89,8 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
         case_id = flags.get("id", BENCH)
         case, faults = cases.resolve(case_id, said, BENCH_SHAPE, {}, backend)
     if faults:
-        raise UsageError([f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults])
+        told = [f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults]
+        raise UsageError(list(dict.fromkeys(told)))  # one value may break several rules of the schema
     return case
 
 

@@ -138,7 +138,7 @@ def _override(path: KeyPath, value: Any, source: str) -> Document:
         except UsageError as error:
             raise UsageError([f"{problem}; the value is {shown(value)}" for problem in error.problems]) from None
     else:
-        document.value = _read_scalars(value)
+        document.value = _read_scalars(value, path, document)
     nested = document.value
     for part in reversed(path):
         nested = {part: nested}
@@ -146,14 +146,19 @@ def _override(path: KeyPath, value: Any, source: str) -> Document:
     return strict_yaml.Document(OVERRIDES, nested, problems=document.problems, lost=lost)
 
 
-def _read_scalars(value: Any) -> Any:
+def _read_scalars(value: Any, path: KeyPath, document: Document) -> Any:
+    """A value with its texts read as plain scalars; what is refused of them goes to the document's problems."""
     from elastickv.matrix import strict_yaml
 
     if isinstance(value, dict):
-        return {str(key): _read_scalars(item) for key, item in value.items()}
+        return {str(key): _read_scalars(item, (*path, str(key)), document) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_read_scalars(item) for item in value]
-    return strict_yaml.scalar(value) if isinstance(value, str) else value
+        return [_read_scalars(item, (*path, index), document) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    if refused := strict_yaml.ambiguity(value):
+        document.problems.append(f"{OVERRIDES}: {dotted(path)}: {refused}")
+    return strict_yaml.scalar(value)
 
 
 def _override_path(key: str, tree: Any) -> KeyPath:

@@ -14,7 +14,7 @@ from elastickv.schemas.config import Root
 # What lies at the top of the project: its sources, and what it makes there and `make clean` deletes.
 SOURCES = (
     *(".ci", ".git", ".github", ".gitignore", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile"),
-    *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "workflow"),
+    *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "tools", "workflow"),
 )
 MADE = ("build", ".venv", ".envs", ".snakemake", ".pytest_cache", ".ruff_cache", ".hypothesis")
 TRIAL = ".trial-"
@@ -36,6 +36,8 @@ def faults(results: str) -> list[str]:
         return [f"{shown(results)}: a folder of its own is needed, such as {Root().results}"]
     if results.startswith("-"):
         return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
+    if results != results.strip():
+        return [f"{shown(results)}: begins or ends with a blank; choose a name that does not"]
     if results.startswith("~"):
         return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
     own = next((text for parts in _inside(results) if (text := _own(parts))), None)

@@ -1,4 +1,4 @@
-"""Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no alias bombs.
+"""Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no merge keys, no alias bombs.
 
 PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and
 let a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value
@@ -31,8 +31,13 @@ _DECIMAL = re.compile(r"[-+]?[0-9]+")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_LEADING_ZERO = re.compile(r"([-+]?)0+([0-9]+)")
 _NOT_FINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LONGEST_NUMBER = 400  # characters; Python refuses to print integers of more than 4,300 digits
+MERGE_KEY = (
+    "merge keys are not allowed (YAML 1.2 has none); write the keys out, put those that cases share into `defaults`, "
+    "or give a whole value with an alias, as in `b: *a`"
+)
 
 
 @dataclass
@@ -59,6 +64,7 @@ class _Frame:
     anchor: str | None
     values_before: int
     key: str | None = None
+    skips: bool = False  # the value of this key is left out
     height: int = 1  # levels of nesting inside, this one included
 
 
@@ -79,6 +85,22 @@ def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scal
     if _NOT_FINITE.fullmatch(text):
         return float(text.replace(".", ""))
     return text
+
+
+def ambiguity(text: str) -> str | None:
+    """Why a plain scalar is refused that YAML readers take for different numbers, and what to write; None otherwise.
+
+    A leading zero means octal to YAML 1.1 and nothing to YAML 1.2: `0100` is 64 or 100.
+    """
+    found = _LEADING_ZERO.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if found is None:
+        return None
+    sign, digits = found.groups()
+    octal = "" if sign or len(digits) == 1 or re.search("[89]", digits) else f", 0o{digits} for {int(digits, 8)}"
+    return (
+        f"{text} has a leading zero, which some YAML readers take for an octal number and others ignore; "
+        f'write {sign}{digits}{octal}, or "{text}" in quotes for text'
+    )
 
 
 def read_file(path: Path | str) -> Document:
@@ -162,9 +184,9 @@ class _Builder:
         elif isinstance(event, yaml.CollectionEndEvent):
             self._close()
 
-    def _problem(self, line: int, text: str) -> None:
+    def _problem(self, line: int, text: str, path: KeyPath = ()) -> None:
         place = f"{self.document.source}:{line}" if self._numbered else self.document.source
-        self.document.problems.append(f"{place}: {text}")
+        self.document.problems.append(": ".join([place, *([dotted(path)] if path else []), text]))
 
     def stop(self, line: int, text: str) -> NoReturn:
         """Gives up at a problem, with those before it."""
@@ -176,19 +198,30 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         if self._awaits_key():
-            self._take_key(event.value, line)
+            if event.anchor:
+                self._anchors[event.anchor] = (event.value, 1, 0)
+            self._take_key(event.value, line, merges=event.value == "<<" and event.implicit[0])
             return
         plain = event.implicit[0] or (event.tag is not None and not event.style)
         value = scalar(event.value) if plain else event.value
+        refused = ambiguity(event.value) if plain else None
+        if refused:
+            self._problem(line, refused, self._here())
+            self.document.lost.add(self._here())
         self._count(1, line)
         if event.anchor:
             self._anchors[event.anchor] = (value, 1, 0)
         self._place(value, line)
 
-    def _take_key(self, key: str, line: int) -> None:
+    def _take_key(self, key: str, line: int, merges: bool) -> None:
         frame = self._stack[-1]
         frame.key = key
         path = (*frame.path, key)
+        if merges:
+            frame.skips = True
+            self.document.lost.add(frame.path)  # it may hold whatever else is missing there
+            self._problem(line, MERGE_KEY, path)
+            return
         if key in frame.value:
             first = f" (first on line {self.document.lines.get(path)})" if self._numbered else ""
             self._problem(line, f"duplicate key {dotted(path)}{first}; each key may stand once")
@@ -248,8 +281,9 @@ class _Builder:
             return
         frame = self._stack[-1]
         if isinstance(frame.value, dict):
-            frame.value[frame.key] = value
-            frame.key = None
+            if not frame.skips:
+                frame.value[frame.key] = value
+            frame.key, frame.skips = None, False
         else:
             frame.value.append(value)
 

@@ -153,7 +153,9 @@ def _described(value: Any, schema: dict[str, Any]) -> str:
         return f"{shown(value)}, which is text" if number else shown(value)
     if isinstance(value, dict | list):
         return f"{kind(value)}, {shown(value)}"
-    return kind(value) if value is None else shown(value)
+    if value is None:
+        return kind(value)
+    return f"{shown(value)} (in quotes it is text)" if schema.get("type") == "string" else shown(value)
 
 
 def _order(error: Any) -> list[str]:

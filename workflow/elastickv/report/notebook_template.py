@@ -47,10 +47,13 @@ if shutil.which("nvcc") is None and Path("/usr/local/cuda/bin/nvcc").exists():
 
 
 def output_of(*command):
-    """The lines that a program prints; none where it is missing or fails."""
+    """The lines that a program prints; none where it is missing, fails or takes longer than half a minute."""
     if shutil.which(command[0]) is None:
         return []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from elastickv import records
+from elastickv import readable, records
 from elastickv.errors import UsageError
 from elastickv.report import peers
 from elastickv.report.inputs import Case, Inputs, load
@@ -21,11 +21,13 @@ HEADERS = ["case", "full cache", "elastic cache", "speedup", "byte ceiling", "re
 def run(args: argparse.Namespace) -> int:
     """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`.
 
-    Raises UsageError where that is no text file, or lacks the marks.
+    Raises UsageError where that is no text file, or lacks the marks; MachineError where it may not be read.
     """
     path = Path(args.out)
     try:
         text = path.read_text(encoding="utf-8")
+    except PermissionError as error:
+        raise readable.cannot_read(path, error) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}; name a file with the lines {BEGIN} and {END}") from error
     link = os.path.relpath(args.results, path.parent)

@@ -25,6 +25,7 @@ FIGURES = (*RATES, "perplexity", "peak_memory_bytes", "generated_text")
 RAN = has(
     *FIGURES,
     "dtype",
+    "self_check",
     device=OBJECT,
     dtype=STRING | {"minLength": 1},
     perplexity=NUMBER,
@@ -41,6 +42,11 @@ class LanguageModel(Model):
     revision: str | MISSING | None = MISSING
     sha256: Sha256 | MISSING | None = field(
         "of the weights' file; of several, the hash of what sha256sum prints of them", default=MISSING
+    )
+    config_sha256: Sha256 | MISSING | None = field(
+        "the same of the configuration and tokenizer files beside safetensors weights;"
+        " null for GGUF files, which hold their own",
+        default=MISSING,
     )
     license: str | MISSING | None = MISSING
     parameters: int | MISSING | None = field("elements of all tensors", "elements", ge=1, default=MISSING)
@@ -78,6 +84,16 @@ class Passage(Model):
     sha256: Sha256
 
 
+class SelfCheck(Model):
+    """The forward calls of a run against one pass over all tokens; differences as shares of what another context changes."""
+
+    tokens: int = field("compared", "tokens", ge=1)
+    tolerance: Positive
+    largest_difference: float = field("between the calls of a run and one pass", ge=0)
+    causality_difference: float = field("what later tokens change in the logits before them", ge=0)
+    seconds: float = field("that the check took", "seconds", ge=0)
+
+
 class Baseline(Model):
     """What a language-model engine does with its own full cache on this device. No figures unless it ran."""
 
@@ -110,6 +126,7 @@ class Baseline(Model):
     perplexity_tokens: int | MISSING | None = field(
         "all but the first are predicted, each from all before it", "tokens", ge=1, default=MISSING
     )
+    self_check: SelfCheck | MISSING = MISSING
     peak_memory_bytes: int | MISSING | None = field(
         "while measuring: allocated on the GPU, or the largest resident size of the process",
         "bytes",

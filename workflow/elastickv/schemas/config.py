@@ -169,10 +169,10 @@ class Matrix(Model):
 ModelName = Annotated[
     str,
     field(
-        words="without spaces, starting with a letter, digit, _ . / ~ or -",
+        words="without control characters, not starting with a space",
         min_length=1,
         max_length=500,
-        pattern=r"^[A-Za-z0-9_./~-][^\u0000-\u0020\u007f]*$(?!\n)",
+        pattern=r"^[^\u0000-\u0020\u007f][^\u0000-\u001f\u007f]*$(?!\n)",
     ),
 ]
 
@@ -208,6 +208,12 @@ class LanguageModel(Model):
 class Transformers(LanguageModel):
     """The Transformers baseline."""
 
+    config_sha256: str | MISSING = field(
+        "what configuration and tokenizer beside safetensors must hash to, as the record states it",
+        words="64 hexadecimal digits, in lower case",
+        pattern=r"^[0-9a-f]{64}$(?!\n)",
+        default=MISSING,
+    )
     enable: bool = field("whether the baseline is measured", default=True)
     model: ModelName = field(
         "smollm2 (comes with the environment), a hub id, a folder or a .gguf file", default="smollm2"

@@ -20,9 +20,9 @@ class Finding(Model):
         )
     )
 
-    theme: Literal["interpreter", "environment", "compilers", "gpu", "images", "memory", "storage", "load", "hub"] = (
-        field("the module under workflow/elastickv/doctor")
-    )
+    theme: Literal[
+        "interpreter", "environment", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
+    ] = field("the module under workflow/elastickv/doctor")
     check: Text
     level: Literal["ok", "note", "problem"]
     found: Text

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
+from elastickv import readable
 from elastickv.errors import UsageError
 from elastickv.verify.finding import Findings
 
@@ -31,18 +33,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verify(path: Path) -> Findings:
-    """Everything found in a results folder. UsageError when it is none."""
+    """Everything found in a results folder. UsageError when it is none, MachineError when it may not be listed."""
     from elastickv.verify import reading, whole
 
-    if not path.is_dir():
-        raise UsageError(f"{path}: {'not a folder' if path.exists() else 'does not exist'}: a results folder is needed")
-    if not reading.is_results_folder(path):
+    if not reading.is_results_folder(readable.listing(path)):
         raise UsageError(f"{path}: not a results folder: no manifest.json, plan or records of a run in it")
     import numpy as np
 
     findings = Findings()
     with np.errstate(all="ignore"):  # what comes of absurd samples is compared like anything else
-        whole.check(reading.Folder(path, findings))
+        try:
+            whole.check(reading.Folder(path, findings))
+        except OSError as error:  # of a file that could be opened when the folder was looked through
+            name = os.path.relpath(error.filename or path, path)
+            findings.of(name).fault("(file)", readable.reason(error), "a file that can be read")
     return findings
 
 

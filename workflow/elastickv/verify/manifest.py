@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from elastickv import records
+from elastickv import readable, records
 from elastickv.verify.finding import About
 from elastickv.verify.reading import Folder, schema_of
 
@@ -27,6 +27,11 @@ def check(folder: Folder, manifest: dict[str, Any]) -> None:
     _unlisted(folder, listed)
 
 
+def listed(manifest: dict[str, Any]) -> set[str]:
+    """The files of the results folder that a manifest lists."""
+    return {e["path"] for part in ("inputs", "outputs") for e in manifest[part] if e["root"] == "results"}
+
+
 def _inside(path: str) -> bool:
     return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
 
@@ -35,7 +40,10 @@ def _file(folder: Folder, where: str, entry: dict[str, Any]) -> None:
     """One file of the results folder, by size and hash. The fault names the file, and where it is listed."""
     about = folder.findings.of(entry["path"], "sizes")
     path = folder.path / entry["path"]
-    if not about.require(path.is_file(), "(file)", "nothing", f"the file that manifest.json lists ({where})"):
+    found = readable.obstacle(path)
+    if entry["path"] in folder.unreadable:
+        return  # a fault already
+    if not about.require(found is None, "(file)", found, f"the file that manifest.json lists ({where})"):
         return
     nbytes = path.stat().st_size
     if about.require(nbytes == entry["bytes"], "bytes", nbytes, f"{entry['bytes']} (manifest.json: {where}.bytes)"):
@@ -63,10 +71,10 @@ def _plan(folder: Folder, about: About, manifest: dict[str, Any]) -> None:
 
 def _unlisted(folder: Folder, listed: set[str]) -> None:
     """A record that the manifest does not list is a fault, any other file a note."""
-    present = folder.names("**/*")
-    for name in present:
+    for name in folder.names("**/*"):
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-        if hidden or name in listed or name == "manifest.json" or not (folder.path / name).is_file():
+        known = hidden or name in listed or name == "manifest.json" or name in folder.unreadable
+        if known or not (folder.path / name).is_file():
             continue
         if schema_of(name):
             folder.findings.of(name).fault("(file)", "a record", "nothing: manifest.json does not list it")

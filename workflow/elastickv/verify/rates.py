@@ -11,6 +11,8 @@ from elastickv.verify.finding import About
 CONFIDENCE = 0.99
 COLD = 4  # times the last-level cache that the places of a point have to cover
 NOISE = {"cuda": 0.10, "cpu": 0.25}  # relative half-width of a decode rate from which on a baseline is noisy
+EXACT, ROUNDED = 0.001, 0.35  # tolerances of a baseline's self-check: float32 with such a cache, and all others
+LOSSLESS = ("dynamic", "static")
 RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
 KINDS = ("read_gbps", "copy_gbps")
 
@@ -67,7 +69,17 @@ def baseline(about: About, record: dict[str, Any]) -> None:
     if caches and caches[0]["decode_tokens_per_second"]:
         first = "caches.0.decode_tokens_per_second"
         about.same(first, caches[0]["decode_tokens_per_second"], record["decode_tokens_per_second"])
+    if record["status"] in ("ok", "noisy"):
+        exact = record["dtype"] == "float32" and record.get("cache") in LOSSLESS
+        _self_check(about, record["self_check"], EXACT if exact else ROUNDED)
     if record["status"] == "ok":
         decode, most = record["decode_tokens_per_second"], NOISE[record["backend"]]
         width = (decode["high"] - decode["low"]) / 2 / decode["value"]
         about.require(width <= most, "status", f"ok with a decode rate of +- {width:.1%}", f"noisy beyond {most:.0%}")
+
+
+def _self_check(about: About, found: dict[str, Any], tolerance: float) -> None:
+    """Only models whose calls agree with one another have figures."""
+    about.same("self_check.tolerance", found["tolerance"], tolerance)
+    for name in ("largest_difference", "causality_difference"):
+        about.require(found[name] <= tolerance, f"self_check.{name}", found[name], f"at most {tolerance}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-from elastickv import records
+from elastickv import readable, records
 from elastickv.verify.finding import Findings
 
 # Name in the results folder -> schema.
@@ -32,9 +33,14 @@ STORED = {"measurement/2": "measurement", "baseline/1": "baseline", "peers/2": "
 MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
 
 
-def is_results_folder(folder: Path) -> bool:
-    """Whether anything in a folder is what a run leaves."""
-    return any((folder / name).exists() for name in (*NAMED, *MARKS)) or any(folder.glob("results_*.json"))
+FOLDERS = (".plan", ".plan/cases", STORE, "figures")
+# What a killed process left and what processes printed: nothing that is published depends on it.
+UNCHECKED = re.compile(r"\.(logs|retired)(/.*)?|(.*/)?\.[^/]*\.part")
+
+
+def is_results_folder(names: list[str]) -> bool:
+    """Whether any of the names in a folder is what a run leaves."""
+    return any(name in names for name in (*NAMED, *MARKS)) or any(re.fullmatch(r"results_.*\.json", n) for n in names)
 
 
 def schema_of(name: str) -> str | None:
@@ -43,14 +49,41 @@ def schema_of(name: str) -> str | None:
 
 
 class Folder:
-    """A results folder, each record read once. `findings` gets what cannot be read."""
+    """A results folder, each record read once. `findings` gets what cannot be read.
+
+    unreadable: the paths in it that cannot be read, with the reason; found once, when the folder is opened. Reading one
+    of them gives None and no further fault.
+    """
 
     def __init__(self, path: Path, findings: Findings):
         self.path, self.findings = path, findings
+        self.unreadable = dict(readable.obstacles(path))
+        for name in FOLDERS:
+            if (path / name).is_file():
+                self.unreadable[name] = "a file"
         self._read: dict[str, Any] = {}
 
+    def report_unreadable(self, listed: set[str] | None) -> None:
+        """A fault for each path that cannot be read; only a note where nothing is said of it.
+
+        listed: the files that the manifest lists, None where there is none that could be read.
+        """
+        for name, why in self.unreadable.items():
+            if UNCHECKED.fullmatch(name) or not self._matters(name, listed):
+                self.findings.notes.append(f"{name}: {why}: not checked")
+            else:
+                kind = "a folder" if name in FOLDERS or why.startswith("a folder that") else "a file"
+                self.findings.of(name).fault("(file)", why, f"{kind} that can be read")
+
+    def _matters(self, name: str, listed: set[str] | None) -> bool:
+        """Whether what a run leaves lies at a path, or below it."""
+        if listed is None or name.startswith(".") or name in FOLDERS or schema_of(name):
+            return True
+        return any(path == name or path.startswith(f"{name}/") for path in listed)
+
     def has(self, name: str) -> bool:
-        return (self.path / name).exists()
+        """Whether anything stands at a path of the folder, readable or not."""
+        return name in self.unreadable or os.path.lexists(self.path / name)
 
     def names(self, *patterns: str) -> list[str]:
         """Paths that match the patterns, relative to the folder, sorted; temporary and hidden files left out."""
@@ -65,6 +98,8 @@ class Folder:
 
     def stored(self, name: str) -> tuple[str, Any]:
         """Schema and content of a record of the store: what it is stands in its own field `schema`."""
+        if name in self.unreadable:
+            return "", None
         try:
             said = records.parse((self.path / name).read_text(encoding="utf-8"))
             schema = STORED.get(said.get("schema")) if isinstance(said, dict) else None
@@ -77,6 +112,8 @@ class Folder:
         self.findings.of(name).fault("schema", told, f"one of {', '.join(STORED)}")
 
     def _load(self, name: str, schema: str | None) -> Any:
+        if name in self.unreadable:
+            return None
         self.findings.checked["records"] += 1
         path = self.path / name
         try:
@@ -94,7 +131,7 @@ class Folder:
 
     def config(self) -> dict[str, Any] | None:
         """The plan's config; None where there is none, and (with a fault, once) when it is no JSON object."""
-        if CONFIG not in self._read and self.has(CONFIG):
+        if CONFIG not in self._read and self.has(CONFIG) and CONFIG not in self.unreadable:
             try:
                 content = records.parse((self.path / CONFIG).read_text(encoding="utf-8"))
                 self._read[CONFIG] = content if isinstance(content, dict) else None
@@ -107,8 +144,10 @@ class Folder:
 
     def text(self, name: str) -> str | None:
         """A text file; None (and a fault) when it cannot be read."""
+        if name in self.unreadable:
+            return None
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            self.findings.of(name).fault("(file)", str(error), "a UTF-8 text")
+            self.findings.of(name).fault("(file)", readable.reason(error), "a UTF-8 text")
             return None

@@ -28,6 +28,7 @@ def check(folder: Folder) -> None:
     """Checks everything; `folder.findings` has the outcome."""
     _temporary(folder)
     listed = folder.record("manifest.json") if folder.has("manifest.json") else None
+    folder.report_unreadable(manifest.listed(listed) if listed else None)
     if listed:
         manifest.check(folder, listed)
     finished = folder.has("manifest.json")
@@ -43,7 +44,7 @@ def check(folder: Folder) -> None:
         folder.findings.notes.append(f"no manifest.json: an unfinished run ({told if planned else 'no plan'})")
     if planned is not None:
         _made(folder, planned, finished)
-    elif not finished:
+    elif not finished and not folder.unreadable:
         for name in filter(folder.has, MADE_FROM):
             about = folder.findings.of(name)
             about.fault("(file)", "neither manifest.json nor .plan beside it", "what says which cases it is of")
@@ -96,7 +97,7 @@ def _one(folder: Folder, name: str, schema: str, record: dict[str, Any]) -> None
 
 def _made(folder: Folder, planned: list[str], finished: bool) -> None:
     """What is made from the records, each unless it cannot be made again or is stale in an unfinished run."""
-    present = [name for name in MADE_FROM if folder.has(name)]
+    present = [name for name in MADE_FROM if folder.has(name) and name not in folder.unreadable]
     checked = [name for name in present if finished or not _stale(folder, planned, name)]
     try:
         entries = plan_folder.entries(folder.path / plan.CASES, folder.path)
@@ -113,6 +114,8 @@ def _made(folder: Folder, planned: list[str], finished: bool) -> None:
 def _published(folder: Folder, checked: list[str]) -> None:
     from elastickv.report.inputs import load
 
+    if "verdicts.json" in folder.unreadable:
+        return
     about = folder.findings.of("verdicts.json")
     try:
         inputs = load(folder.path / plan.CASES, folder.path)
@@ -134,7 +137,7 @@ def _stale(folder: Folder, planned: list[str], name: str) -> bool:
     optional = folder.names(*(pattern for pattern in MADE_FROM[name] if "*" in pattern))
     made = (folder.path / name).stat().st_mtime_ns
     missing = next((other for other in needed if not folder.has(other)), None)
-    present = [other for other in (*needed, *optional) if folder.has(other)]
+    present = [other for other in (*needed, *optional) if folder.has(other) and other not in folder.unreadable]
     newer = next((other for other in present if (folder.path / other).stat().st_mtime_ns > made), None)
     if missing or newer:
         why = f"{missing} is missing" if missing else f"older than {newer}"

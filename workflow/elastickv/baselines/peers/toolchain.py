@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-from elastickv.build import compilers, search
+from elastickv import programs
+from elastickv.build import compilers, nvcc
 
 # What FlashInfer links with -l, and the files that an installation without development links has of it.
 LINKED = {"libcudart.so": "libcudart.so.1*", "libcuda.so": "libcuda.so.1"}
@@ -27,9 +27,14 @@ def variables(python: str, links: Path) -> dict[str, str]:
 
 
 def cuda_home() -> Path | None:
-    """The toolkit of the nvcc on PATH (by its own word: it may be a link or a wrapper), else of the pinned one."""
-    pinned = None if search.nvcc() else compilers.pinned_nvcc().path
-    return pinned.parents[1] if pinned else search.toolkit()
+    """The toolkit of the nvcc on PATH (by its own word: it may be a link or a wrapper), else of the pinned one.
+
+    Raises MachineError where the nvcc on PATH does not run.
+    """
+    if nvcc.find():
+        return nvcc.toolkit()
+    pinned = compilers.pinned_nvcc().path
+    return pinned.parents[1] if pinned else None
 
 
 def link_flags(home: Path, links: Path, known: dict[str, Path]) -> str | None:
@@ -55,5 +60,5 @@ def _known_to_the_linker() -> dict[str, Path]:
     program = shutil.which("ldconfig", path=os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"]))
     if program is None:
         return {}
-    said = subprocess.run([program, "-p"], capture_output=True, text=True, check=False).stdout
+    said = programs.run([program, "-p"], "mend ldconfig, or set CUDA_HOME").stdout
     return {name: Path(path) for name, path in re.findall(r"^\s*(\S+) \(.*\) => (.+)$", said, re.MULTILINE)}

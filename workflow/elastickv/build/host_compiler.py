@@ -1,0 +1,70 @@
+"""The C++ compiler of this machine: what the variable CXX says, which may hold arguments, else one that is on PATH."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from functools import cache
+from pathlib import Path
+
+from elastickv import programs
+from elastickv.errors import MachineError
+
+NAMES = ("g++", "clang++", "c++")
+INSTALL = "apt-get install g++ (or set CXX)"
+CHANGE = "unset CXX, or set it to a C++ compiler, such as CXX=g++ or CXX='ccache g++'"
+
+Command = tuple[str, ...]  # the program by its path, and the arguments that come first
+
+
+def chosen() -> str:
+    """What the variable CXX holds; empty where the choice is ours."""
+    return os.environ.get("CXX", "").strip()
+
+
+def find(names: tuple[str, ...] = NAMES) -> Command:
+    """The command that CXX holds, else the first of `names` that is on PATH. Runs nothing.
+
+    Raises MachineError when there is none, also when CXX names no program: what a user set is not ignored.
+    """
+    if chosen():
+        return _named(chosen())
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        raise MachineError(f"no C++ compiler was found ($CXX, {', '.join(names)})", INSTALL)
+    return (found,)
+
+
+def _named(said: str) -> Command:
+    """The command in a value of CXX: one program, whose path may hold blanks, or one with arguments."""
+    if whole := shutil.which(said):
+        return (whole,)
+    try:
+        program, *arguments = shlex.split(said)
+    except ValueError as error:
+        raise MachineError(f"CXX is {said!r}, which is no command: {error}", CHANGE) from None
+    found = shutil.which(program)
+    if found is None:
+        where = "" if "/" in program else " on PATH"
+        why = f"{program} is no executable file" if Path(program).exists() else f"there is no program {program}{where}"
+        raise MachineError(f"CXX is {said!r}, but {why}", CHANGE)
+    return (found, *arguments)
+
+
+def name(command: Command) -> str:
+    """How a command is called in manifests: `g++`, `ccache g++`."""
+    return " ".join([Path(command[0]).name, *command[1:]])
+
+
+@cache
+def version(command: Command) -> str:
+    """The first line of what a compiler says of itself. Raises MachineError when it is no working C++ compiler."""
+    shown, fix = shlex.join(command), CHANGE if chosen() else INSTALL
+    done = programs.run([*command, "-x", "c++", "-E", "-"], fix, given="__cplusplus\n")
+    if done.returncode or not re.search(r"^\d{6}L$", done.stdout, re.MULTILINE):
+        why = programs.last_line(done) if done.returncode else "it does not preprocess C++"
+        raise MachineError(f"{shown} is no working C++ compiler: {why}", fix)
+    told = programs.run([*command, "--version"], fix)
+    return (told.stdout.splitlines() or [shown])[0]

@@ -1,0 +1,58 @@
+"""nvcc on PATH: where it is, what it says of itself, and the toolkit that it belongs to. Knows nothing of our environments."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from elastickv import programs
+from elastickv.errors import MachineError
+
+NVRTC_INSTEAD = "set build.compiler to nvrtc"
+
+
+def find() -> Path | None:
+    """nvcc on PATH. Runs nothing."""
+    found = shutil.which("nvcc")
+    return Path(found) if found else None
+
+
+class Nvcc(NamedTuple):
+    """What an nvcc says of itself: its version and targets (75 for sm_75), or the problem that kept it from doing so."""
+
+    version: str | None
+    targets: tuple[int, ...] = ()
+    problem: str | None = None
+
+
+@cache
+def ask(program: Path) -> Nvcc:
+    """Asks the nvcc at a path once for its version and targets. Raises nothing."""
+    try:
+        told = programs.run([str(program), "--version"], NVRTC_INSTEAD)
+        version = re.search(r"V(\d+\.\d+\.\d+)", told.stdout)
+        if told.returncode or version is None:
+            why = f": {programs.last_line(told)}" if told.returncode else ""
+            return Nvcc(None, problem=f"{program} is on PATH but does not tell its version{why}")
+        listed = programs.run([str(program), "--list-gpu-code"], NVRTC_INSTEAD)
+        return Nvcc(version[1], tuple(map(int, re.findall(r"^sm_(\d+)$", listed.stdout, re.MULTILINE))))
+    except MachineError as error:
+        return Nvcc(None, problem=error.problem)
+
+
+def toolkit() -> Path | None:
+    """The folder of the toolkit of the nvcc on PATH, by its own word: it may be a link or a wrapper.
+
+    None where there is no nvcc on PATH. Raises MachineError where it does not run.
+    """
+    found = find()
+    if found is None:
+        return None
+    command = [str(found), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
+    said = programs.run(command, "mend it, or take it off PATH: the pinned one then takes its place")
+    here = re.search(r"^#\$ _HERE_=(.+)$", said.stderr + said.stdout, re.MULTILINE)
+    return (Path(here[1]) if here else found.resolve().parent).parent

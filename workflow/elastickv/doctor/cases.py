@@ -1,0 +1,55 @@
+"""The cases of the config: which of them the kernels cannot run on the device that will measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from elastickv.backends import limits
+from elastickv.backends.limits import Limit
+from elastickv.doctor import gpu as gpus
+from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.needs import Needs
+
+CHECK, MOST_NAMED = "cases", 5
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The backend that will measure, and the compute capability of its GPU (10 * major + minor) if one is visible."""
+
+    backend: str
+    capability: int | None = None
+
+
+def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
+    """The first visible GPU, or the CPU where none is visible and none is required."""
+    if needs.gpu != "none" and gpu.gpus:
+        major, minor = gpu.gpus[0].capability
+        return Facts("cuda", 10 * major + minor)
+    return Facts("cuda" if needs.gpu == "required" else "cpu")
+
+
+def checks(facts: Facts, needs: Needs) -> list[Finding]:
+    """Each case that would end as unsupported, with its reason."""
+    found = [(case, _limit(case, facts)) for case in needs.cases]
+    refused = [(case, limit) for case, limit in found if limit]
+    if not refused:
+        return [ok(CHECK, f"{len(needs.cases)}, the {facts.backend} kernels can run all of them")]
+    rest = len(refused) - MOST_NAMED
+    more = [note(CHECK, f"{rest} more cases are unsupported")] if rest > 0 else []
+    return [_unsupported(case, limit, needs) for case, limit in refused[:MOST_NAMED]] + more
+
+
+def _limit(case: dict[str, Any], facts: Facts) -> Limit | None:
+    return limits.on_cpu(case) if facts.backend == "cpu" else limits.on_cuda(case, facts.capability)
+
+
+def _unsupported(case: dict[str, Any], limit: Limit, needs: Needs) -> Finding:
+    """A case that will end as unsupported; the fix is the nearest value that runs."""
+    found = f"{case['id']} is unsupported: {limit.reason}"
+    if limit.instead is None:
+        return problem(CHECK, found, f"choose another {limit.key}")
+    if case["id"] not in needs.written:  # of a sweep: no override names one of its cases
+        return problem(CHECK, found, f"in the sweep, replace {limit.key}: {case[limit.key]} by {limit.instead}")
+    return problem(CHECK, found, needs.make(f"cases.{case['id']}.{limit.key}={limit.instead}"))
