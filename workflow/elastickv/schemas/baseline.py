@@ -85,7 +85,7 @@ class Passage(Model):
 
 
 class SelfCheck(Model):
-    """The forward calls of a run against one pass over all tokens; differences as shares of what another context changes."""
+    """A run's forward calls against one pass over all tokens; differences as shares of what another context changes."""
 
     tokens: int = field("compared", "tokens", ge=1)
     tolerance: Positive
