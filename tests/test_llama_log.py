@@ -55,7 +55,7 @@ def test_the_last_line_of_a_worker_that_ended_is_in_its_reason_however_long_the_
     script = (
         "import os, sys; print('x' * 2000, 'ASSERT(a > b) failed', sep='\\n', file=sys.stderr, flush=True); os.abort()"
     )
-    reason = process.ask([sys.executable, "-c", script], {}, 60, process.environment())["crashed"]
+    reason = process.ask([sys.executable, "-c", script], {}, 60, process.environment())["reason"]
     assert reason.startswith("the worker was killed by SIGABRT")
     assert reason.endswith("ASSERT(a > b) failed")
 

@@ -14,8 +14,10 @@ from model_files import LLAMA, gguf_bytes, pair, safetensors_bytes, shard, strin
 from elastickv import environments
 from elastickv.baselines import gguf_header, models, supervisor
 from elastickv.baselines.refusal import Refusal
+from elastickv.jobs.job import key
+from elastickv.stopwatch import Stopwatch
 
-GGUF = supervisor.ENGINES["gguf"]
+GGUF, TRANSFORMERS = supervisor.ENGINES["gguf"], supervisor.ENGINES["transformers"]
 
 
 def fetched(path: Path, engine: str, **pins: str) -> dict:
@@ -33,6 +35,12 @@ def combined(paths: list[Path]) -> str:
     """The hash of what sha256sum prints of the files."""
     lines = "".join(f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths)
     return sha256(lines.encode()).hexdigest()
+
+
+def store_key(engine: supervisor.Engine, settings: dict, model: dict) -> str:
+    """What the store knows the record of a run with that model on this CPU by."""
+    job = supervisor.Model(engine, settings, {}, {"model": model}, Stopwatch(), "cpu")
+    return key(job, engine.name, None)
 
 
 # split GGUF
@@ -55,7 +63,7 @@ def test_a_shard_that_was_swapped_is_another_model(tmp_path):
     assert "pinned is" in str(refusal(paths[0], "gguf", sha256=pinned["sha256"]))
     other = fetched(paths[0], "gguf")["model"]
     settings = {"model": str(paths[0])}
-    assert supervisor.store_key(GGUF, settings, other, {}) != supervisor.store_key(GGUF, settings, pinned, {})
+    assert store_key(GGUF, settings, other) != store_key(GGUF, settings, pinned)
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -147,9 +155,9 @@ def test_another_configuration_or_tokenizer_is_another_model(tmp_path):
         model = fetched(folder, "transformers")["model"]
         assert model["sha256"] == first["sha256"]
         assert "its config_sha256 is" in str(refusal(folder, "transformers", config_sha256=first["config_sha256"]))
-        keys.add(supervisor.store_key(supervisor.ENGINES["transformers"], settings, model, {}))
+        keys.add(store_key(TRANSFORMERS, settings, model))
     assert len(keys) == 3
-    assert supervisor.store_key(supervisor.ENGINES["transformers"], settings, first, {}) not in keys
+    assert store_key(TRANSFORMERS, settings, first) not in keys
 
 
 INDEX = "model.safetensors.index.json"

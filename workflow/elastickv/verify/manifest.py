@@ -29,7 +29,7 @@ def check(folder: Folder, manifest: dict[str, Any]) -> None:
 
 def listed(manifest: dict[str, Any]) -> set[str]:
     """The files of the results folder that a manifest lists."""
-    return {e["path"] for part in ("inputs", "outputs") for e in manifest[part] if e["root"] == "results"}
+    return {e["path"] for part in ("inputs", "outputs") for e in manifest[part]}
 
 
 def _inside(path: str) -> bool:
