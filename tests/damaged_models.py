@@ -17,8 +17,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 
-from elastickv.baselines import text, transformers_engine
-from elastickv.baselines.refusal import Refusal, one_line
+from elastickv.models import text, transformers_engine
+from elastickv.models.refusal import Refusal, one_line
 
 VOCABULARY = 400
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -12,8 +12,8 @@ import json
 import sys
 from importlib import import_module
 
-from elastickv.baselines import models, text
-from elastickv.baselines.worker import ENGINES
+from elastickv.models import fetching, text
+from elastickv.models.worker import ENGINES
 
 TOKENS = 32
 PASSAGE, AGAIN = 256, 64
@@ -23,7 +23,7 @@ SETTINGS |= {"caches": ["dynamic"], "n_gpu_layers": -1, "kv_type": "f16"}
 
 def main(name: str) -> None:
     settings = SETTINGS[name]
-    fetched = models.fetch(settings, name)
+    fetched = fetching.fetch(settings, name)
     engine = import_module(ENGINES[name]).load(fetched, settings, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])

@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 
-from elastickv import numerics, oracle
-from elastickv.backends.base import Backend, Call, Mode
-from elastickv.backends.params import (
+from elastickv.cache import numerics, oracle
+from elastickv.cache.policy import choose_anchors, compact
+from elastickv.device.base import Backend, Call, Mode
+from elastickv.device.params import (
     ANCHORS,
     AdvanceParams,
     AppendParams,
@@ -20,7 +21,6 @@ from elastickv.backends.params import (
     ElementwiseParams,
     Fresh,
 )
-from elastickv.policy import choose_anchors, compact
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
 POISON = 0xFF

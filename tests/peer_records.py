@@ -6,9 +6,10 @@ from typing import Any
 
 from results_folder import example
 
-from elastickv import roofline, sampling
-from elastickv.baselines import peers
-from elastickv.baselines.peers import compare, record
+from elastickv import peers
+from elastickv.cache import bytes_moved
+from elastickv.measure import sampling
+from elastickv.peers import compare, record
 
 ROUNDS = 24
 
@@ -44,7 +45,7 @@ def cache(
         "status": "ok",
         "reason": None,
         "correctness": correctness(),
-        "bytes": roofline.traffic(case)[arm].total,
+        "bytes": bytes_moved.traffic(case)[arm].total,
         "resolved": {"layers": 12, "cold": True, "launches": 64, "graphs": True},
         "ours": compared,
     }

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from elastickv import statistics
+from elastickv.measure import statistics
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}

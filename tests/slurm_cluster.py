@@ -23,7 +23,7 @@ from typing import IO
 import psutil
 from conftest import ROOT, wait_until
 
-from elastickv import orphans
+from elastickv.system import orphans
 
 UNPACKED = ROOT / "build/slurm/root"
 INSTALL = ROOT / "tests/slurm/install.sh"

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from elastickv import device, environments, jobs, records
-from elastickv.baselines import protocol, record, supervisor, text
-from elastickv.baselines.refusal import Refusal, status_of
 from elastickv.errors import UsageError
-from elastickv.stopwatch import now
+from elastickv.measure.stopwatch import now
+from elastickv.models import protocol, record, supervisor, text
+from elastickv.models.refusal import Refusal, status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]

@@ -7,8 +7,9 @@ import itertools
 import pytest
 from results_folder import example, gpu_folder, judged, make, put
 
-from elastickv import records, roofline
-from elastickv.backends.cpu import CpuBackend
+from elastickv import records
+from elastickv.cache import bytes_moved
+from elastickv.device.cpu import CpuBackend
 from elastickv.measure import ceilings
 from elastickv.report import conditions, environment, figures, inputs
 
@@ -26,10 +27,10 @@ def test_every_size_flushes_the_cache_before_a_place_comes_again(backend, cache)
     for nbytes in sizes:
         launches, places, cold = ceilings.launches_of(backend, nbytes, buffer, cache)
         assert cold
-        assert places * nbytes >= roofline.COLD_FACTOR * cache
+        assert places * nbytes >= bytes_moved.COLD_FACTOR * cache
         assert places * nbytes <= buffer
         assert places <= launches <= ceilings.MOST_LAUNCHES
-        assert launches * nbytes <= max(2 * ceilings.LARGEST_BYTES[backend], roofline.COLD_FACTOR * cache + nbytes)
+        assert launches * nbytes <= max(2 * ceilings.LARGEST_BYTES[backend], bytes_moved.COLD_FACTOR * cache + nbytes)
 
 
 def test_a_buffer_too_small_for_a_cold_cache_is_said_to_be():
@@ -98,10 +99,10 @@ def test_between_two_sizes_time_grows_evenly():
 
     curve = [(size, gbps(size)) for size in (MIB, 4 * MIB, 16 * MIB)]
     for nbytes in (MIB, 1.5 * MIB, 4 * MIB, 9 * MIB):
-        assert roofline.curve_gbps(curve, nbytes) == pytest.approx(gbps(nbytes))
-    assert roofline.curve_gbps(curve, 64 * MIB) == curve[-1][1]
-    assert roofline.curve_gbps(curve, MIB - 1) is None
-    assert roofline.curve_gbps([], MIB) is None
+        assert bytes_moved.curve_gbps(curve, nbytes) == pytest.approx(gbps(nbytes))
+    assert bytes_moved.curve_gbps(curve, 64 * MIB) == curve[-1][1]
+    assert bytes_moved.curve_gbps(curve, MIB - 1) is None
+    assert bytes_moved.curve_gbps([], MIB) is None
 
 
 def test_a_case_is_held_against_launches_like_its_own():

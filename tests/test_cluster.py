@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Checkout
 
-from elastickv import device, orphans
+from elastickv import device
+from elastickv.system import orphans
 
 # Whoever asks this driver anything leaves a trace.
 DRIVER = """

@@ -11,7 +11,7 @@ import results_folder
 from results_folder import example, list_cases, make, put
 
 from elastickv.cli import main
-from elastickv.compare import Interval, judge
+from elastickv.judge.compare import Interval, judge
 
 CASES = ("4096_golden_ticket", "1024_standard")
 

@@ -12,17 +12,11 @@ import numpy as np
 import pytest
 from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow
 
-from elastickv import numerics
-from elastickv.backends.base import Call
-from elastickv.backends.cpu import CpuBackend
-from elastickv.backends.params import (
-    DTYPES,
-    KERNELS,
-    ElementwiseParams,
-    FillParams,
-    StreamParams,
-)
 from elastickv.build import compilers, cpu
+from elastickv.cache import numerics
+from elastickv.device.base import Call
+from elastickv.device.cpu import CpuBackend
+from elastickv.device.params import DTYPES, KERNELS, ElementwiseParams, FillParams, StreamParams
 from elastickv.errors import MachineError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"

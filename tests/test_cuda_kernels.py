@@ -14,15 +14,11 @@ import numpy as np
 import pytest
 from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow, workspace_for
 
-from elastickv import device, numerics, oracle
-from elastickv.backends.base import Backend, Call, Mode
-from elastickv.backends.params import (
-    DTYPES,
-    DecodeParams,
-    FillParams,
-    StreamParams,
-)
-from elastickv.policy import compact
+from elastickv import device
+from elastickv.cache import numerics, oracle
+from elastickv.cache.policy import compact
+from elastickv.device.base import Backend, Call, Mode
+from elastickv.device.params import DTYPES, DecodeParams, FillParams, StreamParams
 
 pytestmark = pytest.mark.gpu
 BUILD = Path(__file__).resolve().parents[1] / "build"
@@ -58,7 +54,7 @@ def gpu() -> Backend:
     pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
     if not (BUILD / "cuda" / "elastickv.fatbin").is_file():
         pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
-    from elastickv.backends.cuda import CudaBackend
+    from elastickv.device.cuda import CudaBackend
 
     return CudaBackend(BUILD / "cuda")
 

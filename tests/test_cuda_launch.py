@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastickv.backends import cuda_decode, cuda_launch, limits
-from elastickv.backends.params import DTYPES, KERNELS, Cache, CompressParams, DecodeParams, StreamParams
+from elastickv.device import cuda_decode, cuda_launch, limits
+from elastickv.device.params import DTYPES, KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
 CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
 STATIC_SHARED_LIMIT = 48 << 10

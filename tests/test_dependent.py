@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastickv import device, matrix, oracle, workloads
-from elastickv.backends.base import Mode
+from elastickv import device, matrix, workloads
+from elastickv.cache import oracle
+from elastickv.device.base import Mode
 
 pytestmark = pytest.mark.gpu
 BUILD = Path(__file__).resolve().parents[1] / "build"
@@ -34,7 +35,7 @@ def gpu():
     pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
     if not (BUILD / "cuda" / "elastickv.fatbin").is_file():
         pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
-    from elastickv.backends.cuda import CudaBackend
+    from elastickv.device.cuda import CudaBackend
 
     backend = CudaBackend(BUILD / "cuda")
     if backend.launch_mode("auto") != "dependent":

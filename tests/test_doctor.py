@@ -11,7 +11,7 @@ import pytest
 from model_files import gguf_bytes, write_folder, write_shards
 
 from elastickv import matrix
-from elastickv.backends import limits
+from elastickv.device import limits
 from elastickv.doctor import (
     cases,
     compilers,
@@ -370,7 +370,7 @@ def test_a_footprint_is_what_a_layer_allocates(tmp_path):
 
 
 def test_the_footprint_agrees_with_what_a_measurement_says_it_needs(tmp_path):
-    from elastickv.backends.cpu import CpuBackend
+    from elastickv.device.cpu import CpuBackend
     from elastickv.workloads.decode import DecodeWorkload
 
     class Small(CpuBackend):

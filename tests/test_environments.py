@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from elastickv import compiled, environments
+from elastickv import environments
+from elastickv.environments import compiled
 from elastickv.errors import MachineError, UsageError
 
 

@@ -23,10 +23,10 @@ from conftest import wait_until
 from results_folder import RECORDS, elastickv, example, judged, make, put
 
 from elastickv import cli, jobs, matrix, records
+from elastickv.audit import verify
 from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
-from elastickv.verify import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 PR_CAPBSET_DROP = 24  # linux/prctl.h

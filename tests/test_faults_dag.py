@@ -12,7 +12,7 @@ import pytest
 from conftest import Checkout, commands_in, plain_environment, wait_until
 
 from elastickv import records
-from elastickv.verify import verify
+from elastickv.audit import verify
 
 RESULTS, CONFIG = "results/tiny", "config/tiny.yaml"
 MATRIX = {

@@ -15,8 +15,9 @@ import pytest
 from conftest import ROOT, Checkout
 from results_folder import THRESHOLDS
 
-from elastickv import device, environments, records, verdict
+from elastickv import device, environments, records
 from elastickv.errors import MachineError
+from elastickv.judge import verdict
 
 pytestmark = [pytest.mark.gpu, pytest.mark.gpu_alone]
 
@@ -146,7 +147,7 @@ def test_a_fatbin_for_another_architecture_is_a_failed_record_with_the_fix(clone
 ALLOCATE = """
 import json, sys
 from pathlib import Path
-from elastickv.backends import open_backend
+from elastickv.device import open_backend
 backend = open_backend("cuda", sys.argv[1])
 before = backend.memory_budget()
 taken, said = 0, None

@@ -11,7 +11,7 @@ import pytest
 from conftest import Checkout
 
 from elastickv import records
-from elastickv.verify import verify
+from elastickv.audit import verify
 
 RESULTS = "results/faulty"
 CONFIG = "config/faulty.yaml"

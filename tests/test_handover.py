@@ -14,7 +14,7 @@ from conftest import BIN, ROOT, Checkout, plain_environment
 from snakemake.cli import parse_config
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from elastickv import handover
+from elastickv.pipeline import handover
 
 CASE = "{seq: 64, heads: 2, dim: 64, compress: 2}"
 HEAD = "results: results/handed\nbackend: cpu\nbaselines: {transformers: {enable: false}}\n"
@@ -55,7 +55,7 @@ def test_relative_files_are_of_the_folder_in_which_they_were_typed(monkeypatch, 
 
 
 def test_the_command_of_the_environment_is_this_one():
-    assert "from elastickv.handover import main" in (BIN / "snakemake").read_text(encoding="utf-8")
+    assert "from elastickv.pipeline.handover import main" in (BIN / "snakemake").read_text(encoding="utf-8")
     told = subprocess.run([BIN / "snakemake", "--help"], capture_output=True, text=True, check=True)
     assert "--configfile" in told.stdout
 

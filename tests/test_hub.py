@@ -103,7 +103,7 @@ def fetch(hub, home: Path, settings: dict, engine: str = "transformers", **varia
     """The answer of a worker that fetches."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     clean |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    command = [str(environments.interpreter("llm")), "-m", "elastickv.baselines.worker"]
+    command = [str(environments.interpreter("llm")), "-m", "elastickv.models.worker"]
     request = {"task": "fetch", "engine": engine, "settings": settings}
     return process.ask(command, request, 120, clean | {"PYTHONPATH": process.environment()["PYTHONPATH"]} | variables)
 

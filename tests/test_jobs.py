@@ -13,10 +13,10 @@ import pytest
 from results_folder import example
 
 from elastickv import device, jobs
-from elastickv.baselines import supervisor as models
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job, process
+from elastickv.models import supervisor as models
 from elastickv.schemas import config as keys
 
 RECORD = example("4096_golden_ticket")

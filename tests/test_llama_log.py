@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from elastickv import environments
-from elastickv.baselines import supervisor
-from elastickv.baselines.llama_log import CONTINUATION, ERROR, KEPT, WARNING, Messages
 from elastickv.jobs import process
+from elastickv.models import supervisor
+from elastickv.models.llama_log import CONTINUATION, ERROR, KEPT, WARNING, Messages
 
 INFORMATION = 2
 GGUF = supervisor.ENGINES["gguf"]
@@ -118,7 +118,7 @@ def answer(models: Path, name: str, **settings: str) -> dict:
     file = models / f"{name}.gguf"
     fetched = {"folder": str(models), "gguf_file": file.name, "bytes": file.stat().st_size, "dtype": "F32"}
     request = {"task": "measure", "engine": "gguf", "backend": "cpu", "settings": made, "fetched": fetched}
-    line = [str(environments.make("gguf")), "-m", "elastickv.baselines.worker"]
+    line = [str(environments.make("gguf")), "-m", "elastickv.models.worker"]
     return process.ask(line, request, 300, process.environment(OMP_WAIT_POLICY="passive", CUDA_VISIBLE_DEVICES=""))
 
 
@@ -158,7 +158,7 @@ def test_a_model_that_llama_cpp_takes_is_measured(models):
 
 EVALUATE = """
 import sys
-from elastickv.baselines import gguf_engine
+from elastickv.models import gguf_engine
 from elastickv.matrix import defaults
 settings = defaults.GGUF | {"context": 64, "decode_tokens": 8}
 fetched = {"folder": sys.argv[1], "gguf_file": "whole.gguf", "bytes": 1, "dtype": "F32"}

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from results_folder import example
 
-from elastickv import cli, jobs, matrix, numerics, oracle, records, workloads
-from elastickv.backends.base import Mode
-from elastickv.backends.cpu import CpuBackend
+from elastickv import cli, jobs, matrix, records, workloads
 from elastickv.build import binary, fingerprint
+from elastickv.cache import numerics, oracle
 from elastickv.device import CpuState
+from elastickv.device.base import Mode
+from elastickv.device.cpu import CpuBackend
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
-from elastickv.stopwatch import Stopwatch
+from elastickv.measure.stopwatch import Stopwatch
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}

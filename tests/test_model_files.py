@@ -12,16 +12,16 @@ import pytest
 from model_files import LLAMA, gguf_bytes, pair, safetensors_bytes, shard, string, write_folder, write_shards
 
 from elastickv import environments
-from elastickv.baselines import gguf_header, models, supervisor
-from elastickv.baselines.refusal import Refusal
 from elastickv.jobs.job import key
-from elastickv.stopwatch import Stopwatch
+from elastickv.measure.stopwatch import Stopwatch
+from elastickv.models import fetching, gguf_header, supervisor
+from elastickv.models.refusal import Refusal
 
 GGUF, TRANSFORMERS = supervisor.ENGINES["gguf"], supervisor.ENGINES["transformers"]
 
 
 def fetched(path: Path, engine: str, **pins: str) -> dict:
-    return models.fetch({"model": str(path), **pins}, engine)
+    return fetching.fetch({"model": str(path), **pins}, engine)
 
 
 def refusal(path: Path, engine: str, **pins: str) -> Refusal:
@@ -206,14 +206,14 @@ def test_a_path_may_hold_spaces_and_a_home(tmp_path, monkeypatch):
     (tmp_path / "my models").mkdir()
     folder = write_folder(tmp_path / "my models" / "a model (v2)")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert fetched(folder, "transformers") == models.fetch({"model": "~/my models/a model (v2)"}, "transformers")
+    assert fetched(folder, "transformers") == fetching.fetch({"model": "~/my models/a model (v2)"}, "transformers")
 
 
 @pytest.mark.parametrize("name", ["~no-such-user/model", "/" + "x" * 300, "a b", "/dev/null"])
 @pytest.mark.parametrize("engine", ["transformers", "gguf"])
 def test_a_path_that_leads_nowhere_is_refused(name, engine):
     with pytest.raises(Refusal, match="(?s)^" + name[:10]):
-        models.fetch({"model": name}, engine)
+        fetching.fetch({"model": name}, engine)
 
 
 # GGUF headers

@@ -18,7 +18,8 @@ import pytest
 from conftest import BIN, ROOT, Checkout, source_files
 from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
 
-from elastickv import records, sources
+from elastickv import records
+from elastickv.build import sources
 from elastickv.cli import main
 from elastickv.errors import UsageError
 from elastickv.report import explanation, inputs, notebook, phrases, summary
@@ -140,7 +141,7 @@ def checkout(clone: Checkout, tmp_path: Path) -> Checkout:
         ("config/config.yaml", "# The default matrix", "# Other words", False),
         ("config/config.yaml", "seq: 4096", "seq: 4095", True),
         ("schemas/golden.schema.json", "What the verdicts", "What verdicts", True),
-        ("workflow/elastickv/policy.py", "import", "# a remark\nimport", True),
+        ("workflow/elastickv/cache/policy.py", "import", "# a remark\nimport", True),
         ("README.md", "#", "##", False),
     ],
 )

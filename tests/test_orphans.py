@@ -13,8 +13,9 @@ import filelock
 import psutil
 import pytest
 
-from elastickv import orphans, runlock
-from elastickv.runlock import RunInProgress, RunLock
+from elastickv.pipeline import runlock
+from elastickv.pipeline.runlock import RunInProgress, RunLock
+from elastickv.system import orphans
 
 CHILD = "from elastickv import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
 PARENT = f"""
@@ -50,7 +51,7 @@ child.wait()
 HOLDER = """
 import sys, time
 from pathlib import Path
-from elastickv.runlock import RunLock
+from elastickv.pipeline.runlock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print(lock.try_acquire(), flush=True)
 time.sleep(60)

@@ -17,12 +17,13 @@ import pytest
 from peer_records import correctness, entry, peer_record
 from results_folder import elastickv, example, judged, make
 
-from elastickv import device, environments, jobs, matrix, oracle, plan, records, roofline
-from elastickv.backends.cpu import CpuBackend
-from elastickv.baselines import peers
-from elastickv.baselines.peers import base, compare, crosscheck, record, runners, supervisor
-from elastickv.baselines.refusal import Refusal
+from elastickv import device, environments, jobs, matrix, peers, records
+from elastickv.cache import bytes_moved, oracle
+from elastickv.device.cpu import CpuBackend
 from elastickv.errors import MachineError, UsageError
+from elastickv.models.refusal import Refusal
+from elastickv.peers import base, compare, crosscheck, record, runners, supervisor
+from elastickv.pipeline import plan
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
@@ -85,7 +86,7 @@ class Fake:
 @pytest.fixture
 def bench_of(monkeypatch):
     """Our kernel of a backend on a case, over three layers, and made-up peers that take `seconds` a launch."""
-    monkeypatch.setattr(roofline, "MOST_LAYERS", 3)
+    monkeypatch.setattr(bytes_moved, "MOST_LAYERS", 3)
 
     def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
         case = record.for_peers(case_of(**changes), SETTINGS)

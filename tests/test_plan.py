@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elastickv import environments, plan
+from elastickv import environments
+from elastickv.pipeline import plan
 
 
 @pytest.fixture

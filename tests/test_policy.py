@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from elastickv import numerics, oracle, roofline
-from elastickv.policy import Policy, choose_anchors, compact
+from elastickv.cache import bytes_moved, numerics, oracle
+from elastickv.cache.policy import Policy, choose_anchors, compact
 
 PLAIN = Policy(sinks=4, window=8, compress=3, anchor="value_norm", bias="none", dtype="fp16", cache_dtype="fp16")
 
@@ -149,25 +149,25 @@ def decode_case(**changes) -> dict:
 def test_decode_bytes_by_hand():
     # 3836 middle tokens -> 959 closed groups; exact: 4 + 256.
     query = 32 * 128 * 2
-    moved = roofline.byte_ceilings(roofline.decode_traffic(decode_case()))
+    moved = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case()))
     assert moved["full"] == 32 * 4096 * 512 + 2 * query
     assert moved["elastic"] == 32 * (260 + 959) * 512 + 2 * query
-    int4 = roofline.byte_ceilings(roofline.decode_traffic(decode_case(compress=1, cache_dtype="int4")))
+    int4 = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case(compress=1, cache_dtype="int4")))
     assert int4["elastic"] == 32 * (260 * 512 + 3836 * (128 + 4)) + 2 * query
     assert int4["ceiling_slots"] == 1
     assert int4["ceiling_bits"] == pytest.approx(int4["ceiling"])
-    biased = roofline.byte_ceilings(roofline.decode_traffic(decode_case(bias="log_count")))
+    biased = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case(bias="log_count")))
     assert biased["elastic"] - moved["elastic"] == 32 * 1219 * 4
 
 
 @pytest.mark.parametrize(("compress", "ceiling"), [(4, 2.0), (2, 4 / 3), (8, 8 / 3)])
 def test_elementwise_byte_ceilings_of_the_design(compress, ceiling):
     case = {"workload": "elementwise", "seq": 4096, "heads": 32, "dim": 128, "compress": compress}
-    assert roofline.byte_ceilings(roofline.traffic(case))["ceiling"] == pytest.approx(ceiling)
+    assert bytes_moved.byte_ceilings(bytes_moved.traffic(case))["ceiling"] == pytest.approx(ceiling)
 
 
 def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():
-    assert roofline.layers(20 << 20, 100 << 20, 60 << 20, 100 << 30) == 12
-    assert roofline.layers(20 << 20, 100 << 20, 60 << 20, 250 << 20) == 2
-    assert not roofline.is_cold(20 << 20, 2, 60 << 20)
-    assert roofline.layers(20 << 20, 100 << 20, 60 << 20, 50 << 20) == 0
+    assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 100 << 30) == 12
+    assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 250 << 20) == 2
+    assert not bytes_moved.is_cold(20 << 20, 2, 60 << 20)
+    assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 50 << 20) == 0

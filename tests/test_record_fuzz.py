@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_folder import THRESHOLDS, example, shortened
 
-from elastickv import folder, records, verdict
+from elastickv import records
+from elastickv.judge import folder, verdict
 from elastickv.measure import supervisor
 from elastickv.report import explanation, markdown, social, summary
 from elastickv.report.inputs import Baseline, Case, Inputs

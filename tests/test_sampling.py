@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from elastickv import sampling
+from elastickv.measure import sampling
 
 
 def rule(**changes) -> sampling.Rule:

@@ -18,9 +18,10 @@ from bad_configs import GOOD
 from conftest import Checkout
 from results_folder import EVERYTHING, HOSTILE, elastickv, example, judged, make, put, shortened
 
-from elastickv import cli, environments, matrix, plan, records, show
+from elastickv import cli, environments, matrix, records
 from elastickv.errors import UsageError
-from elastickv.report import text
+from elastickv.pipeline import plan
+from elastickv.report import show, text
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "workflow").rglob("*.py"))

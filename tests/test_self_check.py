@@ -12,8 +12,8 @@ import pytest
 from test_baselines import SMALL, Bigrams, logits_after, measured
 
 from elastickv import environments, records
-from elastickv.baselines import protocol, self_check, supervisor
-from elastickv.baselines.refusal import Refusal
+from elastickv.models import protocol, self_check, supervisor
+from elastickv.models.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 from conftest import ROOT, Checkout, plain_environment
 
-from elastickv import logs
 from elastickv.cli import main
+from elastickv.pipeline import logs
 
 
 def load(path: Path) -> ModuleType:

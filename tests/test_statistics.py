@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastickv import coverage, statistics
+from elastickv.measure import coverage, statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,9 +13,10 @@ import pytest
 from conftest import ROOT, Checkout, plain_environment
 from test_setup import load
 
-from elastickv import installers, surroundings
 from elastickv.cli import main
 from elastickv.doctor import storage
+from elastickv.environments import installers
+from elastickv.system import surroundings
 
 NOBODY = 65534
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from results_folder import cpu_folder, elastickv, example, judged, planned, swept, without_result
 
-from elastickv import matrix, plan
+from elastickv import matrix
+from elastickv.pipeline import plan
 from elastickv.report import drawing, drawing_sweeps, inputs, sweeps, text
 
 SEQS, COMPRESSES, DTYPES = (1024, 4096), (2, 4, 8), ("fp16", "int4")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from elastickv.baselines.peers import toolchain
-from elastickv.baselines.refusal import one_line
+from elastickv.models.refusal import one_line
+from elastickv.peers import toolchain
 
 NVCC = "#!/bin/sh\necho '#$ _SPACE_= ' >&2\necho '#$ _HERE_={home}/bin' >&2\n"
 

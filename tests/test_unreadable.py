@@ -16,8 +16,8 @@ import pytest
 import results_folder
 from conftest import ROOT
 
-from elastickv import readable
 from elastickv.cli import main
+from elastickv.system import readable
 
 CASES = ("4096_golden_ticket", "1024_standard")
 RECORD = f"results_{CASES[0]}.json"

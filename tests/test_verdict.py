@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_folder import THRESHOLDS, elastickv, example, make, put
 
-from elastickv import records, verdict
+from elastickv import records
+from elastickv.judge import verdict
 
 
 def judged(record):

@@ -25,8 +25,8 @@ import transformers
 from tokenizers import ByteLevelBPETokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from elastickv.baselines import protocol, self_check, text, transformers_engine
-from elastickv.baselines.refusal import Refusal, one_line
+from elastickv.models import protocol, self_check, text, transformers_engine
+from elastickv.models.refusal import Refusal, one_line
 
 SECONDS = 120
 LARGEST = 60_000_000  # parameters of a model that counts as tiny

@@ -12,8 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from elastickv import __version__, surroundings
+from elastickv import __version__
 from elastickv.errors import ElastickvError, MachineError
+from elastickv.system import surroundings
 
 CONFIG_DEFAULT = "config/config.yaml"
 
@@ -59,20 +60,20 @@ def _add_cases(commands) -> None:
     parser = commands.add_parser("cases", help="list the resolved cases")
     _add_config(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(module="elastickv.listing")
+    parser.set_defaults(module="elastickv.matrix.listing")
 
 
 def _add_show(commands) -> None:
     parser = commands.add_parser("show", help="the verdict table of a finished run")
     _add_config(parser)
     parser.add_argument("--if-finished", action="store_true", help="say nothing where no run has finished yet")
-    parser.set_defaults(module="elastickv.show")
+    parser.set_defaults(module="elastickv.report.show")
 
 
 def _add_plan(commands) -> None:
     parser = commands.add_parser("plan", help="write the plan of a results folder, to run the steps without Snakemake")
     _add_config(parser)
-    parser.set_defaults(module="elastickv.plan")
+    parser.set_defaults(module="elastickv.pipeline.plan")
 
 
 def _add_doctor(commands) -> None:
@@ -200,7 +201,7 @@ def _add_bench(commands) -> None:
 
 def _add_baseline(commands) -> None:
     parser = commands.add_parser("baseline", help="language-model baselines")
-    parser.set_defaults(module="elastickv.baselines")
+    parser.set_defaults(module="elastickv.models")
     kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf,peers}")
     for name, engine in {"transformers": "Hugging Face Transformers", "gguf": "llama.cpp and a GGUF file"}.items():
         one = kinds.add_parser(name, help=engine)
@@ -217,14 +218,14 @@ def _add_baseline(commands) -> None:
     peers.add_argument("--store", help="record store: a finished comparison there is not repeated")
     peers.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
     peers.add_argument("--strict", action="store_true", help="exit 1 when a status is not ok")
-    peers.set_defaults(module="elastickv.baselines.peers.supervisor")
+    peers.set_defaults(module="elastickv.peers.supervisor")
 
 
 def _add_crosscheck(commands) -> None:
     parser = commands.add_parser("crosscheck", help="our timer beside CUPTI and NVBench on one kernel (GPU)")
     parser.add_argument("--build", default="build")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(module="elastickv.baselines.peers.crosscheck")
+    parser.set_defaults(module="elastickv.peers.crosscheck")
 
 
 def _add_judging(commands) -> None:
@@ -232,7 +233,7 @@ def _add_judging(commands) -> None:
     summarise.set_defaults(module="elastickv.report.summary")
     verdict = commands.add_parser("verdict", help="verdicts.json from the records of a plan")
     verdict.add_argument("--golden", required=True, help="thresholds JSON of the plan")
-    verdict.set_defaults(module="elastickv.verdict")
+    verdict.set_defaults(module="elastickv.judge.verdict")
     report = commands.add_parser("report", help="report.md, figures, posts, notebook, manifest")
     report.add_argument("what", choices=["markdown", "figures", "social", "notebook", "manifest", "readme"])
     report.set_defaults(module="elastickv.report")
@@ -248,7 +249,7 @@ def _add_checking(commands) -> None:
     )
     verify.add_argument("folder", metavar="DIR", help="results folder, finished or not")
     verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    verify.set_defaults(module="elastickv.verify")
+    verify.set_defaults(module="elastickv.audit")
     compare = commands.add_parser("compare", help="what changed between two results folders; exit 1 when worse")
     compare.add_argument("old", metavar="OLD", help="results folder to compare with")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
@@ -256,7 +257,7 @@ def _add_checking(commands) -> None:
         "--tolerance", type=_or_text(number), default=0.02, help="change that always counts as none (0.02: 2%%)"
     )
     compare.add_argument("--across-devices", action="store_true", help="compare records of different devices")
-    compare.set_defaults(module="elastickv.compare")
+    compare.set_defaults(module="elastickv.judge.compare")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -294,11 +295,11 @@ def main(argv: list[str] | None = None) -> int:
     _print_anyhow()
     surroundings.settle(Path(__file__).parents[2])
     if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
-        from elastickv import orphans
+        from elastickv.system import orphans
 
         orphans.die_with_parent(and_descendants=True)
     if os.environ.get("ELASTICKV_LOG"):
-        from elastickv import logs
+        from elastickv.pipeline import logs
 
         logs.keep_stderr()
     args = build_parser().parse_args(argv)
@@ -318,7 +319,7 @@ def main(argv: list[str] | None = None) -> int:
     except PermissionError as error:
         if error.filename is None:
             raise
-        from elastickv import readable
+        from elastickv.system import readable
 
         print(f"elastickv: {error.filename}: {error.strerror}\nfix: {readable.remedy(error)}", file=sys.stderr)
         return MachineError.exit_code

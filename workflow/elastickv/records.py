@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from elastickv import readable
 from elastickv.errors import ElastickvError, MachineError, UsageError
+from elastickv.system import readable
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB

@@ -3,7 +3,7 @@
 The inputs are fingerprints (comment-free source, flags, compiler version), so a comment rebuilds nothing.
 """
 
-from elastickv.plan import image_target
+from elastickv.pipeline.plan import image_target
 
 FATBIN = "build/cuda/elastickv.fatbin"
 CPU_LIBRARY = "build/cpu/libelastickv.so"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from elastickv import provenance, records
+from elastickv.build import provenance
+from elastickv import records
 from elastickv.errors import MachineError
 
 

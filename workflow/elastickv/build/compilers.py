@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elastickv import device, environments
-from elastickv.backends import host as host_facts
+from elastickv.device import host as host_facts
 from elastickv.build import host_compiler
 from elastickv.build import nvcc as nvcc_search
 from elastickv.errors import MachineError

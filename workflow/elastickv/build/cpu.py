@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from elastickv import programs, records
+from elastickv.system import programs
+from elastickv import records
 from elastickv.build import compilers, fingerprint, store
 from elastickv.errors import MachineError
 

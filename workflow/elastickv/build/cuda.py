@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from elastickv import plan, programs, records
+from elastickv.pipeline import plan
+from elastickv.system import programs
+from elastickv import records
 from elastickv.build import compilers, fatbin, fingerprint, nvrtc, store
 from elastickv.build.nvcc import NVRTC_INSTEAD
 from elastickv.errors import MachineError, UsageError

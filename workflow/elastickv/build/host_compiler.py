@@ -9,7 +9,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from elastickv import programs
+from elastickv.system import programs
 from elastickv.errors import MachineError
 
 NAMES = ("g++", "clang++", "c++")

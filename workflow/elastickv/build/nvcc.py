@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv import programs
+from elastickv.system import programs
 from elastickv.errors import MachineError
 
 NVRTC_INSTEAD = "set build.compiler to nvrtc"

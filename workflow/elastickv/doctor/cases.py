@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from elastickv.backends import limits
-from elastickv.backends.limits import Limit
+from elastickv.device import limits
+from elastickv.device.limits import Limit
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs

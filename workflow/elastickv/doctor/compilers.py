@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import programs
 from elastickv.build import compilers, host_compiler
 from elastickv.build import nvcc as nvcc_search
 from elastickv.build.cpu import NOTHING_UNDEFINED
@@ -17,6 +16,7 @@ from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Needs
 from elastickv.errors import MachineError
+from elastickv.system import programs
 
 OLDEST_WITH_CPP17 = 11
 PROBE_SECONDS = 60

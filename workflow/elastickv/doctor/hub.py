@@ -8,12 +8,13 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import environments, programs
-from elastickv.baselines import models, weights
-from elastickv.baselines.refusal import Refusal
+from elastickv import environments
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Model, Needs
 from elastickv.errors import ElastickvError
+from elastickv.models import fetching, weights
+from elastickv.models.refusal import Refusal
+from elastickv.system import programs
 
 TIMEOUT_SECONDS = 4
 ENGINES = {"transformers": "llm", "gguf": "gguf"}
@@ -86,7 +87,7 @@ def _answer(model: Model, token: str) -> Answer:
 def _local(model: Model) -> Answer:
     """A model of this machine, looked through as the baseline does before it loads anything."""
     try:
-        models.local(model.name, model.engine)
+        fetching.local(model.name, model.engine)
     except Refusal as refusal:
         return Answer(model, False, refused=str(refusal))
     return Answer(model, True)

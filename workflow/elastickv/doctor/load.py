@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import device, runlock
+from elastickv import device
 from elastickv.device import cpu_state
 from elastickv.device.nvml import Nvml
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok
 from elastickv.doctor.needs import Needs
+from elastickv.pipeline import runlock
 
 LOCKS = Path("/proc/locks")
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from elastickv import roofline
-from elastickv.backends import host
-from elastickv.backends.base import memory_budget
+from elastickv.cache import bytes_moved
+from elastickv.device import host
+from elastickv.device.base import memory_budget
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
@@ -61,7 +61,7 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
     size, room = plans[largest].footprint, plans[largest].room
     said = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them for a case; {largest}, the largest, needs "
     said += f"{size / 1e9:.2f} GB"
-    warm = [case for case, plan in plans.items() if not plan.cold and plan.layers < roofline.MOST_LAYERS]
+    warm = [case for case, plan in plans.items() if not plan.cold and plan.layers < bytes_moved.MOST_LAYERS]
     if not warm:
         return [ok(check, said)]
     named = ", ".join(warm[:MOST_NAMED]) + (" ..." if len(warm) > MOST_NAMED else "")

@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from elastickv import matrix, plan
+from elastickv import matrix
 from elastickv.matrix import layers
+from elastickv.pipeline import plan
 
 ELASTICKV, SNAKEMAKE = ".venv/bin/elastickv", ".venv/bin/snakemake"
 
@@ -123,12 +124,12 @@ def _enabled(config: matrix.Config) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _model(engine: str, settings: dict[str, Any]) -> Model | None:
     """The model that settings name as `baselines.models.fetch` takes them; None for the embedded one."""
-    from elastickv.baselines import models
+    from elastickv.models import fetching
 
     if "repo" in settings:
         return Model(engine, settings["repo"], settings["file"], local=False)
     name = settings["model"]
-    if name == models.EMBEDDED:
+    if name == fetching.EMBEDDED:
         return None
     # Without repo and file, llama.cpp takes a file of this machine alone.
-    return Model(engine, name, "config.json", local=engine == "gguf" or models.is_local(name))
+    return Model(engine, name, "config.json", local=engine == "gguf" or fetching.is_local(name))

@@ -10,9 +10,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import environments, surroundings
+from elastickv import environments
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
+from elastickv.system import surroundings
 
 # What finished environments take (GB), rounded up; llm with the CUDA packages of torch. Others: OTHER_GB.
 ENVIRONMENT_GB = {"cuda": 1.1, "llm": 7.5, "gguf": 1.0}

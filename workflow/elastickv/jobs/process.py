@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import orphans
 from elastickv.device import lease
+from elastickv.system import orphans
 
 Answer = dict[str, Any]  # JSON
 

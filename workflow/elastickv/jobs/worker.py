@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from elastickv import orphans, records
+from elastickv import records
 from elastickv.errors import MachineError, UsageError
+from elastickv.system import orphans
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 

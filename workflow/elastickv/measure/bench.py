@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, device, jobs, matrix, records
+from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import supervisor
+from elastickv.pipeline import demand
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from elastickv import demand, device, jobs, records, statistics
-from elastickv.backends.base import Backend, Call, Mode
-from elastickv.backends.params import FillParams, StreamParams
+from elastickv import device, jobs, records
 from elastickv.build import binary
-from elastickv.roofline import COLD_FACTOR, Traffic, gbps
-from elastickv.stopwatch import Stopwatch
+from elastickv.cache.bytes_moved import COLD_FACTOR, Traffic, gbps
+from elastickv.device.base import Backend, Call, Mode
+from elastickv.device.params import FillParams, StreamParams
+from elastickv.measure import statistics
+from elastickv.measure.stopwatch import Stopwatch
+from elastickv.pipeline import demand
 
 LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
 GRAPH_LAUNCHES = 20

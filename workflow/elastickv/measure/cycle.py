@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import statistics
-from elastickv.backends.base import Backend, Mode
+from elastickv.device.base import Backend, Mode
+from elastickv.measure import statistics
 from elastickv.workloads.base import Cycle
 
 MOST_SAMPLES = 320  # of each arm

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import oracle, roofline, sampling, statistics, workloads
-from elastickv.backends.base import Backend, Call, Mode
+from elastickv import workloads
+from elastickv.cache import bytes_moved, oracle
+from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
+from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.nvml import untold
-from elastickv.measure import cycle, energy, machine
+from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
-from elastickv.roofline import Traffic, gbps
 from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
@@ -145,11 +146,11 @@ def _quality(record: dict[str, Any], backend: str, probes: Probes, alone: bool) 
     """Status and reason of finished samples: `ok`, `noisy` or `failed`. alone: nobody else computed on the GPU."""
     control, limit = record["statistics"]["controls"]["full"], CONTROL_LIMIT[backend]
     highest = max(record["efficiency"][arm]["roofline"] or 0 for arm in ARMS.values())
-    if backend == "cuda" and highest > roofline.BEYOND_PEAK and alone:
+    if backend == "cuda" and highest > bytes_moved.BEYOND_PEAK and alone:
         return "failed", f"roofline {highest:.3f} is above 1.02: the byte count is wrong or the cache was warm"
     ceilings = probes.ceiling("elastic")
     spread = float(np.ptp(ceilings) / np.median(ceilings))
-    if highest > roofline.BEYOND_PEAK + spread:
+    if highest > bytes_moved.BEYOND_PEAK + spread:
         return "noisy", f"roofline {highest:.3f} is above 1.02 plus the read ceiling's own spread of {spread:.3f}"
     few = _too_few(record)
     if few:
@@ -312,7 +313,7 @@ def _figures(
     taken = {arm: samples.us[series] for series, arm in ARMS.items()}
     speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
     reachable = _reachable(probes, confidence)
-    moved = roofline.byte_ceilings(workload.traffic)
+    moved = bytes_moved.byte_ceilings(workload.traffic)
     copy = float(np.median(probes.bandwidths("copy")))
     return {
         "statistics": {
@@ -326,5 +327,5 @@ def _figures(
             arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
             for arm, times in taken.items()
         },
-        "original_score": roofline.original_score(copy, peak, speedup["value"]) if peak else None,
+        "original_score": bytes_moved.original_score(copy, peak, speedup["value"]) if peak else None,
     }

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import demand, device, jobs, matrix, records
+from elastickv import device, jobs, matrix, records
 from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import processes
-from elastickv.stopwatch import Stopwatch
+from elastickv.measure.stopwatch import Stopwatch
+from elastickv.pipeline import demand
 
 SCHEMA = "measurement/2"
 SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
@@ -30,7 +31,7 @@ class Case(jobs.Job[str]):
     """The job of one canonical case on the binary of `build`.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
-    a study makes itself (`backends.cuda_decode.Forced`); not with a store.
+    a study makes itself (`device.cuda_decode.Forced`); not with a store.
     """
 
     case: dict[str, Any]

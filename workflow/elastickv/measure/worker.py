@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from elastickv import device, records
-from elastickv.backends import open_backend
-from elastickv.backends.base import Backend
 from elastickv.device import State
+from elastickv.device.base import Backend
+from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
 
 

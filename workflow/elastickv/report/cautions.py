@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv import statistics
+from elastickv.measure import statistics
 from elastickv.report.inputs import Inputs
 from elastickv.report.text import escape, times_interval
 

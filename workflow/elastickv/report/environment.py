@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from elastickv import roofline
+from elastickv.cache import bytes_moved
 from elastickv.report.inputs import Baseline, Inputs
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, percent, size
@@ -119,8 +119,8 @@ def _beside_the_curve(inputs: Inputs, points: list[dict[str, Any]]) -> list[str]
             moved, achieved = case.record["bytes"][arm], case.record["efficiency"][arm].get("achieved_gbps")
             if not used["cold"] or achieved is None:
                 continue
-            pure = roofline.gbps(moved, case.record["bytes"]["reachable"][f"{arm}_us"])
-            curve = roofline.curve_gbps(curve_of(points, used["launch"]), moved)
+            pure = bytes_moved.gbps(moved, case.record["bytes"]["reachable"][f"{arm}_us"])
+            curve = bytes_moved.curve_gbps(curve_of(points, used["launch"]), moved)
             share = [NOTHING, NOTHING] if curve is None else [f"{curve:,.0f}", percent(achieved / curve)]
             rows.append([f"`{case.id}`", name, size(moved), f"{achieved:,.0f}", f"{pure:,.0f}", *share])
     headers = ["case", "cache", "bytes", "achieved, GB/s", "pure pass of the same bytes", "read curve", "share of it"]

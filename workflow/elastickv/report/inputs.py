@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elastickv import folder, records
+from elastickv import records
+from elastickv.judge import folder
 from elastickv.report import peers
 from elastickv.report.peers import Peers
 

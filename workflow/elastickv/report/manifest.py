@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from elastickv import __version__, folder, records
+from elastickv import __version__, records
 from elastickv.errors import UsageError
+from elastickv.judge import folder
 
 PLANNED = ("run.json", "config.json", "golden.json")
 

@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from elastickv import __version__, environments, records, sources
+from elastickv import __version__, environments, records
+from elastickv.build import sources
 from elastickv.errors import UsageError
 
 TEMPLATE = Path(__file__).with_name("notebook_template.py")

@@ -414,7 +414,7 @@ arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
 elastickv("verdict", "--golden", PLAN / "golden.json", *arguments, RESULTS / "verdicts.json")
 verdicts = json.loads((RESULTS / "verdicts.json").read_text(encoding="utf-8"))["cases"]
 
-from elastickv import show
+from elastickv.report import show
 
 print(show.table(verdicts))
 criteria = pd.DataFrame(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv import folder
-from elastickv.baselines.peers.record import for_peers
+from elastickv.judge import folder
+from elastickv.peers.record import for_peers
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
 

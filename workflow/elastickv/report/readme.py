@@ -6,12 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from elastickv import readable, records
+from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.report import peers
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
+from elastickv.system import readable
 
 BEGIN = "<!-- results: written by `elastickv report readme`, a test compares them with the committed run -->"
 END = "<!-- end of results -->"

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from elastickv import folder, records, verdict
+from elastickv import records
+from elastickv.judge import folder, verdict
 from elastickv.report import cautions, peers
 from elastickv.report.text import plain
 

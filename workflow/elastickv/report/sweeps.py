@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from elastickv import roofline
+from elastickv.cache import bytes_moved
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
 
@@ -113,7 +113,8 @@ def _cell(case: Case) -> dict[str, Any]:
         "speedup": case.record["statistics"]["speedup"] if known else None,
         "mark": verdict["mark"],
         "status": status.replace("_", " "),
-        "byte_ceiling": verdict["byte_ceiling"] or roofline.byte_ceilings(roofline.traffic(case.content))["ceiling"],
+        "byte_ceiling": verdict["byte_ceiling"]
+        or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content))["ceiling"],
         "reachable_ceiling": verdict["reachable_ceiling"],
     }
 

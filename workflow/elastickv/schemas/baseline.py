@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict
 
 from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
 from elastickv.schemas.parts import Device, OnBackend, Rate, Reason, Software
-from elastickv.schemas.rules import (
+from elastickv.schemas.rules import (  # fmt: skip
     NUMBER,
     OBJECT,
     STRING,
@@ -18,7 +18,7 @@ from elastickv.schemas.rules import (
     rules,
     status,
     when,
-)  # fmt: skip
+)
 
 RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
 FIGURES = (*RATES, "perplexity", "peak_memory_bytes", "generated_text")

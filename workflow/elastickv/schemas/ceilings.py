@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict
 
 from elastickv.schemas.base import Count, Model, Positive, Time, field, version
 from elastickv.schemas.parts import BuildUsed, Device, Machine, OnBackend, Rate, Reason, Software
-from elastickv.schemas.rules import (
+from elastickv.schemas.rules import (  # fmt: skip
     EMPTY,
     FILLED,
     NUMBER,
@@ -20,7 +20,7 @@ from elastickv.schemas.rules import (
     rules,
     status,
     when,
-)  # fmt: skip
+)
 
 RATE = "10^9 bytes/s"
 NULLABLE_RATES = ("read_gbps", "copy_gbps")

@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Text, Time, field, version
 from elastickv.schemas.case import Case
-from elastickv.schemas.parts import (
+from elastickv.schemas.parts import (  # fmt: skip
     NEEDS_REASON,
     Answer,
     Arm,
@@ -23,8 +23,8 @@ from elastickv.schemas.parts import (
     Reason,
     Software,
     Untold,
-)  # fmt: skip
-from elastickv.schemas.rules import (
+)
+from elastickv.schemas.rules import (  # fmt: skip
     EMPTY,
     FILLED,
     NULL,
@@ -38,7 +38,7 @@ from elastickv.schemas.rules import (
     rules,
     status,
     when,
-)  # fmt: skip
+)
 
 ArmName = Literal["full", "elastic"]
 Times = Annotated[list[Positive], Field(description="time of one launch", json_schema_extra={"unit": "us"})]

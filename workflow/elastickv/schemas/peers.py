@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, Positive, Text, Time, field, version
 from elastickv.schemas.case import DecodeCase
-from elastickv.schemas.parts import (
+from elastickv.schemas.parts import (  # fmt: skip
     Answer,
     Arm,
     BuildUsed,
@@ -19,7 +19,7 @@ from elastickv.schemas.parts import (
     OnBackend,
     Reason,
     Software,
-)  # fmt: skip
+)
 from elastickv.schemas.rules import OBJECT, RIGHT, STRING, has, reason_unless_ok, rules, status, when
 
 Order = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.backends.base import Backend
+from elastickv.device.base import Backend
 from elastickv.workloads.base import Workload
 
 

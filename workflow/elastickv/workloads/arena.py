@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elastickv.backends.base import Backend
+from elastickv.device.base import Backend
 
 ALIGNMENT = 256
 READ_AHEAD = 4096  # kernels/params.h: bytes after an array that kernels may read

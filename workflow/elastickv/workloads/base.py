@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from elastickv.backends.base import Call
-from elastickv.roofline import Traffic
+from elastickv.cache.bytes_moved import Traffic
+from elastickv.device.base import Call
 
 
 class Workload(Protocol):

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elastickv import numerics
-from elastickv.backends.base import Backend
-from elastickv.backends.params import DTYPES, Cache
-from elastickv.policy import Policy
+from elastickv.cache import numerics
+from elastickv.cache.policy import Policy
+from elastickv.device.base import Backend
+from elastickv.device.params import DTYPES, Cache
 from elastickv.workloads.arena import Arena, padded
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import numerics, oracle, policy, roofline
-from elastickv.backends.base import Backend, Call
-from elastickv.backends.params import (
+from elastickv.cache import bytes_moved, numerics, oracle, policy
+from elastickv.device.base import Backend, Call
+from elastickv.device.params import (
     ANCHORS,
     DTYPES,
     AdvanceParams,
@@ -43,7 +43,7 @@ class DecodeWorkload:
         self.steps = case["measure"]["decode_tokens"]
         self.shape = CacheShape(case, self.tokens + self.steps)
         self.group = case["heads"] // case["kv_heads"]
-        self.traffic = roofline.decode_traffic(case)
+        self.traffic = bytes_moved.decode_traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
         self.layers, self.cold = fitting.layers, fitting.cold
         self._tokens = {arm: backend.allocate(4) for arm in ("full", "elastic")}

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import oracle, roofline
-from elastickv.backends.base import Backend, Call
-from elastickv.backends.params import ElementwiseParams, FillParams, StreamParams
+from elastickv.cache import bytes_moved, oracle
+from elastickv.device.base import Backend, Call
+from elastickv.device.params import ElementwiseParams, FillParams, StreamParams
 from elastickv.workloads import rotation
 from elastickv.workloads.arena import Arena
 
@@ -24,7 +24,7 @@ class ElementwiseWorkload:
         self.backend, self.case = backend, case
         self.shape = (case["heads"], case["seq"], case["dim"])
         self.count = math.prod(self.shape)
-        self.traffic = roofline.elementwise_traffic(case)
+        self.traffic = bytes_moved.elementwise_traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
         self.layers, self.cold = fitting.layers, fitting.cold
         nbytes = self.count * 4

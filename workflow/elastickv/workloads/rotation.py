@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from elastickv import roofline
+from elastickv.cache import bytes_moved
 from elastickv.workloads.arena import padded
 from elastickv.workloads.cache import CacheShape
 
@@ -30,10 +30,10 @@ def footprint(case: dict[str, Any]) -> int:
 
 def rotation(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:
     """As many layers as make each cold when its turn comes, at most as many as `budget` bytes hold."""
-    elastic, size = roofline.traffic(case)["elastic"].total, footprint(case)
+    elastic, size = bytes_moved.traffic(case)["elastic"].total, footprint(case)
     room = max(budget - SCRATCH_BYTES, 0)
-    count = roofline.layers(elastic, size, last_level_cache, room)
-    return Rotation(count, size, room, roofline.is_cold(elastic, count, last_level_cache))
+    count = bytes_moved.layers(elastic, size, last_level_cache, room)
+    return Rotation(count, size, room, bytes_moved.is_cold(elastic, count, last_level_cache))
 
 
 def fitting(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:

@@ -1,0 +1,42 @@
+"""The inference cycle of a record, computed again from the seconds of its samples."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from elastickv.audit import intervals, processes
+from elastickv.audit.finding import About
+
+ARMS = ("full", "elastic")
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Rates and speedup; there is a cycle exactly where the case asks for one."""
+    case, cycle = record["case"], record["inference_cycle"]
+    asked = case["workload"] == "decode" and case["measure"]["decode_tokens"] > 0
+    told = "a cycle" if cycle else "null"
+    if not about.require(bool(cycle) == asked, "inference_cycle", told, "a cycle" if asked else "null") or not cycle:
+        return
+    about.same("inference_cycle.decode_tokens", cycle["decode_tokens"], case["measure"]["decode_tokens"])
+    about.same("inference_cycle.layers", cycle["layers"], record["resolved"]["layers"])
+    if "samples" not in cycle:
+        about.fault("inference_cycle.samples", "nothing", "the seconds that rates and speedup are made of")
+        return
+    tokens = cycle["tokens_per_sample"]
+    groups = {cycle["decode_tokens"], min(case["compress"], cycle["decode_tokens"])}
+    about.require(tokens in groups, "inference_cycle.tokens_per_sample", tokens, f"one of {sorted(groups)}")
+    seconds = {arm: cycle["samples"][f"{arm}_seconds"] for arm in ARMS}
+    for arm, series in seconds.items():
+        rate = statistics.median([tokens * cycle["layers"] / time for time in series])
+        about.same(f"inference_cycle.layer_steps_per_second.{arm}", cycle["layer_steps_per_second"][arm], rate)
+    for arm, microseconds in cycle.get("append_us", {}).items():
+        series = cycle["samples"].get(f"{arm}_append_seconds") or [0]
+        alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
+        about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
+    ratios = [full / elastic for full, elastic in zip(seconds["full"], seconds["elastic"], strict=True)]
+    asked = case["measure"]["confidence"]
+    intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
+    intervals.check(
+        about, "inference_cycle.speedup", ratios, cycle["speedup"], processes=processes.values(record, "cycle_speedup")
+    )

@@ -1,0 +1,31 @@
+"""Energy by launch and token, against the watts, seconds and launches that they are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv.audit.finding import About
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Nothing to check where the device reports no energy, or an older record keeps only what follows."""
+    energy = record["energy"]
+    for arm, taken in (energy.get("arms") or {}).items():
+        if "joules_per_launch" not in taken:
+            continue  # a reading with its reason
+        expected = taken["watts"] * taken["seconds"] / taken["launches"]
+        about.same(f"energy.arms.{arm}.joules_per_launch", taken["joules_per_launch"], expected)
+        told = energy["joules_per_launch"].get(arm)
+        if told is not None:
+            about.same(f"energy.joules_per_launch.{arm}", told, taken["joules_per_launch"])
+            if record["case"]["workload"] == "decode":
+                per_token = energy["joules_per_token"].get(arm)
+                about.same(f"energy.joules_per_token.{arm}", per_token, told / record["case"]["batch"])
+
+
+def undisturbed(about: About, record: dict[str, Any]) -> None:
+    """A record is not `ok` when other processes computed on its GPU meanwhile."""
+    others = (record.get("machine") or {}).get("others_on_gpu", {}).get("value") or []
+    busy = [process["pid"] for process in others if process["sm_percent"] != 0]
+    if record["status"] == "ok":
+        about.require(not busy, "machine.others_on_gpu", f"processes {busy} at work on an ok record", "noisy")

@@ -1,0 +1,154 @@
+"""A measurement record checked against itself: every derived figure computed again from its raw samples."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from elastickv import records
+from elastickv.audit import correctness, cycle, efficiency, energy, intervals, processes, rates, traffic
+from elastickv.audit.finding import About
+
+COLD = 4  # times the last-level cache that a rotation has to cover
+MOST_LAYERS = 256
+FEWEST_GRAPH_LAUNCHES = 20
+ARMS = ("full", "elastic")
+SERIES = (*ARMS, "full_again")
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Checks a record that fits its schema."""
+    try:
+        records.check(record["case"], "case", "case")
+    except records.RecordError as error:
+        about.fault("case", str(error), "a canonical case")
+        return
+    rates.times(about, record)
+    with about.recomputing("correctness"):
+        correctness.check(about, record)
+    bytes_moved = traffic.moved(record["case"])
+    if record.get("bytes"):
+        with about.recomputing("bytes"):
+            _bytes(about, record["bytes"], bytes_moved)
+    if record["status"] in ("ok", "noisy"):
+        with about.recomputing("samples"):
+            if _samples(about, record) and record["samples"]["full_us"]:
+                _figures(about, record, bytes_moved)
+
+
+def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
+    with about.recomputing("resolved"):
+        _resolved(about, record, bytes_moved)
+    with about.recomputing("statistics"):
+        _statistics(about, record)
+    with about.recomputing("efficiency"):
+        efficiency.check(about, record, bytes_moved)
+    with about.recomputing("inference_cycle"):
+        cycle.check(about, record)
+    with about.recomputing("processes"):
+        processes.check(about, record)
+    with about.recomputing("energy"):
+        energy.check(about, record)
+        energy.undisturbed(about, record)
+
+
+def _bytes(about: About, found: dict[str, Any], expected: traffic.Moved) -> None:
+    """Totals and the ceilings that follow from bytes alone."""
+    figures = {
+        "full": expected.full,
+        "elastic": expected.elastic,
+        "ceiling": expected.full / expected.elastic,
+        "ceiling_slots": expected.full / expected.slots_only,
+        "ceiling_bits": expected.slots_only / expected.elastic,
+    }
+    for key, figure in figures.items():
+        if key in found:
+            about.same(f"bytes.{key}", found[key], figure)
+
+
+def _samples(about: About, record: dict[str, Any]) -> bool:
+    """Whether the raw samples hang together: without that nothing can be computed from them."""
+    samples = record["samples"]
+    counts = {arm: len(samples[f"{arm}_us"]) for arm in SERIES} | {"order": len(samples["order"])}
+    whole = about.require(len(set(counts.values())) == 1, "samples", counts, "as many of each arm, and their order")
+    if counts["order"] == 0:  # all were dropped
+        about.require(not record.get("statistics"), "statistics", "figures", "null: there are no samples")
+    dropped = len(samples["dropped"])
+    told = record["throttling"].get("dropped_rounds", dropped)
+    about.same("throttling.dropped_rounds", told, dropped)
+    for index, probe in enumerate(samples["read_ceiling"]):
+        if "round" in probe:
+            taken, attempts = probe["round"], counts["order"] + dropped
+            about.require(0 <= taken < attempts, f"samples.read_ceiling.{index}.round", taken, f"below {attempts}")
+    return whole
+
+
+def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
+    """What the measurement used, against what the case allows and the samples show."""
+    case, used, settings = record["case"], record["resolved"], record["case"]["measure"]
+    fixed = used.get("fixed", [])
+    samples = record["samples"]
+    taken = len(samples["full_us"])
+    about.same("resolved.reps", used["reps"], taken)
+    attempts = {"reps": taken + len(samples["dropped"]), "warmup": used["warmup"], "inner_loops": used["inner_loops"]}
+    least = {"reps": 1, "warmup": 0, "inner_loops": FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1}
+    for key, count in attempts.items():
+        most = max(settings[key], least[key])
+        if key in fixed:
+            about.same(f"resolved.{key}", count, settings[key])
+        else:
+            about.require(count <= most, f"resolved.{key}", count, f"at most {most}")
+    if used.get("stopped") == "reps":
+        about.same("resolved.stopped", attempts["reps"], settings["reps"])
+    if "stopped" in used and record["status"] == "ok":
+        fewest = intervals.ALWAYS_FROM
+        about.require(taken >= fewest, "status", f"ok with {taken} rounds", f"noisy: an interval takes {fewest}")
+    for key in ("backend", "launch"):
+        if case[key] != "auto":
+            about.same(f"resolved.{key}", used[key], case[key])
+    cache = record["device"].get("last_level_cache_bytes")
+    if cache:
+        wanted = min(max(-(-COLD * cache // bytes_moved.elastic), 1), MOST_LAYERS)
+        about.require(1 <= used["layers"] <= wanted, "resolved.layers", used["layers"], f"1 to {wanted}")
+        about.same("resolved.cold", used["cold"], used["layers"] * bytes_moved.elastic >= COLD * cache)
+
+
+def _statistics(about: About, record: dict[str, Any]) -> None:
+    """Each arm's times, the speedup and the A/A control."""
+    samples, settings, found = record["samples"], record["case"]["measure"], record["statistics"]
+    for arm in ARMS:
+        for key, figure in arm_figures(samples[f"{arm}_us"], settings["truncate"]).items():
+            about.same(f"statistics.{arm}.{key}", found[arm][key], figure)
+    intervals_of = {
+        "speedup": (found["speedup"], "elastic", "value", processes.values(record, "speedup")),
+        "controls.full": (found["controls"]["full"], "full_again", "ratio", []),
+    }
+    for name, (interval, series, value, others) in intervals_of.items():
+        pairs = zip(samples["full_us"], samples[f"{series}_us"], strict=True)
+        ratios = [full / other for full, other in pairs]
+        intervals.confidence(about, f"statistics.{name}", interval, len(ratios), settings["confidence"])
+        intervals.check(about, f"statistics.{name}", ratios, interval, value, others)
+        if name == "speedup" and "autocorrelation" in found:
+            about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
+
+
+def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:
+    """Median, means (us) and coefficients of variation, with the standard library alone.
+
+    truncate: percent of the samples that is cut off each end for the trimmed ones.
+    """
+    ordered = sorted(samples_us)
+    cut = int(len(ordered) * truncate / 100)
+    kept = ordered[cut : len(ordered) - cut]
+    return {
+        "median_us": statistics.median(ordered),
+        "mean_us": statistics.fmean(ordered),
+        "trimmed_mean_us": statistics.fmean(kept),
+        "cv": _variation(ordered),
+        "cv_trimmed": _variation(kept),
+        "count": len(ordered),
+    }
+
+
+def _variation(samples: list[float]) -> float:
+    return statistics.stdev(samples) / statistics.fmean(samples) if len(samples) > 1 else 0.0

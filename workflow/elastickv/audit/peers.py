@@ -1,0 +1,58 @@
+"""Records of other libraries' kernels beside ours, computed again from their rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv.audit import correctness, efficiency, intervals, rates, traffic
+from elastickv.audit.finding import About
+from elastickv.audit.measurement import arm_figures
+
+MEASURED = ("ok", "noisy")
+CACHES = ("full", "elastic")
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Every case of a peer's record, and the status that follows from theirs."""
+    rates.times(about, record)
+    statuses = [entry["status"] for entry in record["cases"]]
+    best = next((status for status in MEASURED if status in statuses), statuses[0])
+    about.same("status", record["status"], best)
+    for index, entry in enumerate(record["cases"]):
+        where = f"cases.{index} ({entry['case']['id']})"
+        about.same(f"{where}.status", entry["status"], entry["full"]["status"])
+        for cache in CACHES:
+            with about.recomputing(f"{where}.{cache}"):
+                _cache(about, f"{where}.{cache}", record, entry["case"], cache, entry[cache])
+
+
+def _cache(
+    about: About, where: str, record: dict[str, Any], case: dict[str, Any], cache: str, found: dict[str, Any]
+) -> None:
+    answer = found["correctness"]
+    if answer:
+        right = correctness.agrees(about, f"{where}.correctness", answer, case["dtype"], None)
+        told = f"{found['status']} although the answer is {'right' if right else 'wrong'}"
+        about.require(right == (found["status"] != "incorrect"), f"{where}.status", told, "a status that fits")
+    if found["status"] not in MEASURED:
+        return
+    about.same(f"{where}.bytes", found["bytes"], getattr(traffic.moved(case), cache))
+    for mode, compared in found["ours"].items():
+        if compared:
+            _comparison(about, f"{where}.ours.{mode}", case["measure"], compared)
+            if found["status"] == "ok":
+                control = compared["controls"]["ours"]
+                efficiency.steady(about, f"{where}.ours.{mode}.controls.ours", control, record["backend"])
+
+
+def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:
+    """Times of both, how many times ours is faster, and ours against itself."""
+    samples = found["samples"]
+    for side in ("peer", "ours"):
+        about.same(f"{where}.{side}", found[side], arm_figures(samples[f"{side}_us"], settings["truncate"]))
+    pairs = {"ratio": ("peer_us", "ours_us", found["ratio"], "value")}
+    pairs["controls.ours"] = ("ours_us", "ours_again_us", found["controls"]["ours"], "ratio")
+    for name, (above, below, interval, value) in pairs.items():
+        ratios = [one / other for one, other in zip(samples[above], samples[below], strict=True)]
+        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), settings["confidence"])
+        intervals.check(about, f"{where}.{name}", ratios, interval, value)

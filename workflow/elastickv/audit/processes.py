@@ -1,0 +1,53 @@
+"""A case that several processes measured: what each found, which of them is published, and their spread."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from elastickv.audit import intervals
+from elastickv.audit.finding import About
+
+SERIES = ("full", "elastic", "full_again")
+
+
+def values(record: dict[str, Any], name: str) -> list[float | None]:
+    """The value of an interval in every process (None: it had none); empty where one process measured."""
+    runs = (record.get("processes") or {}).get("runs", [])
+    return [run[name]["value"] if run[name] else None for run in runs]
+
+
+def check(about: About, record: dict[str, Any]) -> None:
+    """Every process's intervals from its samples; the published one is the median of those that count."""
+    found, asked = record.get("processes"), record["case"]["measure"]["processes"]
+    runs = found["runs"] if found else []
+    told = f"{len(runs)} processes" if found else "one process"
+    about.require(max(len(runs), 1) == asked, "processes.runs", told, f"{asked}, as the case asks for")
+    if not found:
+        return
+    for index, run in enumerate(runs):
+        if run["speedup"]:
+            _run(about, f"processes.runs.{index}", run, record["case"]["measure"]["confidence"])
+    speedups = [value for value in values(record, "speedup") if value is not None]
+    about.same("processes.spread", found["spread"], {"low": min(speedups), "high": max(speedups)})
+    ok = [run["speedup"]["value"] for run in runs if run["status"] == "ok"]
+    quiet = 2 * len(ok) > len(runs)
+    middle = statistics.median_low(ok if quiet else speedups)
+    published = runs[found["published"]]
+    about.same("processes.published", published["speedup"]["value"], middle)
+    for series in SERIES:
+        about.same(f"samples.{series}_us", record["samples"][f"{series}_us"], published[f"{series}_us"])
+    expected = "noisy: fewer than half of the processes were not"
+    about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
+
+
+def _run(about: About, where: str, run: dict[str, Any], confidence: float) -> None:
+    speedup, control = run["speedup"], run["controls"]["full"]
+    for name, interval, series, value in (
+        ("speedup", speedup, "elastic", "value"),
+        ("controls.full", control, "full_again", "ratio"),
+    ):
+        pairs = zip(run["full_us"], run[f"{series}_us"], strict=True)
+        ratios = [full / other for full, other in pairs]
+        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), confidence)
+        intervals.check(about, f"{where}.{name}", ratios, interval, value)

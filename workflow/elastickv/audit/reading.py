@@ -1,0 +1,154 @@
+"""Which records a results folder holds, and reading them: what does not fit its schema is a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from elastickv import records
+from elastickv.audit.finding import Findings
+from elastickv.system import readable
+
+# Name in the results folder -> schema.
+NAMED = {
+    "ceilings.json": "ceilings",
+    "transformers_baseline.json": "baseline",
+    "gguf_baseline.json": "baseline",
+    "verdicts.json": "verdict",
+    "social_media_content.json": "social",
+    "manifest.json": "manifest",
+    ".plan/cases.json": "cases",
+    ".plan/golden.json": "golden",
+    ".plan/run.json": "provenance",
+}
+PATTERNS = {
+    re.compile(r"results_.+\.json"): "measurement",
+    re.compile(r"peers_.+\.json"): "peers",
+    re.compile(r"\.plan/cases/.+\.json"): "case",
+}
+STORE = ".records"
+CONFIG = ".plan/config.json"
+STORED = {"measurement/2": "measurement", "baseline/1": "baseline", "peers/2": "peers"}
+MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
+
+
+FOLDERS = (".plan", ".plan/cases", STORE, "figures")
+# What a killed process left and what processes printed: nothing that is published depends on it.
+UNCHECKED = re.compile(r"\.(logs|retired)(/.*)?|(.*/)?\.[^/]*\.part")
+
+
+def is_results_folder(names: list[str]) -> bool:
+    """Whether any of the names in a folder is what a run leaves."""
+    return any(name in names for name in (*NAMED, *MARKS)) or any(re.fullmatch(r"results_.*\.json", n) for n in names)
+
+
+def schema_of(name: str) -> str | None:
+    """The schema of the record with this path in a results folder; None for what is no record."""
+    return NAMED.get(name) or next((schema for pattern, schema in PATTERNS.items() if pattern.fullmatch(name)), None)
+
+
+class Folder:
+    """A results folder, each record read once. `findings` gets what cannot be read.
+
+    unreadable: the paths in it that cannot be read, with the reason; found once, when the folder is opened. Reading one
+    of them gives None and no further fault.
+    """
+
+    def __init__(self, path: Path, findings: Findings):
+        self.path, self.findings = path, findings
+        self.unreadable = dict(readable.obstacles(path))
+        for name in FOLDERS:
+            if (path / name).is_file():
+                self.unreadable[name] = "a file"
+        self._read: dict[str, Any] = {}
+
+    def report_unreadable(self, listed: set[str] | None) -> None:
+        """A fault for each path that cannot be read; only a note where nothing is said of it.
+
+        listed: the files that the manifest lists, None where there is none that could be read.
+        """
+        for name, why in self.unreadable.items():
+            if UNCHECKED.fullmatch(name) or not self._matters(name, listed):
+                self.findings.notes.append(f"{name}: {why}: not checked")
+            else:
+                kind = "a folder" if name in FOLDERS or why.startswith("a folder that") else "a file"
+                self.findings.of(name).fault("(file)", why, f"{kind} that can be read")
+
+    def _matters(self, name: str, listed: set[str] | None) -> bool:
+        """Whether what a run leaves lies at a path, or below it."""
+        if listed is None or name.startswith(".") or name in FOLDERS or schema_of(name):
+            return True
+        return any(path == name or path.startswith(f"{name}/") for path in listed)
+
+    def has(self, name: str) -> bool:
+        """Whether anything stands at a path of the folder, readable or not."""
+        return name in self.unreadable or os.path.lexists(self.path / name)
+
+    def names(self, *patterns: str) -> list[str]:
+        """Paths that match the patterns, relative to the folder, sorted; temporary and hidden files left out."""
+        found = {path for pattern in patterns for path in self.path.glob(pattern) if not path.name.startswith(".")}
+        return sorted(path.relative_to(self.path).as_posix() for path in found)
+
+    def record(self, name: str) -> Any:
+        """The record at a path of the folder; None (and a fault, once) when it cannot be read or breaks its schema."""
+        if name not in self._read:
+            self._read[name] = self._load(name, schema_of(name))
+        return self._read[name]
+
+    def stored(self, name: str) -> tuple[str, Any]:
+        """Schema and content of a record of the store: what it is stands in its own field `schema`."""
+        if name in self.unreadable:
+            return "", None
+        try:
+            said = records.parse((self.path / name).read_text(encoding="utf-8"))
+            schema = STORED.get(said.get("schema")) if isinstance(said, dict) else None
+        except (OSError, ValueError):
+            schema = "measurement"
+        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, said))
+
+    def _unknown(self, name: str, said: Any) -> None:
+        told = said.get("schema") if isinstance(said, dict) else type(said).__name__
+        self.findings.of(name).fault("schema", told, f"one of {', '.join(STORED)}")
+
+    def _load(self, name: str, schema: str | None) -> Any:
+        if name in self.unreadable:
+            return None
+        self.findings.checked["records"] += 1
+        path = self.path / name
+        try:
+            return records.read(path, schema)
+        except records.OtherVersion as error:
+            self.findings.of(name).fault("schema", str(error).removeprefix(f"{path}: "), records.version(schema))
+        except records.RecordError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            where, _, what = reason.removeprefix(f"not a valid {schema} record: ").partition(": ")
+            if reason.startswith("not a valid "):
+                self.findings.of(name).fault(where, what, f"what schemas/{schema}.schema.json allows")
+            else:
+                self.findings.of(name).fault("(file)", reason, f"a {schema} record")
+        return None
+
+    def config(self) -> dict[str, Any] | None:
+        """The plan's config; None where there is none, and (with a fault, once) when it is no JSON object."""
+        if CONFIG not in self._read and self.has(CONFIG) and CONFIG not in self.unreadable:
+            try:
+                content = records.parse((self.path / CONFIG).read_text(encoding="utf-8"))
+                self._read[CONFIG] = content if isinstance(content, dict) else None
+                problem = "no object"
+            except (OSError, ValueError) as error:
+                self._read[CONFIG], problem = None, str(error)
+            if self._read[CONFIG] is None:
+                self.findings.of(CONFIG).fault("(file)", problem, "a JSON object")
+        return self._read.get(CONFIG)
+
+    def text(self, name: str) -> str | None:
+        """A text file; None (and a fault) when it cannot be read."""
+        if name in self.unreadable:
+            return None
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self.findings.of(name).fault("(file)", readable.reason(error), "a UTF-8 text")
+            return None

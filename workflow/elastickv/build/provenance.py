@@ -1,0 +1,69 @@
+"""Where a result comes from: the commit, the hash of the sources and the command, as records and manifests state it.
+
+It decides nothing: it is part of no key of the record store and of no plan file that a measurement depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from elastickv.build import sources
+
+ROOT = Path(__file__).resolve().parents[3]
+VARIABLE = "ELASTICKV_PROVENANCE"  # what a run hands to its jobs, also to those on other machines
+MAKE_TARGET = "ELASTICKV_MAKE"  # set by the Makefile
+MADE_OF = ("kernels", "workflow", "schemas", "envs", "Snakefile")  # what a result can depend on, beside its matrix
+
+
+def announce() -> None:
+    """States the provenance of this command for every process that it starts."""
+    os.environ[VARIABLE] = json.dumps(_of_this_command())
+
+
+def here() -> dict[str, Any]:
+    """`commit` (None without a repository), `dirty`, `sources` (sha256) and `command`: the run's, else our own."""
+    told = os.environ.get(VARIABLE)
+    return json.loads(told) if told else _of_this_command()
+
+
+@cache
+def _of_this_command() -> dict[str, Any]:
+    return {**_commit(), "sources": sources.sha256(ROOT), "command": command(sys.argv, os.environ)}
+
+
+def command(argv: list[str], environment: Any) -> list[str]:
+    """The words of the command that a user gave: of `make` with its variables where make started this process."""
+    target = environment.get(MAKE_TARGET)
+    if target:
+        _, _, variables = f" {environment.get('MAKEFLAGS', '')}".partition(" -- ")
+        words = ["make", target, *shlex.split(variables.replace("$$", "$"))]
+    else:
+        name = Path(argv[0]).name
+        words = ["elastickv" if name == "__main__.py" else name, *argv[1:]]
+    return [word.encode(errors="surrogateescape").decode(errors="replace") for word in words]
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of this checkout, and whether files that results depend on differ from it."""
+    top = _git("rev-parse", "--show-toplevel")
+    commit = _git("rev-parse", "HEAD")
+    if top is None or commit is None or Path(top.strip()).resolve() != ROOT:
+        return {"commit": None, "dirty": None}
+    changed = _git("status", "--porcelain", "--", *MADE_OF)
+    return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed.strip())}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about this checkout, or None where it is not there or refuses."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

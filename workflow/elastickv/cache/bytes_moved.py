@@ -1,0 +1,117 @@
+"""Bytes that a case must move, the ceilings that follow from them, and efficiencies: pure functions."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from elastickv.cache import numerics
+from elastickv.cache.policy import Policy
+
+MOST_LAYERS = 256
+COLD_FACTOR = 4
+BEYOND_PEAK = 1.02  # an efficiency above this says that the byte count is wrong or the cache was warm
+
+
+class Traffic(NamedTuple):
+    """Bytes one launch reads and writes."""
+
+    read: int
+    write: int
+
+    @property
+    def total(self) -> int:
+        return self.read + self.write
+
+
+def decode_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+    """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
+
+    Per (batch, KV head): exact slots 2 D size(dtype), middle slots 2 D size(cache_dtype) + 4 if quantised, 4 per slot
+    if biased; plus q and the output once.
+    """
+    policy = Policy.of_case(case)
+    tokens, dim = case["seq"], case["dim"]
+    rows = case["batch"] * case["kv_heads"]
+    vector = numerics.vector_bytes(dim, case["dtype"])
+    exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
+    stored = 2 * numerics.vector_bytes(dim, case["cache_dtype"]) + (
+        4 if numerics.is_quantised(case["cache_dtype"]) else 0
+    )
+    bias = 4 * (exact + middle) if case["bias"] != "none" else 0
+    query = case["batch"] * case["heads"] * vector
+    return {
+        "full": Traffic(rows * tokens * 2 * vector + query, query),
+        "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + query, query),
+        "slots_only": Traffic(rows * ((exact + middle) * 2 * vector + bias) + query, query),
+    }
+
+
+def elementwise_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+    """Traffic of one elementwise pass per arm (vectors of dim fp32 per head; A anchors, R groups that have a copy)."""
+    seq, compress = case["seq"], case["compress"]
+    vector = case["heads"] * case["dim"] * 4
+    anchors = math.ceil(seq / compress)
+    groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
+    elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
+    return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
+
+
+def traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+    """Traffic per launch of the case's workload."""
+    return decode_traffic(case) if case["workload"] == "decode" else elementwise_traffic(case)
+
+
+def byte_ceilings(moved: dict[str, Traffic]) -> dict[str, Any]:
+    """The `bytes` entry of a record, without the ceiling in time: totals and the largest speedups they allow."""
+    full, elastic, slots_only = (moved[arm].total for arm in ("full", "elastic", "slots_only"))
+    return {
+        "full": full,
+        "elastic": elastic,
+        "ceiling": full / elastic,
+        "ceiling_slots": full / slots_only,
+        "ceiling_bits": slots_only / elastic,
+    }
+
+
+def layers(elastic_bytes: int, footprint_bytes: int, last_level_cache: int, budget: int) -> int:
+    """How many caches a measurement rotates over so that each is cold when its turn comes (0: not even one fits).
+
+    footprint_bytes: what one layer allocates, both arms.
+    """
+    wanted = math.ceil(COLD_FACTOR * last_level_cache / elastic_bytes)
+    return min(max(wanted, 1), MOST_LAYERS, budget // footprint_bytes)
+
+
+def is_cold(elastic_bytes: int, layer_count: int, last_level_cache: int) -> bool:
+    """Whether rotating over `layer_count` caches flushes the last-level cache between visits."""
+    return layer_count * elastic_bytes >= COLD_FACTOR * last_level_cache
+
+
+def gbps(nbytes: float, microseconds: float) -> float:
+    """Bandwidth in GB/s (10^9 bytes)."""
+    return nbytes / microseconds / 1e3
+
+
+def curve_gbps(curve: Sequence[tuple[int, float]], nbytes: float) -> float | None:
+    """Bandwidth that a pure pass of `nbytes` reaches, from a curve of (bytes, GB/s) in ascending order.
+
+    Between two sizes a pass's time grows evenly with its bytes. None below the smallest size; the largest size's
+    bandwidth above it.
+    """
+    if not curve or nbytes < curve[0][0]:
+        return None
+    if nbytes >= curve[-1][0]:
+        return curve[-1][1]
+    sizes = [size for size, _ in curve]
+    above = bisect.bisect_right(sizes, nbytes)
+    (small, slow), (large, fast) = curve[above - 1], curve[above]
+    before, after = small / slow, large / fast
+    return nbytes / (before + (after - before) * (nbytes - small) / (large - small))
+
+
+def original_score(copy_gbps: float, peak_gbps: float, speedup: float) -> float:
+    """The original's own score, with the real peak: min(1, 0.5 * bandwidth / peak + 0.5 * speedup)."""
+    return min(1.0, 0.5 * copy_gbps / peak_gbps + 0.5 * speedup)

@@ -1,0 +1,268 @@
+"""`elastickv compare OLD NEW`: what became faster or slower between two results folders, beyond what the intervals say.
+
+Speedup and roofline of each case that both have. A change counts when the two intervals do not meet and the values
+differ by more than the tolerance: two runs of one case differ by more than either interval tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from elastickv import records
+from elastickv.errors import UsageError
+from elastickv.judge import verdict
+from elastickv.matrix.wording import shown
+from elastickv.system import readable
+
+OUTCOMES = ("regressed", "unclear", "improved", "same")
+BROKEN = ("incorrect", "failed", "unreadable")
+UNCOMPARED = {"regressed": "no longer right", "unreadable": "unreadable", "not compared": "not compared"}  # in the sum
+HEADERS = ("case", "speedup, old", "speedup, new", "change", "", "roofline, old", "roofline, new", "change", "")
+NOTHING = "–"
+
+
+class Interval(NamedTuple):
+    """A value and how far it may be off; without bounds (older records) both are the value."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of one folder. `problem`: why its numbers cannot be compared, or None; `status` is of the record."""
+
+    id: str
+    status: str
+    problem: str | None
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A case that both folders have numbers for: metric -> (old, new, outcome); None where one side has no value."""
+
+    id: str
+    metrics: dict[str, tuple[Interval, Interval, str] | None]
+
+    @property
+    def regressed(self) -> bool:
+        return any(metric is not None and metric[2] == "regressed" for metric in self.metrics.values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that there is to say. `uncompared`: case -> why, and which kind of UNCOMPARED that is."""
+
+    compared: list[Compared]
+    uncompared: dict[str, tuple[str, str]]
+    only_old: list[str]
+    only_new: list[str]
+
+    @property
+    def found(self) -> list[str]:
+        """The cases that something is wrong with: regressed, or with a record that is none."""
+        return [case.id for case in self.compared if case.regressed] + [
+            case for case, (_, kind) in self.uncompared.items() if kind != "not compared"
+        ]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table; 1 when anything regressed, or when a record of either folder is broken."""
+    text_given = isinstance(args.tolerance, str)
+    if text_given or not (math.isfinite(args.tolerance) and 0 <= args.tolerance < 1):
+        this = shown(args.tolerance) if text_given else f"{args.tolerance:g}"
+        raise UsageError(f"--tolerance: a fraction from 0 to below 1 is needed, this is {this}")
+    old, new = (cases_of(Path(folder)) for folder in (args.old, args.new))
+    if not set(old) & set(new):
+        raise UsageError(f"{args.old} and {args.new} have no case in common: nothing to compare")
+    if not args.across_devices:
+        refuse_other_devices(old, new)
+    comparison = compare(old, new, args.tolerance)
+    print("\n".join(text(comparison, args.tolerance)))
+    return 1 if comparison.found else 0
+
+
+def cases_of(folder: Path) -> dict[str, Case]:
+    """The cases that a results folder has records of, in the order of its plan.
+
+    UsageError when it has none; MachineError or UnreadableError when the system refuses to list it or to read a record.
+    """
+    found = (re.fullmatch(r"results_(.+)\.json", name) for name in readable.listing(folder))
+    names = {match[1] for match in found if match}
+    if not names:
+        raise UsageError(f"{folder}: not a results folder: no results_<case>.json in it")
+    planned = _planned(folder)
+    order = [name for name in planned if name in names] + sorted(names - set(planned))
+    return {name: _case(folder, name) for name in order}
+
+
+def _planned(folder: Path) -> list[str]:
+    """The order of the plan: all that it is needed for. Where there is none, or a broken one (a note), it is empty."""
+    path = folder / ".plan" / "cases.json"
+    try:
+        return records.read(path, "cases")["cases"]
+    except records.UnreadableError:
+        raise
+    except records.RecordError as error:
+        if os.path.lexists(path):
+            print(f"elastickv: note: {error}: the cases stand in the order of their names", file=sys.stderr)
+        return []
+
+
+def _case(folder: Path, name: str) -> Case:
+    try:
+        record = records.read(folder / f"results_{name}.json", "measurement")
+    except records.UnreadableError:
+        raise
+    except records.RecordError as error:
+        return Case(name, "unreadable", f"unreadable: {error}", None)
+    if record["case"]["id"] != name:
+        return Case(name, "unreadable", f"the record is of another case, {record['case']['id']}", None)
+    problem = verdict.invalidity(record)
+    # Marked ok, yet with an answer out of tolerance or a speedup beyond its bytes: as good as failed.
+    status = "failed" if problem and record["status"] == "ok" else record["status"]
+    return Case(name, status, problem, record)
+
+
+def refuse_other_devices(old: dict[str, Case], new: dict[str, Case]) -> None:
+    """UsageError when a case of both was measured on different devices, by their names."""
+    for name, case in old.items():
+        before, after = _device(case), _device(new[name]) if name in new else None
+        if before and after and before != after:
+            told = f"{name} was measured on {before} in the old folder, on {after} in the new one"
+            raise UsageError(f"{told}: --across-devices compares them nevertheless")
+
+
+def _device(case: Case) -> str | None:
+    device = case.record["device"] if case.record else None
+    return device["name"] if device else None
+
+
+def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Comparison:
+    """Every case of both folders, those of the new one's order first."""
+    compared, uncompared = [], {}
+    for name in [case for case in new if case in old]:
+        before, after = old[name], new[name]
+        why = _why_not(before, after)
+        if why:
+            uncompared[name] = (why, _kind(before, after))
+        else:
+            pairs = zip(metrics(before.record).items(), metrics(after.record).values(), strict=True)
+            compared.append(Compared(name, {key: judge(was, now, tolerance) for (key, was), now in pairs}))
+    return Comparison(
+        compared=compared,
+        uncompared=uncompared,
+        only_old=[name for name in old if name not in new],
+        only_new=[name for name in new if name not in old],
+    )
+
+
+def _kind(old: Case, new: Case) -> str:
+    """What it is that two cases of one name cannot be compared: a key of UNCOMPARED."""
+    if old.problem is None and new.status in BROKEN and not _changed(old, new):
+        return "regressed"
+    return "unreadable" if "unreadable" in (old.status, new.status) else "not compared"
+
+
+def _why_not(old: Case, new: Case) -> str | None:
+    """Why two cases of one name cannot be compared, or None."""
+    changed = _changed(old, new)
+    if changed:
+        return f"another case under the same name: {', '.join(changed)} changed"
+    if new.problem is not None:
+        return f"{new.problem} (old: {old.problem if old.status == 'unreadable' else old.status})"
+    return None if old.problem is None else f"ok now; old: {old.problem}"
+
+
+def _changed(old: Case, new: Case) -> list[str]:
+    """The keys in which two cases of one name differ."""
+    if old.record is None or new.record is None:
+        return []
+    was, now = _content(old), _content(new)
+    return [key for key in sorted(was | now) if was.get(key) != now.get(key)]
+
+
+def _content(case: Case) -> dict[str, Any]:
+    """What is measured: neither how long, nor by which backend the config said (the device tells)."""
+    return {
+        key: value for key, value in case.record["case"].items() if key not in ("id", "measure", "backend", "schema")
+    }
+
+
+def metrics(record: dict[str, Any]) -> dict[str, Interval | None]:
+    """Speedup and the elastic arm's roofline, each with its interval; None where it does not apply."""
+    speedup, efficiency = record["statistics"]["speedup"], record["efficiency"]["elastic"]
+    roofline = None
+    if efficiency["roofline"] is not None:
+        bounds = (efficiency.get(f"roofline_{bound}") for bound in ("low", "high"))
+        roofline = Interval(efficiency["roofline"], *(efficiency["roofline"] if b is None else b for b in bounds))
+    return {"speedup": Interval(speedup["value"], speedup["low"], speedup["high"]), "roofline": roofline}
+
+
+def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple[Interval, Interval, str] | None:
+    """Old, new and the outcome; None where one side has no value.
+
+    regressed, improved: the intervals do not meet, and the values differ by more than the tolerance. same: the values
+    do not differ by more. unclear: they do, but the intervals meet.
+    """
+    if old is None or new is None:
+        return None
+    change = new.value / old.value - 1 if old.value else 0.0
+    if abs(change) <= tolerance * (1 + 1e-9):  # 1.00 to 0.98 is a change by 2%, not beyond it
+        return old, new, "same"
+    if change < 0 and new.high < old.low:
+        return old, new, "regressed"
+    if change > 0 and new.low > old.high:
+        return old, new, "improved"
+    return old, new, "unclear"
+
+
+def text(comparison: Comparison, tolerance: float) -> list[str]:
+    """The table, what was not compared and why, and the last line that sums up."""
+    from tabulate import tabulate
+
+    lines = []
+    if comparison.compared:
+        rows = [_row(case) for case in comparison.compared]
+        lines += [tabulate(rows, HEADERS, disable_numparse=True, tablefmt="simple"), ""]
+    lines += [f"{kind}: {case}: {why}" for case, (why, kind) in comparison.uncompared.items()]
+    lines += [f"only in the old folder: {case}" for case in comparison.only_old]
+    lines += [f"only in the new folder: {case}" for case in comparison.only_new]
+    counts = Counter(_worst(case) for case in comparison.compared)
+    told = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
+    kinds = Counter(kind for _, kind in comparison.uncompared.values())
+    told += [f"{kinds[kind]} {words}" for kind, words in UNCOMPARED.items() if kinds[kind]]
+    return [*lines, f"{', '.join(told)} (tolerance {tolerance:.3g})"]
+
+
+def _worst(case: Compared) -> str:
+    """The first of OUTCOMES that any metric of the case has."""
+    found = {metric[2] for metric in case.metrics.values() if metric is not None}
+    return next(outcome for outcome in OUTCOMES if outcome in found)
+
+
+def _row(case: Compared) -> list[str]:
+    return [case.id, *_cells(case.metrics["speedup"], 1, "x", 3), *_cells(case.metrics["roofline"], 100, "%", 1)]
+
+
+def _cells(metric: tuple[Interval, Interval, str] | None, scale: int, unit: str, digits: int) -> list[str]:
+    if metric is None:
+        return [NOTHING] * 4
+    old, new, outcome = metric
+    change = f"{new.value / old.value - 1:+.1%}" if old.value else NOTHING
+    return [*(_number(interval, scale, unit, digits) for interval in (old, new)), change, outcome]
+
+
+def _number(interval: Interval, scale: int, unit: str, digits: int) -> str:
+    value, low, high = (f"{scale * number:.{digits}f}" for number in interval)
+    return f"{value}{unit} [{low}, {high}]"

@@ -1,0 +1,205 @@
+"""Thresholds -> verdict: pure judging of measurement records, and `elastickv verdict`, which writes verdicts.json."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from elastickv import records
+from elastickv.judge import folder
+
+CRITERIA = ("speedup", "cv", "memory_efficiency", "roofline")
+GOLDEN_NEEDS = ("speedup", "cv", "memory_efficiency")
+MARKS = {
+    "golden_ticket": "✅",
+    "excellent": "⭐",
+    "good": "✓",
+    "same": "=",
+    "slower": "–",
+    "invalid": "✗",
+    "skipped": "·",
+}
+ROOFLINE_STAR = "☆"
+SKIPPED_STATUSES = ("unsupported", "out_of_memory")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges every case of the plan `args.cases` in `args.results` by `args.golden`; writes `args.out`."""
+    thresholds = records.read(args.golden, "golden")
+    judged = [
+        judge(entry.record, thresholds) if entry.record else unreadable(entry.case, entry.problem, thresholds)
+        for entry in folder.entries(args.cases, args.results)
+    ]
+    records.write(args.out, {"schema": "verdicts/1", "thresholds": thresholds, "cases": judged}, "verdict")
+    return 0
+
+
+def judge(record: dict[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:
+    """The verdict entry of one valid measurement record.
+
+    A record whose numbers cannot be published gets no numbers here either: its criteria are all not_applicable.
+    """
+    problem = invalidity(record)
+    if problem:
+        verdict = "skipped" if record["status"] in SKIPPED_STATUSES else "invalid"
+        return _entry(record, verdict, problem, {name: _not_judged(thresholds[name], problem) for name in CRITERIA})
+    criteria = {
+        "speedup": speedup_criterion(record, thresholds["speedup"]),
+        "cv": cv_criterion(record, thresholds["cv"]),
+        "memory_efficiency": efficiency_criterion(record, "memory", thresholds["memory_efficiency"]),
+        "roofline": efficiency_criterion(record, "roofline", thresholds["roofline"]),
+    }
+    verdict, reason = ladder(record, criteria, thresholds["excellent"])
+    return _entry(record, verdict, reason, criteria)
+
+
+def unreadable(case: str, problem: str, thresholds: dict[str, float]) -> dict[str, Any]:
+    """The entry of a case without a usable record."""
+    criteria = {name: _not_judged(thresholds[name], problem) for name in CRITERIA}
+    return _entry({"case": {"id": case}, "status": "failed"}, "invalid", problem, criteria)
+
+
+def invalidity(record: dict[str, Any]) -> str | None:
+    """Why no number of this record may be shown as a result, or None."""
+    if record["status"] != "ok":
+        return f"{record['status']}: {record['reason']}"
+    for arm, answer in record["correctness"].items():
+        if not answer["relative_error"] <= answer["tolerance"]:
+            return (
+                f"marked ok, but the {arm} arm's relative error {answer['relative_error']:.3g} is above its "
+                f"tolerance {answer['tolerance']:g}"
+            )
+    speedup = record["statistics"]["speedup"]
+    if not speedup["low"] <= speedup["high"]:
+        return f"marked ok, but its interval is upside down: {_interval_text(speedup)}"
+    return _beyond_bytes(record)
+
+
+def _beyond_bytes(record: dict[str, Any]) -> str | None:
+    """A speedup above the byte ceiling by more than the A/A control strays from 1 is not one that the bytes made."""
+    speedup, control = record["statistics"]["speedup"], record["statistics"]["controls"]["full"]
+    ceiling = record["bytes"]["ceiling"]
+    stray = max(abs(control["low"] - 1), abs(control["high"] - 1))
+    if nothing_saved(record) or speedup["low"] <= ceiling * (1 + stray):
+        return None
+    return (
+        f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the full cache is "
+        "slower than its bytes explain"
+    )
+
+
+def nothing_saved(record: dict[str, Any]) -> bool:
+    """Whether the elastic arm moves as many bytes as the full cache: nothing was compressed."""
+    return record["bytes"]["elastic"] >= record["bytes"]["full"]
+
+
+def speedup_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """Speedup interval against the threshold; unreachable when bytes or launches do not allow it."""
+    ceilings = {"byte ceiling": record["bytes"]["ceiling"], "reachable ceiling": record["bytes"]["reachable_ceiling"]}
+    name = min(ceilings, key=ceilings.__getitem__)
+    limit = f"the {name} {ceilings[name]:.4g}x is below {threshold:g}x" if ceilings[name] < threshold else None
+    return at_least(record["statistics"]["speedup"], threshold, limit)
+
+
+def efficiency_criterion(record: dict[str, Any], kind: str, threshold: float) -> dict[str, Any]:
+    """The elastic arm's share of peak (`memory`) or of the read ceiling (`roofline`) against the threshold."""
+    efficiency = record["efficiency"]["elastic"]
+    if not record["resolved"]["cold"]:
+        return _not_judged(threshold, "the caches of all layers fit in the last-level cache: not a measure of memory")
+    if efficiency[kind] is None:
+        return _not_judged(threshold, efficiency.get("reason") or _why_missing(record, kind))
+    measured = {"value": efficiency[kind], "low": efficiency.get(f"{kind}_low"), "high": efficiency.get(f"{kind}_high")}
+    pure = efficiency.get(f"pure_{kind}")
+    limit = None
+    if pure is not None and pure < threshold:
+        limit = f"a pure pass over the same bytes, launched the same way, reaches {pure:.4g}, below {threshold:g}"
+    return at_least(measured, threshold, limit)
+
+
+def _why_missing(record: dict[str, Any], kind: str) -> str:
+    if kind == "roofline":
+        return "no read ceiling was measured"
+    told = record["device"].get("peak_gbps_reason")
+    return "no datasheet peak to compare with" + (f": {told}" if told else "")
+
+
+def cv_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """Coefficient of variation of the trimmed elastic samples: no interval, at most the threshold."""
+    value = record["statistics"]["elastic"]["cv_trimmed"]
+    outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
+    return _criterion(outcome, threshold, f"{value:.4g} {relation} {threshold:g}", value)
+
+
+def at_least(measured: dict[str, Any], threshold: float, limit: str | None) -> dict[str, Any]:
+    """The outcome of an interval that should lie at or above `threshold`; `limit` says why it cannot, if so."""
+    value, low, high = measured["value"], measured["low"], measured["high"]
+    text = _interval_text(measured)
+    low, high = (value if bound is None else bound for bound in (low, high))
+    if limit:
+        outcome, reason = "unreachable", limit
+    elif low >= threshold:
+        outcome, reason = "pass", f"{text} is at least {threshold:g}"
+    elif high < threshold:
+        outcome, reason = "fail", f"{text} is below {threshold:g}"
+    else:
+        outcome, reason = "ambiguous", f"{text} straddles {threshold:g}"
+    return _criterion(outcome, threshold, reason, value, measured["low"], measured["high"])
+
+
+def ladder(record: dict[str, Any], criteria: dict[str, Any], excellent: float) -> tuple[str, str]:
+    """The verdict of a record with publishable numbers, and why it is no better."""
+    speedup = record["statistics"]["speedup"]
+    if nothing_saved(record):
+        return "same", "nothing was compressed: both arms move the same bytes"
+    if speedup["high"] < 1:  # whatever the thresholds: they may lie below 1
+        return "slower", f"{_interval_text(speedup)}: slower than the full cache"
+    if speedup["low"] <= 1:
+        return "same", f"{_interval_text(speedup)} holds 1: no difference was measured"
+    missed = [
+        f"{name} {criteria[name]['outcome']} ({criteria[name]['reason']})"
+        for name in GOLDEN_NEEDS
+        if criteria[name]["outcome"] != "pass"
+    ]
+    if not missed:
+        return "golden_ticket", f"speedup, cv and memory_efficiency pass; roofline {criteria['roofline']['outcome']}"
+    not_golden = "; ".join(missed)
+    if speedup["low"] >= excellent:
+        return "excellent", f"at least {excellent:g}x; not golden: {not_golden}"
+    return "good", f"faster than the full cache; not golden: {not_golden}"
+
+
+def _interval_text(measured: dict[str, Any]) -> str:
+    if measured["low"] is None or measured["high"] is None:
+        return f"{measured['value']:.4g}"
+    return f"{measured['value']:.4g} [{measured['low']:.4g}, {measured['high']:.4g}]"
+
+
+def _criterion(
+    outcome: str,
+    threshold: float,
+    reason: str,
+    value: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "threshold": threshold, "outcome": outcome, "reason": reason}
+
+
+def _not_judged(threshold: float, reason: str) -> dict[str, Any]:
+    return _criterion("not_applicable", threshold, reason)
+
+
+def _entry(record: dict[str, Any], verdict: str, reason: str, criteria: dict[str, Any]) -> dict[str, Any]:
+    moved = record.get("bytes") or {}
+    star = ROOFLINE_STAR if verdict == "golden_ticket" and criteria["roofline"]["outcome"] == "pass" else ""
+    return {
+        "case": record["case"]["id"],
+        "status": record["status"],
+        "verdict": verdict,
+        "mark": MARKS[verdict] + star,
+        "reason": reason,
+        "device": (record.get("device") or {}).get("name"),
+        "byte_ceiling": moved.get("ceiling"),
+        "reachable_ceiling": moved.get("reachable_ceiling"),
+        "criteria": criteria,
+    }

@@ -1,0 +1,209 @@
+"""How samples are taken: warm-up until stationary, interleaved rounds in rotating order, a stopping rule.
+
+Nothing here knows a device or the name of an arm. A reference and a candidate are sampled in rounds, and in each round
+the reference once more as its control. `take(series)` returns one sample in microseconds, so tests feed made-up ones.
+Who calls maps the two to its own names: `pair` on the way in, `Samples.named` on the way out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elastickv.measure import statistics
+
+ARMS = ("reference", "candidate")
+CONTROLS = {"reference": "reference_again"}  # an arm, and the series that samples it once more in every round
+SERIES = (*ARMS, *CONTROLS.values())
+ORDERS = tuple(itertools.permutations(SERIES))
+FEWEST_ROUNDS = 30
+FEWEST_FOR_INTERVAL = statistics.FEWEST_FOR_BOOTSTRAP
+CHECK_EVERY = 10
+STOPPING_RESAMPLES = 999
+WARMUP_SHARE = 0.25  # of max_seconds
+TREND_WINDOW = 10
+TREND_LEVEL = 0.05
+TREND_TEST = f"Mann-Kendall, last {TREND_WINDOW} samples of each arm, {TREND_LEVEL:.0%}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When to stop: once the ratio's interval is narrow and every control's within `control` of 1, else at a bound.
+
+    Bounds are `reps` rounds, dropped ones included, and `max_seconds`. `fixed_reps`, `fixed_warmup`: take as many as
+    given, whatever the intervals or the clock say.
+    """
+
+    reps: int
+    warmup: int
+    precision: float
+    max_seconds: float
+    confidence: float
+    control: float = float("inf")
+    fixed_reps: bool = False
+    fixed_warmup: bool = False
+
+    def stops(self, samples: Samples, elapsed: float) -> str | None:
+        """Why the rounds taken so far are the last: "reps", "max_seconds" or "precision"; None when they are not."""
+        count = len(samples)
+        if count + len(samples.dropped) >= self.reps:
+            return "reps"
+        if self.fixed_reps:
+            return None
+        if elapsed >= self.max_seconds:
+            return "max_seconds"
+        return "precision" if count == next_look(count) and self.precise(samples) and self.steady(samples) else None
+
+    def precise(self, samples: Samples) -> bool:
+        """Whether the interval of reference / candidate is narrower than `precision` to either side."""
+        reference, candidate = (samples.us[arm] for arm in ARMS)
+        ratio = statistics.ratio_interval(reference, candidate, self.confidence, STOPPING_RESAMPLES)
+        return statistics.relative_half_width(ratio) < self.precision
+
+    def steady(self, samples: Samples) -> bool:
+        """Whether every control's interval, as the record will state it, lies within `control` of 1."""
+        controls = samples.controls(self.confidence).values()
+        return all(1 - self.control <= one["low"] and one["high"] <= 1 + self.control for one in controls)
+
+
+def next_look(count: int) -> int:
+    """The first count from `count` on at which intervals are looked at: each look is a chance to stop too early, and
+    takes time, so they become rarer: every 10 rounds, from 1,000 on every 100, and so on."""
+    every = max(CHECK_EVERY, 10 ** (len(str(count)) - 2))
+    return max(FEWEST_ROUNDS, -(-count // every) * every)
+
+
+@dataclass
+class Samples:
+    """Raw samples in the order taken, by series, in microseconds; sample i of each belongs to round i.
+
+    `stopped`: what the rule said. `dropped`: whole rounds, each with its index, order, reason and samples.
+    """
+
+    order: list[list[str]] = field(default_factory=list)
+    us: dict[str, list[float]] = field(default_factory=lambda: {series: [] for series in SERIES})
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str | None = None
+
+    def __len__(self) -> int:
+        """Rounds that were kept."""
+        return len(self.order)
+
+    def controls(self, confidence: float) -> dict[str, dict[str, Any]]:
+        """By arm: the interval of the ratio of its times to its times again; its value is called `ratio`."""
+        intervals = {
+            arm: statistics.ratio_interval(self.us[arm], self.us[again], confidence) for arm, again in CONTROLS.items()
+        }
+        return {arm: {"ratio": interval.pop("value"), **interval} for arm, interval in intervals.items()}
+
+    def named(self, names: dict[str, str]) -> dict[str, Any]:
+        """`order`, `<name>_us` of each series and `dropped` as a record holds them.
+
+        names: of `reference` and `candidate` in the record; a control has its arm's name with `_again`.
+        """
+        names = {**names, **{again: f"{names[arm]}_again" for arm, again in CONTROLS.items()}}
+        return {
+            "order": [[names[series] for series in order] for order in self.order],
+            **{f"{names[series]}_us": values for series, values in self.us.items()},
+            "dropped": [
+                {names.get(key, key): value for key, value in entry.items()}
+                | {"order": [names[series] for series in entry["order"]]}
+                for entry in self.dropped
+            ],
+        }
+
+
+def pair(reference: Callable[[], float], candidate: Callable[[], float]) -> Callable[[str], float]:
+    """`take` of two arms' own sampling functions. A control runs the very function of its arm."""
+    arms = {"reference": reference, "candidate": candidate}
+    take = {**arms, **{again: arms[arm] for arm, again in CONTROLS.items()}}
+    return lambda series: take[series]()
+
+
+class WarmUp(NamedTuple):
+    """`samples` of each arm were taken; whether these ended `stationary` (None: too few to tell), and what ended them:
+    "stationary", or the bound "warmup" or "max_seconds"."""
+
+    samples: int
+    stationary: bool | None
+    ended: str
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"stationary": self.stationary, "ended": self.ended, "test": TREND_TEST}
+
+
+def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float] = time.monotonic) -> WarmUp:
+    """Runs both arms in turn until both are stationary, by `stationary`.
+
+    `rule.warmup` and a quarter of `rule.max_seconds` bound it; a count asked for exactly is taken, then tested.
+    """
+    began, taken = clock(), {arm: [] for arm in ARMS}
+    for count in range(1, rule.warmup + 1):
+        for arm, series in taken.items():
+            series.append(take(arm))
+        if rule.fixed_warmup:
+            continue
+        if count >= TREND_WINDOW and _all_stationary(taken, rule):
+            return WarmUp(count, True, "stationary")
+        if clock() - began > rule.max_seconds * WARMUP_SHARE:
+            return WarmUp(count, _all_stationary(taken, rule), "max_seconds")
+    return WarmUp(rule.warmup, _all_stationary(taken, rule), "warmup")
+
+
+def _all_stationary(taken: dict[str, list[float]], rule: Rule) -> bool | None:
+    series = list(taken.values())
+    return all(stationary(one, rule.precision) for one in series) if len(series[0]) >= TREND_WINDOW else None
+
+
+def stationary(series: Sequence[float], tolerance: float) -> bool:
+    """Whether the last ten samples show no trend, or one that changes them by less than `tolerance` (a share) in all.
+
+    The test of Mann (1945, Econometrica 13) and Kendall asks for no distribution and a slow sample does not mislead it;
+    the slope is the median of those between any two samples (Theil, 1950; Sen, 1968).
+    """
+    from scipy.stats import kendalltau, theilslopes
+
+    window = np.asarray(series[-TREND_WINDOW:], dtype=float)
+    if np.ptp(window) == 0:
+        return True
+    places = np.arange(len(window))
+    trend = kendalltau(places, window).pvalue < TREND_LEVEL
+    change = abs(theilslopes(window, places).slope) * (len(window) - 1)
+    return not (trend and change > tolerance * np.median(window))
+
+
+def interleave(
+    take: Callable[[str], float],
+    rule: Rule,
+    *,
+    disturbed: Callable[[], str | None] = lambda: None,
+    between: Callable[[int], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Samples:
+    """Takes rounds of all series in rotating order until the rule stops it.
+
+    disturbed: asked after every round; a reason (throttling) drops the round whole, and is recorded.
+    between: called before round i; ceilings are sampled there, interleaved with the arms.
+    """
+    samples, began = Samples(), clock()
+    for index in itertools.count():
+        between(index)
+        order = ORDERS[index % len(ORDERS)]
+        values = {series: take(series) for series in order}
+        reason = disturbed()
+        if reason:
+            samples.dropped.append({"index": index, "order": list(order), "reason": reason, **values})
+        else:
+            samples.order.append(list(order))
+            for series, value in values.items():
+                samples.us[series].append(value)
+        samples.stopped = rule.stops(samples, clock() - began)
+        if samples.stopped:
+            return samples
+    raise AssertionError("unreachable: itertools.count() does not end")

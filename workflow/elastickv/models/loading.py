@@ -1,0 +1,67 @@
+"""Whether Transformers loaded a model as its files have it. What does not fit it only warns of, or drops in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elastickv.models.refusal import Refusal
+
+SHOWN = 3  # names in a message
+
+
+def check(model: Any, loaded: dict[str, Any], gguf: Path | None) -> None:
+    """Raises Refusal unless every parameter of the model comes from the file and the file holds no others.
+
+    loaded: what `from_pretrained(..., output_loading_info=True)` returns beside the model. gguf: the file, if it is a
+    GGUF file.
+    """
+    mismatched = sorted(f"{name} {tuple(has)} for {tuple(needs)}" for name, has, needs in loaded["mismatched_keys"])
+    _refuse(loaded["missing_keys"], "parameters of the model are not in its files, so they would be random")
+    _refuse(mismatched, "tensors have other shapes than the model")
+    _refuse(foreign(model, loaded["unexpected_keys"]), "tensors of the files have no place in the model")
+    if loaded["error_msgs"]:
+        raise Refusal("failed", f"loading reported: {loaded['error_msgs'][0]}")
+    if gguf:
+        dropped, halves = gguf_differences(model, gguf)
+        _refuse(dropped, "tensors of the GGUF file have no place in the model as Transformers makes it")
+        _refuse(halves, "tensors are not in the GGUF file, so parts of the model would be zero")
+
+
+def _refuse(names: Iterable[str], what: str) -> None:
+    found = sorted(names)
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise Refusal("failed", f"{what} ({len(found)}): {', '.join(found[:SHOWN])}{more}")
+
+
+def foreign(model: Any, unexpected: Iterable[str]) -> list[str]:
+    """Unexpected tensors that say that the file is of another model: more layers, a bias that is never added.
+
+    All parameters have their values, so whole branches that the model does not have at all, such as `v_head.*` or
+    `mtp.*`, are heads for other ends: what is predicted does not depend on them.
+    """
+    branches = {name.split(".")[0] for name, _ in model.named_children()}
+    return [name for name in unexpected if "." not in name or name.split(".")[0] in branches]
+
+
+def gguf_differences(model: Any, path: Path) -> tuple[list[str], list[str]]:
+    """Tensors of a GGUF file that are not loaded, and absent ones whose place another tensor of the file shares.
+
+    Transformers reports neither: it skips names that it cannot map, and stacks the experts' gate and up projections
+    into one parameter that begins as zeros.
+    """
+    from gguf import GGUFReader
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    reader = GGUFReader(path)
+    architecture = reader.fields["general.architecture"].contents()
+    processor = reading.TENSOR_PROCESSORS.get(architecture, reading.TensorProcessor)(config={})
+    places = reading.get_gguf_hf_weights_map(model, processor)
+    tensors = {tensor.name for tensor in reader.tensors}
+    names = tensors | {name.removesuffix(".weight") for name in tensors}  # stacked experts are mapped without it
+    dropped = sorted(name for name in tensors if not {name, name.removesuffix(".weight")} & places.keys())
+    filled = {place for name, place in places.items() if name in names}
+    halves = sorted(name for name, place in places.items() if name not in names and place in filled)
+    return dropped, halves

@@ -1,0 +1,222 @@
+"""One case, ours beside the peers: check both, interleave them, say how many times faster ours is. In the worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elastickv.cache import bytes_moved, oracle
+from elastickv.device.base import Backend, Mode
+from elastickv.measure import sampling, statistics
+from elastickv.measure.run import CONTROL_LIMIT, Rotation, choose_loops
+from elastickv.models.refusal import Refusal, one_line, status_of
+from elastickv.peers import views
+from elastickv.peers.base import Inputs, Peer, elastic_refusal
+from elastickv.peers.runners import Runner
+from elastickv.workloads.decode import DecodeWorkload, worst
+
+FEWEST_ROUNDS = 3  # below it not even a range can be stated
+SIDES = {"reference": "ours", "candidate": "peer"}  # what the sampler calls the arms of a comparison, and what we do
+VIEWS: dict[str, Callable[[DecodeWorkload], Inputs]] = {"full": views.full, "elastic": views.elastic}
+
+
+class Answer(NamedTuple):
+    """What the check of one layer holds an output against."""
+
+    layer: int
+    reference: np.ndarray
+    anchors: str | None
+
+
+class Bench:
+    """Our kernel on one case, with everything that all peers share: caches, references, rotations."""
+
+    def __init__(self, backend: Backend, runner: Runner, case: dict[str, Any], throttled: Callable[[], str | None]):
+        self.backend, self.runner, self.case, self.throttled = backend, runner, case, throttled
+        self.workload = DecodeWorkload(backend, case)
+        self.graphs = backend.name == "cuda"
+        modes = dict.fromkeys(["plain", backend.launch_mode("auto")])
+        self.modes = {name: Mode(self.graphs, name == "dependent") for name in modes}
+        self.loops = choose_loops(backend, self.workload, case["measure"], self.modes["plain"], fixed=False)
+        self._ours: dict[tuple[str, str], Rotation] = {}
+        self._answers: dict[str, list[Answer]] = {}
+
+    def resolved(self, cache: str) -> dict[str, Any]:
+        """How a cache's samples are taken."""
+        moved = self.workload.traffic[cache].total
+        cold = bytes_moved.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
+        launches = self.rotation(cache, "plain").launches
+        return {"layers": self.workload.layers, "cold": cold, "launches": launches, "graphs": self.graphs}
+
+    def rotation(self, cache: str, mode: str) -> Rotation:
+        """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
+        if (cache, mode) not in self._ours:
+            made = Rotation(
+                self.runner.ours,
+                lambda i: self.workload.call(cache, i),
+                self.loops,
+                self.workload.period,
+                self.modes[mode],
+            )
+            entry = self._check_ours(cache, made)
+            if not oracle.passes(entry):
+                raise Refusal("failed", f"our own kernel ({cache} cache, {mode}) is wrong: {fault(entry)}")
+            self._ours[cache, mode] = made
+        return self._ours[cache, mode]
+
+    def answers(self, cache: str) -> list[Answer]:
+        """The references of the first and the last layer."""
+        if cache not in self._answers:
+            layers = sorted({0, self.workload.layers - 1})
+            self._answers[cache] = [Answer(layer, *self.workload.reference(cache, layer)) for layer in layers]
+        return self._answers[cache]
+
+    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> dict[str, Any]:
+        """The `correctness` entry of outputs by layer, whatever their shape."""
+        return worst(
+            [
+                {
+                    **oracle.check(wrote(layer).reshape(reference.shape), reference, self.case["dtype"], anchors),
+                    "layers_checked": [layer],
+                }
+                for layer, reference, anchors in self.answers(cache)
+            ]
+        )
+
+    def _check_ours(self, cache: str, rotation: Rotation) -> dict[str, Any]:
+        for layer, *_ in self.answers(cache):
+            self.workload.poison(cache, layer)
+        rotation.sample()
+        self.backend.synchronize()
+        return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
+
+    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, dict[str, Any]]:
+        """A peer's launches in the same rotation, and their correctness."""
+        count = self.workload.layers
+        rotation = Rotation(
+            self.runner, lambda i: launch_of(i % count), self.loops, self.workload.period, self.modes["plain"]
+        )
+        wanted = {answer.layer for answer in self.answers(cache)}
+        wrote: dict[int, np.ndarray] = {}
+        for window, program in enumerate(rotation.programs):
+            for index, output in enumerate(self.runner.answers(program)):
+                layer = (window * self.loops + index) % count
+                if layer in wanted:
+                    wrote[layer] = output
+        return rotation, self.entry(cache, wrote.__getitem__)
+
+
+def fault(correctness: dict[str, Any]) -> str:
+    """What is wrong with an answer."""
+    if correctness["anchors"] == "wrong":
+        return "the device kept other tokens than the policy"
+    if not correctness["written"] or not correctness["finite"]:
+        return "the output holds NaN or infinity, or was not written everywhere"
+    return f"relative error {correctness['relative_error']:.3g}, allowed {correctness['tolerance']:.3g}"
+
+
+def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
+    """A peer's entry for one case: status and reason of its full cache, and what each cache came to."""
+    refused = peer.supports(bench.case, bench.backend.name)
+    entries = {"full": without("unsupported", refused) if refused else _cache(bench, peer, "full")}
+    if entries["full"]["status"] not in ("ok", "noisy"):
+        # A wrong answer is one of the full cache: of the elastic one there is none to show.
+        status = "failed" if entries["full"]["status"] == "incorrect" else entries["full"]["status"]
+        entries["elastic"] = without(status, entries["full"]["reason"])
+    else:
+        refused = elastic_refusal(bench.case)
+        entries["elastic"] = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
+    return {"status": entries["full"]["status"], "reason": entries["full"]["reason"], **entries}
+
+
+def without(status: str, reason: str, correctness: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The entry of a cache without figures."""
+    return {"status": status, "reason": reason, "correctness": correctness}
+
+
+def _cache(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+    """One cache with one peer. What Python can catch becomes a status; a device that reports errors does not go on."""
+    try:
+        with peer.session():
+            return _compared(bench, peer, cache)
+    except Refusal as refusal:
+        return without(refusal.status, str(refusal))
+    except Exception as error:
+        bench.backend.synchronize()  # raises when the context is lost: then nothing here can be measured any more
+        return without(status_of(error), one_line(error))
+    finally:
+        _free(bench)
+
+
+def _free(bench: Bench) -> None:
+    """Gives the memory of the peer's graphs back to the device."""
+    if bench.graphs:
+        import torch
+
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+    rotation, correctness = bench.peer_rotation(cache, peer.prepare(VIEWS[cache](bench.workload)))
+    if not oracle.passes(correctness):
+        return without("incorrect", fault(correctness), correctness)
+    compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
+    moved = bench.workload.traffic[cache].total
+    status, reason = _quality(bench, compared, moved)
+    entry = {"status": status, "reason": reason, "correctness": correctness}
+    if status == "failed":
+        return entry
+    return {**entry, "bytes": moved, "resolved": bench.resolved(cache), "ours": {"dependent": None, **compared}}
+
+
+def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
+    """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
+    settings, backend = bench.case["measure"], bench.backend.name
+    take = sampling.pair(ours.sample, peer.sample)
+    rule = sampling.Rule(
+        **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
+        control=CONTROL_LIMIT[backend],
+    )
+    sampling.warm_up(take, rule)
+    samples = sampling.interleave(take, rule, disturbed=bench.throttled)
+    taken, limit = len(samples), settings["max_seconds"]
+    if taken < FEWEST_ROUNDS:
+        dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1]['reason']})" if samples.dropped else ""
+        raise Refusal("failed", f"{taken} rounds in {limit} s{dropped}: raise baselines.peers.max_seconds")
+    return figures(samples, settings["truncate"], settings["confidence"])
+
+
+def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
+    """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
+    taken = {side: samples.us[series] for series, side in SIDES.items()}
+    return {
+        **{side: statistics.arm_statistics(times, truncate) for side, times in taken.items()},
+        "ratio": statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
+        "controls": {SIDES[series]: control for series, control in samples.controls(confidence).items()},
+        "samples": samples.named(SIDES),
+    }
+
+
+def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> tuple[str, str | None]:
+    """`ok`, `noisy` or `failed`, as for a measurement."""
+    peak, limit = bench.backend.facts().get("peak_gbps"), CONTROL_LIMIT[bench.backend.name]
+    for mode, one in compared.items():
+        for side in ("peer", "ours"):
+            reached = bytes_moved.gbps(moved, one[side]["median_us"])
+            if peak and reached > peak * bytes_moved.BEYOND_PEAK:
+                return (
+                    "failed",
+                    f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
+                )
+        count, fewest = one["peer"]["count"], statistics.FEWEST_FOR_BOOTSTRAP
+        if count < fewest:
+            return "noisy", f"{count} rounds are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
+        low, high = one["controls"]["ours"]["low"], one["controls"]["ours"]["high"]
+        if not (1 - limit <= low and high <= 1 + limit):
+            interval = f"[{low:.4f}, {high:.4f}]"
+            return "noisy", f"the A/A control's interval {interval} beside ours {mode} is not inside 1 +- {limit:.1%}"
+    return "ok", None

@@ -1,0 +1,158 @@
+"""Our timer beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
+
+CUPTI (through torch's profiler) tells the kernel's own time; NVBench (the package cuda-bench) times batches of launches
+between events, behind a kernel that blocks the stream. Its other samples (single launches after it filled the cache
+with writes) took 5% more on an H200, perhaps for what those writes left to be written back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elastickv import device, matrix
+from elastickv.build import binary
+from elastickv.device.base import Backend, Mode
+from elastickv.errors import MachineError
+from elastickv.measure.run import Rotation
+from elastickv.workloads.decode import DecodeWorkload
+
+TIMERS = ("cupti", "nvbench")
+SECONDS = 600
+LAUNCHES, WARM_UP, SAMPLES, PROFILED = 20, 3, 15, 5
+TOKENS = (131072, 65536, 32768, 16384)  # the first that fits
+SHAPE = {"heads": 32, "dim": 128, "compress": 4, "dtype": "fp16"}
+# NVBench's tags: mean seconds of a launch in its batches, and launches.
+GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
+TOLERANCE = 0.01
+
+
+def case_of(tokens: int) -> dict[str, Any]:
+    """The canonical case whose full cache is read."""
+    return matrix.case_from_flags({"id": "crosscheck", "backend": "cuda", "seq": tokens, **SHAPE,
+                                   "measure": {"decode_tokens": 0}})  # fmt: skip
+
+
+def measure(backend: Backend, name: str) -> dict[str, Any]:
+    """What our timer and another one, of TIMERS, say of a launch, in us; ours before and after the other's."""
+    workload = _workload(backend)
+    rotation = Rotation(
+        backend, lambda index: workload.call("full", index), LAUNCHES, workload.period, Mode(graph=True)
+    )
+    for _ in range(WARM_UP):
+        rotation.sample()
+    ours = [rotation.sample() for _ in range(SAMPLES)]
+    if name == "cupti":
+        told = cupti(rotation)
+        ours += [rotation.sample() for _ in range(SAMPLES)]
+    else:
+        told = nvbench(backend, workload)  # may reset the device: nothing is timed after it
+    return {"tokens": workload.tokens, "ours_us": float(np.median(ours)), **told}
+
+
+def _workload(backend: Backend) -> DecodeWorkload:
+    for tokens in TOKENS:
+        try:
+            return DecodeWorkload(backend, case_of(tokens))
+        except MemoryError:
+            backend.free_all()
+    raise MemoryError(f"not even {TOKENS[-1]} tokens fit")
+
+
+def cupti(rotation: Rotation) -> dict[str, Any]:
+    """The median of the kernel's own durations while our graphs are replayed."""
+    import torch
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(PROFILED):
+            rotation.sample()
+        torch.cuda.synchronize()
+    durations = [
+        event.time_range.elapsed_us()
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA and event.name.startswith("decode")
+    ]
+    if not durations:
+        raise RuntimeError("CUPTI told of no kernel named decode")
+    return {"us": float(np.median(durations)), "samples": len(durations), "version": f"torch {torch.__version__}"}
+
+
+def nvbench(backend: Any, workload: DecodeWorkload) -> dict[str, Any]:
+    """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
+    from cuda import bench
+
+    call = workload.call("full", 0)
+
+    def decode(state: Any) -> None:
+        state.exec(lambda launch: backend.launch_on(call, launch.get_stream().addressof()), batched=True)
+
+    bench.register(decode)
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
+        out = Path(folder, "nvbench.json")
+        bench.run_all_benchmarks(["elastickv", "--devices", "0", "--timeout", "60", "--json", str(out), "--quiet"])
+        state = json.loads(out.read_text(encoding="utf-8"))["benchmarks"][0]["states"][0]
+    return {**read_nvbench(state), "version": f"cuda-bench {bench.__version__}"}
+
+
+def read_nvbench(state: dict[str, Any]) -> dict[str, Any]:
+    """Mean GPU time in us and launches out of one state of NVBench's JSON. LookupError when it measured nothing."""
+    if state.get("is_skipped"):
+        raise LookupError(f"NVBench skipped it: {state.get('skip_reason')}")
+    values = {
+        summary["tag"]: entry["value"]
+        for summary in state["summaries"]
+        for entry in summary.get("data", [])
+        if entry["name"] == "value"
+    }
+    return {"us": float(values[GPU_TIME]) * 1e6, "samples": int(values.get(LAUNCHED, 0))}
+
+
+def difference(entry: dict[str, Any]) -> float | None:
+    """By how much ours is above the other timer, relative; None where that told no time."""
+    return entry["ours_us"] / entry["us"] - 1 if entry.get("us") else None
+
+
+def agrees(entries: dict[str, dict[str, Any]]) -> bool | None:
+    """Whether ours is within TOLERANCE of every other timer; None when none told a time."""
+    found = [one for one in map(difference, entries.values()) if one is not None]
+    return all(abs(one) <= TOLERANCE for one in found) if found else None
+
+
+def run(args: argparse.Namespace) -> int:
+    """`elastickv crosscheck`: one worker for each other timer. Exit 1 when ours is off by more than TOLERANCE."""
+    entries = timers(args.build)
+    if args.json:
+        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(entries), "timers": entries}, indent=1))
+    else:
+        print("\n".join(line(name, entry) for name, entry in entries.items()))
+    if agrees(entries) is None:
+        raise MachineError("no other timer told a time", "elastickv env peers, on a machine with a GPU and a network")
+    return 0 if agrees(entries) else 1
+
+
+def timers(build: str) -> dict[str, dict[str, Any]]:
+    """What each says, or why it says nothing. Raises MachineError without a GPU, its build or the environment."""
+    from elastickv.peers import supervisor
+
+    device.resolve_backend("cuda")
+    binary.facts(build, "cuda", "decode")
+    entries = {}
+    with device.exclusive_device("cuda") as uuid:
+        for name in TIMERS:
+            request = {"task": "crosscheck", "build": build, "timer": name}
+            answer = supervisor.ask("cuda", request, SECONDS, uuid)
+            entries[name] = answer if "us" in answer else {"us": None, "reason": answer.get("reason")}
+    return entries
+
+
+def line(name: str, entry: dict[str, Any]) -> str:
+    """One line on one timer."""
+    off = difference(entry)
+    if off is None:
+        return f"{name}: no time ({entry['reason']})"
+    return f"{name} ({entry['version']}): {entry['us']:.2f} us, ours {entry['ours_us']:.2f} us, {off:+.2%}"

@@ -1,0 +1,98 @@
+"""torch.nn.functional.scaled_dot_product_attention, by one of its backends or as it chooses itself."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from elastickv.models.refusal import Refusal, one_line
+from elastickv.peers.base import Inputs, Launch, attention_only
+
+# How torch and cuDNN say that the chosen backend does not take these inputs (torch's warnings say why).
+NO_KERNEL = ("No available kernel", "No viable backend", "cuDNN Frontend error", "execution plans support")
+HALF = ("fp16", "bf16")
+
+
+class Sdpa:
+    """`choice`: a name of torch.nn.attention.SDPBackend, or None for torch's own choice.
+
+    Grouped-query attention by `enable_gqa`, so that no head is copied; `grouped` hands the query heads that share a KV
+    head over as the rows of one query block instead, which is the same without a mask and lets them share the reads.
+    """
+
+    library = "torch"
+
+    def __init__(
+        self,
+        name: str,
+        choice: str | None = None,
+        *,
+        backends: tuple[str, ...] = ("cuda", "cpu"),
+        dtypes: tuple[str, ...] = ("fp16", "bf16", "fp32"),
+        grouped: bool = False,
+    ):
+        self.name, self.choice, self.backends, self.dtypes, self.grouped = name, choice, backends, dtypes, grouped
+        said = f"sdpa_kernel({choice})" if choice else "its own choice of kernel"
+        heads = "query heads of a KV head as rows" if grouped else "enable_gqa where heads share a KV head"
+        self.times = f"one call of torch.nn.functional.scaled_dot_product_attention, {said}, {heads}"
+
+    def supports(self, case: dict[str, Any], backend: str) -> str | None:
+        """See base.Peer."""
+        if attention_only(case):
+            return attention_only(case)
+        if backend not in self.backends:
+            return f"torch has {self.choice} on NVIDIA GPUs alone"
+        if case["dtype"] not in self.dtypes:
+            return f"torch's {self.choice} takes {' and '.join(self.dtypes)}, not {case['dtype']}"
+        if self.grouped and case["heads"] == case["kv_heads"]:
+            return "no heads share a KV head: the same as torch_default"
+        return None
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """No gradients, and the backend chosen once."""
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        chosen = sdpa_kernel(getattr(SDPBackend, self.choice)) if self.choice else contextlib.nullcontext()
+        with torch.inference_mode(), chosen:
+            yield
+
+    def prepare(self, inputs: Inputs) -> Callable[[int], Launch]:
+        """Tries one layer; what torch will not run is refused with its own reasons."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        shape = inputs.shape
+        share = shape.heads != shape.kv_heads
+        rows = shape.heads // shape.kv_heads if self.grouped else 1
+        queries = [q.view(shape.batch, shape.heads // rows, rows, shape.dim) for q in inputs.q]
+
+        def launch_of(layer: int) -> Launch:
+            q, k, v = queries[layer], inputs.k[layer], inputs.v[layer]
+            if share and not self.grouped:
+                return lambda: scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            return lambda: scaled_dot_product_attention(q, k, v)
+
+        _try(launch_of(0))
+        return launch_of
+
+
+def _try(launch: Launch) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            launch()
+        except RuntimeError as error:
+            if not any(words in str(error) for words in NO_KERNEL):
+                raise
+            reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in said)
+            raise Refusal(
+                "unsupported", "torch has no kernel for this: " + ("; ".join(reasons) or one_line(error))
+            ) from error
+
+
+def _first_sentence(warning: str) -> str:
+    """A warning of torch without the place in its source."""
+    return warning.partition(" (Triggered internally")[0].strip()

@@ -1,0 +1,229 @@
+"""What a config asks for: the files that Snakemake makes, and the small plan files whose content decides what reruns.
+
+A plan file is written only when its content changes, so comments, key order and other cases' edits re-time nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import environments, matrix, records
+from elastickv.build import provenance, sources
+
+BUILD = Path("build")
+BUILD_PLAN = BUILD / ".plan"
+ENVIRONMENT_PLAN = Path(".envs/.plan")
+BASELINES = {"transformers": "llm", "gguf": "gguf"}  # the environment of each
+PEERS_ENVIRONMENT = "peers"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The final outputs of one config, as far as the DAG has to know them.
+
+    `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
+    `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES; `peers` the names
+    of the kernels measured beside ours on `peer_cases` (both empty where that is off, or nothing is attention).
+    """
+
+    results: Path
+    backend: str
+    cases: tuple[str, ...]
+    backends: tuple[str, ...]
+    images: tuple[str, ...]
+    compiler: str
+    baselines: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    peer_cases: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where this config's plan files lie."""
+        return self.results / ".plan"
+
+    @property
+    def records(self) -> list[Path]:
+        """The measurement records, in the order of the cases."""
+        return [self.results / f"results_{case}.json" for case in self.cases]
+
+    @property
+    def peer_records(self) -> list[Path]:
+        """The record of each peer."""
+        return [self.results / f"peers_{name}.json" for name in self.peers]
+
+
+def resolve(config: matrix.Config) -> Plan:
+    """The plan of a config: the same on every machine, so that a head node without a GPU plans for nodes that have one.
+
+    `auto` builds both backends.
+    """
+    asked = {config.backend} | {case["backend"] for case in config.cases.values()}
+    backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
+    peers = config.baselines["peers"]
+    attention = tuple(name for name, case in config.cases.items() if case["workload"] == "decode")
+    beside_peers = attention if peers["enable"] else ()
+    return Plan(
+        results=Path(config.results),
+        backend=config.backend,
+        cases=tuple(config.cases),
+        backends=backends,
+        images=image_names(config.build) if "cuda" in backends else (),
+        compiler=config.build["compiler"],
+        baselines=tuple(name for name in BASELINES if config.baselines[name]["enable"]),
+        peers=tuple(peers["names"]) if beside_peers else (),
+        peer_cases=beside_peers,
+    )
+
+
+def image_names(build: dict[str, Any]) -> tuple[str, ...]:
+    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
+    images = [f"sm_{architecture}.cubin" for architecture in build["architectures"]]
+    return tuple(images + ([f"compute_{build['ptx']}.ptx"] if build.get("ptx") else []))
+
+
+def image_target(image: str) -> tuple[int, bool]:
+    """Architecture and whether it is PTX, of an image file's name: `compute_90.ptx` is (90, True)."""
+    match = re.fullmatch(r"(?:sm_(\d+)\.cubin|compute_(\d+)\.ptx)", image)
+    if match is None:
+        raise ValueError(f"{image}: not the name of an image")
+    return int(match[1] or match[2]), match[2] is not None
+
+
+def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    """Path and content of every plan file. Asks the compilers for their versions (for the fingerprints)."""
+    return results_contents(config, plan) | _build_contents(config, plan)
+
+
+def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
+    files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
+    files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
+    files[plan.folder / "golden.json"] = _line(config.golden)
+    # Only where there is none: a run that has something to do states itself there (`state_run`).
+    run = plan.folder / "run.json"
+    files[run] = _read(run) or _line(provenance.here())
+    files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
+    resolved = {
+        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin", "sweeps")
+    }  # where it lies changes nothing
+    files[plan.folder / "config.json"] = _line(resolved)
+    for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
+        settings = {key: value for key, value in config.baselines[name].items() if key != "enable"}
+        files[plan.folder / f"{name}.json"] = _line(settings | {"backend": config.backend})
+    return files
+
+
+def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+    from elastickv.build import fingerprint
+
+    files = {}
+    for image in plan.images:
+        architecture, ptx = image_target(image)
+        files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
+            fingerprint.planned_image(architecture, ptx, plan.compiler)
+        )
+    if "cuda" in plan.backends:
+        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(config.build))
+    if "cpu" in plan.backends:
+        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
+    for name in needed_environments(plan):
+        files[ENVIRONMENT_PLAN / f"{name}.json"] = _line({"lock_sha256": environments.lock_sha256(name)})
+    return files
+
+
+def needed_environments(plan: Plan) -> tuple[str, ...]:
+    """The heavy environments that the plan needs, by the names of their locks."""
+    cuda = ("cuda",) if "cuda" in plan.backends else ()
+    peers = (PEERS_ENVIRONMENT,) if plan.peers else ()
+    return cuda + tuple(BASELINES[name] for name in plan.baselines) + peers
+
+
+def _line(content: Any) -> str:
+    return records.canonical_json(content) + "\n"
+
+
+def changes(files: dict[Path, str], folder: Path) -> tuple[list[Path], list[Path]]:
+    """The plan files to write, and the stale ones under `folder` (a results folder's plan) to delete."""
+    return [path for path, text in files.items() if _read(path) != text], stale(folder, files)
+
+
+def stale(folder: Path, wanted: Iterable[Path]) -> list[Path]:
+    """Plan files under `folder` that no longer belong to the plan."""
+    present = [*folder.glob("*.json"), *folder.glob("cases/*.json")]
+    return sorted(set(present) - set(wanted))
+
+
+def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> None:
+    """Writes the changed plan files, each atomically, and deletes the obsolete ones."""
+    for path in changed:
+        records.write_text(path, files[path])
+        if is_made_by_hand(path):
+            _date_before(environments.ready_file(path.stem), path)  # not to be made again
+    for path in obsolete:
+        path.unlink(missing_ok=True)  # `elastickv plan` takes no lock: another one may have deleted it
+
+
+def is_made_by_hand(path: Path) -> bool:
+    """Whether a plan file that is to be written is of an environment that was made, or adopted, without it."""
+    return path.parent == ENVIRONMENT_PLAN and environments.is_current(path.stem)
+
+
+def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:
+    """Deletes the manifest of a finished run, before anything that it lists changes; the next run writes it last.
+
+    So a manifest only ever stands beside what it lists, and `elastickv verify` knows an unfinished run by having none.
+    changing: plan files about to change; a manifest knows nothing of the notebook's. None: jobs are about to run.
+    """
+    if changing is None or any(path.is_relative_to(plan.folder) and path.name != "notebook.json" for path in changing):
+        (plan.results / "manifest.json").unlink(missing_ok=True)
+
+
+def state_run(plan: Plan) -> None:
+    """Writes commit, sources and command of the run that is about to change a results folder, for its manifest."""
+    records.write_text(plan.folder / "run.json", _line(provenance.here()))
+
+
+def retire(plan: Plan) -> list[Path]:
+    """Moves records that the plan no longer has out of the results folder, to `.retired/`; returns where they went."""
+    wanted = {path.name for path in plan.records}
+    found = [path for path in plan.results.glob("results_*.json") if path.name not in wanted]
+    disabled = [plan.results / f"{name}_baseline.json" for name in BASELINES if name not in plan.baselines]
+    disabled += sorted(set(plan.results.glob("peers_*.json")) - set(plan.peer_records))
+    found += [path for path in disabled if path.exists()]
+    retired = plan.results / ".retired"
+    if found:
+        retired.mkdir(exist_ok=True)
+    return [path.replace(retired / path.name) for path in found]
+
+
+def _date_before(mark: Path, path: Path) -> None:
+    moment = mark.stat().st_mtime - 1
+    os.utime(path, (moment, moment))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def run(args: argparse.Namespace) -> int:
+    """`elastickv plan`: what the steps of a results folder read, for running them by hand, one command each."""
+    config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
+    resolved = resolve(config)
+    matrix.check_results_writable(config)
+    files = results_contents(config, resolved)
+    changed, obsolete = changes(files, resolved.folder)
+    unfinish(resolved, [*changed, *obsolete])
+    write(files, changed, obsolete)
+    state_run(resolved)
+    retire(resolved)
+    print(f"{resolved.folder}: {len(resolved.cases)} cases")
+    return 0

@@ -1,0 +1,168 @@
+"""The start of a Snakemake run: read the config strictly, take the checkout's lock, write the plan."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastickv import matrix
+from elastickv.build import provenance
+from elastickv.device import driver
+from elastickv.errors import ElastickvError, UsageError
+from elastickv.pipeline import demand, handover, plan
+from elastickv.pipeline.demand import Demand
+from elastickv.pipeline.runlock import RunLock
+from elastickv.system import orphans
+
+
+@dataclass(frozen=True)
+class Run:
+    """One invocation of Snakemake. `demands`: what measuring each case asks of a machine; `gpus`: GPUs of this one.
+
+    `peers_demand`: what measuring all peers asks. The lock is None in the processes that Snakemake starts for
+    jobs elsewhere, and in a dry run, which leaves the plan as it is: `unwritten` are the plan files that a run would
+    write, out of `asked`, the config that it was asked to plan (empty elsewhere).
+    """
+
+    plan: plan.Plan
+    demands: Mapping[str, Demand]
+    lock: RunLock | None
+    gpus: int = 1
+    peers_demand: Demand = demand.NONE
+    unwritten: tuple[Path, ...] = ()
+    asked: Path = Path()
+
+    def threads(self, asked: Demand, cores: int) -> int:
+        """Threads of a rule that times: all cores, so that nothing else of the DAG runs beside it.
+
+        Where it is timed on one of several GPUs, its share of them: as many run at a time as there are GPUs.
+        """
+        return max(1, cores // self.gpus) if asked.gpu else cores
+
+    def start(self) -> None:
+        """Called when jobs are about to run: refuses beside another run, retires the records of removed cases."""
+        with _message_alone():
+            if self.lock is not None and not self.lock.try_acquire():
+                raise self.lock.refusal()
+        plan.unfinish(self.plan)
+        plan.state_run(self.plan)
+        for path in plan.retire(self.plan):
+            print(f"elastickv: no longer in the matrix, moved to {path}", file=sys.stderr)
+
+
+def begin(workflow: Any) -> Run:
+    """What the Snakefile does first. Ends the process with the message alone when the config is bad.
+
+    The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so who
+    only looks (`--summary`) beside a run goes without, as long as that would change no plan file.
+    """
+    if workflow.is_main_process:
+        provenance.announce()
+        orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
+        end_gracefully_however_often_asked()
+    orphans.adopt_children()
+    _own_python_first()
+    with _message_alone():
+        _check_folder(Path(workflow.basedir))
+        config = _config(workflow)
+        resolved = plan.resolve(config)
+        demands = {name: demand.of_case(case) for name, case in config.cases.items()}
+        beside = [config.cases[name] for name in resolved.peer_cases]
+        peers = demand.of_peers(beside, len(resolved.peers), config.baselines["peers"]["max_seconds"])
+        gpus = _gpus_at_a_time(workflow)
+        if not workflow.is_main_process:
+            return Run(resolved, demands, None, gpus, peers)
+        matrix.check_results_writable(config)
+        if workflow.output_settings.dryrun:
+            asked = workflow.snakemake_tmp_dir / "config.json"
+            return Run(resolved, demands, None, gpus, peers, _unwritten(config, resolved, asked), asked)
+        lock = RunLock()
+        lock.try_acquire()
+        _write_plan(config, resolved, lock)
+        return Run(resolved, demands, lock, gpus, peers)
+
+
+def _check_folder(checkout: Path) -> None:
+    """Raises UsageError where Snakemake works in another folder than the checkout, to which all paths are relative."""
+    here = Path.cwd()
+    if not here.samefile(checkout):
+        raise UsageError(
+            f"snakemake works in {here}, but its rules name files of the checkout {checkout}: run it there, without"
+            f" --directory: cd {shlex.quote(str(checkout))} (for results elsewhere: --config results=/absolute/path)"
+        )
+
+
+def _config(workflow: Any) -> matrix.Config:
+    """The config of the command line: as `handover` packed it, else as Snakemake read it; the files are read here."""
+    said = dict(workflow.config_settings.config)
+    files, overrides = handover.unpacked(said) or (workflow.configfiles, said)
+    return matrix.load(files or [matrix.CONFIG_DEFAULT], overrides)
+
+
+def _gpus_at_a_time(workflow: Any) -> int:
+    """How many GPUs jobs may use at a time: `--resources gpu=N`, else as many as the machine seems to have.
+
+    Without a limit Snakemake would ignore the resource; which GPU a job gets is the lease's to say (device.lease).
+    """
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", driver.expected_gpus())
+    return max(1, int(workflow.global_resources["gpu"].value))
+
+
+def _unwritten(config: matrix.Config, resolved: plan.Plan, asked: Path) -> tuple[Path, ...]:
+    """The plan files that a run would write; the config goes to `asked`, newer than all of them.
+
+    So a job that makes them of it is due, and all that depends on them. Only what keeps an environment made by hand
+    from being made again is written.
+    """
+    files = plan.contents(config, resolved)
+    changed, _ = plan.changes(files, resolved.folder)
+    by_hand = [path for path in changed if plan.is_made_by_hand(path)]
+    plan.write(files, by_hand, [])
+    asked.write_text(files[resolved.folder / "config.json"], encoding="utf-8")
+    return tuple(path for path in changed if path not in by_hand)
+
+
+def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:
+    files = plan.contents(config, resolved)
+    changed, obsolete = plan.changes(files, resolved.folder)
+    if (changed or obsolete) and not lock.held:
+        raise lock.refusal()
+    plan.unfinish(resolved, [*changed, *obsolete])
+    plan.write(files, changed, obsolete)
+
+
+def end_gracefully_however_often_asked() -> None:
+    """Replaces Snakemake's handler of SIGTERM: a second one that interrupts it waits for a lock that it holds itself.
+
+    So `timeout`, which tells a process and then its group, could leave a run that never ends.
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def end_gracefully(scheduler: Any, *_signal: Any) -> None:
+        if scheduler._user_kill is None:
+            scheduler._user_kill = "graceful"
+            scheduler._open_jobs.release()
+
+    JobScheduler.exit_gracefully = end_gracefully
+
+
+@contextmanager
+def _message_alone() -> Iterator[None]:
+    """Ends the process with an error's message and exit code: Snakemake would put a traceback around it."""
+    try:
+        yield
+    except ElastickvError as error:
+        print(f"elastickv: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+
+
+def _own_python_first() -> None:
+    """Rules run `python`: make it this one, also where snakemake was called by its path without activation."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

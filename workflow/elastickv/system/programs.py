@@ -1,0 +1,44 @@
+"""Foreign programs, such as compilers: every call has a time limit, and none can wait for input from the terminal."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+
+from elastickv.errors import MachineError
+from elastickv.system import orphans
+
+ANSWER_SECONDS = 30  # for a question such as `--version`
+COMPILE_SECONDS = 3600  # for one file; minutes are usual
+
+
+def run(command: Sequence[str], fix: str, seconds: float | None = None, given: str = "") -> subprocess.CompletedProcess:
+    """Runs a program to its end; returns its exit code and output as text, whatever they are.
+
+    given: its standard input. seconds: its time limit, ANSWER_SECONDS unless told otherwise; beyond it the program is
+    killed with all that it started. Raises MachineError, which ends with `fix`, then and when it cannot be started.
+    """
+    limit = ANSWER_SECONDS if seconds is None else seconds
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    try:
+        process = subprocess.Popen(command, **pipes, text=True, encoding="utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"{command[0]} cannot be started: {getattr(error, 'strerror', None) or error}", fix
+        ) from error
+    with process:
+        try:
+            out, err = process.communicate(given, timeout=limit)
+        except subprocess.TimeoutExpired:
+            orphans.kill_with_descendants(process.pid)
+            raise MachineError(f"`{' '.join(command)}` did not end within {limit:g} s and was stopped", fix) from None
+        except BaseException:
+            orphans.kill_with_descendants(process.pid)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    """What a program that failed said last, else its exit code."""
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return lines[-1].strip() if lines else f"it ended with exit code {done.returncode} and without a message"
