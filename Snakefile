@@ -5,7 +5,7 @@ snakemake --cores N [--configfile F ...] [--config key=value ...] [target]
 Where results lie is free text of the config, so shell commands quote every file name: {output:q}.
 """
 
-from elastickv import start
+from elastickv.pipeline import start
 
 RUN = start.begin(workflow)
 PLAN = RUN.plan

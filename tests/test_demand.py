@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from elastickv import matrix
 from elastickv.cache import bytes_moved
-from elastickv.pipeline import demand
+from elastickv.measure import demand
 from elastickv.workloads import cache, rotation
 
 GIB = 1024

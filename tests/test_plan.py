@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from elastickv import environments
+from elastickv.build import images
 from elastickv.pipeline import plan
 
 
@@ -24,19 +25,19 @@ def small() -> plan.Plan:
 
 
 def test_images_are_named_by_target_and_read_back():
-    names = plan.image_names({"architectures": [61, 90], "ptx": 90})
+    names = images.names({"architectures": [61, 90], "ptx": 90})
     assert names == ("sm_61.cubin", "sm_90.cubin", "compute_90.ptx")
-    assert [plan.image_target(name) for name in names] == [(61, False), (90, False), (90, True)]
+    assert [images.target(name) for name in names] == [(61, False), (90, False), (90, True)]
 
 
 def test_without_ptx_there_is_no_ptx_image():
-    assert plan.image_names({"architectures": [80], "ptx": None}) == ("sm_80.cubin",)
+    assert images.names({"architectures": [80], "ptx": None}) == ("sm_80.cubin",)
 
 
 @pytest.mark.parametrize("name", ["sm_80.ptx", "compute_90.cubin", "sm_.cubin", "x/sm_80.cubin"])
 def test_other_names_are_no_images(name):
     with pytest.raises(ValueError, match="not the name of an image"):
-        plan.image_target(name)
+        images.target(name)
 
 
 def test_an_environment_made_by_hand_is_not_made_again(tmp_path, monkeypatch):

@@ -12,14 +12,14 @@ import psutil
 import pytest
 from conftest import wait_until
 
-from elastickv.build import compilers, cpu, host_compiler
+from elastickv.build import compilers, cpu
 from elastickv.cli import main
 from elastickv.doctor import compilers as doctor
 from elastickv.doctor import gpu, needs
 from elastickv.environments import compiled
 from elastickv.errors import MachineError
 from elastickv.peers import toolchain
-from elastickv.system import programs
+from elastickv.system import host_compiler, programs
 
 GXX = shutil.which("g++")
 needs_gxx = pytest.mark.skipif(GXX is None, reason="needs g++ on PATH")

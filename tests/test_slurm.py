@@ -16,7 +16,7 @@ import slurm_cluster
 from conftest import Checkout, commands_in, wait_until
 from slurm_cluster import NODES, Cluster
 
-from elastickv.pipeline import demand
+from elastickv.measure import demand
 
 # `auto`: the head, which has no GPU, plans for nodes that have one. One image, and samples that take no time.
 QUICK = """

@@ -15,8 +15,7 @@ from test_setup import load
 
 from elastickv.cli import main
 from elastickv.doctor import storage
-from elastickv.environments import installers
-from elastickv.system import surroundings
+from elastickv.system import installers, surroundings
 
 NOBODY = 65534
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import venv
 
-from elastickv.environments import installers
-from elastickv.system import orphans, surroundings  # beside this file; they need no installation
+from elastickv.system import installers, orphans, surroundings  # beside this file; they need no installation
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")

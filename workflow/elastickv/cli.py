@@ -60,7 +60,7 @@ def _add_cases(commands) -> None:
     parser = commands.add_parser("cases", help="list the resolved cases")
     _add_config(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(module="elastickv.matrix.listing")
+    parser.set_defaults(module="elastickv.report.listing")
 
 
 def _add_show(commands) -> None:

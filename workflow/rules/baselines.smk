@@ -1,6 +1,6 @@
 """Language-model baselines, each enabled by the config."""
 
-from elastickv import demand
+from elastickv.measure import demand
 
 BASELINES = [f"{RESULTS}/{name}_baseline.json" for name in PLAN.baselines]
 

@@ -3,7 +3,7 @@
 The inputs are fingerprints (comment-free source, flags, compiler version), so a comment rebuilds nothing.
 """
 
-from elastickv.pipeline.plan import image_target
+from elastickv.build import images
 
 FATBIN = "build/cuda/elastickv.fatbin"
 CPU_LIBRARY = "build/cpu/libelastickv.so"
@@ -23,7 +23,7 @@ rule build_image:
         target=r"(sm|compute)_\d+",
         kind="cubin|ptx",
     params:
-        architecture=lambda wildcards: image_target(f"{wildcards.target}.{wildcards.kind}")[0],
+        architecture=lambda wildcards: images.target(f"{wildcards.target}.{wildcards.kind}")[0],
         ptx=lambda wildcards: "--ptx" if wildcards.kind == "ptx" else "",
         compiler=PLAN.compiler,
     message:

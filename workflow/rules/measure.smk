@@ -4,7 +4,7 @@ while it measures. Which GPU it gets is the lease's to say (elastickv.device.lea
 Memory, time and sbatch's options are for clusters; a run on one machine has no limits on them.
 """
 
-from elastickv import demand
+from elastickv.measure import demand
 
 RECORDS = [str(record) for record in PLAN.records]
 CEILINGS = f"{RESULTS}/ceilings.json"

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from elastickv import device, environments
 from elastickv.device import host as host_facts
-from elastickv.build import host_compiler
-from elastickv.build import nvcc as nvcc_search
+from elastickv.system import host_compiler
+from elastickv.system import nvcc as nvcc_search
 from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75

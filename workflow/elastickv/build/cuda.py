@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from elastickv.pipeline import plan
+
 from elastickv.system import programs
 from elastickv import records
-from elastickv.build import compilers, fatbin, fingerprint, nvrtc, store
-from elastickv.build.nvcc import NVRTC_INSTEAD
+from elastickv.build import compilers, fatbin, fingerprint, images, nvrtc, store
+from elastickv.system.nvcc import NVRTC_INSTEAD
 from elastickv.errors import MachineError, UsageError
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
@@ -198,10 +198,10 @@ def run_all(args: argparse.Namespace) -> int:
     folder = Path(args.out)
     (ptx,) = _known("build cuda: --ptx", [str(args.ptx)])
     wanted = {"architectures": _known("build cuda: --architectures", args.architectures.split(",")), "ptx": ptx}
-    names = plan.image_names(wanted)
+    names = images.names(wanted)
 
     def one(name: str) -> None:
-        architecture, ptx = plan.image_target(name)
+        architecture, ptx = images.target(name)
         facts = build_image(architecture, ptx, args.compiler, folder / name)
         print(f"{folder / name}: {facts['compiler']} {facts['compiler_version']}", flush=True)
 

@@ -8,15 +8,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv.build import compilers, host_compiler
-from elastickv.build import nvcc as nvcc_search
+from elastickv.build import compilers
 from elastickv.build.cpu import NOTHING_UNDEFINED
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Needs
 from elastickv.errors import MachineError
-from elastickv.system import programs
+from elastickv.system import host_compiler, programs
+from elastickv.system import nvcc as nvcc_search
 
 OLDEST_WITH_CPP17 = 11
 PROBE_SECONDS = 60

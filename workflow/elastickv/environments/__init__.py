@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import device, records
-from elastickv.environments import compiled, installers
+from elastickv.environments import compiled
 from elastickv.errors import MachineError, UsageError
-from elastickv.system import programs
+from elastickv.system import installers, programs
 
 LOCKS = Path("envs")
 ENVIRONMENTS = Path(".envs")

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import device
-from elastickv.build import host_compiler, nvcc
 from elastickv.device import host
 from elastickv.errors import MachineError
-from elastickv.system import programs
+from elastickv.system import host_compiler, nvcc, programs
 
 COMPILERS = ("c++", "g++", "clang++")  # in the order in which CMake looks for them
 INSTALL = "install one (Debian, Ubuntu: apt-get install g++), then repeat the command"

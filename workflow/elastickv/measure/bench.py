@@ -9,8 +9,7 @@ from typing import Any
 
 from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
-from elastickv.measure import supervisor
-from elastickv.pipeline import demand
+from elastickv.measure import demand, supervisor
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",

@@ -13,9 +13,8 @@ from elastickv.build import binary
 from elastickv.cache.bytes_moved import COLD_FACTOR, Traffic, gbps
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import FillParams, StreamParams
-from elastickv.measure import statistics
+from elastickv.measure import demand, statistics
 from elastickv.measure.stopwatch import Stopwatch
-from elastickv.pipeline import demand
 
 LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
 GRAPH_LAUNCHES = 20

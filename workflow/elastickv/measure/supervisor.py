@@ -11,9 +11,8 @@ from typing import Any
 from elastickv import device, jobs, matrix, records
 from elastickv.build import binary
 from elastickv.errors import MachineError
-from elastickv.measure import processes
+from elastickv.measure import demand, processes
 from elastickv.measure.stopwatch import Stopwatch
-from elastickv.pipeline import demand
 
 SCHEMA = "measurement/2"
 SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed

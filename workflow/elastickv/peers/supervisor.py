@@ -11,11 +11,11 @@ from typing import Any
 from elastickv import device, environments, jobs, matrix, peers, records
 from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
+from elastickv.measure import demand
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.peers.base import attention_only
-from elastickv.pipeline import demand
 from elastickv.schemas import config as keys
 
 VERSIONS_SECONDS = 60

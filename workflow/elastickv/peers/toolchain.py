@@ -7,8 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-from elastickv.build import compilers, nvcc
-from elastickv.system import programs
+from elastickv.build import compilers
+from elastickv.system import nvcc, programs
 
 # What FlashInfer links with -l, and the files that an installation without development links has of it.
 LINKED = {"libcudart.so": "libcudart.so.1*", "libcuda.so": "libcuda.so.1"}

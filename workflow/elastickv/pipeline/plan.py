@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from elastickv import environments, matrix, records
-from elastickv.build import provenance, sources
+from elastickv.build import images, provenance, sources
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
@@ -73,26 +72,12 @@ def resolve(config: matrix.Config) -> Plan:
         backend=config.backend,
         cases=tuple(config.cases),
         backends=backends,
-        images=image_names(config.build) if "cuda" in backends else (),
+        images=images.names(config.build) if "cuda" in backends else (),
         compiler=config.build["compiler"],
         baselines=tuple(name for name in BASELINES if config.baselines[name]["enable"]),
         peers=tuple(peers["names"]) if beside_peers else (),
         peer_cases=beside_peers,
     )
-
-
-def image_names(build: dict[str, Any]) -> tuple[str, ...]:
-    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
-    images = [f"sm_{architecture}.cubin" for architecture in build["architectures"]]
-    return tuple(images + ([f"compute_{build['ptx']}.ptx"] if build.get("ptx") else []))
-
-
-def image_target(image: str) -> tuple[int, bool]:
-    """Architecture and whether it is PTX, of an image file's name: `compute_90.ptx` is (90, True)."""
-    match = re.fullmatch(r"(?:sm_(\d+)\.cubin|compute_(\d+)\.ptx)", image)
-    if match is None:
-        raise ValueError(f"{image}: not the name of an image")
-    return int(match[1] or match[2]), match[2] is not None
 
 
 def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
@@ -124,7 +109,7 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 
     files = {}
     for image in plan.images:
-        architecture, ptx = image_target(image)
+        architecture, ptx = images.target(image)
         files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
             fingerprint.planned_image(architecture, ptx, plan.compiler)
         )

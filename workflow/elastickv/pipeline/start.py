@@ -15,8 +15,9 @@ from elastickv import matrix
 from elastickv.build import provenance
 from elastickv.device import driver
 from elastickv.errors import ElastickvError, UsageError
-from elastickv.pipeline import demand, handover, plan
-from elastickv.pipeline.demand import Demand
+from elastickv.measure import demand
+from elastickv.measure.demand import Demand
+from elastickv.pipeline import handover, plan
 from elastickv.pipeline.runlock import RunLock
 from elastickv.system import orphans
 

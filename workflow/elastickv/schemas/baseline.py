@@ -8,17 +8,7 @@ from pydantic import MISSING, ConfigDict
 
 from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
 from elastickv.schemas.parts import Device, OnBackend, Rate, Reason, Software
-from elastickv.schemas.rules import (  # fmt: skip
-    NUMBER,
-    OBJECT,
-    STRING,
-    all_null,
-    has,
-    reason_unless_ok,
-    rules,
-    status,
-    when,
-)
+from elastickv.schemas.rules import NUMBER, OBJECT, STRING, all_null, has, reason_unless_ok, rules, status, when
 
 RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
 FIGURES = (*RATES, "perplexity", "peak_memory_bytes", "generated_text")

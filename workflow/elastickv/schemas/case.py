@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, TypeAdapter
 
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import Model, version
@@ -53,8 +54,17 @@ class ElementwiseCase(_Case):
     measure: keys.Measure
 
 
-class Case(RootModel[Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]]):
+AnyCase = Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]
+_ANY: TypeAdapter[DecodeCase | ElementwiseCase] = TypeAdapter(AnyCase, config={"defer_build": True})
+
+
+class Case(RootModel[AnyCase]):
     """A canonical case: everything that decides one measurement."""
+
+
+def case_of(content: Mapping[str, Any]) -> DecodeCase | ElementwiseCase:
+    """The typed case of canonical JSON, which was checked against the schema where it was read."""
+    return _ANY.validate_python(content)
 
 
 WORKLOADS: dict[str, type[DecodeCase | ElementwiseCase]] = {"decode": DecodeCase, "elementwise": ElementwiseCase}

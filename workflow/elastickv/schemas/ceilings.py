@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict
 
 from elastickv.schemas.base import Count, Model, Positive, Time, field, version
 from elastickv.schemas.parts import BuildUsed, Device, Machine, OnBackend, Rate, Reason, Software
-from elastickv.schemas.rules import (  # fmt: skip
+from elastickv.schemas.rules import (
     EMPTY,
     FILLED,
     NUMBER,

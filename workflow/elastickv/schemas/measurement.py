@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Text, Time, field, version
 from elastickv.schemas.case import Case
-from elastickv.schemas.parts import (  # fmt: skip
+from elastickv.schemas.parts import (
     NEEDS_REASON,
     Answer,
     Arm,
@@ -24,7 +24,7 @@ from elastickv.schemas.parts import (  # fmt: skip
     Software,
     Untold,
 )
-from elastickv.schemas.rules import (  # fmt: skip
+from elastickv.schemas.rules import (
     EMPTY,
     FILLED,
     NULL,

@@ -8,7 +8,7 @@ from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, Positive, Text, Time, field, version
 from elastickv.schemas.case import DecodeCase
-from elastickv.schemas.parts import (  # fmt: skip
+from elastickv.schemas.parts import (
     Answer,
     Arm,
     BuildUsed,

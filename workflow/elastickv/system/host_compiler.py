@@ -9,8 +9,8 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from elastickv.system import programs
 from elastickv.errors import MachineError
+from elastickv.system import programs
 
 NAMES = ("g++", "clang++", "c++")
 INSTALL = "apt-get install g++ (or set CXX)"

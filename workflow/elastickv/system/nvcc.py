@@ -1,4 +1,4 @@
-"""nvcc on PATH: where it is, what it says of itself, and the toolkit that it belongs to. Knows nothing of our environments."""
+"""nvcc on PATH: where it is, what it says of itself, and the toolkit that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv.system import programs
 from elastickv.errors import MachineError
+from elastickv.system import programs
 
 NVRTC_INSTEAD = "set build.compiler to nvrtc"
 
@@ -22,7 +22,7 @@ def find() -> Path | None:
 
 
 class Nvcc(NamedTuple):
-    """What an nvcc says of itself: its version and targets (75 for sm_75), or the problem that kept it from doing so."""
+    """What an nvcc says of itself: its version and targets (75 for sm_75), or the problem that kept it from that."""
 
     version: str | None
     targets: tuple[int, ...] = ()

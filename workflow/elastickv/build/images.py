@@ -1,0 +1,20 @@
+"""The names of a build's image files, one for each architecture."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def names(build: dict[str, Any]) -> tuple[str, ...]:
+    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
+    images = [f"sm_{architecture}.cubin" for architecture in build["architectures"]]
+    return tuple(images + ([f"compute_{build['ptx']}.ptx"] if build.get("ptx") else []))
+
+
+def target(image: str) -> tuple[int, bool]:
+    """Architecture and whether it is PTX, of an image file's name: `compute_90.ptx` is (90, True)."""
+    match = re.fullmatch(r"(?:sm_(\d+)\.cubin|compute_(\d+)\.ptx)", image)
+    if match is None:
+        raise ValueError(f"{image}: not the name of an image")
+    return int(match[1] or match[2]), match[2] is not None
