@@ -1,0 +1,63 @@
+"""The package's rooms: imports point one way, and no module lies loose beside them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "workflow/elastickv"
+# From the top down: a room imports from those behind it alone.
+ROOMS = (
+    "__main__",
+    "cli",
+    "audit",
+    "report",
+    "doctor",
+    "judge",
+    "pipeline",
+    "peers",
+    "models",
+    "measure",
+    "workloads",
+    "cache",
+    "build",
+    "jobs",
+    "environments",
+    "matrix",
+    "schemas",
+    "device",
+    "records",
+    "system",
+    "errors",
+)
+LOOSE = {"__init__", "__main__", "cli", "errors", "records"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a module imports from, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "elastickv":
+            found |= {alias.name for alias in node.names if not alias.name.startswith("__")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("elastickv."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_from_rooms_below_it(name):
+    paths = [PACKAGE / f"{name}.py"] if name in LOOSE else sorted((PACKAGE / name).rglob("*.py"))
+    assert paths
+    below = {*ROOMS[ROOMS.index(name) :]}
+    assert {path.name: sorted(imported(path) - below) for path in paths if imported(path) - below} == {}
+
+
+def test_every_room_is_known_and_no_module_is_loose():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == LOOSE
+    assert {room(path) for path in PACKAGE.rglob("*.py")} - {"__init__"} == {*ROOMS}
