@@ -10,7 +10,9 @@ from typing import Any
 from elastickv.measure import statistics
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
-THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+GOLDEN = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+NOISE = {"cuda": 0.005, "cpu": 0.03, "widest": 0.25}
+THRESHOLDS = {**GOLDEN, "noise": NOISE}
 PROVENANCE = json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["build"]["provenance"]
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
 BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
@@ -40,13 +42,14 @@ def list_cases(results: Path, cases: list[str], sweeps: dict[str, list[str]] | N
     (results / ".plan/cases.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[str, float] = THRESHOLDS) -> Path:
+def make(results: Path, cases: tuple[str, ...], *others: str, golden: dict[str, Any] = GOLDEN) -> Path:
     """Plan and records of `cases` (and records `others`, such as "ceilings") in a new folder `results`."""
     plan = results / ".plan"
     plan.mkdir(parents=True)
     list_cases(results, list(cases))
-    (plan / "golden.json").write_text(json.dumps(thresholds), encoding="utf-8")
-    (plan / "config.json").write_text(json.dumps({"results": "results/local", "golden": thresholds}), encoding="utf-8")
+    config = {"results": "results/local", "golden": golden, "noise": NOISE}
+    for name, content in {"golden": golden, "noise": NOISE, "config": config}.items():
+        (plan / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     (plan / "run.json").write_text(json.dumps(PROVENANCE), encoding="utf-8")
     (plan / "cases").mkdir()
     for case in cases:
@@ -58,14 +61,20 @@ def make(results: Path, cases: tuple[str, ...], *others: str, thresholds: dict[s
     return results
 
 
+def limits_of(command: str, results: Path) -> list[str]:
+    """The flags of a command that reads limits out of the plan."""
+    names = {"verdict": ("golden", "noise"), "summarise": ("noise",)}.get(command, ())
+    return [part for name in names for part in (f"--{name}", str(results / f".plan/{name}.json"))]
+
+
 def elastickv(command: list[str], results: Path, out: str) -> Path:
     """Runs `elastickv COMMAND` on a folder as the rules do; returns the output's path. The exit code must be 0."""
     from elastickv.cli import main
 
     path = results / out
-    golden = ["--golden", str(results / ".plan/golden.json")] if command == ["verdict"] else []
+    limits = limits_of(command[0], results)
     shared = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(path)]
-    assert main([*command, *golden, *shared]) == 0
+    assert main([*command, *limits, *shared]) == 0
     return path
 
 
@@ -130,9 +139,10 @@ def planned(results: Path, swept_records: list[dict[str, Any]], sweeps: dict[str
 
 
 def published(results: Path) -> None:
-    """Writes what is made of the records and their verdicts, each by its command."""
+    """Writes what is made of the records, each by its command."""
     for command, name in (
         (["summarise"], "summary.csv"),
+        (["verdict"], "verdicts.json"),
         (["report", "markdown"], "report.md"),
         (["report", "social"], "social_media_content.txt"),
         (["report", "manifest"], "manifest.json"),

@@ -204,6 +204,19 @@ def test_a_threshold_judges_again_and_times_nothing(checkout: Checkout):
     assert run_again(checkout) == JUDGED
 
 
+def test_a_noise_limit_judges_again_and_times_nothing(checkout: Checkout):
+    """No measurement, ceilings or baseline depends on a limit; summary, verdicts and what is made of them do."""
+    begun = {case: started(checkout, case) for case in ("first", "second")}
+    checkout.edit(CONFIG, "cases:\n", "noise: {cpu: 0.9, widest: 0.9}\ncases:\n")
+    assert run_again(checkout) == AGGREGATES
+    assert {case: started(checkout, case) for case in begun} == begun
+    judged = json.loads((checkout.root / RESULTS / "verdicts.json").read_text(encoding="utf-8"))
+    assert judged["thresholds"]["noise"] == {"cuda": 0.005, "cpu": 0.9, "widest": 0.9}
+    code, text = verified(checkout)
+    assert code == 0, text
+    assert run_again(checkout) == set()
+
+
 def test_a_comment_in_a_kernel_rebuilds_nothing(checkout: Checkout):
     for kernel in ("kernels/cpu/decode.cpp", "kernels/params.h"):
         path = checkout.root / kernel

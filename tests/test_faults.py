@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import wait_until
-from results_folder import RECORDS, elastickv, example, judged, make, put
+from results_folder import RECORDS, elastickv, example, judged, limits_of, make, put
 
 from elastickv import cli, jobs, matrix, records
 from elastickv.audit import verify
@@ -170,9 +170,16 @@ def test_a_disk_that_fills_up_in_the_midst_of_a_record_leaves_the_old_one(tmp_pa
 def test_a_full_disk_is_a_message_of_every_step_and_keeps_what_was_there(tmp_path, command, out):
     results = judged(make(tmp_path / "results", ("4096_cpu",), "ceilings"))
     before = elastickv(command, results, out).read_bytes()
-    golden = ["--golden", str(results / ".plan/golden.json")] if command == ["verdict"] else []
-    arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(results / out)]
-    whole = [sys.executable, "-m", "elastickv", *command, *golden, *arguments]
+    arguments = [
+        *limits_of(command[0], results),
+        "--cases",
+        str(results / ".plan/cases.json"),
+        "--results",
+        str(results),
+        "--out",
+        str(results / out),
+    ]
+    whole = [sys.executable, "-m", "elastickv", *command, *arguments]
     done = run(
         whole,
         limited(resource.RLIMIT_FSIZE, 100),
@@ -206,6 +213,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
         str(results),
         "--out",
         str(results / "s.csv"),
+        *limits_of("summarise", results),
     ]
     for log in ("/dev/full", str(results / "results_4096_cpu.json" / "log")):
         environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "ELASTICKV_LOG": log}
@@ -315,15 +323,16 @@ def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(
 
 
 @pytest.mark.parametrize(
-    "name", [".plan/cases.json", ".plan/golden.json", ".plan/cases/4096_cpu.json", "verdicts.json"]
+    "name",
+    [".plan/cases.json", ".plan/golden.json", ".plan/noise.json", ".plan/cases/4096_cpu.json", "verdicts.json"],
 )
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_plan_or_verdict_is_a_message(tmp_path, capsys, name, fault):
     results = judged(make(tmp_path / "results", ("4096_cpu",)))
     (results / name).write_bytes(BROKEN[fault])
     shared = ["--cases", str(results / ".plan/cases.json"), "--results", str(results)]
-    golden = ["--golden", str(results / ".plan/golden.json")]
-    command = ["report", "markdown", *shared] if name == "verdicts.json" else ["verdict", *golden, *shared]
+    judging = ["verdict", *limits_of("verdict", results)]
+    command = [*(["report", "markdown"] if name == "verdicts.json" else judging), *shared]
     assert cli.main([*command, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"elastickv: {results / name}: ")

@@ -201,7 +201,7 @@ def test_a_record_is_delivered_with_its_line_and_exit_code(tmp_path, capsys):
     assert jobs.deliver(tmp_path / "r.json", RECORD, "a line") == 0
     assert capsys.readouterr().out == "a line\n"
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == RECORD
-    assert [jobs.exit_code({"status": status}, True) for status in ("ok", "noisy", "failed")] == [0, 1, 1]
+    assert [jobs.exit_code(status, True) for status in ("ok", "noisy", "failed")] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

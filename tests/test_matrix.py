@@ -46,6 +46,7 @@ def test_default_matrix_is_the_documented_one():
     assert config.golden == {
         "speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.7, "roofline": 0.8
     }  # fmt: skip
+    assert config.noise == {"cuda": 0.005, "cpu": 0.03, "widest": 0.25}
     assert config.results == "results/local"
 
 
@@ -54,7 +55,7 @@ def test_absent_keys_mean_what_the_default_matrix_writes_out(load):
     written = matrix.load([ROOT / matrix.CONFIG_DEFAULT])
     text = (ROOT / matrix.CONFIG_DEFAULT).read_text(encoding="utf-8")
     bare = load(text[text.index("cases:") : text.index("baselines:")])
-    for part in ("results", "backend", "build", "measure", "golden", "baselines", "cases"):
+    for part in ("results", "backend", "build", "measure", "golden", "noise", "baselines", "cases"):
         assert getattr(bare, part) == getattr(written, part), part
 
 

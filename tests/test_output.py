@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from results_folder import RECORDS, gpu_folder
+from results_folder import RECORDS, gpu_folder, limits_of
 
 from elastickv import jobs, records
 from elastickv.cli import main
@@ -89,6 +89,7 @@ def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp
 def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys, command):
     results = gpu_folder(tmp_path)
     arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results)]
+    arguments += limits_of(command[0], results)
     (tmp_path / "file").write_text("")
     for place, reason in {tmp_path: "Is a directory", tmp_path / "file" / "below": "Not a directory"}.items():
         assert main([*command, *arguments, f"--out={place}"]) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elastickv import environments
+from elastickv import environments, matrix
 from elastickv.build import images
 from elastickv.pipeline import plan
 
@@ -38,6 +38,20 @@ def test_without_ptx_there_is_no_ptx_image():
 def test_other_names_are_no_images(name):
     with pytest.raises(ValueError, match="not the name of an image"):
         images.target(name)
+
+
+def test_thresholds_change_their_own_plan_files_alone(tmp_path):
+    """Nothing that times reads them: neither a case nor the settings of a peer or a language model."""
+    text = "cases: {a: {seq: 64, heads: 2, dim: 64, compress: 2}}\nbaselines: {peers: {enable: true}}\n"
+    files = []
+    for thresholds in ("", "golden: {speedup: 1.5}\nnoise: {cuda: 0.01, cpu: 0.1, widest: 0.5}\n"):
+        path = tmp_path / f"{len(files)}.yaml"
+        path.write_text(text + thresholds)
+        config = matrix.load([path])
+        files.append(plan.results_contents(config, plan.resolve(config)))
+    assert files[0].keys() == files[1].keys()
+    changed = {path.name for path in files[0] if files[0][path] != files[1][path]}
+    assert changed == {"golden.json", "noise.json", "config.json"}
 
 
 def test_an_environment_made_by_hand_is_not_made_again(tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from results_folder import THRESHOLDS, example, shortened
 
 from elastickv import records
-from elastickv.judge import folder, verdict
+from elastickv.judge import folder, noise, verdict
 from elastickv.measure import supervisor
+from elastickv.models.record import as_judged
 from elastickv.report import explanation, markdown, social, summary
 from elastickv.report.inputs import Baseline, Case, Inputs
 
@@ -69,12 +70,13 @@ def publish(schema: str, record: dict[str, Any]) -> None:
     cases, baselines, ceilings = [], [], None
     if schema == "measurement":
         judged = verdict.judge(record, THRESHOLDS)
-        records.check({"schema": "verdicts/1", "thresholds": THRESHOLDS, "cases": [judged]}, "verdict", "judged")
+        records.check({"schema": "verdicts/2", "thresholds": THRESHOLDS, "cases": [judged]}, "verdict", "judged")
+        record = noise.as_judged(record, THRESHOLDS["noise"])
         cases = [Case(record["case"]["id"], record, judged, record["case"])]
-        summary.to_csv([summary.row(folder.Entry(record["case"]["id"], record))])
+        summary.to_csv([summary.row(folder.Entry(record["case"]["id"], record), THRESHOLDS["noise"])])
         assert "\n" not in supervisor.describe(record)
     elif schema == "baseline":
-        baselines = [Baseline("transformers", record, None)]
+        baselines = [Baseline("transformers", as_judged(record), None)]
     else:
         ceilings = record
     device, backend = (record["device"], "cpu") if record["device"] else (None, None)

@@ -21,6 +21,7 @@ from results_folder import (
     example,
     gpu_folder,
     judged,
+    limits_of,
     list_cases,
     make,
     put,
@@ -144,10 +145,12 @@ def test_report_shows_no_cycle_speedup_of_too_few_samples(tmp_path):
 def test_a_noisy_baseline_shows_no_rate(tmp_path):
     results = gpu_folder(tmp_path)
     path = results / "transformers_baseline.json"
-    path.write_text(json.dumps(example("transformers_baseline") | {"status": "noisy", "reason": "busy"}))
+    record = example("transformers_baseline")
+    record["decode_tokens_per_second"] |= {"low": 41.5, "high": 81.5}
+    path.write_text(json.dumps(record))
     baselines = section(report(results), "Language-model baselines")
     assert "61.5" not in baselines and "31.2" not in baselines
-    assert "41.75" in baselines and "noisy: busy" in baselines
+    assert "41.75" in baselines and "noisy: the decode rate's interval is 33% wide to each side" in baselines
 
 
 def test_report_of_a_cpu_says_so(tmp_path):
@@ -279,7 +282,8 @@ def test_reports_need_the_verdicts_first(tmp_path, capsys):
 
 
 STEPS = ("summarise", "verdict", "report markdown", "report figures", "report social", "report manifest")
-GIVEN_WRONG = [(step, flag) for step in STEPS for flag in ("--cases", "--results")] + [("verdict", "--golden")]
+GIVEN_WRONG = [(step, flag) for step in STEPS for flag in ("--cases", "--results")]
+GIVEN_WRONG += [("verdict", "--golden"), ("verdict", "--noise"), ("summarise", "--noise")]
 
 
 @pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "invalid"])
@@ -293,8 +297,8 @@ def test_a_step_refuses_what_is_no_plan_or_no_results_folder(tmp_path, capsys, s
     if content is not None:
         wrong.write_text(content, encoding="utf-8")
     given = {"--cases": results / ".plan/cases.json", "--results": results, "--out": tmp_path / "out"}
-    if step == "verdict":
-        given["--golden"] = results / ".plan/golden.json"
+    limits = limits_of(step, results)
+    given |= dict(zip(limits[::2], limits[1::2], strict=True))
     arguments = [str(word) for pair in (given | {flag: wrong}).items() for word in pair]
     assert main([*step.split(), *arguments]) == 2
     told = capsys.readouterr().err

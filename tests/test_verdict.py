@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from results_folder import THRESHOLDS, elastickv, example, make, put
+from results_folder import THRESHOLDS, elastickv, example, limits_of, make, put
 
 from elastickv import records
 from elastickv.judge import verdict
@@ -15,7 +15,7 @@ from elastickv.judge import verdict
 
 def judged(record):
     entry = verdict.judge(record, THRESHOLDS)
-    records.check({"schema": "verdicts/1", "thresholds": THRESHOLDS, "cases": [entry]}, "verdict", "test")
+    records.check({"schema": "verdicts/2", "thresholds": THRESHOLDS, "cases": [entry]}, "verdict", "test")
     return entry
 
 
@@ -233,8 +233,8 @@ def test_a_record_of_another_case_is_not_judged_as_this_one(tmp_path):
 def test_bad_thresholds_are_a_clear_error(tmp_path, capsys):
     from elastickv.cli import main
 
-    results = make(tmp_path / "results", ("4096_elementwise",), thresholds={"speedup": "fast"})
+    results = make(tmp_path / "results", ("4096_elementwise",), golden={"speedup": "fast"})
     arguments = ["--cases", str(results / ".plan/cases.json"), "--results", str(results), "--out", str(tmp_path / "v")]
-    assert main(["verdict", "--golden", str(results / ".plan/golden.json"), *arguments]) == 2
+    assert main(["verdict", *limits_of("verdict", results), *arguments]) == 2
     assert "golden.json" in capsys.readouterr().err
     assert not (tmp_path / "v").exists()

@@ -237,6 +237,8 @@ def _add_judging(commands) -> None:
     report = commands.add_parser("report", help="report.md, figures, posts, notebook, manifest")
     report.add_argument("what", choices=["markdown", "figures", "social", "notebook", "manifest", "readme"])
     report.set_defaults(module="elastickv.report")
+    for parser in (summarise, verdict):
+        parser.add_argument("--noise", required=True, help="noise limits JSON of the plan")
     for parser in (summarise, verdict, report):
         parser.add_argument("--cases", required=True, help="case list JSON of the plan")
         parser.add_argument("--results", required=True, help="results folder")

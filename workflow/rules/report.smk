@@ -6,6 +6,7 @@ All read the plan's cases: a removed one leaves every table.
 CASES = f"{RESULTS}/.plan/cases.json"
 CASE_FILES = [f"{RESULTS}/.plan/cases/{case}.json" for case in PLAN.cases]
 GOLDEN = f"{RESULTS}/.plan/golden.json"
+NOISE = f"{RESULTS}/.plan/noise.json"
 SUMMARY = f"{RESULTS}/summary.csv"
 VERDICTS = f"{RESULTS}/verdicts.json"
 REPORT = f"{RESULTS}/report.md"
@@ -34,6 +35,7 @@ rule summarise:
         PEERS,
         CASE_FILES,
         cases=CASES,
+        noise=NOISE,
     output:
         SUMMARY,
     log:
@@ -43,8 +45,8 @@ rule summarise:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv summarise --cases {input.cases:q} --results {params.results:q}"
-        " --out {output:q}"
+        "ELASTICKV_LOG={log:q} exec python -m elastickv summarise --cases {input.cases:q} --noise {input.noise:q}"
+        " --results {params.results:q} --out {output:q}"
 
 
 rule verdict:
@@ -53,6 +55,7 @@ rule verdict:
         CASE_FILES,
         cases=CASES,
         golden=GOLDEN,
+        noise=NOISE,
     output:
         VERDICTS,
     log:
@@ -63,7 +66,7 @@ rule verdict:
         "write {output}"
     shell:
         "ELASTICKV_LOG={log:q} exec python -m elastickv verdict --cases {input.cases:q} --golden {input.golden:q}"
-        " --results {params.results:q} --out {output:q}"
+        " --noise {input.noise:q} --results {params.results:q} --out {output:q}"
 
 
 rule report_markdown:
@@ -163,6 +166,7 @@ rule manifest:
         NOTEBOOK,
         CASE_FILES,
         GOLDEN,
+        NOISE,
         f"{RESULTS}/.plan/config.json",
         f"{RESULTS}/.plan/run.json",
         cases=CASES,

@@ -7,31 +7,36 @@ import io
 import math
 from typing import Any
 
-from elastickv.audit import wording
+from elastickv.audit import noise, wording
 from elastickv.audit.finding import About
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as plan_folder
 from elastickv.judge import verdict
 from elastickv.report import summary
-from elastickv.report.peers import Peers
 
 Entries = list[plan_folder.Entry]
 
 
 def verdicts(folder: Folder, entries: Entries) -> None:
-    """Every case of the plan judged again; the thresholds are the plan's."""
+    """Every case of the plan judged again; the thresholds are the plan's.
+
+    What the controls allow is computed once more by code of its own.
+    """
     found = folder.record("verdicts.json")
     if found is None:
         return
     about = folder.findings.of("verdicts.json", "fields of verdicts")
-    golden = folder.record(".plan/golden.json") if folder.has(".plan/golden.json") else None
-    if golden:
-        about.same("thresholds", found["thresholds"], golden)
+    planned = _planned(folder)
+    if planned:
+        about.same("thresholds", found["thresholds"], planned)
     told, wanted = [entry["case"] for entry in found["cases"]], [entry.case for entry in entries]
     if not about.require(told == wanted, "cases", f"verdicts of {told}", f"of {wanted}, as planned"):
         return
-    thresholds = golden or found["thresholds"]
+    thresholds = planned or found["thresholds"]
     for index, entry in enumerate(entries):
+        if entry.record:
+            with about.recomputing(f"cases.{index}.status"):
+                noise.check(about, f"cases.{index} ({entry.case})", found["cases"][index], entry.record, thresholds)
         with about.recomputing(f"cases.{index}"):
             expected = (
                 verdict.judge(entry.record, thresholds)
@@ -39,6 +44,14 @@ def verdicts(folder: Folder, entries: Entries) -> None:
                 else verdict.unreadable(entry.case, entry.problem, thresholds)
             )
             _entry(about, f"cases.{index} ({entry.case})", found["cases"][index], expected, entry.record is None)
+
+
+def _planned(folder: Folder) -> dict[str, Any] | None:
+    """The thresholds of the plan, as far as it can be read."""
+    golden, limits = (
+        folder.record(name) if folder.has(name) else None for name in (".plan/golden.json", ".plan/noise.json")
+    )
+    return {**golden, "noise": limits} if golden and limits else None
 
 
 def _entry(about: About, where: str, found: dict[str, Any], expected: dict[str, Any], unreadable: bool) -> None:
@@ -77,16 +90,19 @@ def table(folder: Folder, entries: Entries) -> None:
     told, wanted = [row[:1] for row in rows[1:]], [[entry.case] for entry in entries]
     if not about.require(told == wanted, "case", f"rows of {told}", f"of {wanted}, as planned"):
         return
-    beside = summary.peers_of(entries, folder.path)
+    limits = folder.record(".plan/noise.json") if folder.has(".plan/noise.json") else None
+    if limits is None:
+        about.note("the plan has no noise limits to judge it by: not checked")
+        return
+    beside = summary.peers_of(entries, folder.path, limits)
     for cells, entry in zip(rows[1:], entries, strict=True):
         if about.require(len(cells) == len(columns), entry.case, f"{len(cells)} cells", f"{len(columns)}"):
             with about.recomputing(entry.case):
-                _row(about, entry, beside, dict(zip(columns, cells, strict=True)))
+                _row(about, entry, summary.row(entry, limits, beside), dict(zip(columns, cells, strict=True)))
 
 
-def _row(about: About, entry: plan_folder.Entry, beside: Peers, cells: dict[str, str]) -> None:
+def _row(about: About, entry: plan_folder.Entry, expected_cells: dict[str, Any], cells: dict[str, str]) -> None:
     """One row: cells as text, numbers by their value. Why a record cannot be read may be worded by another path."""
-    expected_cells = summary.row(entry, beside)
     for column, told in cells.items():
         if column == "problem" and entry.record is None:
             continue

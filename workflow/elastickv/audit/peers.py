@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.audit import correctness, efficiency, intervals, rates, traffic
+from elastickv.audit import correctness, intervals, rates, traffic
 from elastickv.audit.finding import About
 from elastickv.audit.measurement import arm_figures
 
@@ -40,9 +40,6 @@ def _cache(
     for mode, compared in found["ours"].items():
         if compared:
             _comparison(about, f"{where}.ours.{mode}", case["measure"], compared)
-            if found["status"] == "ok":
-                control = compared["controls"]["ours"]
-                efficiency.steady(about, f"{where}.ours.{mode}.controls.ours", control, record["backend"])
 
 
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from elastickv.audit.reading import Folder
 
 CASES = ".plan/cases.json"
+THRESHOLDS = ("golden", "noise")
 
 
 def check(folder: Folder) -> list[str] | None:
@@ -15,10 +16,12 @@ def check(folder: Folder) -> list[str] | None:
         case = folder.record(name)
         if case:
             folder.findings.of(name).same("id", case["id"], name.removeprefix(".plan/cases/").removesuffix(".json"))
-    golden = folder.record(".plan/golden.json") if folder.has(".plan/golden.json") else None
     config = folder.config() or {}
-    if golden and "golden" in config:
-        folder.findings.of(".plan/golden.json").same("", golden, config["golden"])
+    for part in THRESHOLDS:
+        name = f".plan/{part}.json"
+        limits = folder.record(name) if folder.has(name) else None
+        if limits and part in config:
+            folder.findings.of(name).same("", limits, config[part])
     planned = folder.record(CASES) if folder.has(CASES) else None
     return planned["cases"] if planned else None
 

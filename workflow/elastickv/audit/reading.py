@@ -21,6 +21,7 @@ NAMED = {
     "manifest.json": "manifest",
     ".plan/cases.json": "cases",
     ".plan/golden.json": "golden",
+    ".plan/noise.json": "noise",
     ".plan/run.json": "provenance",
 }
 PATTERNS = {
@@ -30,7 +31,7 @@ PATTERNS = {
 }
 STORE = ".records"
 CONFIG = ".plan/config.json"
-STORED = {"measurement/2": "measurement", "baseline/1": "baseline", "peers/2": "peers"}
+STORED = {"measurement/2": "measurement", "baseline/2": "baseline", "peers/2": "peers"}
 MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
 
 

@@ -16,8 +16,8 @@ from elastickv.judge import folder as plan_folder
 # What is made from records -> what it is made from, beside the records and the plan's list of cases. Patterns need not
 # match anything, names have to be there.
 MADE_FROM = {
-    "summary.csv": ("peers_*.json",),
-    "verdicts.json": (".plan/golden.json",),
+    "summary.csv": (".plan/noise.json", "peers_*.json"),
+    "verdicts.json": (".plan/golden.json", ".plan/noise.json"),
     "report.md": ("ceilings.json", "verdicts.json", "*_baseline.json", "peers_*.json"),
     published.TRACE: ("verdicts.json", "*_baseline.json"),
     published.POSTS: ("verdicts.json", "*_baseline.json"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from elastickv.audit.finding import About
 
 CONTEXT = 60
-STATUSES = ("ok", "noisy", "incorrect", "failed", "out_of_memory", "unsupported")
+STATUSES = ("ok", "imprecise", "noisy", "incorrect", "failed", "out_of_memory", "unsupported")
 VERDICTS = ("golden", "excellent", "good", "same", "slower", "invalid", "skipped")
-CLAIM = re.compile(rf"[✅⭐☆✓✗‡]|\b(?:{'|'.join((*STATUSES, *VERDICTS))})\b|[\w.,]*\d[\w.,]*[x%]?")
+CLAIM = re.compile(rf"[✅⭐☆✓✗‡~]|\b(?:{'|'.join((*STATUSES, *VERDICTS))})\b|[\w.,]*\d[\w.,]*[x%]?")
 
 
 def claims(text: str) -> list[str]:

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from elastickv import records
 from elastickv.errors import UsageError
-from elastickv.judge import verdict
+from elastickv.judge import noise, verdict
 from elastickv.matrix.wording import shown
+from elastickv.schemas import config as keys
 from elastickv.system import readable
 
 OUTCOMES = ("regressed", "unclear", "improved", "same")
@@ -39,7 +40,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One case of one folder. `problem`: why its numbers cannot be compared, or None; `status` is of the record."""
+    """One case of one folder, judged by its noise limits. `problem`: why its numbers cannot be compared, or None."""
 
     id: str
     status: str
@@ -101,9 +102,9 @@ def cases_of(folder: Path) -> dict[str, Case]:
     names = {match[1] for match in found if match}
     if not names:
         raise UsageError(f"{folder}: not a results folder: no results_<case>.json in it")
-    planned = _planned(folder)
+    planned, limits = _planned(folder), _limits(folder)
     order = [name for name in planned if name in names] + sorted(names - set(planned))
-    return {name: _case(folder, name) for name in order}
+    return {name: _case(folder, name, limits) for name in order}
 
 
 def _planned(folder: Path) -> list[str]:
@@ -119,7 +120,15 @@ def _planned(folder: Path) -> list[str]:
         return []
 
 
-def _case(folder: Path, name: str) -> Case:
+def _limits(folder: Path) -> dict[str, float]:
+    """The noise limits of a folder's plan; the default ones where it has none that can be read."""
+    try:
+        return records.read(folder / ".plan" / "noise.json", "noise")
+    except records.RecordError:
+        return keys.Noise().model_dump()
+
+
+def _case(folder: Path, name: str, limits: dict[str, float]) -> Case:
     try:
         record = records.read(folder / f"results_{name}.json", "measurement")
     except records.UnreadableError:
@@ -128,9 +137,10 @@ def _case(folder: Path, name: str) -> Case:
         return Case(name, "unreadable", f"unreadable: {error}", None)
     if record["case"]["id"] != name:
         return Case(name, "unreadable", f"the record is of another case, {record['case']['id']}", None)
+    record = noise.as_judged(record, limits)
     problem = verdict.invalidity(record)
     # Marked ok, yet with an answer out of tolerance or a speedup beyond its bytes: as good as failed.
-    status = "failed" if problem and record["status"] == "ok" else record["status"]
+    status = "failed" if problem and record["status"] in noise.PUBLISHED else record["status"]
     return Case(name, status, problem, record)
 
 

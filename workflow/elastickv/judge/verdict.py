@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from elastickv import records
-from elastickv.judge import folder
+from elastickv.judge import folder, noise
 
 CRITERIA = ("speedup", "cv", "memory_efficiency", "roofline")
 GOLDEN_NEEDS = ("speedup", "cv", "memory_efficiency")
@@ -24,21 +24,22 @@ SKIPPED_STATUSES = ("unsupported", "out_of_memory")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges every case of the plan `args.cases` in `args.results` by `args.golden`; writes `args.out`."""
-    thresholds = records.read(args.golden, "golden")
+    """Judges the plan `args.cases` in `args.results` by `args.golden` and `args.noise`; writes `args.out`."""
+    thresholds = records.read(args.golden, "golden") | {"noise": records.read(args.noise, "noise")}
     judged = [
         judge(entry.record, thresholds) if entry.record else unreadable(entry.case, entry.problem, thresholds)
         for entry in folder.entries(args.cases, args.results)
     ]
-    records.write(args.out, {"schema": "verdicts/1", "thresholds": thresholds, "cases": judged}, "verdict")
+    records.write(args.out, {"schema": "verdicts/2", "thresholds": thresholds, "cases": judged}, "verdict")
     return 0
 
 
-def judge(record: dict[str, Any], thresholds: dict[str, float]) -> dict[str, Any]:
-    """The verdict entry of one valid measurement record.
+def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
+    """The verdict entry of one valid measurement record; an imprecise one is judged by its widened interval.
 
     A record whose numbers cannot be published gets no numbers here either: its criteria are all not_applicable.
     """
+    record = noise.as_judged(record, thresholds["noise"])
     problem = invalidity(record)
     if problem:
         verdict = "skipped" if record["status"] in SKIPPED_STATUSES else "invalid"
@@ -50,18 +51,20 @@ def judge(record: dict[str, Any], thresholds: dict[str, float]) -> dict[str, Any
         "roofline": efficiency_criterion(record, "roofline", thresholds["roofline"]),
     }
     verdict, reason = ladder(record, criteria, thresholds["excellent"])
+    if record["status"] == "imprecise":
+        reason += f"; imprecise: {record['reason']}"
     return _entry(record, verdict, reason, criteria)
 
 
-def unreadable(case: str, problem: str, thresholds: dict[str, float]) -> dict[str, Any]:
+def unreadable(case: str, problem: str, thresholds: dict[str, Any]) -> dict[str, Any]:
     """The entry of a case without a usable record."""
     criteria = {name: _not_judged(thresholds[name], problem) for name in CRITERIA}
     return _entry({"case": {"id": case}, "status": "failed"}, "invalid", problem, criteria)
 
 
 def invalidity(record: dict[str, Any]) -> str | None:
-    """Why no number of this record may be shown as a result, or None."""
-    if record["status"] != "ok":
+    """Why no number of this record, as `noise.as_judged` has it, may be shown as a result, or None."""
+    if record["status"] not in noise.PUBLISHED:
         return f"{record['status']}: {record['reason']}"
     for arm, answer in record["correctness"].items():
         if not answer["relative_error"] <= answer["tolerance"]:
@@ -76,11 +79,11 @@ def invalidity(record: dict[str, Any]) -> str | None:
 
 
 def _beyond_bytes(record: dict[str, Any]) -> str | None:
-    """A speedup above the byte ceiling by more than the A/A control strays from 1 is not one that the bytes made."""
-    speedup, control = record["statistics"]["speedup"], record["statistics"]["controls"]["full"]
-    ceiling = record["bytes"]["ceiling"]
-    stray = max(abs(control["low"] - 1), abs(control["high"] - 1))
-    if nothing_saved(record) or speedup["low"] <= ceiling * (1 + stray):
+    """A speedup above the byte ceiling by more than the controls stray from 1 is not one that the bytes made."""
+    speedup, ceiling = record["statistics"]["speedup"], record["bytes"]["ceiling"]
+    widened = record["status"] == "imprecise"  # by that very stray
+    stray = 1.0 if widened else noise.deviation(noise.controls_of(record).values())
+    if nothing_saved(record) or speedup["low"] <= ceiling * stray:
         return None
     return (
         f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the full cache is "
@@ -192,11 +195,12 @@ def _not_judged(threshold: float, reason: str) -> dict[str, Any]:
 def _entry(record: dict[str, Any], verdict: str, reason: str, criteria: dict[str, Any]) -> dict[str, Any]:
     moved = record.get("bytes") or {}
     star = ROOFLINE_STAR if verdict == "golden_ticket" and criteria["roofline"]["outcome"] == "pass" else ""
+    imprecise = noise.IMPRECISE_MARK if record["status"] == "imprecise" and verdict != "invalid" else ""
     return {
         "case": record["case"]["id"],
         "status": record["status"],
         "verdict": verdict,
-        "mark": MARKS[verdict] + star,
+        "mark": MARKS[verdict] + star + imprecise,
         "reason": reason,
         "device": (record.get("device") or {}).get("name"),
         "byte_ceiling": moved.get("ceiling"),

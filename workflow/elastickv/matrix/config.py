@@ -32,6 +32,7 @@ class Config:
     build: dict[str, Any]
     measure: dict[str, Any]
     golden: dict[str, Any]
+    noise: dict[str, Any]
     baselines: dict[str, Any]
     cases: dict[str, dict[str, Any]]
     sweeps: dict[str, list[str]] = field(default_factory=dict)
@@ -66,6 +67,7 @@ def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None =
         build=_build(tree.get("build", {})),
         measure=measure,
         golden=keys.Golden(**tree.get("golden", {})).model_dump(),
+        noise=keys.Noise(**tree.get("noise", {})).model_dump(),
         baselines=baselines,
         cases=resolved,
         sweeps=_sweeps(rows),

@@ -9,6 +9,7 @@ from typing import Any
 
 from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
+from elastickv.judge import noise
 from elastickv.measure import demand, supervisor
 
 CASE_FLAGS = (
@@ -122,8 +123,9 @@ def run(args: argparse.Namespace) -> int:
         records.write(out, record, "measurement")
     if args.json:
         sys.stdout.write(records.to_json(record))
-    else:
-        print(supervisor.describe(record))
-        if record["status"] == "ok":
-            print("\n".join(_details(record)))
-    return jobs.exit_code(record, args.strict)
+    judged = supervisor.by_default(record)
+    if not args.json:
+        print(supervisor.describe(judged))
+        if judged["status"] in noise.PUBLISHED:
+            print("\n".join(_details(judged)))
+    return jobs.exit_code(judged["status"], args.strict)

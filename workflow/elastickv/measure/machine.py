@@ -75,14 +75,18 @@ def disturbed(fields: dict[str, Any]) -> dict[str, Any]:
     """Measured fields of a record, their status changed where the machine was not this measurement's alone.
 
     A GPU that others computed on: `noisy`, whatever the control says, for the control's arms suffer alike and a busy
-    memory changes ratios without making them uncertain. A loaded CPU: named where the control shows noise.
+    memory changes ratios without making them uncertain. A loaded CPU: `machine.meanwhile` names it, and so does the
+    reason of what is `noisy`; a steady control under load is as good as any.
     """
     shared = gpu_shared(fields["machine"].get("others_on_gpu", {}).get("value") or [])
     if shared and fields["status"] in ("ok", "noisy"):
         return {**fields, "status": "noisy", "reason": "; ".join(filter(None, (shared, fields["reason"])))}
-    if fields["status"] != "noisy" or "gpu" in fields["machine"]:
+    if "gpu" in fields["machine"]:
         return fields
-    load = fields["clocks"]["after"]["load"]
     stopped = fields["throttling"].get("quota", {}).get("seconds") or 0.0
-    loaded = cpu_loaded(load, fields["machine"]["cpu"]["usable_cores"]["value"], stopped)
-    return {**fields, "reason": f"{fields['reason']}; meanwhile {loaded}"} if loaded else fields
+    cores = fields["machine"]["cpu"]["usable_cores"]["value"]
+    loaded = cpu_loaded(fields["clocks"]["after"]["load"], cores, stopped)
+    fields = {**fields, "machine": {**fields["machine"], "meanwhile": loaded}}
+    if fields["status"] != "noisy" or not loaded:
+        return fields
+    return {**fields, "reason": f"{fields['reason']}; meanwhile {loaded}"}

@@ -11,11 +11,13 @@ from typing import Any
 from elastickv import device, jobs, matrix, records
 from elastickv.build import binary
 from elastickv.errors import MachineError
+from elastickv.judge import noise
 from elastickv.measure import demand, processes
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas import config as keys
 
 SCHEMA = "measurement/2"
-SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
+SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
 NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 
@@ -124,17 +126,23 @@ def compose(
 
 
 def run(args: argparse.Namespace) -> int:
-    """`elastickv measure`."""
+    """`elastickv measure`. What it prints, and `--strict`, go by the default noise limits: the record has none."""
     case = records.read(args.case, "case")
     records.check_file(args.out)
     record = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
-    return jobs.deliver(args.out, record, describe(record), args.strict)
+    judged = by_default(record)
+    return jobs.deliver(args.out, record, describe(judged), args.strict, judged["status"])
+
+
+def by_default(record: jobs.Record) -> jobs.Record:
+    """A record as the judge has it, by the default noise limits."""
+    return noise.as_judged(record, keys.Noise().model_dump())
 
 
 def describe(record: jobs.Record) -> str:
-    """One line on a record, for logs and terminals. A number only where it holds."""
+    """One line on a judged record, for logs and terminals. A number only where it holds."""
     head = f"{record['case']['id']}: {record['status']}"
-    if record["status"] == "ok":
+    if record["status"] in noise.PUBLISHED:
         speedup = record["statistics"]["speedup"]
         full, elastic = (record["statistics"][arm]["median_us"] for arm in ("full", "elastic"))
         head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"

@@ -8,7 +8,7 @@ from typing import Any
 from elastickv.measure import statistics
 
 CONFIDENCE = 0.99
-# Relative half-width of the decode rate's interval beyond which a record is `noisy`.
+# Relative half-width of the decode rate's interval beyond which a reader calls a record `noisy`; the record is `ok`.
 NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 
@@ -27,13 +27,15 @@ def figures(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def noise(decode: dict[str, Any], backend: str) -> str | None:
-    """Why a record is noisy, or None."""
-    width = statistics.relative_half_width(decode)
-    if width <= NOISE[backend]:
-        return None
-    allowed = f"more than {NOISE[backend]:.0%} of its value"
-    return f"the decode rate's interval is {width:.0%} wide to each side, {allowed}: other work on the machine?"
+def as_judged(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the status and reason that its decode rate's interval allows: of an `ok` one it may be `noisy`."""
+    if record["status"] != "ok":
+        return record
+    width, most = statistics.relative_half_width(record["decode_tokens_per_second"]), NOISE[record["backend"]]
+    if width <= most:
+        return record
+    told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
+    return {**record, "status": "noisy", "reason": f"{told}: other work on the machine?"}
 
 
 def compose(head: dict[str, Any], response: dict[str, Any], ended: str) -> dict[str, Any]:
@@ -47,13 +49,11 @@ def compose(head: dict[str, Any], response: dict[str, Any], ended: str) -> dict[
         return {**head, "status": status, "reason": reason, "ended": ended}
     fields = response["fields"]
     rates = figures(fields)
-    reason = noise(rates["decode_tokens_per_second"], head["backend"])
     measured = {key: value for key, value in fields.items() if key not in ("seconds", "caches")}
     caches = (
         {"caches": cache_rates(fields["caches"], rates["decode_tokens_per_second"])} if fields.get("caches") else {}
     )
-    status = "noisy" if reason else "ok"
-    return {**head, "status": status, "reason": reason, "ended": ended, **rates, **measured, **caches}
+    return {**head, "status": "ok", "reason": None, "ended": ended, **rates, **measured, **caches}
 
 
 def cache_rates(caches: list[dict[str, Any]], first: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from elastickv.schemas import config as keys
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
 MEASURE_SECONDS = 2 * 3600
-SCHEMA = "baseline/1"
+SCHEMA = "baseline/2"
 OF_A_CPU = {"uuid": None, "driver": None, "driver_reason": "a CPU has none", "peak_gbps": None}
 
 
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     records.check_file(args.out)
     store = jobs.RecordStore(args.store, "baseline") if args.store else None
     result = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
-    return jobs.deliver(args.out, result, describe(result), args.strict)
+    judged = record.as_judged(result)
+    return jobs.deliver(args.out, result, describe(judged), args.strict, judged["status"])
 
 
 def read_settings(path: str, engine: Engine) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | Non
 
 
 def describe(result: jobs.Record) -> str:
-    """One line on a record, for logs and terminals."""
+    """One line on a judged record, for logs and terminals."""
     line = f"{result['engine']} baseline: {result['status']}, {result['model']['name']}"
     if result["status"] in ("ok", "noisy"):
         decode = result["decode_tokens_per_second"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from elastickv.judge import noise
 from elastickv.peers.base import Peer
 
 SCHEMA = "peers/2"
@@ -44,12 +45,42 @@ def compose(head: dict[str, Any], peer: Peer, entries: list[dict[str, Any]], end
 
 
 def overall(entries: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """`ok` when any case is, else `noisy`, else the first case's status."""
+    """`ok` when any case is, else `imprecise` or `noisy` when any is that, else the first case's status."""
     statuses = [entry["status"] for entry in entries]
     if "ok" in statuses:
         return "ok", None
     reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in entries))
-    return "noisy" if "noisy" in statuses else statuses[0], reasons
+    return next((status for status in ("imprecise", "noisy") if status in statuses), statuses[0]), reasons
+
+
+def as_judged(record: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
+    """A peer's record with the statuses, reasons and ratios that the judge gives it. limits: the config's `noise`."""
+    if record["backend"] is None:  # nothing was measured
+        return record
+    entries = [_judged_entry(entry, record["backend"], limits) for entry in record["cases"]]
+    status, reason = overall(entries)
+    return {**record, "status": status, "reason": reason, "cases": entries}
+
+
+def _judged_entry(entry: dict[str, Any], backend: str, limits: dict[str, float]) -> dict[str, Any]:
+    caches = {cache: _judged_cache(entry[cache], backend, limits) for cache in ("full", "elastic")}
+    return {**entry, "status": caches["full"]["status"], "reason": caches["full"]["reason"], **caches}
+
+
+def _judged_cache(found: dict[str, Any], backend: str, limits: dict[str, float]) -> dict[str, Any]:
+    """One cache: `noisy` where one way of our launches is, else `imprecise` where one is, its ratio widened."""
+    if found["status"] != "ok":
+        return found
+    ours, worst = {}, noise.Quality("ok", None, None)
+    for mode, compared in found["ours"].items():
+        if compared is None:
+            ours[mode] = None
+            continue
+        controls = {f"{side} ({mode})": control for side, control in compared["controls"].items()}
+        quality = noise.judge(compared["ratio"], controls, backend, limits)
+        worst = max(worst, quality, key=lambda one: noise.ORDER.index(one.status))
+        ours[mode] = {**compared, "status": quality.status, "ratio": quality.interval or compared["ratio"]}
+    return {**found, "status": worst.status, "reason": worst.reason, "ours": ours}
 
 
 def merged(peer: Peer, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from elastickv import device, environments, jobs, matrix, peers, records
 from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
+from elastickv.judge import noise
 from elastickv.measure import demand
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.measure.supervisor import SAMPLING
@@ -112,9 +113,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.settings}: {NO_CASE}")
     found = compare(settings, cases, args.build, store, args.fresh)
     folder = Path(args.results)
-    return max(
-        jobs.deliver(folder / f"peers_{name}.json", made, describe(made), args.strict) for name, made in found.items()
-    )
+    codes = []
+    for name, made in found.items():
+        judged = record.as_judged(made, keys.Noise().model_dump())
+        codes.append(jobs.deliver(folder / f"peers_{name}.json", made, describe(judged), args.strict, judged["status"]))
+    return max(codes)
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -190,11 +193,11 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
 
 
 def describe(made: jobs.Record) -> str:
-    """One line on a record, for logs and terminals. Numbers only where they hold."""
+    """One line on a judged record, for logs and terminals. Numbers only where they hold."""
     line = f"peer {made['peer']}: {made['status']}"
     shown = [
         f"{entry['case']['id']} ours {entry['full']['ours']['plain']['ratio']['value']:.3f}x its speed"
         for entry in made["cases"]
-        if entry["status"] == "ok"
+        if entry["status"] in noise.PUBLISHED
     ]
     return ", ".join([line, *shown]) + (f" ({made['reason']})" if made["reason"] else "")

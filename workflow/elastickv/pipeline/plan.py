@@ -90,6 +90,7 @@ def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
     files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
     files[plan.folder / "golden.json"] = _line(config.golden)
+    files[plan.folder / "noise.json"] = _line(config.noise)
     # Only where there is none: a run that has something to do states itself there (`state_run`).
     run = plan.folder / "run.json"
     files[run] = _read(run) or _line(provenance.here())

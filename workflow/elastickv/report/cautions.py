@@ -18,7 +18,7 @@ def cautions(inputs: Inputs) -> str:
 
 
 def of_record(record: dict[str, Any]) -> list[str]:
-    """The cautions of one record with statistics. Older records that lack what they are drawn from have none."""
+    """The cautions of one judged record with statistics."""
     said = [_autocorrelated(record["statistics"]), _warming(record["resolved"]), _processes(record), _cycle(record)]
     return [caution for caution in said if caution]
 
@@ -26,16 +26,20 @@ def of_record(record: dict[str, Any]) -> list[str]:
 def cycle_holds(record: dict[str, Any]) -> bool:
     """Whether there is a speedup of the inference cycle with the interval that the case asked for.
 
-    The range of few samples has less confidence. Such a speedup is not published.
+    The range of few samples has less confidence, and a cycle has no control of its own by which its interval could be
+    widened where the record is imprecise. Such a speedup is not published.
     """
     cycle = record["inference_cycle"]
-    return bool(cycle) and cycle["speedup"]["confidence"] >= record["case"]["measure"]["confidence"]
+    whole = bool(cycle) and cycle["speedup"]["confidence"] >= record["case"]["measure"]["confidence"]
+    return whole and record["status"] != "imprecise"
 
 
 def _cycle(record: dict[str, Any]) -> str | None:
     cycle, asked = record["inference_cycle"], record["case"]["measure"]["confidence"]
     if not cycle or cycle_holds(record):
         return None
+    if record["status"] == "imprecise":
+        return "the control is imprecise and the inference cycle has none of its own: its speedup is not shown"
     count = len(cycle["samples"]["elastic_seconds"]) if "samples" in cycle else None
     held = "too few samples" if count is None else f"{count} sample{'s' if count > 1 else ''}, too few"
     return f"the inference cycle has {held} for an interval of {asked * 100:g}%: its speedup is not shown"

@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import Any
 
+from elastickv.judge.noise import IMPRECISE_MARK
 from elastickv.report.drawing import FULL, LIMIT, figure_of
 from elastickv.report.sweeps import Grid
 from elastickv.report.text import times_short
@@ -110,7 +111,8 @@ def _cell(axes: Any, x: int, y: int, cell: dict[str, Any], shades: Any) -> None:
     axes.add_patch(_rectangle(x, y, colour))
     lightness = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
     ink = "white" if lightness < 0.5 else LIMIT
-    axes.text(x, y, times_short(value), ha="center", va="center", fontsize=10, color=ink)
+    text = times_short(value) + (IMPRECISE_MARK if cell["imprecise"] else "")
+    axes.text(x, y, text, ha="center", va="center", fontsize=10, color=ink)
 
 
 def _rectangle(x: float, y: float, colour: Any, hatch: str | None = None) -> Any:

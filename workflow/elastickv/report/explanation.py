@@ -71,7 +71,7 @@ def elastic(inputs: Inputs) -> list[Phrase]:
 def _speedup(case: Case) -> Phrase:
     """The speedup with its interval, called what the verdict allows."""
     words = {"same": "no difference in time, ", "slower": "and slower than the full cache, "}
-    return [words.get(case.verdict["verdict"], "measured "), *phrases.interval(case, "statistics/speedup")]
+    return [words.get(case.verdict["verdict"], "measured "), *phrases.speedup(case)]
 
 
 def forbidden(inputs: Inputs) -> list[Phrase]:

@@ -58,6 +58,7 @@ def speedup_data(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for case in inputs.cases:
         known, verdict = case.publishable, case.verdict["verdict"].replace("_", " ")
+        verdict += " (imprecise)" if case.verdict["status"] == "imprecise" else ""
         interval = case.record["statistics"]["speedup"] if known else None
         without = case.verdict["status"].replace("_", " ")
         rows.append(

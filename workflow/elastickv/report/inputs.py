@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import records
-from elastickv.judge import folder
+from elastickv.judge import folder, noise
+from elastickv.models.record import as_judged
 from elastickv.report import peers
 from elastickv.report.peers import Peers
 
@@ -18,13 +19,17 @@ NUMBERLESS = ("invalid", "skipped")
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the plan: its record (None when there is none to read), its verdict entry, its canonical content."""
+    """One case of the plan: its record (None when there is none to read), its verdict entry, its canonical content.
+
+    The record has the status, reason and speedup that the judge gives it; `place`: of its entry in verdicts.json.
+    """
 
     id: str
     record: dict[str, Any] | None
     verdict: dict[str, Any]
     content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
     sweep: str | None = None  # the name of the sweep that it is of
+    place: int = 0
 
     @property
     def publishable(self) -> bool:
@@ -38,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A language-model baseline by its engine: the record, or why it cannot be read."""
+    """A language-model baseline by its engine: the record, judged by its noise, or why it cannot be read."""
 
     engine: str
     record: dict[str, Any] | None
@@ -50,7 +55,7 @@ class Inputs:
     """A results folder, read once. `device` is the name of this run's device, `backend` what ran on it."""
 
     cases: list[Case]
-    thresholds: dict[str, float]
+    thresholds: dict[str, Any]
     ceilings: dict[str, Any] | None
     ceilings_problem: str | None
     baselines: list[Baseline]
@@ -83,13 +88,23 @@ def load(
     results = Path(results)
     judged = records.read(results / "verdicts.json", "verdict")
     entries = folder.entries(cases_file, results)
+    limits = judged["thresholds"]["noise"]
     verdicts = {entry["case"]: entry for entry in judged["cases"]}
+    places = {case: place for place, case in enumerate(verdicts)}
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
     sweeps = folder.sweep_of(cases_file)
     cases = [
-        Case(entry.case, entry.record, verdicts[entry.case], entry.content, sweeps.get(entry.case)) for entry in entries
+        Case(
+            entry.case,
+            entry.record and noise.as_judged(entry.record, limits),
+            verdicts[entry.case],
+            entry.content,
+            sweeps.get(entry.case),
+            places[entry.case],
+        )
+        for entry in entries
     ]
     ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
     device, backend = this_device(cases, ceilings)
@@ -101,7 +116,7 @@ def load(
         baselines=_baselines(results) if with_baselines else [],
         device=device,
         backend=backend,
-        peers=peers.load(results, {case.id: case.content for case in cases}) if with_peers else Peers(),
+        peers=peers.load(results, {case.id: case.content for case in cases}, limits) if with_peers else Peers(),
     )
 
 
@@ -119,4 +134,8 @@ def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dic
 
 def _baselines(results: Path) -> list[Baseline]:
     found = ((engine, *folder.optional(results / file, "baseline")) for engine, file in BASELINE_ENGINES.items())
-    return [Baseline(*baseline) for baseline in found if baseline[1] or baseline[2]]
+    return [
+        Baseline(engine, record and as_judged(record), problem)
+        for engine, record, problem in found
+        if record or problem
+    ]

@@ -12,7 +12,7 @@ from elastickv import __version__, records
 from elastickv.errors import UsageError
 from elastickv.judge import folder
 
-PLANNED = ("run.json", "config.json", "golden.json")
+PLANNED = ("run.json", "config.json", "golden.json", "noise.json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -248,5 +248,6 @@ HOW_TO_READ = """## How to read this
 - **Memory efficiency**: bytes / time / datasheet peak. **Roofline**: bytes / time / read ceiling of the same process,
   never clipped.
 - Verdicts: golden ticket (speedup, CV and memory efficiency pass; ☆ roofline too), ⭐ excellent, ✓ good, = same,
-  – slower, ✗ invalid, · skipped. A case whose output is wrong, whose timing is noise or whose claim is beyond its
+  – slower, ✗ invalid, · skipped; ~ beside a mark: imprecise, the speedup's interval is widened by as much as its
+  control strays from 1. A case whose output is wrong, whose timing is noise or whose claim is beyond its
   bytes has no number."""

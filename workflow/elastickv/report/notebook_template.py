@@ -362,7 +362,8 @@ for engine in ("transformers", "gguf"):
 # One column per case, one row per metric; blank where a case has no result. Beneath it the baselines.
 
 # %% metrics
-elastickv("summarise", "--cases", PLAN / "cases.json", "--results", RESULTS, "--out", RESULTS / "summary.csv")
+noise = ["--noise", PLAN / "noise.json"]
+elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESULTS, "--out", RESULTS / "summary.csv")
 metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
 
@@ -405,13 +406,13 @@ with pd.option_context("display.max_rows", None, "display.max_columns", None, "d
 # %% [markdown] about-verdicts
 # ## 10. Golden-ticket analysis
 # ✅ golden ticket: speedup, coefficient of variation (CV) and memory efficiency reach their thresholds (☆: the
-# roofline too); ⭐ excellent; ✓ good; = same; – slower; ✗ invalid; · skipped. A criterion that the bytes or the
-# launches put out of reach is `unreachable`, which is no fault of the kernel. A CPU run is never golden: it has no
-# datasheet peak to be judged by.
+# roofline too); ⭐ excellent; ✓ good; = same; – slower; ✗ invalid; · skipped; ~ beside a mark: imprecise, the interval
+# is widened by what the control is off. A criterion that the bytes or the launches put out of reach is `unreachable`,
+# which is no fault of the kernel. A CPU run is never golden: it has no datasheet peak to be judged by.
 
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
-elastickv("verdict", "--golden", PLAN / "golden.json", *arguments, RESULTS / "verdicts.json")
+elastickv("verdict", "--golden", PLAN / "golden.json", *noise, *arguments, RESULTS / "verdicts.json")
 verdicts = json.loads((RESULTS / "verdicts.json").read_text(encoding="utf-8"))["cases"]
 
 from elastickv.report import show

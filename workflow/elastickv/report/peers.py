@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv.judge import folder
-from elastickv.peers.record import for_peers
+from elastickv.judge import folder, noise
+from elastickv.peers.record import as_judged, for_peers
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
 
-MEASURED = "ok"
 CACHES = {"full": "Full cache", "elastic": "The same elastic slots"}
 MODES = ("plain", "dependent")
 LONGEST_REASON = 300
@@ -19,7 +18,7 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Beside:
-    """One peer on one cache of one case, with figures. `device`: the name of what both were measured on."""
+    """One peer on one cache of one case, with judged figures. `device`: the name of what both were measured on."""
 
     peer: str
     case: str
@@ -42,6 +41,12 @@ class Beside:
         compared = self.entry["ours"][mode]
         return compared["ratio"] if compared else None
 
+    def shown(self, mode: str) -> str:
+        """The ratio in words; `~` beside it where it is imprecise."""
+        ratio = self.ratio(mode)
+        mark = noise.IMPRECISE_MARK if ratio and self.entry["ours"][mode].get("status") == "imprecise" else ""
+        return shown(ratio, mark)
+
 
 @dataclass(frozen=True)
 class Peers:
@@ -59,14 +64,18 @@ class Peers:
         return min(candidates, key=lambda one: one.us, default=None)
 
 
-def load(results: Path, cases: dict[str, dict[str, Any] | None]) -> Peers:
-    """Every `peers_*.json` of a results folder. cases: canonical content by id; what is of another case is left out."""
+def load(results: Path, cases: dict[str, dict[str, Any] | None], limits: dict[str, float]) -> Peers:
+    """Every `peers_*.json` of a results folder, judged by the noise limits.
+
+    cases: canonical content by id; what is of another case is left out.
+    """
     found, without, read, problems = [], [], [], []
     for path in sorted(results.glob("peers_*.json")):
         record, problem = folder.optional(path, "peers")
         if problem:
             problems.append(problem)
             continue
+        record = as_judged(record, limits)
         read.append(record)
         for entry in record["cases"]:
             planned = cases.get(entry["case"]["id"])
@@ -74,7 +83,7 @@ def load(results: Path, cases: dict[str, dict[str, Any] | None]) -> Peers:
                 continue
             for cache in CACHES:
                 where = (record["peer"], entry["case"]["id"], cache)
-                if entry[cache]["status"] == MEASURED:
+                if entry[cache]["status"] in noise.PUBLISHED:
                     found.append(Beside(*where, entry[cache], record["device"]["name"]))
                 else:
                     without.append((*where, entry[cache]["status"], entry[cache]["reason"]))
@@ -111,7 +120,8 @@ def section(peers: Peers, cases: list[str], device: str | None) -> str:
 
 
 NOTE = """*Ours / peer* says how many times faster our kernel is than the fastest of the others: the median of paired
-ratios with its interval, below 1x ours is slower. Both read the same values, pass the same check against float64,
+ratios with its interval, below 1x ours is slower; ~: imprecise, widened by as much
+as the control (ours against itself) strays from 1. Both read the same values, pass the same check against float64,
 rotate over the same cold caches and are timed in turn in one process, on a GPU inside graphs. *Dependent*: our launches
 by programmatic dependent launch, the peer's as its library makes them."""
 HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "its us", "ours / peer", "dependent / peer"]
@@ -125,12 +135,12 @@ def verdict_of(ratio: dict[str, Any]) -> str:
     return "slower" if ratio["high"] < 1 else "same"
 
 
-def shown(ratio: dict[str, Any] | None) -> str:
-    """A ratio with its interval, and a word where ours is not the faster one."""
+def shown(ratio: dict[str, Any] | None, mark: str = "") -> str:
+    """A ratio with its interval and a mark, and a word where ours is not the faster one."""
     if ratio is None:
         return NOTHING
     verdict = verdict_of(ratio)
-    return times_interval(ratio) + ("" if verdict == "faster" else f" ({verdict})")
+    return times_interval(ratio) + mark + ("" if verdict == "faster" else f" ({verdict})")
 
 
 def _row(best: Beside) -> list[str]:
@@ -140,7 +150,7 @@ def _row(best: Beside) -> list[str]:
         *(NOTHING if us is None else microseconds(us) for us in ours),
         f"`{best.peer}`",
         microseconds(best.us),
-        *(shown(best.ratio(mode)) for mode in MODES),
+        *(best.shown(mode) for mode in MODES),
     ]
 
 
@@ -152,7 +162,7 @@ def _each(one: Beside, foreign: bool) -> list[str]:
         one.cache,
         f"`{one.peer}`{mark}",
         microseconds(one.us),
-        *(shown(one.ratio(mode)) for mode in MODES),
+        *(one.shown(mode) for mode in MODES),
         f"{one.entry['correctness']['relative_error']:.1e}",
         f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elastickv.report.inputs import Case
@@ -62,9 +62,21 @@ def interval(case: Case, path: str) -> Phrase:
     return [times(case, f"{path}/value", digits), " [", low, ", ", high, "]"]
 
 
-def confidence(case: Case) -> Number:
-    """`99%`: of the speedup's interval."""
-    return measured(case, "statistics/speedup/confidence", lambda value: f"{value * 100:g}%")
+def speedup(case: Case) -> Phrase:
+    """The speedup with its interval, as the judge allows it to be shown."""
+    found, where = case.verdict["criteria"]["speedup"], f"/cases/{case.place}/criteria/speedup"
+    digits = interval_digits(found)
+    value, low, high = (
+        Number(f"{found[key]:.{digits}f}", found[key], "verdicts.json", (f"{where}/{key}",))
+        for key in ("value", "low", "high")
+    )
+    return [replace(value, text=f"{value.text}x"), " [", low, ", ", high, "]"]
+
+
+def confidence(case: Case) -> Phrase:
+    """`99% interval`: of the speedup; and whether it was widened."""
+    share = measured(case, "statistics/speedup/confidence", lambda value: f"{value * 100:g}%")
+    return [share, " interval, widened: imprecise" if case.verdict["status"] == "imprecise" else " interval"]
 
 
 def count(cases: list[tuple[int, Case]]) -> Number:

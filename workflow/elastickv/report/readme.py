@@ -8,7 +8,6 @@ from pathlib import Path
 
 from elastickv import records
 from elastickv.errors import UsageError
-from elastickv.report import peers
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
@@ -65,7 +64,7 @@ def _beside_peers(inputs: Inputs, case: Case) -> str:
     if fastest is None or not case.record:
         return NOTHING
     launch = case.record["resolved"].get("launch", "plain")
-    return f"{peers.shown(fastest.ratio(launch) or fastest.ratio('plain'))} `{fastest.peer}`"
+    return f"{fastest.shown(launch if fastest.ratio(launch) else 'plain')} `{fastest.peer}`"
 
 
 def _row(case: Case) -> list[str]:

@@ -108,7 +108,7 @@ def missed(case: Case) -> str:
 
 def claim(case: Case) -> Phrase:
     """The speedup with its interval, called what the verdict allows."""
-    speedup = phrases.interval(case, "statistics/speedup")
+    speedup = phrases.speedup(case)
     if case.verdict["verdict"] == "same":
         return ["no gain over a full cache, ", *speedup]
     if case.verdict["verdict"] == "slower":
@@ -124,7 +124,7 @@ def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
     elementwise = case.record["case"]["workload"] == "elementwise"
     return [
         Clause(0, [f"✅ {subject(inputs)}: " if case.golden else f"{subject(inputs)}: ", *claim(case)]),
-        Clause(2, [" (", phrases.confidence(case), " interval)"]),
+        Clause(2, [" (", *phrases.confidence(case), ")"]),
         Clause(3, ["; its bytes allow ", phrases.times(case, "bytes/ceiling")]),
         Clause(0, ["."]),
         Clause(0 if elementwise else 4, [f" {phrases.workload(case).capitalize()}"]),
@@ -184,7 +184,7 @@ def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase
 
 def _linkedin_line(case: Case) -> Phrase:
     line: Phrase = [f"\n{case.verdict['mark']} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
-    line += [" (", phrases.confidence(case), " interval); its bytes allow ", phrases.times(case, "bytes/ceiling")]
+    line += [" (", *phrases.confidence(case), "); its bytes allow ", phrases.times(case, "bytes/ceiling")]
     if cautions.cycle_holds(case.record):
         line += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
     if not case.golden and missed(case):

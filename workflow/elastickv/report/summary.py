@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elastickv import records
-from elastickv.judge import folder, verdict
+from elastickv.judge import folder, noise, verdict
 from elastickv.report import cautions, peers
 from elastickv.report.text import plain
 
@@ -28,7 +28,7 @@ def _fact(path: str, meaning: str) -> Column:
 
 COLUMNS = {
     "case": _fact("case.id", "id in the matrix"),
-    "status": _fact("status", "ok, noisy, incorrect, failed, out_of_memory, unsupported"),
+    "status": _fact("status", "ok, imprecise, noisy, incorrect, failed, out_of_memory, unsupported"),
     "problem": _fact("", "why the row has no result; empty when it has one"),
     "device": _fact("device.name", "device that was measured"),
     "driver": _fact("device.driver", "its driver"),
@@ -52,8 +52,8 @@ COLUMNS = {
     "full_us": Column("statistics.full.median_us", "full cache: median time of one launch, us"),
     "elastic_us": Column("statistics.elastic.median_us", "elastic cache: median time of one launch, us"),
     "speedup": Column("statistics.speedup.value", "median of the per-round ratios full / elastic"),
-    "speedup_low": Column("statistics.speedup.low", "its interval"),
-    "speedup_high": Column("statistics.speedup.high", "its interval"),
+    "speedup_low": Column("statistics.speedup.low", "its interval, widened where the status is imprecise"),
+    "speedup_high": Column("statistics.speedup.high", "its interval, widened where the status is imprecise"),
     "confidence": Column("statistics.speedup.confidence", "of all intervals"),
     "cv_trimmed": Column("statistics.elastic.cv_trimmed", "coefficient of variation of the trimmed elastic samples"),
     "full_control_ratio": Column("statistics.controls.full.ratio", "A/A control: full / full again"),
@@ -104,32 +104,37 @@ CYCLE_SPEEDUP = ("cycle_speedup", "cycle_speedup_low", "cycle_speedup_high")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes `args.out` from the records of the plan `args.cases` in `args.results`."""
+    """Writes `args.out` from the records of the plan `args.cases` in `args.results`, judged by `args.noise`."""
+    limits = records.read(args.noise, "noise")
     entries = folder.entries(args.cases, args.results)
-    beside = peers_of(entries, args.results)
-    rows = [row(entry, beside) for entry in entries]
+    beside = peers_of(entries, args.results, limits)
+    rows = [row(entry, limits, beside) for entry in entries]
     records.write_text(args.out, to_csv(rows))
     return 0
 
 
-def peers_of(entries: list[folder.Entry], results: Path | str) -> peers.Peers:
-    """What peers measured on the cases of these entries."""
-    return peers.load(Path(results), {entry.case: entry.content for entry in entries})
+def peers_of(entries: list[folder.Entry], results: Path | str, limits: dict[str, float]) -> peers.Peers:
+    """What peers measured on the cases of these entries, judged by the noise limits."""
+    return peers.load(Path(results), {entry.case: entry.content for entry in entries}, limits)
 
 
-def row(entry: folder.Entry, beside: peers.Peers = NO_PEERS) -> dict[str, Any]:
-    """One case as a row; a case without a usable record has its id, the status `failed` and the problem."""
+def row(entry: folder.Entry, limits: dict[str, float], beside: peers.Peers = NO_PEERS) -> dict[str, Any]:
+    """One case, judged by the noise limits, as a row.
+
+    A case without a usable record has its id, the status `failed` and the problem.
+    """
     if entry.record is None:
         return dict.fromkeys(COLUMNS) | {"case": entry.case, "status": "failed", "problem": cell(entry.problem)}
-    problem = verdict.invalidity(entry.record)
+    record = noise.as_judged(entry.record, limits)
+    problem = verdict.invalidity(record)
     cells = {
-        name: None if column.result and problem else cell(at(entry.record, column.path))
+        name: None if column.result and problem else cell(at(record, column.path))
         for name, column in COLUMNS.items()
         if column.path
     }
-    if problem is None and not cautions.cycle_holds(entry.record):
+    if problem is None and not cautions.cycle_holds(record):
         cells |= dict.fromkeys(CYCLE_SPEEDUP)
-    fastest = beside.fastest(entry.case, "full", at(entry.record, "device.name"))
+    fastest = beside.fastest(entry.case, "full", at(record, "device.name"))
     return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)} | (_peer_cells(fastest) if fastest else {})
 
 

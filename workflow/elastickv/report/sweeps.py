@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastickv.cache import bytes_moved
+from elastickv.judge import noise
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
 
@@ -25,8 +26,8 @@ class Grid:
 
     `suffix` tells its files from those of other grids; `name` is the sweep's in the matrix (None: cases written one by
     one that are alike); `shape` is what all cells share, `dtype` that of the full cache;
-    `cells` holds what is known by place: `speedup` {value, low, high} or None, `mark` and `status` of a case without a
-    result, `byte_ceiling`, and `reachable_ceiling` (None without samples).
+    `cells` holds what is known by place: `speedup` {value, low, high} or None, whether it is `imprecise`, `mark` and
+    `status` of a case without a result, `byte_ceiling`, and `reachable_ceiling` (None without samples).
     """
 
     suffix: str
@@ -108,10 +109,11 @@ def _measured_on(record: dict[str, Any]) -> str:
 
 def _cell(case: Case) -> dict[str, Any]:
     verdict, known = case.verdict, case.publishable
-    status = verdict["verdict"] if verdict["status"] == "ok" else verdict["status"]
+    status = verdict["verdict"] if verdict["status"] in noise.PUBLISHED else verdict["status"]
     return {
         "speedup": case.record["statistics"]["speedup"] if known else None,
         "mark": verdict["mark"],
+        "imprecise": verdict["status"] == "imprecise",
         "status": status.replace("_", " "),
         "byte_ceiling": verdict["byte_ceiling"]
         or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content))["ceiling"],

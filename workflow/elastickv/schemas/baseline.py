@@ -14,8 +14,10 @@ RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first
 FIGURES = (*RATES, "perplexity", "peak_memory_bytes", "generated_text")
 RAN = has(
     *FIGURES,
+    "backend",
     "dtype",
     "self_check",
+    backend=STRING,
     device=OBJECT,
     dtype=STRING | {"minLength": 1},
     perplexity=NUMBER,
@@ -90,15 +92,15 @@ class Baseline(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             reason_unless_ok(),
-            when(status("ok", "noisy"), RAN),
+            when(status("ok"), RAN),
             when(status("failed", "out_of_memory", "unsupported"), has(**all_null(*FIGURES))),
         )
     )
 
-    schema_: Literal["baseline/1"] = version("baseline/1")
+    schema_: Literal["baseline/2"] = version("baseline/2")
     engine: Text | MISSING = field("transformers, gguf …", default=MISSING)
     backend: OnBackend | MISSING | None = MISSING
-    status: Literal["ok", "noisy", "out_of_memory", "unsupported", "failed"]
+    status: Literal["ok", "out_of_memory", "unsupported", "failed"]
     reason: Reason
     settings: dict[str, Any] | MISSING = field(
         "as configured, defaults filled in; what was used can be less (reps: the number of samples)", default=MISSING

@@ -83,7 +83,10 @@ class Measure(Model):
     decode_tokens: int = field("tokens of the inference cycle; 0: no cycle", "tokens", default=64, ge=0, le=1_000_000)
     graphs: bool = field("whether launches are captured in CUDA graphs", default=True)
     precision: Real = field(
-        "relative half-width of the speedup's interval at which a case stops", default=0.005, gt=0, lt=1
+        "relative half-width of the speedup's interval at which a case stops, once its control is as near to 1",
+        default=0.005,
+        gt=0,
+        lt=1,
     )
     max_seconds: Real = field("time of sampling, at most", "seconds", default=20, gt=0, le=MOST_SECONDS)
     confidence: Real = field("confidence of the intervals", default=0.99, gt=0.5, lt=1)
@@ -104,6 +107,23 @@ class Golden(Model):
     cv: Real = field("coefficient of variation of the elastic arm's samples, at most", default=0.05, gt=0)
     memory_efficiency: Real = field("share of the datasheet's peak bandwidth, at least", default=0.70, gt=0)
     roofline: Real = field("share of the read ceiling measured beside the case, at least", default=0.80, gt=0)
+
+
+class Noise(Model):
+    """How far from 1 a control (the same kernel against itself) may be.
+
+    All controls inside: ok. One altogether outside: noisy, no number. Else imprecise: the speedup's interval is widened
+    by as much as the controls stray from 1. These are read by the judge alone: a change times nothing again.
+    """
+
+    cuda: Real = field("largest distance of a control's interval from 1, on a GPU", default=0.005, gt=0, lt=1)
+    cpu: Real = field("the same on a CPU", default=0.03, gt=0, lt=1)
+    widest: Real = field(
+        "largest distance of a widened interval's ends from its value, as a share of it; beyond it is noisy",
+        default=0.25,
+        gt=0,
+        lt=1,
+    )
 
 
 class CaseKeys(Model):
@@ -284,6 +304,7 @@ class Root(Model):
     build: Build = Build()
     measure: Measure = Measure()
     golden: Golden = Golden()
+    noise: Noise = Noise()
     defaults: CaseKeys = CaseKeys()
     cases: dict[Id, Case] = field("cases by their id", default={})
     matrices: dict[Id, Matrix] = field("sweeps by their name", default={})

@@ -167,3 +167,6 @@ class Machine(Model):
     others_on_gpu: Others | MISSING = field(
         "processes that computed, or could have, on the GPU meanwhile", default=MISSING
     )
+    meanwhile: str | MISSING | None = field(
+        "on a CPU: what else kept its cores busy while samples were taken, if anything did", default=MISSING
+    )

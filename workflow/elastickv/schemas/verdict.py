@@ -7,12 +7,13 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from elastickv.schemas.base import Model, Number, Positive, Text, field, version
-from elastickv.schemas.config import Golden
+from elastickv.schemas.config import Golden, Noise
 from elastickv.schemas.parts import MeasuredStatus
 from elastickv.schemas.rules import has, one_of, rules, status, when
 
 _PASS = has(outcome=one_of("pass"))
-_STARRED = ("✅", "✅☆")
+_STARRED = ("✅", "✅☆", "✅~", "✅☆~")
+_IMPRECISE = ("✅~", "✅☆~", "⭐~", "✓~", "=~", "–~")
 
 
 class Criterion(Model):
@@ -47,19 +48,23 @@ class Entry(Model):
                 has(verdict=one_of("golden_ticket")),
                 has(
                     mark=one_of(*_STARRED),
-                    status=one_of("ok"),
+                    status=one_of("ok", "imprecise"),
                     criteria=has(speedup=_PASS, cv=_PASS, memory_efficiency=_PASS),
                 ),
             ),
             when(status("incorrect", "failed", "noisy"), has(verdict=one_of("invalid"))),
             when(status("unsupported", "out_of_memory"), has(verdict=one_of("skipped"))),
+            when(has(mark=one_of(*_IMPRECISE)), has(status=one_of("imprecise"))),
+            when(status("imprecise"), has(mark=one_of(*_IMPRECISE, "✗"))),
         )
     )
 
     case: Text = field("its id")
-    status: MeasuredStatus
+    status: Literal[MeasuredStatus, "imprecise"] = field("of the record, and what its controls make of an ok one")
     verdict: Literal["golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped"]
-    mark: Literal["✅", "✅☆", "⭐", "✓", "=", "–", "✗", "·"]
+    mark: Literal["✅", "✅☆", "⭐", "✓", "=", "–", "✗", "·", "✅~", "✅☆~", "⭐~", "✓~", "=~", "–~"] = field(
+        "~: imprecise, the speedup's interval is widened"
+    )
     reason: Text
     device: str | None
     byte_ceiling: Positive | None = field("largest speedup that the bytes allow", "times")
@@ -67,11 +72,17 @@ class Entry(Model):
     criteria: Criteria
 
 
+class Thresholds(Golden):
+    """What the verdicts compare with, and how much noise they allow."""
+
+    noise: Noise
+
+
 class Verdicts(Model):
     """The judgement of every case of the plan, in its order."""
 
-    schema_: Literal["verdicts/1"] = version("verdicts/1")
-    thresholds: Golden
+    schema_: Literal["verdicts/2"] = version("verdicts/2")
+    thresholds: Thresholds
     cases: list[Entry]
 
 
