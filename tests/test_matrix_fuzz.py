@@ -14,7 +14,8 @@ from elastickv.errors import UsageError
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = "cases: {a: {seq: 1024, heads: 16, dim: 64, compress: 2}}\n"
 KEYS = ["cases", "a", "seq", "heads", "dim", "compress", "measure", "reps", "matrices", "axes", "base", "include",
-        "exclude", "defaults", "workload", "results", "golden", "noise", "build", "architectures", "<<", ""]  # fmt: skip
+        "exclude", "defaults", "workload", "results", "golden", "noise", "build", "architectures",
+        "<<", ""]  # fmt: skip
 SCALARS = (
     st.sampled_from([0, 1, 64, -1, 2**70, True, None, "decode", "elementwise", "fp16", "../x", "", "a b", 0.5])
     | st.floats()
