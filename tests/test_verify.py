@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import csv
 import json
 import os
 import re
@@ -19,16 +21,17 @@ from conftest import ROOT
 from results_folder import example, put
 
 from elastickv import records
-from elastickv.audit import intervals, traffic, verify, wording
-from elastickv.audit import noise as verify_noise
+from elastickv.audit import intervals, judged, judgement, tables, traffic, verify
 from elastickv.audit.finding import Findings
 from elastickv.audit.measurement import check as check_measurement
 from elastickv.audit.peers import check as check_peers
 from elastickv.cache import bytes_moved
 from elastickv.cli import main
 from elastickv.errors import UsageError
-from elastickv.judge import noise
+from elastickv.judge import noise, verdict
+from elastickv.judge.folder import Entry
 from elastickv.measure import processes, statistics
+from elastickv.report import markdown, summary
 
 REFERENCE = ROOT / "results" / "reference" / "h200"
 GOLDEN = "results_4096_golden_ticket.json"
@@ -298,8 +301,18 @@ RECORD_TAMPERINGS = {
         "inference_cycle.speedup.resamples: found 9999, expected 4999",
     ),
     "a cycle's seed": ("inference_cycle.speedup.seed", 7, "inference_cycle.speedup.seed: found 7, expected 0"),
-    "a method": ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected one of"),
-    "a range": ("statistics.speedup.method", "range", "statistics.speedup.method: found 'range', expected a bootstrap"),
+    "a method": ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected 'circular"),
+    "a range": ("statistics.speedup.method", "range", "statistics.speedup.method: found 'range', expected 'circular"),
+    "a method of earlier versions": (
+        "statistics.speedup.method",
+        "BCa bootstrap",
+        "statistics.speedup.method: found 'BCa bootstrap', expected 'circular",
+    ),
+    "another block": (
+        "statistics.speedup.method",
+        "circular block bootstrap, block 9, widened",
+        "statistics.speedup.method: found 'circular block bootstrap, block 9, widened', expected 'circular",
+    ),
     "a confidence": ("statistics.speedup.confidence", 0.5, "statistics.speedup.confidence: found 0.5, expected 0.99"),
     "bytes": ("bytes.elastic", 19_000_000, "bytes.elastic: found 19000000, expected 19988480"),
     "a pass over other bytes": (
@@ -463,11 +476,9 @@ def test_a_widened_interval_is_recomputed_from_the_controls_and_the_recorded_lim
     ):
         changed = copy.deepcopy(verdicts)
         assign(changed["cases"][1], pointer, value)
+        entry = Entry("4096_golden_ticket", records.read(imprecise / GOLDEN, "measurement"))
         about = Findings().of("verdicts.json")
-        verify_noise.check(
-            about, "cases.1 (4096_golden_ticket)", changed["cases"][1], records.read(imprecise / GOLDEN, "measurement"),
-            verdicts["thresholds"],
-        )  # fmt: skip
+        judged.check(about, "cases.1 (4096_golden_ticket)", changed["cases"][1], entry, verdicts["thresholds"])
         assert any(str(fault).startswith(expected) for fault in about.findings.faults), (pointer, expected)
     put_at("verdicts.json", "thresholds.noise.cuda", 0.005)(imprecise)
     reseal(imprecise)
@@ -538,7 +549,7 @@ FOLDER_TAMPERINGS = {
         ),
         (
             put_at("verdicts.json", "cases.1.criteria.cv.reason", "0.0001 is at most 0.05"),
-            "verdicts.json: cases.1 (4096_golden_ticket).criteria.cv.reason: found '0.0001 is",
+            'verdicts.json: cases.1 (4096_golden_ticket).criteria.cv.reason: found "0.0001 is',
         ),
         (
             put_at("verdicts.json", "thresholds.speedup", 1.2),
@@ -558,20 +569,34 @@ FOLDER_TAMPERINGS = {
             replace_in("report.md", "1.975x [1.97", "2.975x [1.97"),
             "report.md: Results: `4096_elementwise`: speedup: found 2.975x",
         ),
-        (replace_in("report.md", "✗ invalid", "✓ good   "), "report.md: Results: `4096_noisy` ‡"),
+        (
+            replace_in("report.md", "67.1 MB", "68.1 MB"),
+            "report.md: Times, bytes and checks: `4096_golden_ticket`: full,",
+        ),
+        (replace_in("report.md", "61.5 [", "91.5 ["), "report.md: Language-model baselines: transformers: decode"),
+        (replace_in("report.md", "✗ invalid", "✓ good   "), "report.md: line 16: found "),
         (
             replace_in("report.md", "Device: **NVIDIA H200**", "Device: **NVIDIA B200**"),
-            "report.md: (beginning): found ",
+            'report.md: line 3: found "Device: **NVIDIA B200**',
         ),
+        (replace_in("report.md", "## Cases without a result", "## Cases"), "report.md: line 35: found "),
+        (replace_in("report.md", "Each step appends", "Every step appends"), "report.md: line 33: found "),
         (
-            replace_in("report.md", "## Cases without a result", "## Cases"),
-            "report.md: 'Cases without a result': found no such section",
+            replace_in("summary.csv", "speedup_low", "speedup_best"),
+            'summary.csv: (header).25: found "speedup_best", expected "speedup_low"',
         ),
+    ],
+    "a sentence more in the report": [
         (
             lambda results: (results / "report.md").open("a", encoding="utf-8").write("\nUp to 9.99x faster.\n"),
-            "report.md: How to read this: found ",
+            "report.md: (lines): found ",
         ),
-        (replace_in("summary.csv", "speedup_low", "speedup_best"), "summary.csv: (header): found"),
+    ],
+    "a cell of a case without a result": [
+        (
+            replace_in("report.md", "| –                     | 3.36x", "| 3.30x                 | 3.36x"),
+            "report.md: Results: `4096_noisy`",
+        ),
     ],
     "a post": [
         (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.txt: (text): found "),
@@ -696,33 +721,161 @@ def test_the_manifests_run_is_the_plans(results: Path):
     assert_found(results, 'manifest.json: run.command.1: found "clean", expected "run"')
 
 
-# Words of another version
+# Nothing in common with what wrote the records
+
+NEUTRAL = {"errors", "folder", "readable", "records", "verify"}  # messages, plan, files, JSON and its schemas
+MAKERS_OF_TEXT = {"report", "verdict"}  # for `remade.py` alone
+VERIFY = ROOT / "workflow" / "elastickv" / "verify"
 
 
-def test_other_words_of_the_same_claims_are_a_note(results: Path):
-    replace_in("report.md", "Each step appends", "Every step first appends")(results)
-    reseal(results)
-    findings = verify(results)
-    assert [str(fault) for fault in findings.faults] == []
-    assert any("words 'Inference cycle' otherwise" in note for note in findings.notes)
+def modules_of_ours(source: str) -> set[str]:
+    """The modules of this package that a module imports anywhere in it, by their first name below `elastickv`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole path of a module"
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    assert not any(name.startswith("importlib") for name in found)
+    return {name.split(".")[1] for name in found if name.startswith("elastickv.")}
 
 
-def test_claims_are_numbers_marks_verdicts_and_names_with_digits():
-    text = "✅ golden: 1.96x [1.95, 1.97] on an H200, int4, 12,345 steps/s (99%); slower than fp16."
-    expected = ["✅", "golden", "1.96x", "1.95", "1.97", "H200", "int4", "12,345", "99%", "slower", "fp16"]
-    assert wording.claims(text) == expected
-    assert wording.claims("faster than before") == []
+@pytest.mark.parametrize("path", sorted(VERIFY.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_module_that_recomputes_imports_what_computed(path: Path):
+    allowed = NEUTRAL | (MAKERS_OF_TEXT if path.name == "remade.py" else set())
+    assert modules_of_ours(path.read_text(encoding="utf-8")) <= allowed
 
 
-def test_tables_are_read_cell_by_cell():
-    parts = wording.sections(
-        "# Title\n\n## A\n\n| x | y |\n|:--|--:|\n| `a\\|b` | 1 |\n\ntext\n\n| z |\n|---|\n| 2 |\n"
+def test_imports_are_found_wherever_they_stand():
+    source = (
+        "from elastickv import records, roofline\ndef f():\n    import elastickv.measure.run\n    from numpy import e\n"
     )
-    assert [(table.header, table.rows) for table in parts["A"].tables] == [
-        (["x", "y"], [["`a\\|b`", "1"]]),
-        (["z"], [["2"]]),
-    ]
-    assert parts["A"].prose == ["text"]
+    assert modules_of_ours(source) == {"records", "roofline", "measure"}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "wrong", "expected"),
+    [
+        (
+            verdict,
+            "at_least",
+            lambda right: lambda *args: right(*args) | {"outcome": "pass"},
+            'verdicts.json: cases.1 (4096_golden_ticket).criteria.memory_efficiency.outcome: found "pass"',
+        ),
+        (
+            verdict,
+            "ladder",
+            lambda right: lambda *_: ("excellent", "whatever was measured"),
+            'verdicts.json: cases.2 (1024_standard).verdict: found "excellent", expected "good"',
+        ),
+        (
+            summary,
+            "COLUMNS",
+            lambda right: right | {"full_us": right["elastic_us"]},
+            "summary.csv: 4096_golden_ticket.full_us: found 6.9",
+        ),
+        (
+            markdown,
+            "times",
+            lambda right: lambda value: right(value and value + 1),
+            "report.md: Results: `4096_golden_ticket`: byte ceiling: found 4.36x, expected 3.35",
+        ),
+    ],
+    ids=["an outcome", "a verdict", "a column", "a number's form"],
+)
+def test_what_the_code_that_writes_gets_wrong_is_found(tmp_path, monkeypatch, module, name, wrong, expected):
+    monkeypatch.setattr(module, name, wrong(getattr(module, name)))
+    assert_found(made(tmp_path), expected)
+
+
+def test_every_number_of_a_table_has_its_place(results: Path):
+    with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {*tables.FACTS, *tables.RESULTS, *tables.WITHHELD, *tables.BESIDE}
+    texts = {"case", "problem", "fingerprint", "ended", "driver", "device"}
+    numbers = {column for row in rows for column, cell in row.items() if re.fullmatch(r"-?\d[\d.e+-]*", cell)}
+    assert numbers - texts <= known <= set(rows[0])
+    for heading, row in tables._rows((results / "report.md").read_text(encoding="utf-8")):
+        columns = {**tables.OF_CASES, "Language-model baselines": tables.OF_ENGINES}.get(heading)
+        if columns is not None:
+            words = {"case", "engine", "model", "device", "dtype", "verdict", "why", "launch", "status"}
+            assert {column for column, cell in row.items() if re.search(r"\d", cell)} - words <= set(columns)
+            assert set(columns) <= set(row)
+
+
+def test_every_number_beside_a_peer_is_looked_up(tmp_path: Path):
+    results = results_folder.gpu_folder(tmp_path)
+    case = example("4096_golden_ticket")["case"]
+    record = peer_records.peer_record("torch_cudnn", {case["id"]: peer_records.entry(case, 21.0, 16.6, 15.1)})
+    records.write(results / "peers_torch_cudnn.json", record, "peers")
+    for command, name in ((["summarise"], "summary.csv"), (["report", "markdown"], "report.md")):
+        results_folder.elastickv(command, results, name)
+    (results / "manifest.json").unlink(missing_ok=True)
+    assert faults(results) == []
+    replace_in("summary.csv", ",torch_cudnn,21", ",torch_cudnn,22")(results)
+    replace_in("report.md", "| `torch_cudnn` | 21", "| `torch_cudnn` | 22")(results)
+    assert_found(
+        results,
+        "summary.csv: 4096_golden_ticket.peer_us: found 22.0, expected 21.0",
+        "report.md: Every peer: `4096_golden_ticket`: torch_cudnn: peer, us: found 22",
+    )
+
+
+def judged_alike(record: dict[str, Any], thresholds: dict[str, float]) -> None:
+    expected = verdict.judge(record, thresholds)
+    for entry in (expected, *expected["criteria"].values()):
+        del entry["reason"]
+    assert judgement.judge(record, thresholds) == expected
+
+
+@pytest.mark.parametrize("name", results_folder.EVERYTHING)
+def test_two_independent_judgements_agree_on_every_kind_of_record(name: str):
+    judged_alike(example(name), results_folder.THRESHOLDS)
+
+
+def test_two_independent_judgements_agree_on_figures_of_all_sizes():
+    rng = np.random.default_rng(1)
+    verdicts = set()
+    for _ in range(500):
+        record = example("4096_golden_ticket")
+        centre, width = rng.choice([0.9, 1, 1.5, 1.8, 2, 3.4]), rng.choice([0, 0.01, 0.3])
+        record["statistics"]["speedup"] |= {"value": centre, "low": centre - width, "high": centre + width}
+        record["statistics"]["controls"]["full"] |= {"low": 1 - rng.choice([0, 0.003]), "high": 1.002}
+        record["statistics"]["elastic"]["cv_trimmed"] = rng.choice([0.01, 0.05, 0.06])
+        record["bytes"] |= {"reachable_ceiling": rng.choice([1.9, 1.95, 3.0]), "elastic": rng.choice([1, 1 << 40])}
+        shares = record["efficiency"]["elastic"]
+        for share in ("memory", "roofline"):
+            value = rng.choice([0.69, 0.7, 0.8, 0.9])
+            shares |= {
+                share: value,
+                f"{share}_low": value - rng.choice([0, 0.02]),
+                f"pure_{share}": rng.choice([0.6, 0.9]),
+            }
+            shares[f"{share}_high"] = value + 0.02
+        record["resolved"]["cold"] = bool(rng.random() < 0.9)
+        record["correctness"]["full"]["relative_error"] = rng.choice([1e-5, 1e-5, 1e-5, 1.0])
+        judged_alike(record, results_folder.THRESHOLDS)
+        verdicts.add(judgement.judge(record, results_folder.THRESHOLDS)["verdict"])
+    assert verdicts == {"golden_ticket", "excellent", "good", "same", "slower", "invalid"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "right"),
+    [
+        *[("1.96x", 1.9649, True), ("1.96x", 1.9651, False), ("59.8%", 0.5977, True), ("59.8%", 0.5989, False)],
+        *[("67.1 MB", 67125248, True), ("67.2 MB", 67125248, False), ("2.3e-04", 2.34e-4, True)],
+        *[
+            ("2.3e-04", 2.4e-4, False),
+            ("8,123", 8123.4, True),
+            ("8,123", 8124, False),
+            ("60", 60, True),
+            ("0.0%", 0, True),
+        ],
+    ],
+)
+def test_a_number_shows_a_value_to_its_own_digits(text: str, value: float, right: bool):
+    assert tables.shows(text, value) == right
 
 
 # The independent formulas
@@ -747,26 +900,11 @@ def test_intervals_are_those_that_records_hold(kind: str, count: int):
     findings = Findings()
     intervals.check(findings.of("record"), "speedup", values.tolist(), written)
     assert findings.faults == []
-    intervals.unnamed(findings.of("record"), "speedup", values.tolist(), written, 0.99)
+    intervals.plain(findings.of("record"), "speedup", values.tolist(), written, written["confidence"])
     assert [str(fault) for fault in findings.faults] == []
     narrower = {**written, "low": written["low"] * 1.0001}
     intervals.check(findings.of("record"), "speedup", values.tolist(), narrower)
     assert [fault.field for fault in findings.faults] == ["speedup.low"]
-
-
-@pytest.mark.parametrize("count", [20, 21, 100])
-def test_the_accelerated_bootstrap_of_older_records_is_scipys(count: int):
-    from scipy.stats import bootstrap
-
-    values = series("heavy tails", count, seed=5)
-    rng = np.random.default_rng(0)
-    made = bootstrap((values,), np.median, n_resamples=4999, confidence_level=0.99, method="BCa", rng=rng, batch=500)
-    low, high = made.confidence_interval
-    interval = {"value": float(np.median(values)), "low": low, "high": high, "confidence": 0.99}
-    interval |= {"method": "BCa bootstrap", "resamples": 4999, "seed": 0}
-    findings = Findings()
-    intervals.check(findings.of("record"), "speedup", values.tolist(), interval)
-    assert findings.faults == []
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])

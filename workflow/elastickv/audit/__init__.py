@@ -2,7 +2,7 @@
 
 Hashes and plan, schemas, every derived figure from its raw samples, verdicts, tables, report and posts. What it
 computes is written from the definitions, one module per theme, and shares no code with what wrote the records; tables
-and texts are written again from the records and compared.
+and texts are also written again from the records and compared (`remade.py`).
 """
 
 from __future__ import annotations

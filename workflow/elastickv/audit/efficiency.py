@@ -61,9 +61,7 @@ def _reachable(about: About, record: dict[str, Any], passes: Passes) -> None:
         about.same(f"bytes.reachable.{arm}_us", found["reachable"][f"{arm}_us"], statistics.median(times[arm]))
     ratios = [full / elastic for full, elastic in zip(times["full"], times["elastic"], strict=True)]
     about.same("bytes.reachable_ceiling", found["reachable_ceiling"], statistics.median(ratios))
-    told = (found["reachable"]["low"], found["reachable"]["high"])
-    expected = intervals.nearest(intervals.candidates(ratios, confidence), told)
-    for key, bound in zip(("low", "high"), expected, strict=True):
+    for key, bound in zip(("low", "high"), intervals.bounds(ratios, confidence), strict=True):
         about.same(f"bytes.reachable.{key}", found["reachable"][key], bound)
 
 
@@ -79,16 +77,13 @@ def _arm(about: About, record: dict[str, Any], arm: str, nbytes: int, passes: Pa
         "peak_gbps": limits["memory"],
         "ceiling_gbps": limits["roofline"],
     }
-    times = intervals.candidates(samples, record["case"]["measure"]["confidence"])
+    shortest, longest = intervals.bounds(samples, record["case"]["measure"]["confidence"])
     for kind, limit in limits.items():
         used = limit if cold else None
-        told = (found.get(f"{kind}_low"), found.get(f"{kind}_high"))
-        shares = [(nbytes / high / 1e3 / used, nbytes / low / 1e3 / used) for low, high in times] if used else []
-        low, high = intervals.nearest(shares, told) if shares and None not in told else (None, None)
         expected |= {
             kind: rate / used if used else None,
-            f"{kind}_low": low,
-            f"{kind}_high": high,
+            f"{kind}_low": nbytes / longest / 1e3 / used if used else None,
+            f"{kind}_high": nbytes / shortest / 1e3 / used if used else None,
             f"pure_{kind}": pure / used if used else None,
         }
     for key, figure in expected.items():

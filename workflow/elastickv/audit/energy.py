@@ -8,7 +8,7 @@ from elastickv.audit.finding import About
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """Nothing to check where the device reports no energy, or an older record keeps only what follows."""
+    """Nothing to check where the device reports no energy."""
     energy = record["energy"]
     for arm, taken in (energy.get("arms") or {}).items():
         if "joules_per_launch" not in taken:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RELATIVE = 1e-9  # what another order of summing may change; a digit edited in any published figure is far more
-LONGEST = 160
+LONGEST = 160  # characters of a value that a fault shows
+BEFORE = 30  # of them before two texts part
 
 
 class NotThere:
@@ -83,7 +84,8 @@ class About:
         elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
             parts = [(index, *pair) for index, pair in enumerate(zip(found, expected, strict=True))]
         else:
-            return self.require(_alike(found, expected, relative), where, _value(found), _value(expected))
+            told = _parting(found, expected) if found != expected else (found, expected)
+            return self.require(_alike(found, expected, relative), where, *map(_value, told))
         return all([self.same(f"{where}.{key}" if where else str(key), *pair, relative) for key, *pair in parts])
 
     @contextmanager
@@ -100,6 +102,16 @@ def _alike(found: Any, expected: Any, relative: float) -> bool:
     if numbers and (isinstance(found, float) or isinstance(expected, float)):
         return math.isclose(found, expected, rel_tol=relative, abs_tol=1e-12)
     return type(found) is type(expected) and found == expected if not numbers else found == expected
+
+
+def _parting(found: Any, expected: Any) -> tuple[Any, Any]:
+    """Two long texts cut to where they begin to differ; anything else as it is."""
+    if not (isinstance(found, str) and isinstance(expected, str) and max(len(found), len(expected)) > LONGEST):
+        return found, expected
+    pairs = enumerate(zip(found, expected, strict=False))
+    parting = next((place for place, (here, there) in pairs if here != there), min(len(found), len(expected)))
+    start = max(0, parting - BEFORE)
+    return tuple(text[start : start + LONGEST // 2] for text in (found, expected))
 
 
 def _value(value: Any) -> str:

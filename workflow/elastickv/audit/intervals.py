@@ -1,4 +1,4 @@
-"""Intervals computed again from raw samples by the method that a record names: the one place that knows the methods.
+"""Intervals computed again from raw samples: a range of few samples, else the widened block bootstrap.
 
 Written from the papers and not from `statistics.py`, whose results it checks: only the seeded index draws are shared,
 `numpy.random.default_rng(seed).integers(0, n, ...)` in the order of the resamples.
@@ -7,8 +7,7 @@ Written from the papers and not from `statistics.py`, whose results it checks: o
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 
 from elastickv.audit.finding import About
 
-NEVER_FEWER, ALWAYS_FROM = 5, 12  # samples that a bootstrap asks for: versions differ between these
+FEWEST = 12  # samples that a bootstrap asks for: fewer give their range
 WIDENED = "; widened to the spread of "  # and then how many processes
 AT_ONCE = 4_000_000  # indices drawn at a time
 # What every published interval is drawn with, whatever its method. To be held against: the bounds are order statistics,
@@ -35,12 +34,8 @@ class Draw(NamedTuple):
     seed: int
 
 
-def _range(values: np.ndarray, _: Draw) -> Bounds:
-    return float(values.min()), float(values.max())
-
-
-def _medians(values: np.ndarray, draw: Draw, block: int = 1) -> np.ndarray:
-    """Medians of the resamples: circular blocks (Politis and Romano, 1992); single values when `block` is 1."""
+def _medians(values: np.ndarray, draw: Draw, block: int) -> np.ndarray:
+    """Medians of the resamples: circular blocks (Politis and Romano, 1992)."""
     count, starts_each = len(values), math.ceil(len(values) / block)
     generator = np.random.default_rng(draw.seed)
     rows = max(1, AT_ONCE // count)
@@ -50,42 +45,6 @@ def _medians(values: np.ndarray, draw: Draw, block: int = 1) -> np.ndarray:
         index = (starts[:, :, np.newaxis] + np.arange(block)) % count
         medians.append(np.median(values[index.reshape(len(starts), -1)[:, :count]], axis=1))
     return np.concatenate(medians)
-
-
-def _percentile(values: np.ndarray, draw: Draw, block: int = 1) -> Bounds:
-    tail = (1 - draw.confidence) / 2
-    low, high = np.percentile(_medians(values, draw, block), [100 * tail, 100 * (1 - tail)])
-    return float(low), float(high)
-
-
-def _leave_one_out(values: np.ndarray) -> np.ndarray:
-    """Median without each value in turn, in the order of size."""
-    ordered, middle = np.sort(values), len(values) // 2
-    place = np.arange(len(values))
-    if len(values) % 2 == 0:
-        return np.where(place < middle, ordered[middle], ordered[middle - 1])
-    below, centre, above = ordered[middle - 1 : middle + 2]
-    left, right = (centre + above) / 2, (below + centre) / 2
-    return np.where(place < middle, left, np.where(place > middle, right, (below + above) / 2))
-
-
-def _bca(values: np.ndarray, draw: Draw) -> Bounds:
-    """Bias-corrected and accelerated (Efron, 1987): z0 from the share of resamples below, a from the jackknife."""
-    from scipy.special import ndtr, ndtri
-
-    medians, centre = _medians(values, draw), np.median(values)
-    z0 = ndtri(((medians < centre).sum() + (medians <= centre).sum()) / 2 / len(medians))
-    without = _leave_one_out(values)
-    influence = without.mean() - without
-    with np.errstate(divide="ignore", invalid="ignore"):
-        acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
-    quantile = ndtri((1 - draw.confidence) / 2)
-    shifted = z0 + np.array([quantile, -quantile])
-    percents = 100 * ndtr(z0 + shifted / (1 - acceleration * shifted))
-    if not np.isfinite(percents).all():
-        raise ValueError("the bias correction or the acceleration is not a number")
-    low, high = np.percentile(medians, percents)
-    return float(low), float(high)
 
 
 def _widened(values: np.ndarray, draw: Draw, block: int) -> Bounds:
@@ -98,7 +57,8 @@ def _widened(values: np.ndarray, draw: Draw, block: int) -> Bounds:
     centre, blocks, error = math.log(np.median(values)), len(values) / block, 1 - draw.confidence
     quantiles = stdtrit(blocks - 1, 1 - error / 4) / NormalDist().inv_cdf(1 - error / 2)
     factor = math.sqrt(blocks / (blocks - 1)) * quantiles
-    low, high = (centre + factor * (math.log(end) - centre) for end in _percentile(values, draw, block))
+    percentiles = np.percentile(_medians(values, draw, block), [50 * error, 100 - 50 * error])
+    low, high = (centre + factor * (math.log(end) - centre) for end in percentiles)
     return math.exp(min(low, centre)), math.exp(max(high, centre))
 
 
@@ -112,7 +72,7 @@ def autocorrelation(samples: Sequence[float]) -> float:
 
 
 def _block_of(values: np.ndarray) -> int:
-    """Block length for the widened bootstrap where a record does not tell: n^(1/3) (sqrt(6) r / (1 - r^2))^(2/3).
+    """Block length of the bootstrap: n^(1/3) (sqrt(6) r / (1 - r^2))^(2/3).
 
     r: autocorrelation of the ranks, plus its bias and two standard errors, at most 0.95; the block at most n / 3.
     """
@@ -122,28 +82,33 @@ def _block_of(values: np.ndarray) -> int:
     return max(1, min(length, count // 3))
 
 
-# Pattern of the `method` string -> bounds; a group in the pattern is the block's length.
-METHODS: dict[str, Callable[..., Bounds]] = {
-    r"range": _range,
-    r"BCa bootstrap": _bca,
-    r"percentile bootstrap": _percentile,
-    r"circular block bootstrap, block (\d+)": _percentile,
-    r"circular block bootstrap, block (\d+), widened": _widened,
-}
+def _is_range(values: np.ndarray) -> bool:
+    return len(values) < FEWEST or bool(np.ptp(values) == 0)
 
 
-def _bounds(values: np.ndarray, method: str, draw: Draw) -> Bounds | None:
-    """The interval by a named method; None when the name is unknown."""
-    for pattern, function in METHODS.items():
-        match = re.fullmatch(pattern, method)
-        if match:
-            return function(values, draw, *map(int, match.groups()))
-    return None
+def _method(values: np.ndarray) -> str:
+    """What a record calls the method for these samples: there is one for each number of them."""
+    return "range" if _is_range(values) else f"circular block bootstrap, block {_block_of(values)}, widened"
 
 
 @lru_cache(maxsize=4096)
-def _cached(values: bytes, method: str, draw: Draw) -> Bounds | None:
-    return _bounds(np.frombuffer(values), method, draw)
+def _cached(values: bytes, draw: Draw) -> Bounds:
+    series = np.frombuffer(values)
+    if _is_range(series):
+        return float(series.min()), float(series.max())
+    return _widened(series, draw, _block_of(series))
+
+
+def bounds(samples: Sequence[float], confidence: float) -> Bounds:
+    """The interval of the samples' median."""
+    return _cached(np.asarray(samples, dtype=float).tobytes(), Draw(confidence, **DRAWN))
+
+
+def plain(about: About, where: str, samples: Sequence[float], found: dict[str, Any], confidence: float) -> None:
+    """Checks an interval of a record that holds its value and bounds alone."""
+    about.same(f"{where}.value", found["value"], float(np.median(samples)))
+    for key, bound in zip(("low", "high"), bounds(samples, confidence), strict=True):
+        about.same(f"{where}.{key}", found[key], bound)
 
 
 def check(
@@ -160,83 +125,20 @@ def check(
     """
     series = np.asarray(samples, dtype=float)
     about.same(f"{where}.{value}", interval[value], float(np.median(series)))
-    missing = [key for key in ("method", "confidence", "resamples", "seed") if key not in interval]
-    if missing:
-        about.fault(f"{where}.{missing[0]}", "nothing", "what the interval was made with")
-        return
-    method, _, _ = interval["method"].partition(WIDENED)
-    draw = Draw(*(interval[key] for key in Draw._fields))
-    if not _usable(about, where, series, method, draw):
-        return
+    for key, drawn in DRAWN.items():
+        about.same(f"{where}.{key}", interval[key], drawn)
     with about.recomputing(f"{where}.low"):
-        bounds = _cached(series.tobytes(), method, draw)
-        if bounds is None:
-            about.fault(f"{where}.method", repr(method), f"one of {', '.join(METHODS)}")
-            return
+        within = bounds(samples, interval["confidence"])
         values = [found for found in processes if found is not None]
-        whole = min((bounds[0], *values)), max((bounds[1], *values))
+        whole = min((within[0], *values)), max((within[1], *values))
         for key, expected in zip(("low", "high"), whole, strict=True):
             about.same(f"{where}.{key}", interval[key], expected)
-        wanted = f"{method}{WIDENED}{len(processes)} processes" if whole != bounds else method
-        about.require(interval["method"] == wanted, f"{where}.method", repr(interval["method"]), repr(wanted))
-
-
-def _range_allowed(series: np.ndarray) -> set[bool]:
-    """Whether the interval may be a range, whether it may be anything else, by how many samples there are."""
-    if len(series) < NEVER_FEWER or np.ptp(series) == 0:
-        return {True}
-    return {False} if len(series) >= ALWAYS_FROM else {True, False}
-
-
-def _usable(about: About, where: str, series: np.ndarray, method: str, draw: Draw) -> bool:
-    """Whether the method fits the samples, a range for few alone, and was drawn as all are."""
-    fits = (method == "range") in _range_allowed(series)
-    wanted = (
-        "a bootstrap: there are enough samples for it" if method == "range" else "range: too few samples for another"
-    )
-    drawn = [about.same(f"{where}.{key}", getattr(draw, key), value) for key, value in DRAWN.items()]
-    return about.require(fits, f"{where}.method", repr(method), wanted) and all(drawn)
-
-
-def candidates(samples: Sequence[float], confidence: float) -> list[Bounds]:
-    """The intervals that a record may hold which does not say how they were made: one by each known method."""
-    series, draw = np.asarray(samples, dtype=float), Draw(confidence, **DRAWN)
-    allowed, found = _range_allowed(series), []
-    if True in allowed:
-        found.append(_range(series, draw))
-    if False in allowed:
-        # Newest first: the nearest of equals is taken.
-        old, new = math.ceil(2 * len(series) ** (1 / 3)), _block_of(series)
-        methods = (f"circular block bootstrap, block {new}, widened", "BCa bootstrap")
-        for method in (*methods, f"circular block bootstrap, block {old}", "percentile bootstrap"):
-            try:
-                found.append(_cached(series.tobytes(), method, draw))
-            except (ArithmeticError, ValueError):  # it does not exist for these values
-                continue
-    return found
-
-
-def nearest(options: Sequence[Bounds], found: Bounds) -> Bounds:
-    """The candidate that a record's interval can only be, if it is any."""
-    return min(options, key=lambda bounds: abs(bounds[0] - found[0]) + abs(bounds[1] - found[1]))
+        method = _method(series) + (f"{WIDENED}{len(processes)} processes" if whole != within else "")
+        about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))
 
 
 def confidence(about: About, where: str, interval: dict[str, Any], count: int, asked: float) -> None:
     """The confidence of an interval is the one asked for, or all that a range of so few samples has."""
-    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if _is_range(interval) else {asked}
-    told = interval.get("confidence")
+    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if interval["method"].startswith("range") else {asked}
+    told = interval["confidence"]
     about.require(told in most, f"{where}.confidence", told, " or ".join(f"{value:g}" for value in sorted(most)))
-
-
-def _is_range(interval: dict[str, Any]) -> bool:
-    return str(interval.get("method")).partition(WIDENED)[0] == "range"
-
-
-def unnamed(
-    about: About, where: str, samples: Sequence[float], found: dict[str, Any], asked: float, value: str = "value"
-) -> None:
-    """Checks value, low and high of a record that does not say how they were made."""
-    about.same(f"{where}.{value}", found[value], float(np.median(samples)))
-    expected = nearest(candidates(samples, asked), (found["low"], found["high"]))
-    for key, bound in zip(("low", "high"), expected, strict=True):
-        about.same(f"{where}.{key}", found[key], bound)

@@ -1,27 +1,21 @@
-"""`summary.csv` and `verdicts.json`, made again from records and thresholds."""
+"""`verdicts.json` and `summary.csv`: every case judged again, every number of the table looked up in its record."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from typing import Any
 
-from elastickv.audit import noise, wording
+from elastickv.audit import judgement, noise, remade, tables
 from elastickv.audit.finding import About
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as plan_folder
-from elastickv.judge import verdict
-from elastickv.report import summary
 
 Entries = list[plan_folder.Entry]
 
 
 def verdicts(folder: Folder, entries: Entries) -> None:
-    """Every case of the plan judged again; the thresholds are the plan's.
-
-    What the controls allow is computed once more by code of its own.
-    """
+    """Every case of the plan judged again; the thresholds are the plan's."""
     found = folder.record("verdicts.json")
     if found is None:
         return
@@ -34,16 +28,9 @@ def verdicts(folder: Folder, entries: Entries) -> None:
         return
     thresholds = planned or found["thresholds"]
     for index, entry in enumerate(entries):
-        if entry.record:
-            with about.recomputing(f"cases.{index}.status"):
-                noise.check(about, f"cases.{index} ({entry.case})", found["cases"][index], entry.record, thresholds)
-        with about.recomputing(f"cases.{index}"):
-            expected = (
-                verdict.judge(entry.record, thresholds)
-                if entry.record
-                else verdict.unreadable(entry.case, entry.problem, thresholds)
-            )
-            _entry(about, f"cases.{index} ({entry.case})", found["cases"][index], expected, entry.record is None)
+        where = f"cases.{index} ({entry.case})"
+        with about.recomputing(where):
+            check(about, where, found["cases"][index], entry, thresholds)
 
 
 def _planned(folder: Folder) -> dict[str, Any] | None:
@@ -54,69 +41,52 @@ def _planned(folder: Folder) -> dict[str, Any] | None:
     return {**golden, "noise": limits} if golden and limits else None
 
 
-def _entry(about: About, where: str, found: dict[str, Any], expected: dict[str, Any], unreadable: bool) -> None:
-    """One verdict. Reasons may be worded otherwise; of a case without a record they name paths and are left out."""
-    if not unreadable:
-        wording.same(about, f"{where}.reason", found["reason"], expected["reason"])
-        for name, criterion in expected["criteria"].items():
-            told = found["criteria"][name]["reason"]
-            wording.same(about, f"{where}.criteria.{name}.reason", told, criterion["reason"])
-    about.same(where, _without_reasons(found), _without_reasons(expected))
+def check(about: About, where: str, found: dict[str, Any], entry: plan_folder.Entry, thresholds: Any) -> None:
+    """One verdict. The reason of a case without a record names that record's path, which is another from elsewhere."""
+    if entry.record is None:
+        about.same(where, _without_reasons(found), judgement.without_record(entry.case, thresholds))
+        return
+    about.same(where, _without_reasons(found), judgement.judge(entry.record, thresholds))
+    remade.reasons(about, where, found, entry.record, thresholds)
 
 
 def _without_reasons(entry: dict[str, Any]) -> dict[str, Any]:
-    criteria = {name: {**criterion, "reason": ""} for name, criterion in entry["criteria"].items()}
-    return {**entry, "reason": "", "criteria": criteria}
+    criteria = {name: _without_reason(criterion) for name, criterion in entry["criteria"].items()}
+    return _without_reason(entry) | {"criteria": criteria}
+
+
+def _without_reason(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "reason"}
 
 
 def table(folder: Folder, entries: Entries) -> None:
-    """Every cell of summary.csv against the record that its column names."""
+    """summary.csv: a row for each case, its numbers from the records, the rest as the records give it."""
     text = folder.text("summary.csv")
     if text is None:
         return
     about = folder.findings.of("summary.csv", "cells of the summary")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        columns, rows = list(reader.fieldnames or []), list(reader)
     except csv.Error as error:
         about.fault("(file)", str(error), "a table of comma-separated values")
         return
-    columns = rows[0] if rows else []
-    known = all(column in summary.COLUMNS for column in columns) and len(set(columns)) == len(columns)
-    if not about.require(known and columns[:1] == ["case"], "(header)", ",".join(columns), ",".join(summary.COLUMNS)):
+    whole = all(None not in row and None not in row.values() for row in rows)
+    if not about.require(whole and len(set(columns)) == len(columns), "(file)", "rows of other lengths", "a table"):
         return
-    lacking = [column for column in summary.COLUMNS if column not in columns]
-    if lacking:
-        about.note(f"written by another version of this package: has no {', '.join(lacking)}")
-    told, wanted = [row[:1] for row in rows[1:]], [[entry.case] for entry in entries]
+    told, wanted = [row.get("case") for row in rows], [entry.case for entry in entries]
     if not about.require(told == wanted, "case", f"rows of {told}", f"of {wanted}, as planned"):
         return
     limits = folder.record(".plan/noise.json") if folder.has(".plan/noise.json") else None
     if limits is None:
         about.note("the plan has no noise limits to judge it by: not checked")
         return
-    beside = summary.peers_of(entries, folder.path, limits)
-    for cells, entry in zip(rows[1:], entries, strict=True):
-        if about.require(len(cells) == len(columns), entry.case, f"{len(cells)} cells", f"{len(columns)}"):
+    if not remade.summary(about, columns, rows, entries, folder.path, limits):
+        return
+    for cells, entry in zip(rows, entries, strict=True):
+        if entry.record:
             with about.recomputing(entry.case):
-                _row(about, entry, summary.row(entry, limits, beside), dict(zip(columns, cells, strict=True)))
-
-
-def _row(about: About, entry: plan_folder.Entry, expected_cells: dict[str, Any], cells: dict[str, str]) -> None:
-    """One row: cells as text, numbers by their value. Why a record cannot be read may be worded by another path."""
-    for column, told in cells.items():
-        if column == "problem" and entry.record is None:
-            continue
-        expected = expected_cells[column]
-        holds = _is(told, expected) if isinstance(expected, float) else told == _text(expected)
-        about.require(holds, f"{entry.case}.{column}", told or "nothing", _text(expected) or "nothing")
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _is(text: str, value: float) -> bool:
-    try:
-        return math.isclose(float(text), value, rel_tol=1e-12)
-    except ValueError:
-        return False
+                name = f"peers_{cells['peer']}.json"
+                peer = folder.record(name) if cells["peer"] and folder.has(name) else None
+                beside = tables.entry_of(peer and noise.judged_peer(peer, limits), entry.case)
+                tables.summary_row(about, cells, noise.judged(entry.record, limits), beside)

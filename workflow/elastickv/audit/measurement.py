@@ -101,7 +101,7 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     if used.get("stopped") == "reps":
         about.same("resolved.stopped", attempts["reps"], settings["reps"])
     if "stopped" in used and record["status"] == "ok":
-        fewest = intervals.ALWAYS_FROM
+        fewest = intervals.FEWEST
         about.require(taken >= fewest, "status", f"ok with {taken} rounds", f"noisy: an interval takes {fewest}")
     for key in ("backend", "launch"):
         if case[key] != "auto":

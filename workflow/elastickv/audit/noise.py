@@ -1,44 +1,70 @@
-"""What a record's controls allow, from the definition: status, interval and mark of each case in verdicts.json."""
+"""What controls allow, from the definition (docs/statistics.md): a record's status, and the interval to be shown."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from elastickv.audit.finding import About
-
-IMPRECISE = "~"
-WITHOUT_NUMBER = ("invalid", "skipped")
+Record = dict[str, Any]
+Bounds = tuple[float, float]
 
 
-def check(about: About, where: str, entry: dict[str, Any], record: dict[str, Any], thresholds: dict[str, Any]) -> None:
-    """A verdict's status, published speedup and mark, by the record's controls and the limits of the run."""
-    status, bounds = expected(record, thresholds["noise"])
-    about.same(f"{where}.status", entry["status"], status)
-    numbers, shown = entry["verdict"] not in WITHOUT_NUMBER, entry["criteria"]["speedup"]
-    allowed = bounds is not None or not numbers
-    if about.require(allowed, f"{where}.verdict", entry["verdict"], f"none with a number: {status}") and numbers:
-        about.same(f"{where}.criteria.speedup.low", shown["low"], bounds[0])
-        about.same(f"{where}.criteria.speedup.high", shown["high"], bounds[1])
-    marked = f"{IMPRECISE} where a number is imprecise, else none"
-    fits = entry["mark"].endswith(IMPRECISE) == (numbers and status == "imprecise")
-    about.require(fits, f"{where}.mark", entry["mark"], marked)
+def bounds(interval: Record, controls: list[Record], limits: Record, backend: str) -> tuple[str, Bounds | None]:
+    """The status of a ratio by the controls beside it, and its bounds as they may be shown (None: none may)."""
+    ends, most = [(control["low"], control["high"]) for control in controls], limits[backend]
+    if all(1 - most <= low <= high <= 1 + most for low, high in ends):
+        return "ok", (interval["low"], interval["high"])
+    if not all(0 < low <= high and low <= 1 + most and high >= 1 - most for low, high in ends):
+        return "noisy", None
+    widening = stray(controls)
+    low, high = interval["low"] / widening, interval["high"] * widening
+    farthest = max(interval["value"] - low, high - interval["value"])
+    within = farthest <= limits["widest"] * interval["value"]
+    return ("imprecise", (low, high)) if within else ("noisy", None)
 
 
-def expected(record: dict[str, Any], limits: dict[str, float]) -> tuple[str, tuple[float, float] | None]:
-    """The status that a record has by its controls, and its speedup's bounds as they may be shown (None: none may)."""
-    if record["status"] != "ok":
-        return record["status"], None
+def stray(controls: Iterable[Record]) -> float:
+    """The largest factor by which a bound of a control is off 1."""
+    return math.exp(max(abs(math.log(control[end])) for control in controls for end in ("low", "high")))
+
+
+def controls_of(record: Record) -> list[Record]:
+    """All controls of a measured record, those of its single processes too."""
     runs = (record.get("processes") or {}).get("runs", [])
     groups = [record["statistics"]["controls"], *(run["controls"] or {} for run in runs)]
-    ends = [(control["low"], control["high"]) for group in groups for control in group.values()]
-    speedup, most = record["statistics"]["speedup"], limits[record["resolved"]["backend"]]
-    if all(1 - most <= low <= high <= 1 + most for low, high in ends):
-        return "ok", (speedup["low"], speedup["high"])
-    if any(low > high or high < 1 - most or 1 + most < low for low, high in ends):
-        return "noisy", None
-    widening = math.exp(max(abs(math.log(end)) for pair in ends for end in pair))
-    low, high = speedup["low"] / widening, speedup["high"] * widening
-    farthest = max(speedup["value"] - low, high - speedup["value"])
-    within = farthest <= limits["widest"] * speedup["value"]
-    return ("imprecise", (low, high)) if within else ("noisy", None)
+    return [control for group in groups for control in group.values()]
+
+
+def judged(record: Record, limits: Record) -> Record:
+    """A measurement record with the status and the speedup's bounds that its controls allow."""
+    if record["status"] != "ok":
+        return record
+    speedup = record["statistics"]["speedup"]
+    status, shown = bounds(speedup, controls_of(record), limits, record["resolved"]["backend"])
+    low, high = shown or (speedup["low"], speedup["high"])
+    statistics = record["statistics"] | {"speedup": speedup | {"low": low, "high": high}}
+    return record | {"status": status, "statistics": statistics}
+
+
+def judged_peer(record: Record, limits: Record) -> Record:
+    """A peer's record with the bounds of each ratio that its controls allow."""
+    return record | {"cases": [_judged_entry(entry, limits, record["backend"]) for entry in record["cases"]]}
+
+
+def _judged_entry(entry: Record, limits: Record, backend: str) -> Record:
+    return entry | {cache: _judged_cache(entry[cache], limits, backend) for cache in ("full", "elastic")}
+
+
+def _judged_cache(found: Record, limits: Record, backend: str) -> Record:
+    if found["status"] != "ok":
+        return found
+    return found | {"ours": {mode: _judged_mode(one, limits, backend) for mode, one in found["ours"].items()}}
+
+
+def _judged_mode(compared: Record | None, limits: Record, backend: str) -> Record | None:
+    if compared is None:
+        return None
+    ratio = compared["ratio"]
+    _, shown = bounds(ratio, list(compared["controls"].values()), limits, backend)
+    return compared | {"ratio": ratio | {"low": shown[0], "high": shown[1]}} if shown else compared

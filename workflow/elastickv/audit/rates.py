@@ -24,12 +24,16 @@ def times(about: About, record: dict[str, Any]) -> None:
 
 
 def rate(about: About, where: str, found: dict[str, Any]) -> None:
-    """Median and interval of a rate's samples, by the method that it names, if it names one."""
+    """Median and interval of a rate's samples, with the method that it names."""
     with about.recomputing(where):
-        if "method" in found:
-            intervals.check(about, where, found["samples"], found)
-            return
-        intervals.unnamed(about, where, found["samples"], found, CONFIDENCE)
+        intervals.confidence(about, where, found, len(found["samples"]), CONFIDENCE)
+        intervals.check(about, where, found["samples"], found)
+
+
+def _plain_rate(about: About, where: str, found: dict[str, Any]) -> None:
+    """The same of a point of the ceilings, which holds value and bounds alone."""
+    with about.recomputing(where):
+        intervals.plain(about, where, found["samples"], found, CONFIDENCE)
 
 
 def ceilings(about: About, record: dict[str, Any]) -> None:
@@ -40,9 +44,9 @@ def ceilings(about: About, record: dict[str, Any]) -> None:
     about.require(sizes == sorted(set(sizes)), "points", f"sizes {sizes}", "ascending sizes")
     for index, point in enumerate(points):
         for kind in KINDS:
-            rate(about, f"points.{index}.{kind}", point[kind])
+            _plain_rate(about, f"points.{index}.{kind}", point[kind])
             if "dependent" in point:
-                rate(about, f"points.{index}.dependent.{kind}", point["dependent"][kind])
+                _plain_rate(about, f"points.{index}.dependent.{kind}", point["dependent"][kind])
         cache = record["device"].get("last_level_cache_bytes")
         if cache and "cold" in point and "layers" in point:
             covered = point["layers"] * point["bytes"] >= COLD * cache

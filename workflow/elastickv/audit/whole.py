@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from elastickv import records
-from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, store
+from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, remade, store
 from elastickv.audit.reading import NAMED, Folder
 from elastickv.judge import folder as plan_folder
 
@@ -112,13 +112,11 @@ def _made(folder: Folder, planned: list[str], finished: bool) -> None:
 
 
 def _published(folder: Folder, checked: list[str]) -> None:
-    from elastickv.report.inputs import load
-
     if "verdicts.json" in folder.unreadable:
         return
     about = folder.findings.of("verdicts.json")
     try:
-        inputs = load(folder.path / plan.CASES, folder.path)
+        inputs = remade.inputs(folder.path / plan.CASES, folder.path)
     except records.RecordError as error:
         about.fault("(file)", str(error).removeprefix(f"{folder.path / 'verdicts.json'}: "), "what the report is of")
         return

@@ -47,10 +47,10 @@ class LanguageModel(Model):
 class MeasuredRate(Rate):
     """Median with interval; samples raw."""
 
-    confidence: float | MISSING = field("of the interval", gt=0, lt=1, default=MISSING)
-    method: Text | MISSING = MISSING
-    resamples: Count | MISSING = MISSING
-    seed: Count | MISSING = MISSING
+    confidence: float = field("of the interval", gt=0, lt=1)
+    method: Text
+    resamples: Count
+    seed: Count
 
 
 class Cache(Model):

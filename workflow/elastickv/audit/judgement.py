@@ -1,0 +1,116 @@
+"""The verdict on a record, from the definitions (docs/architecture.md) and the thresholds, and not from `verdict.py`.
+
+Status, verdict, mark and figures; the reasons are words, which `remade.py` writes again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastickv.audit import noise
+
+CRITERIA = ("speedup", "cv", "memory_efficiency", "roofline")
+SHARES = {"memory_efficiency": "memory", "roofline": "roofline"}  # criterion -> its name in `efficiency`
+MARKS = {"excellent": "⭐", "good": "✓", "same": "=", "slower": "–", "invalid": "✗", "skipped": "·"}
+NOT_RUN = ("unsupported", "out_of_memory")
+IMPRECISE = "~"
+
+Criterion = dict[str, Any]
+
+
+def holds(record: dict[str, Any]) -> bool:
+    """Whether the figures of a record, as `noise.judged` has it, may be shown.
+
+    Its controls allow it, its answers are within tolerance, and it gains no more than its bytes explain.
+    """
+    if record["status"] not in ("ok", "imprecise"):
+        return False
+    speedup = record["statistics"]["speedup"]
+    right = all(answer["relative_error"] <= answer["tolerance"] for answer in record["correctness"].values())
+    stray = noise.stray(noise.controls_of(record)) if record["status"] == "ok" else 1.0  # else widened by it already
+    explained = _nothing_saved(record) or speedup["low"] <= record["bytes"]["ceiling"] * stray
+    return right and speedup["low"] <= speedup["high"] and explained
+
+
+def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
+    """What `verdicts.json` has to say of a record, without the reasons."""
+    record = noise.judged(record, thresholds["noise"])
+    shown = holds(record)
+    criteria = {name: _blank(thresholds[name]) for name in CRITERIA}
+    if shown:
+        criteria |= {name: _share(record, share, thresholds[name]) for name, share in SHARES.items()}
+        criteria |= {"speedup": _speedup(record, thresholds["speedup"]), "cv": _cv(record, thresholds["cv"])}
+        verdict = _ladder(record, criteria, thresholds["excellent"])
+    else:
+        verdict = "skipped" if record["status"] in NOT_RUN else "invalid"
+    moved = record.get("bytes") or {}
+    mark = _golden_mark(criteria) if verdict == "golden_ticket" else MARKS[verdict]
+    return {
+        "case": record["case"]["id"],
+        "status": record["status"],
+        "verdict": verdict,
+        "mark": mark + (IMPRECISE if shown and record["status"] == "imprecise" else ""),
+        "device": (record.get("device") or {}).get("name"),
+        "byte_ceiling": moved.get("ceiling"),
+        "reachable_ceiling": moved.get("reachable_ceiling"),
+        "criteria": criteria,
+    }
+
+
+def without_record(case: str, thresholds: dict[str, Any]) -> dict[str, Any]:
+    """The same of a case that has no record to read."""
+    return judge({"case": {"id": case}, "status": "failed"}, thresholds)
+
+
+def _nothing_saved(record: dict[str, Any]) -> bool:
+    return record["bytes"]["elastic"] >= record["bytes"]["full"]
+
+
+def _golden_mark(criteria: dict[str, Criterion]) -> str:
+    return "✅☆" if criteria["roofline"]["outcome"] == "pass" else "✅"
+
+
+def _blank(threshold: float) -> Criterion:
+    return {"value": None, "low": None, "high": None, "threshold": threshold, "outcome": "not_applicable"}
+
+
+def _at_least(value: float, low: float | None, high: float | None, threshold: float, most: float | None) -> Criterion:
+    """An interval against a threshold that it should reach. most: what it can reach at all, if that is known."""
+    if most is not None and most < threshold:
+        outcome = "unreachable"
+    elif (value if low is None else low) >= threshold:
+        outcome = "pass"
+    else:
+        outcome = "fail" if (value if high is None else high) < threshold else "ambiguous"
+    return {"value": value, "low": low, "high": high, "threshold": threshold, "outcome": outcome}
+
+
+def _speedup(record: dict[str, Any], threshold: float) -> Criterion:
+    found, moved = record["statistics"]["speedup"], record["bytes"]
+    most = min(moved["ceiling"], moved["reachable_ceiling"])
+    return _at_least(found["value"], found["low"], found["high"], threshold, most)
+
+
+def _cv(record: dict[str, Any], threshold: float) -> Criterion:
+    value = record["statistics"]["elastic"]["cv_trimmed"]
+    return _blank(threshold) | {"value": value, "outcome": "pass" if value <= threshold else "fail"}
+
+
+def _share(record: dict[str, Any], share: str, threshold: float) -> Criterion:
+    """The elastic arm's share of the peak or of the read ceiling; none where the caches were not cold."""
+    found = record["efficiency"]["elastic"]
+    if not record["resolved"]["cold"] or found[share] is None:
+        return _blank(threshold)
+    low, high, pure = (found.get(name) for name in (f"{share}_low", f"{share}_high", f"pure_{share}"))
+    return _at_least(found[share], low, high, threshold, pure)
+
+
+def _ladder(record: dict[str, Any], criteria: dict[str, Criterion], excellent: float) -> str:
+    speedup = record["statistics"]["speedup"]
+    if speedup["high"] < 1 and not _nothing_saved(record):
+        return "slower"
+    if speedup["low"] <= 1 or _nothing_saved(record):
+        return "same"
+    if all(criteria[name]["outcome"] == "pass" for name in CRITERIA if name != "roofline"):
+        return "golden_ticket"
+    return "excellent" if speedup["low"] >= excellent else "good"

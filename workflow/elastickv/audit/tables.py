@@ -1,0 +1,211 @@
+"""Each number of a table, looked up in the record at the place that its column stands for.
+
+Places are dotted paths; of a list its length counts. What a column means is written here from the documents, and not
+taken from the code that fills it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from elastickv.audit import judgement
+from elastickv.audit.finding import About
+
+NUMBER = re.compile(r"(?P<figure>\d[\d,]*(?:\.(?P<decimals>\d+))?(?:e(?P<power>[+-]\d+))?) ?(?P<unit>%|GB|MB|kB|)")
+UNITS = {"%": 1e-2, "kB": 1e3, "MB": 1e6, "GB": 1e9, "": 1}
+NAME = re.compile(r"`([^`]+)`")
+
+
+def _interval(place: str, value: str = "value") -> tuple[str, ...]:
+    return f"{place}.{value}", f"{place}.low", f"{place}.high"
+
+
+# Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
+FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim", "compress", "sinks", "window")}
+FACTS |= {f"{arm}_bytes": f"bytes.{arm}" for arm in ("full", "elastic")}
+FACTS |= {"byte_ceiling": "bytes.ceiling", "ceiling_slots": "bytes.ceiling_slots", "ceiling_bits": "bytes.ceiling_bits"}
+FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
+FACTS |= {"layers": "resolved.layers"}
+SPEEDUP, CONTROL, CYCLE = "statistics.speedup", "statistics.controls.full", "inference_cycle"
+RESULTS = dict(zip(("speedup", "speedup_low", "speedup_high"), _interval(SPEEDUP), strict=True))
+RESULTS |= dict(
+    zip([f"full_control_{end}" for end in ("ratio", "low", "high")], _interval(CONTROL, "ratio"), strict=True)
+)
+WITHHELD = dict(
+    zip([f"cycle_speedup{end}" for end in ("", "_low", "_high")], _interval(f"{CYCLE}.speedup"), strict=True)
+)
+for _arm in ("full", "elastic"):
+    RESULTS[f"{_arm}_us"] = f"statistics.{_arm}.median_us"
+    RESULTS[f"{_arm}_layer_steps_per_second"] = f"{CYCLE}.layer_steps_per_second.{_arm}"
+RESULTS |= {f"{name}_gbps": f"efficiency.elastic.{name}_gbps" for name in ("achieved", "ceiling", "peak")}
+RESULTS |= {
+    "confidence": f"{SPEEDUP}.confidence",
+    "cv_trimmed": "statistics.elastic.cv_trimmed",
+    "reachable_ceiling": "bytes.reachable_ceiling",
+    "memory_efficiency": "efficiency.elastic.memory",
+    "roofline": "efficiency.elastic.roofline",
+    "full_memory_efficiency": "efficiency.full.memory",
+    "full_roofline": "efficiency.full.roofline",
+    "original_score": "original_score",
+    "rounds": "statistics.elastic.count",
+}
+# Of the entry on the full cache in the record of the peer that the row names.
+BESIDE = {"peer_us": "full.ours.plain.peer.median_us"}
+for _mode, _column in {"plain": "peer_ratio", "dependent": "peer_ratio_dependent"}.items():
+    _places = _interval(f"full.ours.{_mode}.ratio")
+    BESIDE |= dict(zip((_column, f"{_column}_low", f"{_column}_high"), _places, strict=True))
+
+# Heading in report.md -> column -> where its numbers come from, in order.
+OF_CASES = {
+    "Results": {
+        "speedup": _interval(SPEEDUP),
+        "byte ceiling": ("bytes.ceiling",),
+        "reachable": ("bytes.reachable_ceiling",),
+        "CV": ("statistics.elastic.cv_trimmed",),
+        "memory eff.": ("efficiency.elastic.memory", "efficiency.full.memory"),
+        "roofline": ("efficiency.elastic.roofline", "efficiency.full.roofline"),
+    },
+    "Inference cycle": {
+        "tokens": (f"{CYCLE}.decode_tokens",),
+        "layers": (f"{CYCLE}.layers",),
+        "full cache, layer steps/s": (f"{CYCLE}.layer_steps_per_second.full",),
+        "elastic, layer steps/s": (f"{CYCLE}.layer_steps_per_second.elastic",),
+        "speedup": _interval(f"{CYCLE}.speedup"),
+        "appending alone: full / elastic (us)": (f"{CYCLE}.append_us.full", f"{CYCLE}.append_us.elastic"),
+    },
+    "Times, bytes and checks": {
+        "full, us": ("statistics.full.median_us",),
+        "elastic, us": ("statistics.elastic.median_us",),
+        "full, bytes": ("bytes.full",),
+        "elastic, bytes": ("bytes.elastic",),
+        "A/A control": _interval(CONTROL, "ratio"),
+        "rounds": ("statistics.elastic.count", "samples.dropped"),
+        "layers": ("resolved.layers",),
+        "relative error": ("correctness.elastic.relative_error",),
+    },
+    "Beside the original's claims": {
+        "speedup": _interval(SPEEDUP),
+        "CV": ("statistics.elastic.cv_trimmed",),
+        "memory efficiency": ("efficiency.elastic.memory",),
+        "roofline": ("efficiency.elastic.roofline",),
+        "original's score": ("original_score",),
+    },
+}
+OF_ENGINES = {
+    "prefill, tokens/s": _interval("prefill_tokens_per_second"),
+    "decode, tokens/s": _interval("decode_tokens_per_second"),
+    "first token, ms": _interval("time_to_first_token_ms"),
+    "perplexity": ("perplexity",),
+    "peak memory": ("peak_memory_bytes",),
+}
+OF_PEERS = {
+    "ours, us": ("ours.plain.ours.median_us",),
+    "ours dependent, us": ("ours.dependent.ours.median_us",),
+    "its us": ("ours.plain.peer.median_us",),
+    "peer, us": ("ours.plain.peer.median_us",),
+    "ours / peer": _interval("ours.plain.ratio"),
+    "dependent / peer": _interval("ours.dependent.ratio"),
+    "relative error": ("correctness.relative_error",),
+    "layers": ("resolved.layers",),
+}
+CACHE_OF = {"Full cache": "full", "The same elastic slots": "elastic", "Every peer": None}  # None: the column `cache`
+WITHOUT_RESULT = ("byte ceiling",)  # columns that hold numbers of a case without a result too
+
+Record = dict[str, Any]
+Read = Callable[[str], Record | None]  # a record of the folder by its name, None when there is none
+
+
+def at(record: Any, place: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    for part in place.split("."):
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
+
+
+def shows(text: str, value: float) -> bool:
+    """Whether a published number ("1.96x", "59.8%", "67.1 MB", "2.3e-04") is a value to the digits that it shows."""
+    match = NUMBER.match(text)
+    digits = int(match["power"] or 0) - len(match["decimals"] or "")
+    scale = UNITS[match["unit"]]
+    rounding = 0.5 * 10.0**digits * scale
+    return math.isclose(
+        float(match["figure"].replace(",", "")) * scale, value, rel_tol=1e-9, abs_tol=rounding * 1.000001
+    )
+
+
+def summary_row(about: About, cells: dict[str, str], record: Record, beside: Record) -> None:
+    """The numbers of one row of summary.csv.
+
+    beside: the entry of the peer that the row names; empty where it names none.
+    """
+    results, asked = judgement.holds(record), record["case"]["measure"]["confidence"]
+    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= asked
+    cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
+    for source, columns, shown in (
+        (record, FACTS, True),
+        (record, RESULTS, results),
+        (record, WITHHELD, cycle),
+        (beside, BESIDE, True),
+    ):
+        for column, place in columns.items():
+            value = at(source, place) if shown else None
+            told = cells[column]
+            equal = told == "" if value is None else told != "" and math.isclose(float(told), value, rel_tol=1e-12)
+            about.require(
+                equal, f"{record['case']['id']}.{column}", told or "nothing", "nothing" if value is None else value
+            )
+
+
+def report_numbers(about: About, text: str, read: Read) -> None:
+    """The numbers in the tables of report.md that come from a record each."""
+    for heading, row in _rows(text):
+        first = next(iter(row.values()))
+        name = NAME.search(first)
+        if heading == "Language-model baselines":
+            _cells(about, f"{heading}: {first}", row, OF_ENGINES, read(f"{first}_baseline.json") or {})
+        elif heading in OF_CASES and name:
+            record = read(f"results_{name[1]}.json") or {}
+            columns = OF_CASES[heading]
+            if not (record and judgement.holds(record)):
+                columns = {key: places if key in WITHOUT_RESULT else () for key, places in columns.items()}
+            _cells(about, f"{heading}: {name[0]}", row, columns, record)
+        elif heading in CACHE_OF and name:
+            cache = CACHE_OF[heading] or row["cache"]
+            peer = NAME.search(row.get("fastest peer") or row["peer"])[1]
+            entry = entry_of(read(f"peers_{peer}.json"), name[1])
+            _cells(about, f"{heading}: {name[0]}: {peer}", row, OF_PEERS, entry.get(cache, {}))
+
+
+def entry_of(record: Record | None, case: str) -> Record:
+    """What a peer's record says of a case, empty where nothing."""
+    entries = record["cases"] if record else []
+    return next((entry for entry in entries if entry["case"]["id"] == case), {})
+
+
+def _cells(about: About, where: str, row: dict[str, str], columns: dict[str, tuple[str, ...]], record: Record) -> None:
+    """A cell without any number is no claim: whether it should hold one is for the text, written again."""
+    for column, places in columns.items():
+        cell = row.get(column, "")
+        found = [match[0] for match in NUMBER.finditer(cell)]
+        values = [len(value) if isinstance(value, list) else value for value in (at(record, place) for place in places)]
+        known = [value for value in values if value is not None][: len(found)]
+        equal = len(known) == len(found) and all(map(shows, found, known))
+        expected = ", ".join(f"{value:.6g}" for value in known) or "no number"
+        about.require(equal, f"{where}: {column}", cell, f"{expected} to the digits shown")
+
+
+def _rows(markdown: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of all pipe tables: the heading that they stand under, and their cells by column."""
+    heading, header = "", None
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            heading, header = line.lstrip("# ") if line.startswith("#") else heading, None
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if header is None:
+            header = cells
+        elif set(line) - set("|:- ") and len(cells) == len(header):
+            yield heading, dict(zip(header, cells, strict=True))
