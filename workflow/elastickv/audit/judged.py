@@ -81,8 +81,9 @@ def table(folder: Folder, entries: Entries) -> None:
     if limits is None:
         about.note("the plan has no noise limits to judge it by: not checked")
         return
-    if not remade.summary(about, columns, rows, entries, folder.path, limits):
-        return
+    with about.recomputing("(file)"):
+        if not remade.summary(about, columns, rows, entries, folder.path, limits):
+            return
     for cells, entry in zip(rows, entries, strict=True):
         if entry.record:
             with about.recomputing(entry.case):
