@@ -241,7 +241,7 @@ def test_a_longest_wait_that_is_none_is_bad_usage(monkeypatch, said):
 
 DAG = """
 
-from elastickv import demand
+from elastickv.measure import demand
 
 
 rule probe:

@@ -17,10 +17,10 @@ from elastickv.pipeline import runlock
 from elastickv.pipeline.runlock import RunInProgress, RunLock
 from elastickv.system import orphans
 
-CHILD = "from elastickv import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
+CHILD = "from elastickv.system import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
 PARENT = f"""
 import subprocess, sys
-from elastickv import orphans
+from elastickv.system import orphans
 orphans.adopt_children()
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdout=subprocess.PIPE, text=True)
 child.stdout.readline()
@@ -29,18 +29,18 @@ child.wait()
 """
 FOREIGN = """
 import subprocess, time
-from elastickv import orphans
+from elastickv.system import orphans
 child = subprocess.Popen(["sleep", "60"], preexec_fn=orphans.kill_me_with_my_parent)
 print(child.pid, flush=True)
 child.wait()
 """
 GRANDCHILD = """
 import subprocess, sys
-from elastickv import orphans
+from elastickv.system import orphans
 orphans.adopt_children()
 family = '''
 import subprocess
-from elastickv import orphans
+from elastickv.system import orphans
 orphans.die_with_parent(and_descendants=True)
 shell = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"])
 shell.wait()
@@ -92,13 +92,13 @@ def test_a_parent_that_is_already_dead_ends_the_child():
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize(("parent", "code"), [("os.getppid()", 0), ("os.getpid()", -signal.SIGKILL)])
 def test_a_foreign_program_whose_parent_died_before_the_request_ends_at_once(parent: str, code: int):
-    program = f"import os; from elastickv import orphans; orphans.kill_me_with_my_parent(parent={parent})"
+    program = f"import os; from elastickv.system import orphans; orphans.kill_me_with_my_parent(parent={parent})"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == code
 
 
 STARTS_ANOTHER = """
 import psutil, subprocess
-from elastickv import orphans
+from elastickv.system import orphans
 listed = psutil.Process.children
 late = []
 
@@ -122,7 +122,7 @@ def test_a_child_that_is_started_while_its_family_is_listed_is_killed_too():
 
 
 def test_a_live_parent_further_up_is_no_reason_to_end():
-    program = "from elastickv import orphans; orphans.die_with_parent(); print('up')"
+    program = "from elastickv.system import orphans; orphans.die_with_parent(); print('up')"
     environment = os.environ | {orphans.VARIABLE: str(os.getpid())}
     command = ["sh", "-c", f'"{sys.executable}" -c "{program}"; exit $?']
     done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)
@@ -177,7 +177,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 from types import SimpleNamespace
 from snakemake.scheduling.job_scheduler import JobScheduler
-from elastickv import start
+from elastickv.pipeline import start
 if sys.argv[1] == "ours":
     start.end_gracefully_however_often_asked()
 jobs = threading.Semaphore(0)
