@@ -17,7 +17,13 @@ from elastickv.pipeline import runlock
 from elastickv.pipeline.runlock import RunInProgress, RunLock
 from elastickv.system import orphans
 
-CHILD = "from elastickv.system import orphans; orphans.die_with_parent(); import time; print('up', flush=True); time.sleep(60)"
+CHILD = """
+from elastickv.system import orphans
+orphans.die_with_parent()
+import time
+print('up', flush=True)
+time.sleep(60)
+"""
 PARENT = f"""
 import subprocess, sys
 from elastickv.system import orphans
