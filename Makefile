@@ -1,5 +1,5 @@
-# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, dotted.key=value), CORES,
-# PROFILE (of Snakemake: profiles/slurm), PYTHON, ARGS (for snakemake or pytest).
+# The two commands: make run, make test. Variables: CONFIG (one or more matrices), SET (overrides, dotted.key=value, quoted
+# as in a shell), CORES, PROFILE (of Snakemake: profiles/slurm), PYTHON, ARGS (for snakemake or pytest).
 CONFIG ?= config/config.yaml
 SET ?=
 CORES ?= all
@@ -8,8 +8,11 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
-# CONFIG and SET hold words of the shell, quoted as on its command line: CONFIG='"my matrix.yaml"'.
-MATRIX := --configfile $(CONFIG) $(if $(strip $(SET)),--config $(SET))
+# CONFIG and SET hold words of the shell, quoted as on its command line: CONFIG='"my matrix.yaml"'. The matrix is checked
+# before anything runs; SET becomes one more config file, whose path is printed.
+export SET
+OVERRIDES := set=$$($(BIN)/elastickv overrides --configfile $(CONFIG) --set="$$SET") &&
+MATRIX := --configfile $(CONFIG) $$set
 # A killed make takes what it runs along. Its number is asked for here, while it lives for certain: a recipe's shell may
 # be the orphan already.
 TIED := ELASTICKV_DIE_WITH_PARENT=$(shell echo $$PPID) exec
@@ -27,7 +30,7 @@ endif
 endif
 
 # The verdicts of the last finished run, unless the arguments were for looking only.
-SHOW := $(if $(filter -n --dry-run --dryrun --unlock,$(ARGS)),,@$(BIN)/elastickv show --if-finished $(MATRIX))
+SHOW := $(if $(filter -n --dry-run --dryrun --unlock,$(ARGS)),,@$(OVERRIDES) $(BIN)/elastickv show --if-finished $(MATRIX))
 
 .DEFAULT_GOAL := help
 .PHONY: help run remeasure test test-slow lint format clean setup setup-dev
@@ -36,20 +39,18 @@ help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /: /'
 
 run: setup ## build, measure, judge, report; then print the verdicts
-	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@$(TIED) $(SNAKEMAKE)
+	@$(OVERRIDES) ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE)
 	$(SHOW)
 
 remeasure: setup ## as run, but time every case again
-	@$(TIED) $(BIN)/elastickv cases $(MATRIX) > /dev/null
-	@ELASTICKV_FRESH=1 $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
+	@$(OVERRIDES) ELASTICKV_FRESH=1 ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
 	$(SHOW)
 
 test: setup-dev lint ## lint and the fast tests (minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: ## the tests that take longer
-	@$(TIED) $(PYTHON) workflow/bootstrap.py dev slurm
+	@exec $(PYTHON) workflow/bootstrap.py dev slurm
 	@$(BIN)/python -m pytest -m slow -rs $(ARGS)
 
 lint: setup-dev ## ruff, snakefmt, snakemake --lint
@@ -67,7 +68,7 @@ clean: ## delete everything that this checkout made but results and reference
 	rm -rf build .venv .envs .snakemake .pytest_cache .ruff_cache .hypothesis
 
 setup:
-	@$(TIED) $(PYTHON) workflow/bootstrap.py $(if $(findstring slurm,$(PROFILE)),slurm)
+	@exec $(PYTHON) workflow/bootstrap.py $(if $(findstring slurm,$(PROFILE)),slurm)
 
 setup-dev:
-	@$(TIED) $(PYTHON) workflow/bootstrap.py dev
+	@exec $(PYTHON) workflow/bootstrap.py dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -85,15 +86,13 @@ def test_the_default_config_is_made_without_variables():
     assert replace(NEEDS, overrides=("backend=cuda",)).make("backend=cpu") == "make run SET=backend=cpu"
 
 
-def test_overrides_below_the_top_go_to_snakemake_as_mappings():
-    needs = replace(NEEDS, files=("a.yaml", "b.yaml"), overrides=("backend=cpu", "measure.reps=50"), written=("v1.2",))
-    ran = needs.make("build.ptx=90", "build.compiler=auto", "cases.v1.2.seq=64")
-    assert ran == (
-        ".venv/bin/snakemake --configfile a.yaml b.yaml --config backend=cpu 'measure={reps: 50}' "
-        "'build={ptx: 90, compiler: auto}' 'cases={v1.2: {seq: 64}}'"
-    )
-    again = needs.make(target="remeasure")
-    assert again.startswith("ELASTICKV_FRESH=1 .venv/bin/snakemake --forcerun measure ceilings --configfile a.yaml")
+def test_overrides_are_quoted_for_make_and_within_set():
+    needs = replace(NEEDS, files=("a.yaml", "b.yaml"), overrides=("backend=cpu", "results=results/my $run"))
+    ran = shlex.split(needs.make("build.ptx=90", "cases.v1.2.seq=64"))
+    assert ran[:3] == ["make", "run", "CONFIG=a.yaml b.yaml"]
+    given = ran[3].removeprefix("SET=").replace("$$", "$")
+    assert shlex.split(given) == ["backend=cpu", "results=results/my $run", "build.ptx=90", "cases.v1.2.seq=64"]
+    assert needs.make(target="remeasure").startswith("make remeasure CONFIG='a.yaml b.yaml' SET=")
 
 
 def test_packages_are_installed_as_this_system_does():
@@ -159,7 +158,7 @@ def test_the_installer_is_missed_where_something_is_to_be_made():
 PINNED = compilers.Facts(None, None, (), "13.0.88", True, "/usr/bin/g++", "g++ 12", None, None)
 NVCC13 = replace(PINNED, nvcc="/cuda/bin/nvcc", nvcc_version="13.0.88", nvcc_targets=(75, 80, 86, 89, 90, 100))
 NVCC11 = replace(NVCC13, nvcc_version="11.5.119", nvcc_targets=(61, 70, 75, 80, 86))
-TO_NVRTC, TO_AUTO = (f".venv/bin/snakemake --config 'build={{compiler: {name}}}'" for name in ("nvrtc", "auto"))
+TO_NVRTC, TO_AUTO = (f"make run SET=build.compiler={name}" for name in ("nvrtc", "auto"))
 WITH_NVCC = replace(NEEDS, compiler="nvcc")
 
 
@@ -304,13 +303,13 @@ def test_which_image_runs_where(image, capability, runs):
             replace(H200, capability=(12, 0)),
             built("sm80/580"),
             "problem",
-            ".venv/bin/snakemake --config 'build={ptx: 90}'",
+            "make run SET=build.ptx=90",
         ),
     ],
 )
 def test_the_fatbin_has_an_image_for_this_gpu(one, planned, level, fix):
     needs = replace(NEEDS, architectures=(80,))
-    fix = fix or (".venv/bin/snakemake --config 'build={architectures: [75,80]}'" if level == "problem" else None)
+    fix = fix or ("make run SET='build.architectures=[75,80]'" if level == "problem" else None)
     found = images.on_gpu(one, images.Facts(planned, planned, (one,), "580.95"), needs)
     assert said(found[0]) == (level, fix)
 
@@ -394,7 +393,7 @@ def test_cases_that_do_not_fit(tmp_path):
     needs = replace(ON_CPU, cases=cases_of(tmp_path, CASES), written=("large", "small", "pass"))
     (finding,) = memory.cases(memory.Facts("cpu", "this machine", 8000 * MB, 32 << 20), needs)
     assert finding.level == "problem" and finding.found.startswith("large needs ")
-    seq = int(re.fullmatch(r".venv/bin/snakemake --config 'cases={large: {seq: (\d+)}}'", finding.fix)[1])
+    seq = int(re.fullmatch(r"make run SET=cases.large.seq=(\d+)", finding.fix)[1])
     shorter = cases_of(tmp_path, CASES.replace("65536", str(seq)))
     (finding,) = memory.cases(memory.Facts("cpu", "this machine", 8000 * MB, 1 << 20), replace(needs, cases=shorter))
     assert finding.level == "ok"
@@ -655,7 +654,7 @@ def test_a_model_file_that_is_not_there_is_a_problem(name):
 # models of the hub
 
 PHI = Model("transformers", "microsoft/phi-2", "config.json", local=False)
-INSTEAD = ".venv/bin/snakemake --config 'baselines={transformers: {model: smollm2}}'"
+INSTEAD = "make run SET=baselines.transformers.model=smollm2"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from test_doctor import NEEDS
 
 from elastickv import device, doctor, records
 from elastickv.cli import main
-from elastickv.doctor import compilers, gpu, hub, load
+from elastickv.doctor import compilers, gpu, hub
 from elastickv.doctor.needs import Model
+from elastickv.system import locks
 
 SMOKE = "config/smoke.yaml"
 THEMES = set(doctor.THEMES)
@@ -153,12 +154,10 @@ def test_the_schema_refuses_a_report_that_contradicts_itself(change, fault):
 
 def test_the_commands_it_gives_are_taken(clone: Checkout, tmp_path):
     """What the overrides of two fixes say reaches the plan."""
-    needs, fresh = replace(NEEDS, files=(SMOKE,), written=("decode_c4",)), clone.copy(tmp_path / "fresh")
+    needs, fresh = replace(NEEDS, files=(SMOKE,)), clone.copy(tmp_path / "fresh")
 
     def run(fix: str, look: str) -> Finished:
-        done = fresh.snakemake(look, *shlex.split(fix)[1:])
-        assert done.code == 0, done.text
-        return done
+        return fresh.make(*shlex.split(fix)[1:], f"ARGS={look}")
 
     jobs = run(needs.make("backend=auto", "build.architectures=[75,80]"), "--dry-run").jobs
     images = {job for job in jobs if job.endswith(".cubin")}
@@ -209,17 +208,17 @@ def test_an_old_nvcc_is_read(checkout, tmp_path, monkeypatch):
 
 def test_who_holds_a_lock_is_seen_without_touching_it(tmp_path):
     lock = tmp_path / "cpu.lock"
-    assert load.holder(lock) is None
+    assert locks.holder(lock) is None
     hold = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
     hold += "print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "held\n"
-        assert load.holder(lock) == process.pid
-        assert load.holder(tmp_path / "other.lock") is None
+        assert locks.holder(lock) == process.pid
+        assert locks.holder(tmp_path / "other.lock") is None
         process.stdin.close()
-    wait_until(lambda: load.holder(lock) is None)
+    wait_until(lambda: locks.holder(lock) is None)
 
 
 # the hub

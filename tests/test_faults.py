@@ -183,7 +183,7 @@ def test_a_full_disk_is_a_message_of_every_step_and_keeps_what_was_there(tmp_pat
     done = run(
         whole,
         limited(resource.RLIMIT_FSIZE, 100),
-        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "ELASTICKV_LOG": str(results / ".logs/step.log")},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow")},
     )
     assert done.returncode == 3
     assert "cannot be written: File too large" in done.stderr
@@ -202,24 +202,6 @@ def test_a_store_that_refuses_a_record_costs_no_measurement(cpu_build, tmp_path,
     assert "taken: cannot be written: Is a directory" in capfd.readouterr().err
     records.write(out, record, "measurement")
     assert records.read(out, "measurement")["samples"]["full_us"]
-
-
-def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
-    results = make(tmp_path / "results", ("4096_cpu",))
-    arguments = [
-        "--cases",
-        str(results / ".plan/cases.json"),
-        "--results",
-        str(results),
-        "--out",
-        str(results / "s.csv"),
-        *limits_of("summarise", results),
-    ]
-    for log in ("/dev/full", str(results / "results_4096_cpu.json" / "log")):
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "ELASTICKV_LOG": log}
-        done = run([sys.executable, "-m", "elastickv", "summarise", *arguments], env=environment)
-        assert done.returncode == 0, done.stderr
-    assert "no log" in done.stderr
 
 
 def read_only(folder: Path) -> Callable[[], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from conftest import BIN, Checkout
 
 CONFIG = "config/smoke.yaml"
 RESULTS = "results/smoke"
-# Runs in every Python process of a job, workers included; a job is known by its log.
+# Runs in every Python process of a job, workers included; a job is known by its command.
 TRACER = """
-import os, sys
+import os, shlex, sys
 
-job = os.environ.get("ELASTICKV_LOG") or os.environ.get("TRACED_JOB")
+job = os.environ.get("TRACED_JOB")
+if not job and sys.orig_argv[:3] == ["python", "-m", "elastickv"]:
+    job = shlex.join(sys.orig_argv)
 if job:
     os.environ["TRACED_JOB"] = job
     trace = os.open(os.path.join(os.environ["TRACE"], str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -60,7 +63,7 @@ def is_temporary(path: str) -> bool:
 
 
 def opened(checkout: Checkout, trace: Path) -> dict[str, set[str]]:
-    """The files of the checkout that each job read, by its log."""
+    """The files of the checkout that each job read, by its command."""
     found: dict[str, set[str]] = {}
     for process in trace.iterdir():
         job, *paths = process.read_text(encoding="utf-8").splitlines()
@@ -69,17 +72,20 @@ def opened(checkout: Checkout, trace: Path) -> dict[str, set[str]]:
     return found
 
 
-def listed(checkout: Checkout) -> dict[str, tuple[set[str], set[str]]]:
-    """Inputs and outputs of every job, by its log, as Snakemake tells them."""
+def listed(checkout: Checkout) -> dict[str, tuple[set[str], set[str], set[str]]]:
+    """Inputs, outputs and rule of every job, by its command, as Snakemake tells them."""
     command = [BIN / "snakemake", "--configfile", CONFIG, "--detailed-summary"]
     done = subprocess.run(
         command, cwd=checkout.root, env=checkout.environment, capture_output=True, text=True, check=True
     )
-    found: dict[str, tuple[set[str], set[str]]] = {}
+    found: dict[str, tuple[set[str], set[str], set[str]]] = {}
     for row in csv.DictReader(io.StringIO(done.stdout), delimiter="\t"):
-        inputs, outputs = found.setdefault(row["log-file(s)"], (set(), set()))
+        words = shlex.split(row["shellcmd"].partition(" 2> ")[0])
+        command = shlex.join(word for word in words if word not in ("exec", "${ELASTICKV_FRESH:+--fresh}"))
+        inputs, outputs, rules = found.setdefault(command, (set(), set(), set()))
         inputs.update(filter(None, row["input-file(s)"].split(",")))
         outputs.add(row["output_file"])
+        rules.add(row["rule"])
     return found
 
 
@@ -93,11 +99,12 @@ def test_every_rule_lists_what_its_command_opens_and_opens_what_it_lists(traced:
     checkout, trace = traced
     read, known = opened(checkout, trace), listed(checkout)
     assert set(read) == set(known)
-    assert {Path(log).stem.partition("_")[0] for log in known} == {
-        *("cpu", "ceilings", "measure", "summarise", "verdict", "report", "figures", "social", "notebook", "manifest")
+    assert {rule for *_, rules in known.values() for rule in rules} == {
+        *("build_cpu", "ceilings", "measure", "summarise", "verdict", "report_markdown", "figures", "social"),
+        *("notebook", "manifest"),
     }
     unlisted, unopened = {}, {}
-    for job, (inputs, outputs) in known.items():
+    for job, (inputs, outputs, _) in known.items():
         stood_for = [folder for name in inputs for folder in STANDS_FOR.get(name, ())]
         allowed = [*inputs, *outputs, *UNLISTED, *stood_for]
         unlisted[job] = {path for path in read[job] if not lies_in(path, allowed)}

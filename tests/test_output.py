@@ -161,10 +161,3 @@ def test_show_of_no_run_says_how_to_run_what_was_asked_for(tmp_path: Path, monke
     given = [*(f"--configfile={name}" for name in files), *(f"--config={said}" for said in overrides)]
     assert main(["show", *given]) == 3
     assert capsys.readouterr().err.endswith(f"verdicts.json: no finished run yet\nfix: {fix}\n")
-
-
-def test_a_log_takes_a_file_name_that_is_no_text(tmp_path: Path):
-    log, name = tmp_path / "log", os.fsdecode(b"\xff.json")
-    done = elastickv("measure", "--case", name, "--store=s", "--out=o", ELASTICKV_LOG=str(log))
-    assert done.returncode == 2, done.stderr
-    assert log.read_text(encoding="utf-8").startswith("elastickv: \\udcff.json: cannot be read")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 from conftest import ROOT, Checkout, plain_environment
 
 from elastickv.cli import main
-from elastickv.pipeline import logs
 
 
 def load(path: Path) -> ModuleType:
@@ -116,26 +114,6 @@ def test_lint_allows_missing_conda_and_nothing_else():
     report = "Lints for rule a (line 1, Snakefile):\n    * {}:\n      because\n"
     assert lint.unexpected(report.format("Specify a conda environment or container for each rule.")) == []
     assert lint.unexpected(report.format("No log directive defined")) == ["No log directive defined"]
-
-
-def test_a_message_reaches_terminal_and_log_and_progress_only_its_last_state():
-    stream, log = io.StringIO(), io.StringIO()
-    tee = logs.Tee(stream, log)
-    for text in ("one\ntw", "o\n", " 10%\r", " 90%\r", "100%\n"):
-        tee.write(text)
-    assert stream.getvalue() == "one\ntwo\n 10%\r 90%\r100%\n"
-    assert log.getvalue() == "one\ntwo\n100%\n"
-    assert tee.isatty() is False
-
-
-def test_a_command_of_a_rule_keeps_its_error_in_the_log(tmp_path: Path, clone: Checkout):
-    log = tmp_path / "logs" / "build.log"
-    command = [sys.executable, "-m", "elastickv", "measure", "--case", "none.json", "--store", "store", "--out", "out"]
-    environment = clone.environment | {logs.VARIABLE: str(log)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "none.json" in done.stderr
-    assert log.read_text(encoding="utf-8") == done.stderr
 
 
 @pytest.mark.slow

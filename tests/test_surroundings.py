@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from test_setup import load
 
 from elastickv.cli import main
 from elastickv.doctor import storage
+from elastickv.pipeline import overrides
 from elastickv.system import installers, surroundings
 
 NOBODY = 65534
@@ -132,22 +134,39 @@ def test_a_checkout_that_takes_no_files_is_refused(closed: Path):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "files", "said"),
     [
-        (["""SET=results="results/my run" """], ["--config", "results=results/my run"]),
-        (["SET=measure.reps=9 results='results/my run'"], ["--config", "measure.reps=9", "results=results/my run"]),
-        (["SET=a='x#y' b='$$z'"], ["--config", "a=x#y", "b=$z"]),
-        (['CONFIG="my matrix.yaml" b.yaml', "SET="], []),
+        (["""SET=results="results/my run" """], ["config/config.yaml"], ["results=results/my run"]),
+        (["SET=measure.reps=9 results='my run'"], ["config/config.yaml"], ["measure.reps=9", "results=my run"]),
+        (["SET=a='x#y' b='$$z'"], ["config/config.yaml"], ["a=x#y", "b=$z"]),
+        (['CONFIG="my matrix.yaml" b.yaml', "SET="], ["my matrix.yaml", "b.yaml"], []),
     ],
 )  # fmt: skip
-def test_every_command_of_make_gets_the_same_words(values: list[str], expected: list[str]):
-    done = run(["make", "--no-print-directory", "--dry-run", "run", *values], ROOT)
+def test_every_command_of_make_gets_the_same_words(
+    tmp_path: Path, values: list[str], files: list[str], said: list[str]
+):
+    """Programs that write down what they get stand for ours; the overrides become a file, whose path all get."""
+    log = tmp_path / "log"
+    for name in ("elastickv", "snakemake"):
+        path = tmp_path / name
+        path.write_text(f"""#!{sys.executable}
+import json, sys
+open({str(log)!r}, "a").write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1] == "overrides" and sys.argv[-1] != "--set=":
+    print("set.yaml")
+""")
+        path.chmod(0o755)
+    done = run(["make", "--no-print-directory", "--old-file=setup", f"BIN={tmp_path}", "run", *values], ROOT)
     assert done.returncode == 0, done.stderr
-    files = ["--configfile", *(["my matrix.yaml", "b.yaml"] if "my" in values[0][:12] else ["config/config.yaml"])]
-    words = [shlex.split(line) for line in done.stdout.splitlines() if "--configfile" in line]
-    said = [line[line.index("--configfile") :] for line in words]
-    assert len(said) == 3
-    assert [[word for word in line if word not in (">", "/dev/null")] for line in said] == [[*files, *expected]] * 3
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [call[0] for call in calls] == ["overrides", "--cores", "overrides", "show"]
+    for call in calls:
+        given = call[call.index("--configfile") + 1 :]
+        if call[0] == "overrides":
+            assert given[:-1] == files
+            assert overrides.words(given[-1].removeprefix("--set=")) == said
+        else:
+            assert given == [*files, *(["set.yaml"] if said else [])]
 
 
 def test_nothing_is_shown_where_no_run_has_finished(tmp_path: Path, capsys):

@@ -79,26 +79,28 @@ def uv_pin():
 
 
 def install(name):
-    """One lock, on top of the core lock; after that one this package (editable), so that `snakemake` is its own.
+    """One lock, on top of the core lock; after that one this package (editable).
 
-    Once only: to install it again would take both commands from a run in progress for a moment.
+    Once only: to install it again would take its command from a run in progress for a moment.
     """
     uv = [PYTHON, "-m", "uv", "pip", "install", "--quiet", "--python", PYTHON]
     locks = ["-r", lock_path("core")] + ([] if name == "core" else ["-r", lock_path(name)])
     run(*uv, *locks)
     if name == "core":
         run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
-        make_editable_path_relative()
+        write_path_file()
 
 
-def make_editable_path_relative():
-    """The line that puts `workflow/` on sys.path becomes relative to the .pth file that holds it.
+def write_path_file():
+    """The .pth file that puts `workflow/` on sys.path, and has every start of this Python see to its surroundings.
 
-    Python reads .pth files in the locale's encoding, so a checkout's non-ASCII path there would end every start.
+    The path is relative: Python reads .pth files in the locale's encoding, so a checkout's non-ASCII path there would
+    end every start. Snakemake's own program needs the second line: nothing of ours runs before it.
     """
     for path in glob.glob(os.path.join(glob.escape(VENV), "lib", "python3*", "site-packages", "__editable__*.pth")):
         with open(path, "w", encoding="ascii") as file:
             file.write(os.path.relpath(os.path.join(ROOT, "workflow"), os.path.dirname(path)) + "\n")
+            file.write("import elastickv.system.surroundings; elastickv.system.surroundings.prepare()\n")
 
 
 def touch(path):
@@ -140,7 +142,7 @@ def main(names):
     if not missing(names):
         return
     check_place(ROOT)
-    orphans.die_with_parent()
+    orphans.kill_me_with_my_parent()
     surroundings.settle(ROOT)
     os.makedirs(os.path.join(ROOT, ".envs"), exist_ok=True)
     with open(os.path.join(ROOT, ".envs", ".venv.lock"), "w") as lock:

@@ -50,10 +50,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    # Several at once and the option again, as Snakemake takes them.
+    _add_configfile(parser)
     several = {"action": "extend", "nargs": "+"}
-    parser.add_argument("--configfile", **several, metavar="F", help=f"YAML matrices (default {CONFIG_DEFAULT})")
     parser.add_argument("--config", **several, default=[], metavar="KEY=VALUE", help="override config values")
+
+
+def _add_configfile(parser: argparse.ArgumentParser) -> None:
+    # Several at once and the option again, as Snakemake takes them.
+    text = f"YAML matrices (default {CONFIG_DEFAULT})"
+    parser.add_argument("--configfile", action="extend", nargs="+", metavar="F", help=text)
 
 
 def _add_cases(commands) -> None:
@@ -61,6 +66,15 @@ def _add_cases(commands) -> None:
     _add_config(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(module="elastickv.report.listing")
+
+
+def _add_overrides(commands) -> None:
+    parser = commands.add_parser("overrides", help="write make's SET as one more config file and print its path")
+    _add_configfile(parser)
+    parser.add_argument(
+        "--set", default="", metavar="TEXT", help="KEY=VALUE ..., deeper keys with dots, quotes as in sh"
+    )
+    parser.set_defaults(module="elastickv.pipeline.overrides")
 
 
 def _add_show(commands) -> None:
@@ -269,6 +283,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_cases,
+        _add_overrides,
         _add_show,
         _add_plan,
         _add_doctor,
@@ -300,10 +315,6 @@ def main(argv: list[str] | None = None) -> int:
         from elastickv.system import orphans
 
         orphans.die_with_parent(and_descendants=True)
-    if os.environ.get("ELASTICKV_LOG"):
-        from elastickv.pipeline import logs
-
-        logs.keep_stderr()
     args = build_parser().parse_args(argv)
     try:
         return import_module(args.module).run(args)

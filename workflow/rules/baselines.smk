@@ -22,8 +22,9 @@ rule transformers_baseline:
     message:
         "Transformers baseline"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline transformers --settings {input.settings:q}"
+        "exec python -m elastickv baseline transformers --settings {input.settings:q}"
         " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule gguf_baseline:
@@ -43,5 +44,6 @@ rule gguf_baseline:
     message:
         "GGUF baseline"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline gguf --settings {input.settings:q}"
+        "exec python -m elastickv baseline gguf --settings {input.settings:q}"
         " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " 2> >(tee -i {log:q} >&2)"

@@ -29,8 +29,9 @@ rule build_image:
     message:
         "compile {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv build image --architecture {params.architecture} {params.ptx}"
+        "exec python -m elastickv build image --architecture {params.architecture} {params.ptx}"
         " --compiler {params.compiler} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule build_fatbin:
@@ -46,8 +47,9 @@ rule build_fatbin:
     message:
         "merge {output.fatbin}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv build fatbin --images {input.images:q}"
+        "exec python -m elastickv build fatbin --images {input.images:q}"
         " --out {output.fatbin:q} --manifest {output.manifest:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule build_cpu:
@@ -61,4 +63,4 @@ rule build_cpu:
     message:
         "compile the CPU library"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv build cpu --out build/cpu"
+        "exec python -m elastickv build cpu --out build/cpu" " 2> >(tee -i {log:q} >&2)"

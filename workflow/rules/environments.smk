@@ -23,4 +23,4 @@ rule environment:
     message:
         "make .envs/{wildcards.name}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv env {wildcards.name:q}"
+        "exec python -m elastickv env {wildcards.name:q}" " 2> >(tee -i {log:q} >&2)"

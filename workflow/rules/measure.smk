@@ -32,7 +32,7 @@ rule ceilings:
     message:
         "read and copy ceilings"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv ceilings --backend {params.backend} --out {output:q}"
+        "exec python -m elastickv ceilings --backend {params.backend} --out {output:q}" " 2> >(tee -i {log:q} >&2)"
 
 
 # The environment variable is not part of the rule: measuring afresh once leaves no trace in what reruns later.
@@ -57,5 +57,6 @@ rule measure:
     message:
         "measure {wildcards.case}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv measure --case {input.case:q} --out {output:q}"
+        "exec python -m elastickv measure --case {input.case:q} --out {output:q}"
         " --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " 2> >(tee -i {log:q} >&2)"

@@ -27,5 +27,6 @@ rule peer:
     message:
         "measure peers' kernels"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv baseline peers --settings {input.settings:q}"
+        "exec python -m elastickv baseline peers --settings {input.settings:q}"
         " --cases {input.cases:q} --results {params.results:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " 2> >(tee -i {log:q} >&2)"

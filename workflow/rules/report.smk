@@ -45,8 +45,9 @@ rule summarise:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv summarise --cases {input.cases:q} --noise {input.noise:q}"
+        "exec python -m elastickv summarise --cases {input.cases:q} --noise {input.noise:q}"
         " --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule verdict:
@@ -65,8 +66,9 @@ rule verdict:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv verdict --cases {input.cases:q} --golden {input.golden:q}"
+        "exec python -m elastickv verdict --cases {input.cases:q} --golden {input.golden:q}"
         " --noise {input.noise:q} --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule report_markdown:
@@ -87,8 +89,9 @@ rule report_markdown:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv report markdown --cases {input.cases:q}"
+        "exec python -m elastickv report markdown --cases {input.cases:q}"
         " --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule figures:
@@ -107,8 +110,9 @@ rule figures:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv report figures --cases {input.cases:q}"
+        "exec python -m elastickv report figures --cases {input.cases:q}"
         " --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule social:
@@ -129,8 +133,9 @@ rule social:
     message:
         "write {output.posts}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv report social --cases {input.cases:q}"
+        "exec python -m elastickv report social --cases {input.cases:q}"
         " --results {params.results:q} --out {output.posts:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 # Of the sources alone: no result changes it, and no comment in a kernel (its plan file is a fingerprint).
@@ -147,8 +152,9 @@ rule notebook:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv report notebook --cases {params.cases:q}"
+        "exec python -m elastickv report notebook --cases {params.cases:q}"
         " --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule manifest:
@@ -179,5 +185,6 @@ rule manifest:
     message:
         "write {output}"
     shell:
-        "ELASTICKV_LOG={log:q} exec python -m elastickv report manifest --cases {input.cases:q}"
+        "exec python -m elastickv report manifest --cases {input.cases:q}"
         " --results {params.results:q} --out {output:q}"
+        " 2> >(tee -i {log:q} >&2)"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import re
 import subprocess
 import sys
 from functools import cache
@@ -43,7 +43,10 @@ def command(argv: list[str], environment: Any) -> list[str]:
     target = environment.get(MAKE_TARGET)
     if target:
         _, _, variables = f" {environment.get('MAKEFLAGS', '')}".partition(" -- ")
-        words = ["make", target, *shlex.split(variables.replace("$$", "$"))]
+        given = re.findall(
+            r"(?:\\.|[^\\ ])+", variables.replace("$$", "$")
+        )  # blanks and backslashes are escaped, quotes not
+        words = ["make", target, *(re.sub(r"\\(.)", r"\1", word) for word in given)]
     else:
         name = Path(argv[0]).name
         words = ["elastickv" if name == "__main__.py" else name, *argv[1:]]

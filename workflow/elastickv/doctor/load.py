@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,12 @@ from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok
 from elastickv.doctor.needs import Needs
 from elastickv.pipeline import runlock
+from elastickv.system import locks
 
-LOCKS = Path("/proc/locks")
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 SAMPLE_SECONDS = 0.5
 BUSY_CORES, BUSY_GPU = 0.3, 5  # cores in use by others; percent of time
 MOST_NAMED = 3
-_LOCK = re.compile(r"FLOCK\s+\S+\s+\S+\s+(\d+)\s+\S+:\S+:(\d+)\s")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     busy, processes = _cpu()
     percent, on_gpu = _gpu(gpu.gpus[0].uuid) if gpu.gpus else (None, ())
     names = ["cpu", *(one.uuid for one in gpu.gpus)]
-    held = ((name, holder(device.lock_folder() / f"{name}.lock")) for name in names)
+    held = ((name, locks.holder(device.lock_folder() / f"{name}.lock")) for name in names)
     return Facts(
         cores=len(cpu_state.usable_cpus()),
         cores_busy=busy,
@@ -65,7 +63,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
         gpu_percent=percent,
         gpu_processes=on_gpu,
         holders=tuple((name, pid) for name, pid in held if pid is not None),
-        runner=holder(runlock.LOCK),
+        runner=locks.holder(runlock.LOCK),
         leftovers=tuple(sorted(str(path) for path in SNAKEMAKE_LOCKS.glob("*"))),
     )
 
@@ -87,26 +85,6 @@ def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
         for one in found or ()
         if one.pid != os.getpid()
     )
-
-
-def holder(path: Path, locks: Path = LOCKS) -> int | None:
-    """The process that holds a file's lock, or None. Only looks: trying the lock would turn a starting run away."""
-    try:
-        inode, text = path.stat().st_ino, locks.read_text()
-    except OSError:
-        return None
-    for pid, number in _LOCK.findall(text):
-        if int(number) == inode and _has_open(int(pid), path):
-            return int(pid)
-    return None
-
-
-def _has_open(pid: int, path: Path) -> bool:
-    """Whether a process has a file open; taken for granted where its files are not ours to see."""
-    try:
-        return any(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
-    except OSError:
-        return True
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from elastickv import matrix
 from elastickv.matrix import layers
 from elastickv.pipeline import plan
 
-ELASTICKV, SNAKEMAKE = ".venv/bin/elastickv", ".venv/bin/snakemake"
+ELASTICKV = ".venv/bin/elastickv"
 
 
 @dataclass(frozen=True)
@@ -51,46 +52,16 @@ class Needs:
         return {"cuda": "required", "auto": "optional", "cpu": "none"}[self.backend]
 
     def make(self, *overrides: str, target: str = "run") -> str:
-        """The command that runs this config with more overrides, such as `backend=cpu` or `build.compiler=nvrtc`.
-
-        `make run CONFIG=config/sweep.yaml SET=backend=cpu` where they are of top-level keys, else Snakemake by its path
-        (`build={compiler: nvrtc}`, which `python -m snakemake` takes too).
-        """
+        """The make command that runs this config with more overrides, such as `build.compiler=nvrtc`."""
         said = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
-        if not any("." in key or " " in text for key, text in said.items()):
-            words = ["make", target, *([f"CONFIG={shlex.quote(' '.join(self.files))}"] if self.files else [])]
-            return " ".join([*words, *([f"SET={shlex.quote(' '.join(said.values()))}"] if said else [])])
-        again = "ELASTICKV_FRESH=1 " if target == "remeasure" else ""
-        files = ["--configfile", *map(shlex.quote, self.files)] if self.files else []
-        forced = ["--forcerun", "measure", "ceilings"] if target == "remeasure" else []
-        entries = [shlex.quote(entry) for entry in self._entries(said)]
-        return again + " ".join([SNAKEMAKE, *forced, *files, "--config", *entries])
-
-    def _entries(self, said: dict[str, str]) -> list[str]:
-        """Overrides by top-level key, what lies below it as one mapping: `build={compiler: auto, ptx: 90}`."""
-        tree: dict[str, Any] = {}
-        for key, text in said.items():
-            *above, last = self._path(key)
-            branch = tree
-            for part in above:
-                branch = branch.setdefault(part, {})
-            branch[last] = text.partition("=")[2]
-        return [f"{key}={_flow(value)}" for key, value in tree.items()]
-
-    def _path(self, key: str) -> list[str]:
-        """The parts of a dotted key; a case's id may hold dots itself."""
-        parts = key.split(".")
-        for end in range(len(parts), 2, -1):
-            if parts[0] == "cases" and ".".join(parts[1:end]) in self.written:
-                return ["cases", ".".join(parts[1:end]), *parts[end:]]
-        return parts
+        variables = {"CONFIG": " ".join(self.files), "SET": " ".join(_word(text) for text in said.values())}
+        given = [f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in variables.items() if text]
+        return " ".join(["make", target, *given])
 
 
-def _flow(value: Any) -> str:
-    """A value as it was written, or a mapping of such as one line of YAML."""
-    if isinstance(value, str):
-        return value
-    return "{" + ", ".join(f"{key}: {_flow(below)}" for key, below in value.items()) + "}"
+def _word(override: str) -> str:
+    """`KEY=VALUE` as a word of SET, which is quoted as in a shell."""
+    return shlex.quote(override) if re.search(r"[\s'\"\\]", override) else override
 
 
 def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> Needs:

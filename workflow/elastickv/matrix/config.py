@@ -40,13 +40,15 @@ class Config:
     results_origin: str = "config"
 
 
-def load(files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None) -> Config:
+def load(
+    files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None, flag: str = layers.OVERRIDES
+) -> Config:
     """Reads, merges and validates config files (later ones win), overrides last.
 
-    overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts. Raises UsageError with every
-    problem found.
+    overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts.
+    flag: what messages call them. Raises UsageError with every problem found.
     """
-    merged = layers.merge(list(files), overrides)
+    merged = layers.merge(list(files), overrides, flag)
     problems, concerned = structure.problems(merged)
     tree = merged.tree
     rows = _rows(merged, concerned, problems)

@@ -1,4 +1,4 @@
-"""Lays config files and `--config` overrides over each other, remembering where each value was written."""
+"""Lays config files and overrides over each other, remembering where each value was written."""
 
 from __future__ import annotations
 
@@ -77,10 +77,12 @@ def touches(path: KeyPath, places: Set[KeyPath]) -> bool:
     return any(place[: len(path)] == path or path[: len(place)] == place for place in places)
 
 
-def merge(files: list[Path | str], overrides: dict[str, Any] | list[str] | None) -> Layers:
+def merge(
+    files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None, flag: str = OVERRIDES
+) -> Layers:
     """Reads and merges files, then overrides: values by nested or dotted key, or texts `KEY=VALUE`.
 
-    What cannot be read is left out and told by the result's `problems` and `lost`.
+    flag: what messages call the overrides. What cannot be read is left out: see `problems` and `lost` of the result.
     """
     layers = Layers()
     for file in files:
@@ -89,12 +91,12 @@ def merge(files: list[Path | str], overrides: dict[str, Any] | list[str] | None)
         except UsageError as error:
             layers.lose((), error.problems)
     if isinstance(overrides, list):
-        overrides, problems = overrides_from_flags(overrides)
+        overrides, problems = overrides_from_flags(overrides, flag)
         layers.problems += problems
     for key, value in (overrides or {}).items():
         path = _override_path(str(key), layers.tree)
         try:
-            layers.add(_override(path, value, f"{OVERRIDES} {key}"))
+            layers.add(_override(path, value, flag, key))
         except UsageError as error:
             layers.lose(path, error.problems)
     return layers
@@ -112,25 +114,34 @@ def _read_mapping(file: Path | str) -> Document:
     raise UsageError([*document.problems, f"{document.source}:{document.lines.get((), 1)}: {needed}"])
 
 
-def overrides_from_flags(flags: list[str]) -> tuple[dict[str, str], list[str]]:
+def overrides_tree(files: list[Path | str], flags: list[str]) -> dict[str, Any]:
+    """What valid overrides `KEY=VALUE` say, nested as in a config file. files: tell which ids hold dots."""
+    below, overrides = merge(files).tree, Layers()
+    for key, text in overrides_from_flags(flags)[0].items():
+        overrides.add(_override(_override_path(key, below), text, OVERRIDES, key))
+    return overrides.tree
+
+
+def overrides_from_flags(flags: list[str], flag: str = OVERRIDES) -> tuple[dict[str, str], list[str]]:
     """`["backend=cpu", "measure.reps=5"]` -> {"backend": "cpu", "measure.reps": "5"}, and what is wrong with others."""
     problems, overrides = [], {}
-    for flag in flags:
-        key, equals, text = flag.partition("=")
+    for said in flags:
+        key, equals, text = said.partition("=")
         if not equals or not key.strip():
-            problems.append(f"{OVERRIDES} {flag}: must be KEY=VALUE, for example measure.reps=50")
+            problems.append(f"{flag} {said}: must be KEY=VALUE, for example measure.reps=50")
             continue
         overrides[key.strip()] = text
     return overrides, problems
 
 
-def _override(path: KeyPath, value: Any, source: str) -> Document:
+def _override(path: KeyPath, value: Any, flag: str, key: str) -> Document:
     """An override as a document: text is read as YAML, also inside nested values (which Snakemake hands over as text).
 
     Raises UsageError. A value of one line needs no line number in messages.
     """
     from elastickv.matrix import strict_yaml
 
+    source = f"{flag} {key}"
     document = strict_yaml.Document(source, None)
     if isinstance(value, str) and value.strip():
         try:
@@ -143,7 +154,7 @@ def _override(path: KeyPath, value: Any, source: str) -> Document:
     for part in reversed(path):
         nested = {part: nested}
     lost = {(*path, *place) for place in document.lost}
-    return strict_yaml.Document(OVERRIDES, nested, problems=document.problems, lost=lost)
+    return strict_yaml.Document(flag, nested, problems=document.problems, lost=lost)
 
 
 def _read_scalars(value: Any, path: KeyPath, document: Document) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -17,7 +18,7 @@ from elastickv.device import driver
 from elastickv.errors import ElastickvError, UsageError
 from elastickv.measure import demand
 from elastickv.measure.demand import Demand
-from elastickv.pipeline import handover, plan
+from elastickv.pipeline import plan
 from elastickv.pipeline.runlock import RunLock
 from elastickv.system import orphans
 
@@ -66,7 +67,6 @@ def begin(workflow: Any) -> Run:
     if workflow.is_main_process:
         provenance.announce()
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
-        end_gracefully_however_often_asked()
     orphans.adopt_children()
     _own_python_first()
     with _message_alone():
@@ -100,10 +100,30 @@ def _check_folder(checkout: Path) -> None:
 
 
 def _config(workflow: Any) -> matrix.Config:
-    """The config of the command line: as `handover` packed it, else as Snakemake read it; the files are read here."""
-    said = dict(workflow.config_settings.config)
-    files, overrides = handover.unpacked(said) or (workflow.configfiles, said)
-    return matrix.load(files or [matrix.CONFIG_DEFAULT], overrides)
+    """The config of the command line. Snakemake read its files too, by laxer rules; here they are read strictly."""
+    files = [_shown(file) for file in _config_files(workflow)]
+    return matrix.load(files or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
+
+
+def _config_files(workflow: Any) -> list[Path]:
+    """The files of `--configfile`, in order. Of a flag that is given twice Snakemake keeps the last; here each counts.
+
+    Also in the jobs that Snakemake starts on other machines: their command line is made from its settings.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="append", type=Path, default=[])
+    given = parser.parse_known_args()[0].configfile
+    settings = workflow.config_settings
+    if len(given) > 1:
+        kept = given[-1][-1]  # --directory may have changed the folder since; what Snakemake kept is absolute
+        folder = Path() if kept.is_absolute() else settings.configfiles[-1].parents[len(kept.parts) - 1]
+        settings.configfiles = [(folder / file).absolute() for files in given for file in files]
+    return list(settings.configfiles)
+
+
+def _shown(file: Path) -> Path:
+    """A file by its short name in messages, where it lies in the current folder."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def _gpus_at_a_time(workflow: Any) -> int:
@@ -137,21 +157,6 @@ def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> No
         raise lock.refusal()
     plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
-
-
-def end_gracefully_however_often_asked() -> None:
-    """Replaces Snakemake's handler of SIGTERM: a second one that interrupts it waits for a lock that it holds itself.
-
-    So `timeout`, which tells a process and then its group, could leave a run that never ends.
-    """
-    from snakemake.scheduling.job_scheduler import JobScheduler
-
-    def end_gracefully(scheduler: Any, *_signal: Any) -> None:
-        if scheduler._user_kill is None:
-            scheduler._user_kill = "graceful"
-            scheduler._open_jobs.release()
-
-    JobScheduler.exit_gracefully = end_gracefully
 
 
 @contextmanager

@@ -84,12 +84,9 @@ def _kill_descendants(process: int) -> None:
 
 def _alive(process: int) -> bool:
     """Whether a process runs. One that ended but was not waited for yet (a zombie) does not."""
+    import psutil
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        pass
-    with contextlib.suppress(OSError), open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return True

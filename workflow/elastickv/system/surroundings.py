@@ -11,6 +11,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+CHECKOUT = Path(__file__).absolute().parents[2]
 IN_CHECKOUT = Path(".envs/.cache")
 # Variable: where its program writes when the variable is not set, in the user's home.
 CACHES = {
@@ -64,3 +65,9 @@ def speak_utf8() -> None:
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def prepare() -> None:
+    """What every start of the Python in `.venv` does first."""
+    speak_utf8()
+    settle(CHECKOUT)
