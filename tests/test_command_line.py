@@ -104,11 +104,11 @@ def test_every_config_file_counts_and_the_last_wins(checkout: Checkout, flags: s
     assert (config["measure"]["reps"], config["measure"]["warmup"]) == (6, 3)
 
 
-def test_files_are_of_the_folder_in_which_they_were_named(clone: Checkout, checkout: Checkout, tmp_path: Path):
+def test_files_are_of_the_folder_in_which_they_were_named(checkout: Checkout, tmp_path: Path):
     (tmp_path / "b.yaml").write_text(f"{HEAD}cases: {{b: {CASE}}}\n")
     (tmp_path / "c.yaml").write_text(f"cases: {{c: {CASE}}}\n")
     named = Checkout(tmp_path).snakemake(
-        *("--snakefile", str(clone.root / "Snakefile"), "--directory", "checkout", "--summary"),
+        *("--snakefile", "checkout/Snakefile", "--directory", "checkout", "--summary"),
         *("--configfile", "b.yaml", "--configfile", "./c.yaml"),
     )
     assert named.code == 0, named.text

@@ -1,4 +1,8 @@
-"""NVIDIA GPUs as the CUDA driver tells of them, through ctypes: no GPU library is imported, no context is made."""
+"""NVIDIA GPUs as the CUDA driver tells of them, through ctypes: no GPU library is imported, no context is made.
+
+Not by cuda-bindings: 12.9 raises an error on every call of a driver before CUDA 12.0, whose version the doctor has to
+name, and every environment would need it, of which those with torch hold another major version.
+"""
 
 from __future__ import annotations
 
