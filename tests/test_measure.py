@@ -18,7 +18,7 @@ from elastickv.device import CpuState
 from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.measure import bench as bench_command
-from elastickv.measure import cycle, run, supervisor
+from elastickv.measure import cycle, run, sampling, supervisor
 from elastickv.measure.stopwatch import Stopwatch
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
@@ -99,6 +99,26 @@ def test_too_few_rounds_make_no_published_interval(backend):
     assert fields["statistics"]["speedup"]["confidence"] == 0.75
     assert fields["resolved"]["stopped"] == "reps"
     assert fields["resolved"]["warm_up"]["stationary"] is None
+
+
+def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, monkeypatch):
+    """Whatever they say: what was timed in whole is `ok`, and the judge's limits find no way in."""
+    controls = sampling.Samples.controls
+
+    def strayed(samples: sampling.Samples, confidence: float) -> dict:
+        found = controls(samples, confidence)
+        return {arm: control | {"ratio": 1.3, "low": 1.2, "high": 1.4} for arm, control in found.items()}
+
+    monkeypatch.setattr(sampling.Samples, "controls", strayed)
+    fields = measure_in_process(backend, tiny_case(measure={"reps": 12, "decode_tokens": 0}))
+    assert (fields["status"], fields["reason"]) == ("ok", None)
+    assert fields["statistics"]["controls"]["full"]["low"] == 1.2
+
+
+def test_the_control_that_sampling_waits_for_is_the_case_s_precision_s():
+    """`test_sampling` shows what that does; no threshold of the judge decides how long a case is sampled."""
+    settings = tiny_case(measure={"precision": 0.02})["measure"]
+    assert run._rule(settings, set()).control == settings["precision"] == 0.02
 
 
 class Throttled(CpuState):

@@ -22,6 +22,8 @@ from elastickv import records
 from elastickv.build import sources
 from elastickv.cli import main
 from elastickv.errors import UsageError
+from elastickv.judge import noise
+from elastickv.models.record import as_judged
 from elastickv.report import explanation, inputs, notebook, phrases, summary
 
 CARRIED = ("workflow/elastickv/", "kernels/", "schemas/", "envs/")
@@ -192,7 +194,7 @@ def resolve(results: Path, number: phrases.Number) -> Any:
     """The value that a number's JSON pointer leads to."""
     value = json.loads((results / number.file).read_text(encoding="utf-8"))
     for part in number.fields[0].split("/")[1:]:
-        value = value[part]
+        value = value[int(part)] if isinstance(value, list) else value[part]
     return value
 
 
@@ -368,25 +370,27 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
     results = start / "elastic_kv/results/notebook"
     names = records.read(results / ".plan/cases.json", "cases")["cases"]
     measured = {name: records.read(results / f"results_{name}.json", "measurement") for name in names}
+    limits = records.read(results / ".plan/noise.json", "noise")
     with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
         assert file.read() == summary.to_csv(
-            [summary.row(summary.folder.Entry(name, measured[name])) for name in names]
+            [summary.row(summary.folder.Entry(name, measured[name]), limits) for name in names]
         )
         file.seek(0)
         rows = {row["case"]: row for row in csv.DictReader(file)}
     shown, *baselines = [Table(markup).frame() for markup in data(cells["metrics"], "text/html")]
-    assert {name: measured[name]["status"] for name in names} == shown["status"]
+    statuses = {name: noise.as_judged(measured[name], limits)["status"] for name in names}
+    assert statuses == shown["status"]
     assert set(shown) >= set(summary.COLUMNS) - {"case"}
     for metric in summary.COLUMNS:
         for name in names if metric != "case" else ():
             assert same(shown[metric][name], rows[name][metric]), (metric, name)
-            if measured[name]["status"] != "ok" and summary.COLUMNS[metric].result:
+            if statuses[name] not in noise.PUBLISHED and summary.COLUMNS[metric].result:
                 assert shown[metric][name] == ""
     check_baselines(baselines, results)
 
 
 def check_baselines(tables: list[dict[str, dict[str, str]]], results: Path) -> None:
-    record = records.read(results / "transformers_baseline.json", "baseline")
+    record = as_judged(records.read(results / "transformers_baseline.json", "baseline"))
     (table,) = tables
     assert table["status"]["transformers"] == record["status"]
     rate = record["decode_tokens_per_second"]["value"] if record["status"] == "ok" else None

@@ -367,6 +367,9 @@ elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESU
 metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
 
+from elastickv.models.record import as_judged
+
+
 def shown(value):
     """A cell as it is displayed: five digits of a measured number, nothing for what there is not."""
     if pd.isna(value):
@@ -375,11 +378,12 @@ def shown(value):
 
 
 def baseline_rows():
-    """The baselines' records, flat: rates with their intervals, perplexity, status and reason."""
+    """The baselines' records, judged and flat: rates with their intervals, perplexity, status and reason."""
     rows = {}
     for engine in ENGINES:
         file = RESULTS / f"{engine}_baseline.json"
         record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"status": "no record"}
+        record = as_judged(record)
         row = {"status": record["status"], "reason": record.get("reason")}
         row["model"] = record.get("model", {}).get("name")
         row["device"] = (record.get("device") or {}).get("name")
