@@ -11,6 +11,7 @@ from elastickv import records
 from elastickv.judge import folder
 from elastickv.report import peers
 from elastickv.report.peers import Peers
+from elastickv.schemas.case import AnyCase
 
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
 NUMBERLESS = ("invalid", "skipped")
@@ -89,7 +90,8 @@ def load(
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
     sweeps = folder.sweep_of(cases_file)
     cases = [
-        Case(entry.case, entry.record, verdicts[entry.case], entry.content, sweeps.get(entry.case)) for entry in entries
+        Case(entry.case, entry.record, verdicts[entry.case], _json(entry.content), sweeps.get(entry.case))
+        for entry in entries
     ]
     ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
     device, backend = this_device(cases, ceilings)
@@ -103,6 +105,10 @@ def load(
         backend=backend,
         peers=peers.load(results, {case.id: case.content for case in cases}) if with_peers else Peers(),
     )
+
+
+def _json(case: AnyCase | None) -> dict[str, Any] | None:
+    return None if case is None else case.model_dump(mode="json")
 
 
 def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:

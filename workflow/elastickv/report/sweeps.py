@@ -10,6 +10,7 @@ from typing import Any
 from elastickv.cache import bytes_moved
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
+from elastickv.schemas.case import case_of
 
 AXES = ("seq", "compress", "cache_dtype")
 NOT_SHAPE = (*AXES, "schema", "id", "measure")
@@ -114,7 +115,7 @@ def _cell(case: Case) -> dict[str, Any]:
         "mark": verdict["mark"],
         "status": status.replace("_", " "),
         "byte_ceiling": verdict["byte_ceiling"]
-        or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content))["ceiling"],
+        or bytes_moved.byte_ceilings(bytes_moved.traffic(case_of(case.content)))["ceiling"],
         "reachable_ceiling": verdict["reachable_ceiling"],
     }
 
