@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from elastickv import matrix
 from elastickv.cache import numerics, oracle
 from elastickv.cache.policy import choose_anchors, compact
 from elastickv.device.base import Backend, Call, Mode
@@ -21,17 +22,16 @@ from elastickv.device.params import (
     ElementwiseParams,
     Fresh,
 )
+from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
 POISON = 0xFF
 
 
-def case_of(**changes) -> dict:
+def case_of(**changes) -> DecodeCase:
     """A decode case; cache_dtype defaults to dtype."""
-    case = {"workload": "decode", "launch": "plain", "batch": 1, "seq": 101, "heads": 4, "kv_heads": 4, "dim": 64}
-    case |= {"dtype": "fp16", "sinks": 4, "window": 16, "compress": 4, "anchor": "value_norm", "bias": "none"}
-    case.update(changes)
-    return {"cache_dtype": case["dtype"], **case}
+    case = {"launch": "plain", "seq": 101, "heads": 4, "kv_heads": 4, "dim": 64, "window": 16, "compress": 4}
+    return matrix.case_from_flags(case | changes)
 
 
 def workspace_for(backend: Backend, launches: list[DecodeParams]) -> int:
@@ -45,10 +45,10 @@ def workspace_for(backend: Backend, launches: list[DecodeParams]) -> int:
 class Caches:
     """A full cache of seeded keys and values and its elastic counterpart, poisoned before it was built."""
 
-    def __init__(self, backend: Backend, case: dict, tokens: int | None = None, capacity: int | None = None):
+    def __init__(self, backend: Backend, case: DecodeCase, tokens: int | None = None, capacity: int | None = None):
         self.backend, self.case = backend, case
-        self.tokens = case["seq"] if tokens is None else tokens
-        self.shape = CacheShape(case, capacity or case["seq"])
+        self.tokens = case.seq if tokens is None else tokens
+        self.shape = CacheShape(case, capacity or case.seq)
         self.policy = self.shape.policy
         self.counter = backend.allocate(4)
         backend.write(self.counter, np.array([self.tokens], np.int32))
@@ -59,11 +59,11 @@ class Caches:
 
     def vectors(self, shape: tuple[int, ...], stream: int) -> np.ndarray:
         values = numerics.seeded_values(math.prod(shape), 7, stream).reshape(shape)
-        return numerics.round_to(values, self.case["dtype"])
+        return numerics.round_to(values, self.case.dtype)
 
     def write_full(self) -> None:
         for address, values in ((self.layer.full.exact_k, self.k), (self.layer.full.exact_v, self.v)):
-            self.backend.write(address, numerics.encode(values, self.case["dtype"]))
+            self.backend.write(address, numerics.encode(values, self.case.dtype))
 
     def compress(self) -> None:
         arena = self.layer.elastic_arena
@@ -91,7 +91,7 @@ class Caches:
 
     def decode(self, arm: str = "elastic") -> np.ndarray:
         """float32 [rows, group, dim], the output poisoned beforehand."""
-        group, dtype = self.case["heads"] // self.case["kv_heads"], self.case["dtype"]
+        group, dtype = self.case.heads // self.case.kv_heads, self.case.dtype
         shape = (self.shape.rows, group, self.shape.dim)
         self.q = self.vectors(shape, 3)
         query, out = (self.backend.allocate(math.prod(shape) * numerics.BYTES[dtype]) for _ in range(2))
@@ -110,7 +110,7 @@ class Caches:
             expected = compact(k, v, self.policy)
             k, v, bias = expected.k, expected.v, expected.bias
         answer = self.decode(arm)
-        correctness = oracle.check(answer, oracle.decode_attention(self.q, k, v, bias), self.case["dtype"])
+        correctness = oracle.check(answer, oracle.decode_attention(self.q, k, v, bias), self.case.dtype)
         print(f"{arm}: relative error {correctness['relative_error']}, worst {correctness['max_abs_error']}")
         assert oracle.passes(correctness), correctness
 
@@ -175,8 +175,8 @@ class GrowingCaches:
     ):
         case = case_of(seq=start, **changes)
         self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps)
-        caches, dtype = self.caches, case["dtype"]
-        self.group, self.dtype = case["heads"] // case["kv_heads"], dtype
+        caches, dtype = self.caches, case.dtype
+        self.group, self.dtype = case.heads // case.kv_heads, dtype
         vectors = [caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5)]
         for token in range(start, start + steps):
             caches.k[:, token], caches.v[:, token] = (x[(token + shift) % pool] for x in vectors)

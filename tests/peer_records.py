@@ -10,6 +10,8 @@ from elastickv import peers
 from elastickv.cache import bytes_moved
 from elastickv.measure import sampling
 from elastickv.peers import compare, record
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
 
 ROUNDS = 24
 
@@ -45,7 +47,7 @@ def cache(
         "status": "ok",
         "reason": None,
         "correctness": correctness(),
-        "bytes": bytes_moved.traffic(case)[arm].total,
+        "bytes": bytes_moved.traffic(case_of(case))[arm].total,
         "resolved": {"layers": 12, "cold": True, "launches": 64, "graphs": True},
         "ours": compared,
     }
@@ -67,6 +69,7 @@ def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -
         **{key: about[key] for key in ("device", "software", "build", "started")},
         **changes,
     }
-    measured = {case: record.for_peers(example(case)["case"], head["settings"]) for case in entries}
+    settings = keys.Peers(**head["settings"])
+    measured = {case: record.for_peers(case_of(example(case)["case"]), settings) for case in entries}
     cases = [record.case_entry(measured[case], content) for case, content in entries.items()]
     return record.compose(head, peer, cases, about["ended"])

@@ -39,9 +39,9 @@ def test_compress_and_decode_agree_with_the_reference(backend, changes):
     case = case_of(**changes)
     caches = Caches(backend, case)
     caches.compress()
-    caches.check_elastic(case["seq"])
-    caches.check_decode("elastic", case["seq"])
-    caches.check_decode("full", case["seq"])
+    caches.check_elastic(case.seq)
+    caches.check_decode("elastic", case.seq)
+    caches.check_decode("full", case.seq)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
@@ -51,9 +51,9 @@ def test_work_is_cut_between_any_number_of_threads(backend, threads):
         case = case_of(seq=233, heads=rows * 2, kv_heads=rows, dtype="fp32", cache_dtype="int8")
         caches = Caches(backend, case)
         caches.compress()
-        caches.check_elastic(case["seq"])
-        caches.check_decode("elastic", case["seq"])
-        caches.check_decode("full", case["seq"])
+        caches.check_elastic(case.seq)
+        caches.check_decode("elastic", case.seq)
+        caches.check_decode("full", case.seq)
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])

@@ -70,9 +70,9 @@ def check_both_arms(backend: Backend, changes: dict) -> None:
     case = case_of(**changes)
     caches = Caches(backend, case)
     caches.compress()
-    caches.check_elastic(case["seq"])
-    caches.check_decode("elastic", case["seq"])
-    caches.check_decode("full", case["seq"])
+    caches.check_elastic(case.seq)
+    caches.check_decode("elastic", case.seq)
+    caches.check_decode("full", case.seq)
 
 
 ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elastickv import matrix
 from elastickv.device import cuda_decode, cuda_launch, limits
 from elastickv.device.params import DTYPES, KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
@@ -148,9 +149,10 @@ def test_a_study_gets_the_launch_that_it_asks_for_or_a_reason(params, warps, spl
     gpu = H200._replace(forced=cuda_decode.Forced("cores", warps, splits))
     dtype, cache_dtype = (cuda_decode.DTYPE_OF[code] for code in (params.cache.dtype, params.cache.cache_dtype))
     shape = {"dtype": dtype, "cache_dtype": cache_dtype, "dim": params.cache.dim, "heads": params.group, "kv_heads": 1}
+    case = matrix.case_from_flags(shape)
     instance = cuda_decode.instance_of(params, gpu)
     assert not instance.tensor
-    refused = cuda_decode.unfit(shape, gpu)
+    refused = cuda_decode.unfit(case, gpu)
     if refused:
         assert f"has no blocks of {warps} warps, but of " in refused
         return

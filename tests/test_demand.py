@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from elastickv import matrix
 from elastickv.cache import bytes_moved
 from elastickv.measure import demand
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads import cache, rotation
 
 GIB = 1024
 
 
-def case(**said) -> dict:
+def case(**said) -> AnyCase:
     return matrix.case_from_flags({"seq": 1024, "heads": 16, "dim": 64, "compress": 2, **said})
 
 
@@ -88,7 +89,7 @@ class Counting:
 def test_a_layer_allocates_what_its_footprint_says(decode_tokens, cache_dtype, **shape):
     said = shape | ({"cache_dtype": cache_dtype} if cache_dtype else {}) | {"heads": 32}
     measured, backend = case(**said, measure={"decode_tokens": decode_tokens}), Counting()
-    cache.LayerCaches(backend, cache.CacheShape(measured, measured["seq"] + decode_tokens), dict(full=0, elastic=0))
+    cache.LayerCaches(backend, cache.CacheShape(measured, measured.seq + decode_tokens), dict(full=0, elastic=0))
     assert 0 <= rotation.footprint(measured) - backend.bytes <= 8192  # the last array's padding
 
 

@@ -544,7 +544,9 @@ def test_a_gpu_tells_its_state():
 def test_a_record_of_a_cpu_tells_its_machine(cpu_build):
     quick = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 0}
     case = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "dim": 64, "window": 32, "compress": 4}
-    record = supervisor.measure_case(matrix.case_from_flags({**case, "measure": quick}), str(cpu_build))
+    record = supervisor.measure_case(
+        matrix.case_from_flags({**case, "measure": quick}).model_dump(mode="json"), str(cpu_build)
+    )
     records.check(record, "measurement", "a record")
     assert record["machine"]["cpu"]["cpus"] == told(cpu_state.ranges(cpu_state.usable_cpus()))
     assert "gpu" not in record["machine"]

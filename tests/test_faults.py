@@ -40,7 +40,9 @@ def case_file(folder: Path, **changes) -> Path:
     shape = {"id": "a", "backend": "cpu", "seq": 256, "heads": 2, "dim": 64, "window": 16, "compress": 4}
     measure = QUICK | changes.pop("measure", {})
     path = folder / "a.json"
-    path.write_text(records.canonical_json(matrix.case_from_flags(shape | changes | {"measure": measure})))
+    path.write_text(
+        records.canonical_json(matrix.case_from_flags(shape | changes | {"measure": measure}).model_dump(mode="json"))
+    )
     return path
 
 

@@ -11,10 +11,16 @@ import pytest
 from elastickv import matrix, records
 from elastickv.errors import UsageError
 from elastickv.matrix import strict_yaml
+from elastickv.schemas.case import AnyCase, DecodeCase
 from elastickv.schemas.config import Measure
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = "{seq: 1024, heads: 16, dim: 64, compress: 2}"
+
+
+def json_of(case: AnyCase) -> str:
+    """What a case's plan file holds."""
+    return records.canonical_json(case.model_dump(mode="json"))
 
 
 @pytest.fixture
@@ -36,14 +42,14 @@ def test_default_matrix_is_the_documented_one():
     assert list(config.cases) == [
         "4096_golden_ticket", "1024_standard", "4096_batch8", "4096_int4", "4096_elementwise", "1024_elementwise",
     ]  # fmt: skip
-    assert config.cases["4096_int4"] == {
+    assert config.cases["4096_int4"].model_dump(mode="json") == {
         "schema": "case/1", "id": "4096_int4", "workload": "decode", "backend": "auto", "batch": 1, "seq": 4096,
         "heads": 32, "kv_heads": 32, "dim": 128, "dtype": "fp16", "cache_dtype": "int4", "compress": 1, "sinks": 4,
         "window": 256, "anchor": "value_norm", "bias": "none", "launch": "auto", "seed": 0,
         "measure": {"reps": 100, "warmup": 50, "inner_loops": 64, "truncate": 5, "decode_tokens": 64, "graphs": True,
                     "precision": 0.005, "max_seconds": 20, "confidence": 0.99, "processes": 1},
     }  # fmt: skip
-    assert config.golden == {
+    assert config.golden.model_dump(mode="json") == {
         "speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.7, "roofline": 0.8
     }  # fmt: skip
     assert config.noise == {"cuda": 0.005, "cpu": 0.03, "widest": 0.25}
@@ -64,8 +70,8 @@ def test_shipped_configs_give_valid_cases_and_results_folders_of_their_own(path)
     config = matrix.load([path])
     validator = jsonschema.Draft202012Validator(records.schema("case"))
     for case_id, case in config.cases.items():
-        assert case["id"] == case_id
-        validator.validate(case)
+        assert case.id == case_id
+        validator.validate(case.model_dump(mode="json"))
     if path.stem != "config":
         assert config.results == f"results/{path.stem}"
 
@@ -74,10 +80,11 @@ def test_smoke_covers_every_path_on_cpu():
     config = matrix.load([ROOT / "config/smoke.yaml"])
     cases = config.cases.values()
     assert config.backend == "cpu"
-    assert not config.baselines["transformers"]["enable"]
-    assert {case["workload"] for case in cases} == {"decode", "elementwise"}
-    assert {case.get("cache_dtype") for case in cases} >= {"fp16", "int4"}
-    assert any(case.get("anchor") == "mean" and case.get("bias") == "log_count" for case in cases)
+    assert not config.baselines.transformers.enable
+    assert {case.workload for case in cases} == {"decode", "elementwise"}
+    attention = [case for case in cases if isinstance(case, DecodeCase)]
+    assert {case.cache_dtype for case in attention} >= {"fp16", "int4"}
+    assert any(case.anchor == "mean" and case.bias == "log_count" for case in attention)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def test_keys_stay_text_whatever_they_look_like(load):
 
 @pytest.mark.parametrize(("text", "value"), [("0o100", 64), ("0x40", 64), ("+64", 64), ("64", 64), ("&a 64", 64)])
 def test_every_integer_of_yaml_1_2_that_means_one_number_is_read(load, text, value):
-    assert load(f"cases: {{a: {{seq: 64, heads: 4, dim: {text}, compress: 2}}}}").cases["a"]["dim"] == value
+    assert load(f"cases: {{a: {{seq: 64, heads: 4, dim: {text}, compress: 2}}}}").cases["a"].dim == value
 
 
 def test_an_anchor_of_a_key_stands_for_the_key(load):
@@ -119,11 +126,11 @@ def test_elementwise_case_ignores_cache_defaults(load):
     text = "defaults: {{workload: elementwise, window: {}, dtype: bf16, kv_heads: 3}}\nmeasure: {{decode_tokens: {}}}\n"
     one, other = (load(text.format(*values) + f"cases: {{a: {SHAPE}}}").cases["a"] for values in ((8, 4), (99, 50)))
     assert one == other
-    assert set(one) == {
+    assert set(one.model_dump(mode="json")) == {
         "schema", "id", "workload", "backend", "seq", "heads", "dim", "compress", "dtype", "launch", "pass_order",
         "seed", "measure",
     }  # fmt: skip
-    assert one["dtype"] == "fp32"
+    assert one.dtype == "fp32"
 
 
 def test_the_order_of_passes_is_part_of_the_case(load):
@@ -131,19 +138,19 @@ def test_the_order_of_passes_is_part_of_the_case(load):
     text = f"cases: {{a: {{{shape}}}, b: {{{shape}, pass_order: forward}}, c: {{{shape}, pass_order: alternating}}}}"
     cases = load(text).cases
     assert matrix.content_key(cases["a"]) == matrix.content_key(cases["b"]) != matrix.content_key(cases["c"])
-    assert cases["a"]["pass_order"] == "forward"
-    assert cases["c"]["pass_order"] == "alternating"
+    assert cases["a"].pass_order == "forward"
+    assert cases["c"].pass_order == "alternating"
 
 
 def test_kv_heads_and_cache_dtype_follow_heads_and_dtype(load):
     case = load("cases: {a: {seq: 64, heads: 12, dim: 64, compress: 2, dtype: bf16}}").cases["a"]
-    assert (case["kv_heads"], case["cache_dtype"]) == (12, "bf16")
+    assert (case.kv_heads, case.cache_dtype) == (12, "bf16")
 
 
 def test_case_may_override_measure_keys(load):
     config = load("cases: {a: {seq: 64, heads: 1, dim: 4, compress: 1, measure: {reps: 7}}, b: " + SHAPE + "}")
-    assert config.cases["a"]["measure"] == config.measure | {"reps": 7}
-    assert config.cases["b"]["measure"] == config.measure
+    assert config.cases["a"].measure == config.measure.model_copy(update={"reps": 7})
+    assert config.cases["b"].measure == config.measure
 
 
 def test_one_process_is_what_no_word_of_it_means(load):
@@ -151,17 +158,17 @@ def test_one_process_is_what_no_word_of_it_means(load):
     one, three = (load(said % count).cases["a"] for count in (1, 3))
     silent = load("cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}}").cases["a"]
     assert matrix.content_key(one) == matrix.content_key(silent) != matrix.content_key(three)
-    assert three["measure"]["processes"] == 3
+    assert three.measure.processes == 3
 
 
 def test_a_dim_without_kernel_is_valid_config(load):
-    assert load("cases: {a: {seq: 64, heads: 1, dim: 100, compress: 1}}").cases["a"]["dim"] == 100
+    assert load("cases: {a: {seq: 64, heads: 1, dim: 100, compress: 1}}").cases["a"].dim == 100
 
 
 def test_equal_numbers_written_differently_are_one_case(load):
     first = load(f"measure: {{max_seconds: 20.0, truncate: 5.0}}\ncases: {{a: {SHAPE}}}")
     second = load(f"cases: {{a: {SHAPE}}}")
-    assert records.canonical_json(first.cases["a"]) == records.canonical_json(second.cases["a"])
+    assert json_of(first.cases["a"]) == json_of(second.cases["a"])
 
 
 def test_comments_and_key_order_change_no_canonical_json(load):
@@ -169,14 +176,15 @@ def test_comments_and_key_order_change_no_canonical_json(load):
     second = load(
         "measure: {warmup: 3, reps: 9}  # why not\ncases:\n  a: {compress: 2, dim: 64, heads: 16, seq: 1024}\n"
     )
-    assert records.canonical_json(first.cases["a"]) == records.canonical_json(second.cases["a"])
+    assert json_of(first.cases["a"]) == json_of(second.cases["a"])
 
 
 def test_content_key_is_of_everything_but_the_id():
     case = matrix.case_from_flags({"id": "a"})
-    assert matrix.content_key(case) == matrix.content_key({**case, "id": "b"})
-    assert matrix.content_key(case) != matrix.content_key({**case, "seed": 1})
-    assert matrix.content_key(case) != matrix.content_key({**case, "measure": case["measure"] | {"reps": 99}})
+    measure = case.measure.model_copy(update={"reps": 99})
+    assert matrix.content_key(case) == matrix.content_key(case.model_copy(update={"id": "b"}))
+    assert matrix.content_key(case) != matrix.content_key(case.model_copy(update={"seed": 1}))
+    assert matrix.content_key(case) != matrix.content_key(case.model_copy(update={"measure": measure}))
 
 
 def test_later_files_win_key_by_key(load):
@@ -186,9 +194,9 @@ def test_later_files_win_key_by_key(load):
         "measure: {reps: 20}\nbuild: {architectures: [75]}\n"
         "cases: {a: {seq: 128}, b: {seq: 64, heads: 4, dim: 64, compress: 2}}",
     )
-    assert (config.measure["reps"], config.measure["warmup"]) == (20, 5)
-    assert config.build["architectures"] == [75]
-    assert (config.cases["a"]["seq"], config.cases["a"]["heads"]) == (128, 4)
+    assert (config.measure.reps, config.measure.warmup) == (20, 5)
+    assert config.build.architectures == [75]
+    assert (config.cases["a"].seq, config.cases["a"].heads) == (128, 4)
     assert [Path(source).name for source in config.sources] == ["0.yaml", "1.yaml"]
 
 
@@ -204,10 +212,10 @@ def test_later_files_win_key_by_key(load):
 )
 def test_overrides_come_last_however_they_are_given(load, overrides):
     config = load(f"measure: {{reps: 50}}\ncases: {{a.b: {SHAPE}}}", overrides=overrides)
-    assert config.measure["reps"] == 7
-    assert config.cases["a.b"]["backend"] == "cpu"
-    assert config.cases["a.b"]["window"] == 8
-    assert config.cases["a.b"]["seq"] == 1024
+    assert config.measure.reps == 7
+    assert config.cases["a.b"].backend == "cpu"
+    assert config.cases["a.b"].window == 8
+    assert config.cases["a.b"].seq == 1024
 
 
 def test_results_path_is_normalised(load):
@@ -218,7 +226,7 @@ def test_results_path_is_normalised(load):
 
 def test_gguf_by_repo_and_file_needs_no_model(load):
     text = f"cases: {{a: {SHAPE}}}\nbaselines: {{gguf: {{enable: true, repo: someone/some-GGUF, file: some.Q4.gguf}}}}"
-    settings = load(text).baselines["gguf"]
+    settings = load(text).baselines.gguf.model_dump(mode="json")
     assert settings["enable"]
     assert settings["repo"] == "someone/some-GGUF"
     assert "model" not in settings
@@ -239,7 +247,7 @@ def test_sweep_takes_every_combination_in_axis_order(load):
     ]  # fmt: skip
     assert len(config.cases) == 8
     case = config.cases["sweep-seq4096-compress3-int8"]
-    assert [case[key] for key in ("seq", "compress", "cache_dtype", "heads")] == [4096, 3, "int8", 32]
+    assert [case.seq, case.compress, case.cache_dtype, case.heads] == [4096, 3, "int8", 32]
 
 
 def test_reordered_axes_change_no_case(load):
@@ -251,7 +259,7 @@ def test_reordered_axes_change_no_case(load):
 def test_exclude_drops_what_it_matches_also_by_defaults(load):
     assert len(load(SWEEP + "    exclude: [{seq: 1024, cache_dtype: int8}, {compress: 3}]").cases) == 3
     kept = load(SWEEP + "    exclude: [{seq: 1024, anchor: mean}]\ndefaults: {anchor: mean}").cases
-    assert {case["seq"] for case in kept.values()} == {4096}
+    assert {case.seq for case in kept.values()} == {4096}
 
 
 WORKLOADS = """
@@ -301,15 +309,15 @@ def test_include_adds_keys_to_what_it_matches(load):
     config = load(SWEEP + "    include: [{cache_dtype: int8, window: 64}, {seq: 1024, measure: {reps: 9}}]")
     assert len(config.cases) == 8
     for case in config.cases.values():
-        assert case["window"] == (64 if case["cache_dtype"] == "int8" else 256)
-        assert case["measure"]["reps"] == (9 if case["seq"] == 1024 else 100)
+        assert case.window == (64 if case.cache_dtype == "int8" else 256)
+        assert case.measure.reps == (9 if case.seq == 1024 else 100)
 
 
 def test_include_that_matches_nothing_is_a_case_of_its_own(load):
     config = load(SWEEP + "    include: [{seq: 512, compress: 16, heads: 4, dim: 64, anchor: last}]")
     added = set(config.cases) - set(load(SWEEP).cases)
     assert added == {"sweep-seq512-heads4-dim64-compress16-last"}
-    assert config.cases[added.pop()]["dim"] == 64
+    assert config.cases[added.pop()].dim == 64
 
 
 def test_cases_and_sweeps_stand_together_in_order(load):
@@ -318,9 +326,9 @@ def test_cases_and_sweeps_stand_together_in_order(load):
 
 def test_bench_without_flags_is_the_original_program_s_default():
     case = matrix.case_from_flags({"id": "bench"})
-    assert [case[key] for key in ("seq", "heads", "dim", "compress")] == [1024, 16, 64, 2]
-    assert case["measure"] == Measure().model_dump()
-    jsonschema.Draft202012Validator(records.schema("case")).validate(case)
+    assert [case.seq, case.heads, case.dim, case.compress] == [1024, 16, 64, 2]
+    assert case.measure == Measure()
+    jsonschema.Draft202012Validator(records.schema("case")).validate(case.model_dump(mode="json"))
 
 
 def test_bench_flags_and_matrix_give_the_same_case(load):
@@ -342,7 +350,9 @@ def test_cases_command_prints_json_or_a_table(tmp_path):
     answer = json.loads(listed.stdout)
     assert answer["schema"] == "resolved_cases/1"
     records.check(answer, "resolved_cases", "stdout")
-    assert answer["cases"] == list(matrix.load([ROOT / "config/smoke.yaml"]).cases.values())
+    assert answer["cases"] == [
+        case.model_dump(mode="json") for case in matrix.load([ROOT / "config/smoke.yaml"]).cases.values()
+    ]
     table = cases_command("--configfile", "config/smoke.yaml", "--config", results).stdout
     assert all(case["id"] in table for case in answer["cases"])
 

@@ -20,6 +20,7 @@ from elastickv.device.cpu import CpuBackend
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, sampling, supervisor
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas.case import case_of
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -27,7 +28,7 @@ QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tok
 
 def tiny_case(**changes) -> dict:
     measure = {**QUICK, **changes.pop("measure", {})}
-    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure})
+    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure}).model_dump(mode="json")
 
 
 def measure_in_process(backend, case) -> dict:
@@ -70,12 +71,12 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
 def elementwise_case(**changes) -> dict:
     flags = {"id": "pass", "workload": "elementwise", "backend": "cpu", "seq": 101, "heads": 3, "dim": 64}
     measure = {key: QUICK[key] for key in ("reps", "warmup", "inner_loops")}
-    return matrix.case_from_flags(flags | {"compress": 4, "measure": measure} | changes)
+    return matrix.case_from_flags(flags | {"compress": 4, "measure": measure} | changes).model_dump(mode="json")
 
 
 def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backend):
     for order, turns in (("forward", 0), ("alternating", 1)):
-        workload = workloads.create(backend, elementwise_case(pass_order=order))
+        workload = workloads.create(backend, case_of(elementwise_case(pass_order=order)))
         for arm in ("full", "elastic"):
             launches = range(2 * workload.period)
             turned = [workload.call(arm, index).params.reverse for index in launches]
@@ -434,5 +435,5 @@ def test_a_case_launches_only_what_its_fingerprint_is_made_of(backend, monkeypat
     shape = {"seq": 300, "heads": 4, "dim": 64, "compress": 4}
     cycle = {"decode_tokens": QUICK["decode_tokens"] if workload == "decode" else 0}
     flags = {"id": "tiny", "backend": "cpu", "workload": workload, **shape, "measure": QUICK | cycle}
-    measure_in_process(backend, matrix.case_from_flags(flags))
+    measure_in_process(backend, matrix.case_from_flags(flags).model_dump(mode="json"))
     assert {"stream", workload} <= launched <= set(fingerprint.WORKLOADS[workload])

@@ -27,14 +27,15 @@ from elastickv.pipeline import plan
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import AnyCase, DecodeCase
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "window": 32, "compress": 4}
-SETTINGS = {"reps": 12, "max_seconds": 5}
+SETTINGS = keys.Peers(reps=12, max_seconds=5)
 
 
-def case_of(**changes) -> dict:
+def case_of(**changes) -> DecodeCase:
     return matrix.case_from_flags({**TINY, "measure": QUICK, **changes})
 
 
@@ -226,7 +227,7 @@ def test_every_adapter_is_a_peer_by_its_own_name_and_says_what_it_times(name):
     peer = peers.load(name)
     assert peer.name == name
     assert "one call" in peer.times or "run" in peer.times
-    assert "not attention" in peer.supports(example("4096_elementwise")["case"], "cuda")
+    assert "not attention" in peer.supports(matrix.case_from_flags({"workload": "elementwise"}), "cuda")
     if name.startswith("flashinfer") or name in ("torch_cudnn", "torch_efficient"):
         assert "NVIDIA GPUs alone" in peer.supports(case_of(), "cpu")
 
@@ -287,7 +288,7 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
     program, asked = tmp_path / "interpreter", tmp_path / "asked"
     program.write_text(STAND_IN)
     program.chmod(0o755)
-    (tmp_path / "entry.json").write_text(json.dumps(entry(case_of(), 20.0, 10.0)))
+    (tmp_path / "entry.json").write_text(json.dumps(entry(case_of().model_dump(mode="json"), 20.0, 10.0)))
     monkeypatch.setattr(environments, "interpreter", lambda name: program)
     monkeypatch.setenv("ENTRY", str(tmp_path / "entry.json"))
     monkeypatch.setenv("ASKED", str(asked))
@@ -295,10 +296,10 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
     return lambda: asked.read_text().splitlines() if asked.exists() else []
 
 
-def run_of(*cases: dict, **more) -> dict[str, dict]:
+def run_of(*cases: DecodeCase, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
-    settings = {**keys.Peers().model_dump(), "names": names, "backend": "cpu"}
-    found = supervisor.compare(settings, list(cases) or [case_of()], str(ROOT / "build"), **more)
+    settings = keys.Peers(names=names)
+    found = supervisor.compare(settings, "cpu", cases or [case_of()], str(ROOT / "build"), **more)
     for name, made in found.items():
         records.check(made, "peers", name)
     return found
@@ -347,8 +348,7 @@ def test_a_missing_environment_is_unsupported_with_the_fix(tmp_path, monkeypatch
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    settings = {**keys.Peers().model_dump(), "backend": "cuda"}
-    for made in supervisor.compare(settings, [case_of()], str(ROOT / "build")).values():
+    for made in supervisor.compare(keys.Peers(), "cuda", [case_of()], str(ROOT / "build")).values():
         records.check(made, "peers", made["peer"])
         assert made["status"] == "unsupported"
         assert "no NVIDIA GPU" in made["reason"]
@@ -362,12 +362,14 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     assert len(stand_in()) == 1
     assert renamed["torch_flash"]["started"] == first["torch_flash"]["started"]
     assert renamed["torch_flash"]["cases"][0]["case"]["id"] == "renamed"
-    unlike = {"launch": "plain", "measure": {**case_of()["measure"], "decode_tokens": 7, "max_seconds": 3}}
-    same = run_of({**case_of(), **unlike}, names=names, store=store)  # what is measured beside peers is the same
+    sampling = case_of().measure.model_copy(update={"decode_tokens": 7, "max_seconds": 3})
+    unlike = case_of().model_copy(update={"launch": "plain", "measure": sampling})
+    same = run_of(unlike, names=names, store=store)  # what is measured beside peers is the same
     assert len(stand_in()) == 1
     measured = same["torch_flash"]["cases"][0]["case"]
     limits = {"decode_tokens": 0, **keys.Peers().model_dump(include={"reps", "max_seconds"})}
-    assert measured == {**case_of(), "launch": "auto", "measure": {**case_of()["measure"], **limits}}
+    case = case_of().model_dump(mode="json")
+    assert measured == {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
     run_of(names=[*names, "torch_math"], store=store)
     run_of(case_of(seq=301), names=names, store=store)
     run_of(names=names, store=store, fresh=True)
@@ -393,7 +395,7 @@ def settings_file(folder: Path, **said) -> str:
 )  # fmt: skip
 def test_bad_settings_are_named(tmp_path, said, named):
     with pytest.raises(UsageError, match=named):
-        supervisor.read_settings(settings_file(tmp_path, **said))
+        jobs.read_settings(settings_file(tmp_path, **said), keys.Peers)
 
 
 def config_of(folder: Path, text: str) -> matrix.Config:
@@ -560,12 +562,12 @@ def torch_environment() -> None:
     environments.make("peers")
 
 
-def command(folder: Path, *cases: dict, **settings) -> subprocess.CompletedProcess:
+def command(folder: Path, *cases: AnyCase, **settings) -> subprocess.CompletedProcess:
     """`elastickv baseline peers` on these cases, into `folder`."""
     files = []
     for one in cases:
-        files.append(folder / f"{one['id']}.json")
-        files[-1].write_text(json.dumps(one), encoding="utf-8")
+        files.append(folder / f"{one.id}.json")
+        files[-1].write_text(one.model_dump_json(), encoding="utf-8")
     line = [sys.executable, "-m", "elastickv", "baseline", "peers", "--settings", settings_file(folder, **settings)]
     line += ["--cases", *map(str, files), "--results", str(folder), "--store", str(folder / "store")]
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ)
@@ -624,7 +626,7 @@ def test_every_cpu_peer_is_right_on_odd_shapes(torch_environment, cpu_build, tmp
 
 @pytest.mark.parametrize("said", [{"names": ["cudnn"]}, {"backend": "cpu"}])
 def test_bad_use_ends_with_exit_2(tmp_path, said):
-    elementwise = example("4096_elementwise")["case"]
+    elementwise = matrix.case_from_flags({"workload": "elementwise"})
     done = command(tmp_path, elementwise, **said)
     assert done.returncode == 2
     assert "names" in done.stderr or "no case of the workload decode" in done.stderr

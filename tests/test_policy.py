@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from elastickv import matrix
 from elastickv.cache import bytes_moved, numerics, oracle
 from elastickv.cache.policy import Policy, choose_anchors, compact
+from elastickv.schemas.case import AnyCase
 
 PLAIN = Policy(sinks=4, window=8, compress=3, anchor="value_norm", bias="none", dtype="fp16", cache_dtype="fp16")
 
@@ -139,11 +141,9 @@ def test_elementwise_oracle_copies_decay_from_the_groups_anchor():
     assert np.allclose(out[0, 3], 0.95 * previous[0, 2])
 
 
-def decode_case(**changes) -> dict:
-    case = {"workload": "decode", "batch": 1, "seq": 4096, "heads": 32, "kv_heads": 32, "dim": 128, "compress": 4,
-            "sinks": 4, "window": 256, "anchor": "last", "bias": "none", "dtype": "fp16",
-            "cache_dtype": "fp16"}  # fmt: skip
-    return {**case, **changes}
+def decode_case(**changes) -> AnyCase:
+    shape = {"seq": 4096, "heads": 32, "dim": 128, "compress": 4, "sinks": 4, "window": 256, "anchor": "last"}
+    return matrix.case_from_flags({**shape, **changes})
 
 
 def test_decode_bytes_by_hand():
@@ -162,7 +162,8 @@ def test_decode_bytes_by_hand():
 
 @pytest.mark.parametrize(("compress", "ceiling"), [(4, 2.0), (2, 4 / 3), (8, 8 / 3)])
 def test_elementwise_byte_ceilings_of_the_design(compress, ceiling):
-    case = {"workload": "elementwise", "seq": 4096, "heads": 32, "dim": 128, "compress": compress}
+    shape = {"workload": "elementwise", "seq": 4096, "heads": 32, "dim": 128, "compress": compress}
+    case = matrix.case_from_flags(shape)
     assert bytes_moved.byte_ceilings(bytes_moved.traffic(case))["ceiling"] == pytest.approx(ceiling)
 
 

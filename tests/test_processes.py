@@ -102,7 +102,7 @@ def test_a_wrong_answer_in_one_process_is_a_wrong_answer():
 
 
 def test_real_processes_each_leave_their_samples(cpu_build):
-    case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 2}})
+    case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 2}}).model_dump(mode="json")
     record = supervisor.measure_case(case, str(cpu_build), fixed=("reps", "warmup", "inner_loops"))
     records.check(record, "measurement", "two")
     assert record["status"] in ("ok", "noisy"), record["reason"]
@@ -123,7 +123,7 @@ def test_a_process_that_dies_leaves_a_failed_record_that_names_it(cpu_build, mon
     python.write_text(f"#!/bin/sh\nif [ -e {started} ]; then kill -9 $$; fi\ntouch {started}\n{real}\n")
     python.chmod(0o755)
     monkeypatch.setattr(jobs.process, "interpreter", lambda _: str(python))
-    case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 3}})
+    case = matrix.case_from_flags({**TINY, "measure": {**QUICK, "processes": 3}}).model_dump(mode="json")
     record = supervisor.measure_case(case, str(cpu_build))
     records.check(record, "measurement", "killed")
     assert record["status"] == "failed"

@@ -211,8 +211,8 @@ def test_numbers_in_cells_have_three_digits():
 def test_the_sweep_config_is_what_the_readme_says(request):
     config = matrix.load([request.config.rootpath / "config/sweep.yaml"])
     cases = list(config.cases.values())
-    assert {case["compress"] for case in cases} == {1, 2, 3, 4, 6, 8}
-    assert {case["cache_dtype"] for case in cases} == {"fp16", "int8", "int4"}
-    assert len({case["seq"] for case in cases}) >= 2
+    assert {case.compress for case in cases} == {1, 2, 3, 4, 6, 8}
+    assert {case.cache_dtype for case in cases} == {"fp16", "int8", "int4"}
+    assert len({case.seq for case in cases}) >= 2
     assert (config.results, config.backend) == ("results/sweep", "auto")
-    assert not any(baseline["enable"] for baseline in config.baselines.values())
+    assert not any(baseline.enable for _, baseline in config.baselines)

@@ -32,6 +32,7 @@ from elastickv.judge import noise, verdict
 from elastickv.judge.folder import Entry
 from elastickv.measure import processes, statistics
 from elastickv.report import markdown, summary
+from elastickv.schemas.case import case_of
 
 REFERENCE = ROOT / "results" / "reference" / "h200"
 GOLDEN = "results_4096_golden_ticket.json"
@@ -918,7 +919,7 @@ def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | 
     for heads, kv_heads, batch, bias, dim in ((32, 32, 1, "none", 128), (8, 2, 3, "log_count", 80)):
         shape = {"heads": heads, "kv_heads": kv_heads, "batch": batch, "bias": bias, "dim": dim}
         case |= {**shape, "cache_dtype": cache_dtype or dtype}
-        expected, found = bytes_moved.traffic(case), traffic.moved(case)
+        expected, found = bytes_moved.traffic(case_of(case)), traffic.moved(case)
         totals = tuple(expected[arm].total for arm in ("full", "elastic", "slots_only"))
         assert (*totals, expected["full"].write) == found
 
@@ -926,7 +927,7 @@ def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | 
 @pytest.mark.parametrize(("seq", "compress"), [(4096, 4), (1023, 3), (1021, 3), (7, 1), (1, 4), (5, 8)])
 def test_elementwise_bytes_by_two_independent_formulas_agree(seq: int, compress: int):
     case = {**example("4096_elementwise")["case"], "seq": seq, "compress": compress}
-    expected, found = bytes_moved.traffic(case), traffic.moved(case)
+    expected, found = bytes_moved.traffic(case_of(case)), traffic.moved(case)
     assert (expected["full"].total, expected["elastic"].total) == found[:2]
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from elastickv.cache import numerics
 from elastickv.cache.policy import Policy
+from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
@@ -26,22 +27,20 @@ class Traffic(NamedTuple):
         return self.read + self.write
 
 
-def decode_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
     Per (batch, KV head): exact slots 2 D size(dtype), middle slots 2 D size(cache_dtype) + 4 if quantised, 4 per slot
     if biased; plus q and the output once.
     """
     policy = Policy.of_case(case)
-    tokens, dim = case["seq"], case["dim"]
-    rows = case["batch"] * case["kv_heads"]
-    vector = numerics.vector_bytes(dim, case["dtype"])
+    tokens, dim = case.seq, case.dim
+    rows = case.batch * case.kv_heads
+    vector = numerics.vector_bytes(dim, case.dtype)
     exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
-    stored = 2 * numerics.vector_bytes(dim, case["cache_dtype"]) + (
-        4 if numerics.is_quantised(case["cache_dtype"]) else 0
-    )
-    bias = 4 * (exact + middle) if case["bias"] != "none" else 0
-    query = case["batch"] * case["heads"] * vector
+    stored = 2 * numerics.vector_bytes(dim, case.cache_dtype) + (4 if numerics.is_quantised(case.cache_dtype) else 0)
+    bias = 4 * (exact + middle) if case.bias != "none" else 0
+    query = case.batch * case.heads * vector
     return {
         "full": Traffic(rows * tokens * 2 * vector + query, query),
         "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + query, query),
@@ -49,19 +48,19 @@ def decode_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
     }
 
 
-def elementwise_traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:
     """Traffic of one elementwise pass per arm (vectors of dim fp32 per head; A anchors, R groups that have a copy)."""
-    seq, compress = case["seq"], case["compress"]
-    vector = case["heads"] * case["dim"] * 4
+    seq, compress = case.seq, case.compress
+    vector = case.heads * case.dim * 4
     anchors = math.ceil(seq / compress)
     groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
     elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
     return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
 
 
-def traffic(case: dict[str, Any]) -> dict[str, Traffic]:
+def traffic(case: AnyCase) -> dict[str, Traffic]:
     """Traffic per launch of the case's workload."""
-    return decode_traffic(case) if case["workload"] == "decode" else elementwise_traffic(case)
+    return decode_traffic(case) if case.workload == "decode" else elementwise_traffic(case)
 
 
 def byte_ceilings(moved: dict[str, Traffic]) -> dict[str, Any]:

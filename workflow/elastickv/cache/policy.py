@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elastickv.cache import numerics
+from elastickv.schemas.case import DecodeCase
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Policy:
     cache_dtype: str
 
     @classmethod
-    def of_case(cls, case: dict) -> Policy:
-        """The policy of a canonical decode case."""
-        return cls(**{field: case[field] for field in cls.__dataclass_fields__})
+    def of_case(cls, case: DecodeCase) -> Policy:
+        """The policy of a decode case."""
+        return cls(**{field: getattr(case, field) for field in cls.__dataclass_fields__})
 
     @property
     def anchor_bias(self) -> float:

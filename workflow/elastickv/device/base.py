@@ -6,6 +6,8 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from elastickv.schemas.case import AnyCase
+
 
 class Call(NamedTuple):
     """One kernel launch: a name out of `params.KERNELS` and its filled parameter block."""
@@ -41,7 +43,7 @@ class Backend(Protocol):
     def memory_budget(self) -> int:
         """Bytes one measurement may allocate in all."""
 
-    def supports(self, case: dict[str, Any]) -> str | None:
+    def supports(self, case: AnyCase) -> str | None:
         """None, or one sentence that says why this backend cannot run `case` (status `unsupported`)."""
 
     def allocate(self, nbytes: int) -> int:

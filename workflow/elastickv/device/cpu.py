@@ -20,6 +20,7 @@ from elastickv.device import host, limits
 from elastickv.device.base import Call, Mode, memory_budget
 from elastickv.device.params import KERNELS, DecodeParams
 from elastickv.errors import MachineError
+from elastickv.schemas.case import AnyCase
 
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
@@ -122,7 +123,7 @@ class CpuBackend:
         """Half of what the machine, the cgroup and RLIMIT_AS leave, in bytes."""
         return memory_budget(self.name, host.available_memory())
 
-    def supports(self, case: dict[str, Any]) -> str | None:
+    def supports(self, case: AnyCase) -> str | None:
         """None, or why `case` cannot run here."""
         limit = limits.on_cpu(case)
         return limit.reason if limit else None

@@ -13,6 +13,7 @@ import numpy as np
 from elastickv.device import cuda_decode, cuda_launch, driver, limits
 from elastickv.device.base import Call, Mode, memory_budget
 from elastickv.errors import MachineError
+from elastickv.schemas.case import AnyCase
 
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
@@ -145,12 +146,12 @@ class CudaBackend:
         free, _ = self._runtime.memGetInfo()
         return memory_budget(self.name, int(free))
 
-    def supports(self, case: dict[str, Any]) -> str | None:
+    def supports(self, case: AnyCase) -> str | None:
         """None, or why `case` cannot run here."""
         limit = limits.on_cuda(case, self._gpu.capability)
         if limit:
             return limit.reason
-        return cuda_decode.unfit(case, self._gpu) if case["workload"] == "decode" else None
+        return cuda_decode.unfit(case, self._gpu) if case.workload == "decode" else None
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes. Raises MemoryError."""

@@ -10,9 +10,10 @@ import ctypes
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv.device.params import DTYPES
+from elastickv.schemas.case import DecodeCase
 
 DTYPE_OF = {code: name for name, code in DTYPES.items()}
 QUERY_TILE = 4
@@ -153,13 +154,13 @@ def _instance(dtype: str, cache_dtype: str, dim: int, group: int, gpu: Gpu) -> I
     return Instance(f"decode_{dtype}_{cache_dtype}_d{widest}_g{tile}", tile, widest, False)
 
 
-def unfit(case: dict[str, Any], gpu: Gpu) -> str | None:
+def unfit(case: DecodeCase, gpu: Gpu) -> str | None:
     """None, or why a decode case cannot be launched with the block size that is forced."""
     if gpu.forced.warps is None:
         return None
-    for cache_dtype in (case["dtype"], case["cache_dtype"]):
-        group = case["heads"] // case["kv_heads"]
-        instance = _instance(case["dtype"], cache_dtype, case["dim"], group, gpu)
+    for cache_dtype in (case.dtype, case.cache_dtype):
+        group = case.heads // case.kv_heads
+        instance = _instance(case.dtype, cache_dtype, case.dim, group, gpu)
         if gpu.forced.warps not in BLOCK_WARPS[instance.large]:
             sizes = ", ".join(map(str, BLOCK_WARPS[instance.large]))
             return f"{instance.kernel} has no blocks of {gpu.forced.warps} warps, but of {sizes}"

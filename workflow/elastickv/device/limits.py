@@ -5,7 +5,9 @@ The backends refuse a case by them (status `unsupported`), `elastickv cases` and
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from elastickv.schemas.case import AnyCase
 
 DECODE_DIMS = (64, 80, 96, 128, 256)  # head dims that both backends have decode kernels for
 MOST_ROWS = 65535  # blocks in the second and third extent of a CUDA grid
@@ -17,46 +19,46 @@ class Limit(NamedTuple):
 
     key: str
     reason: str
-    instead: Any
+    instead: str | int | None
 
 
-def on_cpu(case: dict[str, Any]) -> Limit | None:
+def on_cpu(case: AnyCase) -> Limit | None:
     """None, or what the CPU kernels lack for a canonical case."""
-    if case["launch"] == "dependent":
+    if case.launch == "dependent":
         return Limit("launch", "launch: dependent exists only on NVIDIA GPUs from sm_90 on", "auto")
     return _dim(case)
 
 
-def on_cuda(case: dict[str, Any], capability: int | None = None) -> Limit | None:
+def on_cuda(case: AnyCase, capability: int | None = None) -> Limit | None:
     """None, or what the CUDA kernels lack for a canonical case.
 
     capability: 10 * major + minor of the GPU's compute capability; None if no GPU is known, then any will do.
     """
-    if case["launch"] == "dependent" and capability is not None and capability < DEPENDENT_CAPABILITY:
+    if case.launch == "dependent" and capability is not None and capability < DEPENDENT_CAPABILITY:
         has = f"{capability // 10}.{capability % 10}"
         reason = f"launch: dependent needs compute capability 9.0, this GPU has {has}; plain and auto run here"
         return Limit("launch", reason, "auto")
     return _dim(case) or _rows(case)
 
 
-def anywhere(case: dict[str, Any]) -> Limit | None:
+def anywhere(case: AnyCase) -> Limit | None:
     """None, or why a canonical case runs on no device that its `backend` (auto, cuda, cpu) may mean."""
-    if case["backend"] == "cpu":
+    if case.backend == "cpu":
         return on_cpu(case)
     found = on_cuda(case)
-    return found if case["backend"] == "cuda" or on_cpu(case) else None
+    return found if case.backend == "cuda" or on_cpu(case) else None
 
 
-def _dim(case: dict[str, Any]) -> Limit | None:
-    if case["workload"] != "decode" or case["dim"] in DECODE_DIMS:
+def _dim(case: AnyCase) -> Limit | None:
+    if case.workload != "decode" or case.dim in DECODE_DIMS:
         return None
     allowed = ", ".join(map(str, DECODE_DIMS))
-    nearest = min(DECODE_DIMS, key=lambda dim: abs(dim - case["dim"]))
-    return Limit("dim", f"dim {case['dim']} has no decode kernel; dims that have one: {allowed}", nearest)
+    nearest = min(DECODE_DIMS, key=lambda dim: abs(dim - case.dim))
+    return Limit("dim", f"dim {case.dim} has no decode kernel; dims that have one: {allowed}", nearest)
 
 
-def _rows(case: dict[str, Any]) -> Limit | None:
-    if case["workload"] != "decode" or case["batch"] * case["kv_heads"] <= MOST_ROWS:
+def _rows(case: AnyCase) -> Limit | None:
+    if case.workload != "decode" or case.batch * case.kv_heads <= MOST_ROWS:
         return None
-    reason = f"batch x kv_heads is {case['batch'] * case['kv_heads']}; a grid holds {MOST_ROWS} rows"
-    return Limit("batch", reason, MOST_ROWS // case["kv_heads"] or None)
+    reason = f"batch x kv_heads is {case.batch * case.kv_heads}; a grid holds {MOST_ROWS} rows"
+    return Limit("batch", reason, MOST_ROWS // case.kv_heads or None)

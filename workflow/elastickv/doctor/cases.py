@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from elastickv.device import limits
 from elastickv.device.limits import Limit
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
+from elastickv.schemas.case import AnyCase
 
 CHECK, MOST_NAMED = "cases", 5
 
@@ -41,15 +41,17 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
     return [_unsupported(case, limit, needs) for case, limit in refused[:MOST_NAMED]] + more
 
 
-def _limit(case: dict[str, Any], facts: Facts) -> Limit | None:
+def _limit(case: AnyCase, facts: Facts) -> Limit | None:
     return limits.on_cpu(case) if facts.backend == "cpu" else limits.on_cuda(case, facts.capability)
 
 
-def _unsupported(case: dict[str, Any], limit: Limit, needs: Needs) -> Finding:
+def _unsupported(case: AnyCase, limit: Limit, needs: Needs) -> Finding:
     """A case that will end as unsupported; the fix is the nearest value that runs."""
-    found = f"{case['id']} is unsupported: {limit.reason}"
+    found = f"{case.id} is unsupported: {limit.reason}"
     if limit.instead is None:
         return problem(CHECK, found, f"choose another {limit.key}")
-    if case["id"] not in needs.written:  # of a sweep: no override names one of its cases
-        return problem(CHECK, found, f"in the sweep, replace {limit.key}: {case[limit.key]} by {limit.instead}")
-    return problem(CHECK, found, needs.make(f"cases.{case['id']}.{limit.key}={limit.instead}"))
+    if case.id not in needs.written:  # of a sweep: no override names one of its cases
+        return problem(
+            CHECK, found, f"in the sweep, replace {limit.key}: {getattr(case, limit.key)} by {limit.instead}"
+        )
+    return problem(CHECK, found, needs.make(f"cases.{case.id}.{limit.key}={limit.instead}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from elastickv.cache import bytes_moved
 from elastickv.device import host
@@ -11,6 +10,7 @@ from elastickv.device.base import memory_budget
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads.rotation import Rotation, rotation
 
 MOST_NAMED = 5
@@ -51,10 +51,10 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
     """Every case fits at least once, and often enough for cold caches."""
     check = f"memory of {facts.place}"
     allowed = budget(facts.free, facts.backend)
-    plans = {case["id"]: rotation(case, facts.last_level_cache, allowed) for case in needs.cases}
-    too_large = [case for case in needs.cases if plans[case["id"]].layers < 1]
+    plans = {case.id: rotation(case, facts.last_level_cache, allowed) for case in needs.cases}
+    too_large = [case for case in needs.cases if plans[case.id].layers < 1]
     if too_large:
-        return [_too_large(check, case, plans[case["id"]], facts, needs) for case in too_large[:MOST_NAMED]] + _more(
+        return [_too_large(check, case, plans[case.id], facts, needs) for case in too_large[:MOST_NAMED]] + _more(
             too_large, check
         )
     largest = max(plans, key=lambda case: plans[case].footprint)
@@ -69,18 +69,18 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
     return [note(check, found, "close other programs, then make remeasure")]
 
 
-def _too_large(check: str, case: dict[str, Any], plan: Rotation, facts: Facts, needs: Needs) -> Finding:
+def _too_large(check: str, case: AnyCase, plan: Rotation, facts: Facts, needs: Needs) -> Finding:
     """A case that will end as out_of_memory; the fix is the longest context that fits."""
     size, room = plan.footprint, plan.room
-    found = f"{case['id']} needs {size / 1e9:.2f} GB; {room / 1e9:.2f} of {facts.free / 1e9:.1f} GB free may be used"
-    fitting = int(case["seq"] * room / size * 0.95)
+    found = f"{case.id} needs {size / 1e9:.2f} GB; {room / 1e9:.2f} of {facts.free / 1e9:.1f} GB free may be used"
+    fitting = int(case.seq * room / size * 0.95)
     if fitting < 1:
         return problem(check, found, f"close other programs, then {needs.make()}")
-    if case["id"] not in needs.written:  # of a sweep: no override names one of its cases
-        return problem(check, found, f"in the axes of the sweep, leave out seq: {case['seq']}")
-    return problem(check, found, needs.make(f"cases.{case['id']}.seq={fitting}"))
+    if case.id not in needs.written:  # of a sweep: no override names one of its cases
+        return problem(check, found, f"in the axes of the sweep, leave out seq: {case.seq}")
+    return problem(check, found, needs.make(f"cases.{case.id}.seq={fitting}"))
 
 
-def _more(too_large: list[dict[str, Any]], check: str) -> list[Finding]:
+def _more(too_large: list[AnyCase], check: str) -> list[Finding]:
     rest = len(too_large) - MOST_NAMED
     return [note(check, f"{rest} more cases do not fit either")] if rest > 0 else []

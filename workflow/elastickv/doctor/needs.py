@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import MISSING
 
 from elastickv import matrix
 from elastickv.matrix import layers
 from elastickv.pipeline import plan
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import AnyCase
 
 ELASTICKV = ".venv/bin/elastickv"
 
@@ -39,7 +42,7 @@ class Needs:
     architectures: tuple[int, ...]
     ptx: int | None
     environments: tuple[str, ...]
-    cases: tuple[dict[str, Any], ...]
+    cases: tuple[AnyCase, ...]
     models: tuple[Model, ...]
     results: str
     written: tuple[str, ...] = ()
@@ -70,9 +73,9 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
     return Needs(
         backend=config.backend,
         backends=resolved.backends,
-        compiler=config.build["compiler"],
-        architectures=tuple(config.build["architectures"]),
-        ptx=config.build.get("ptx"),
+        compiler=config.build.compiler,
+        architectures=tuple(config.build.architectures),
+        ptx=config.build.ptx,
         environments=plan.needed_environments(resolved),
         cases=tuple(config.cases.values()),
         models=tuple(model for model in map(_model, *_enabled(config)) if model),
@@ -88,18 +91,18 @@ def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
     return tuple(tree.get("cases") or ())
 
 
-def _enabled(config: matrix.Config) -> tuple[list[str], list[dict[str, Any]]]:
-    engines = [engine for engine in plan.BASELINES if config.baselines[engine]["enable"]]
-    return engines, [config.baselines[engine] for engine in engines]
+def _enabled(config: matrix.Config) -> tuple[tuple[str, ...], list[keys.LanguageModel]]:
+    engines = plan.resolve(config).baselines
+    return engines, [getattr(config.baselines, engine) for engine in engines]
 
 
-def _model(engine: str, settings: dict[str, Any]) -> Model | None:
-    """The model that settings name as `baselines.models.fetch` takes them; None for the embedded one."""
+def _model(engine: str, settings: keys.LanguageModel) -> Model | None:
+    """The model that settings name as `models.fetching.fetch` takes them; None for the embedded one."""
     from elastickv.models import fetching
 
-    if "repo" in settings:
-        return Model(engine, settings["repo"], settings["file"], local=False)
-    name = settings["model"]
+    if isinstance(settings, keys.Gguf) and settings.repo is not MISSING:
+        return Model(engine, settings.repo, settings.file, local=False)
+    name = settings.model
     if name == fetching.EMBEDDED:
         return None
     # Without repo and file, llama.cpp takes a file of this machine alone.

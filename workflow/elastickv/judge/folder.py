@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import records
+from elastickv.schemas.case import AnyCase, case_of
 
 COMES_BACK = "delete it and run again: what was measured comes back from the record store"
 
@@ -15,13 +16,13 @@ COMES_BACK = "delete it and run again: what was measured comes back from the rec
 class Entry:
     """A case of the plan with its measurement record, or with the `problem` that keeps it from being read.
 
-    `content`: the canonical case, None where neither record nor plan tell.
+    `content`: the case, None where neither record nor plan tell.
     """
 
     case: str
     record: dict[str, Any] | None
     problem: str = ""
-    content: dict[str, Any] | None = None
+    content: AnyCase | None = None
 
 
 def case_ids(cases_file: Path | str) -> list[str]:
@@ -61,16 +62,17 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
         raise
     except records.RecordError as error:
         return Entry(case, None, f"unreadable record: {error} ({COMES_BACK})", planned)
-    if record["case"] != planned if planned else record["case"]["id"] != case:
+    content = case_of(record["case"])
+    if content != planned if planned else content.id != case:
         problem = f"the record in {path.name} is of another case than the plan's ({COMES_BACK})"
         return Entry(case, None, problem, planned)
-    return Entry(case, record, content=record["case"])
+    return Entry(case, record, content=content)
 
 
-def _planned(case: str, plan: Path) -> dict[str, Any] | None:
-    """The plan's canonical case, or None where its file is not there. Raises RecordError when it is broken."""
+def _planned(case: str, plan: Path) -> AnyCase | None:
+    """The plan's case, or None where its file is not there. Raises RecordError when it is broken."""
     path = plan / "cases" / f"{case}.json"
-    return records.read(path, "case") if path.exists() else None
+    return case_of(records.read(path, "case")) if path.exists() else None
 
 
 def optional(path: Path, schema_name: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from elastickv import records
 from elastickv.matrix.wording import shown
-from elastickv.schemas.case import own_keys
+from elastickv.schemas.case import AnyCase, own_keys
 from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
 
 CASE_SCHEMA = "case/1"
@@ -17,9 +17,9 @@ NO_CYCLE = "does not apply to workload elementwise, which has no inference cycle
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
 
 
-def content_key(case: dict[str, Any]) -> str:
+def content_key(case: AnyCase) -> str:
     """Hex sha256 of what a case measures: its canonical JSON without the id."""
-    content = {key: value for key, value in case.items() if key != "id"}
+    content = case.model_dump(mode="json", exclude={"id"})
     return hashlib.sha256(records.canonical_json(content).encode()).hexdigest()
 
 
@@ -43,23 +43,23 @@ def applying(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(
-    case_id: str, said: dict[str, Any], common: dict[str, Any], measure: dict[str, Any], backend: str
+    case_id: str, said: dict[str, Any], common: dict[str, Any], measure: Measure, backend: str
 ) -> tuple[dict[str, Any], list[Fault]]:
-    """The canonical case, and the faults that make it invalid (then it must not be used).
+    """What the canonical case holds, and the faults that make it invalid (then it must not be used).
 
     said: what the case says itself, structurally valid; common: the config's `defaults`; measure: the complete one.
     """
     full = filled(said, common)
     workload = full["workload"]
-    full_measure = Measure(**(measure | said.get("measure", {}))).model_dump()
+    full_measure = Measure(**(measure.model_dump() | said.get("measure", {})))
     if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
-        full_measure["decode_tokens"] = 0
+        full_measure = full_measure.model_copy(update={"decode_tokens": 0})
     faults = list(_faults(workload, said, full, full_measure))
     head = {"schema": CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
-    return head | {key: full.get(key) for key in own_keys(workload)} | {"measure": full_measure}, faults
+    return head | {key: full.get(key) for key in own_keys(workload)} | {"measure": full_measure.model_dump()}, faults
 
 
-def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:
+def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: Measure) -> Iterator[Fault]:
     keys = own_keys(workload)
     for key in said:
         if key not in (*keys, "workload", "measure"):
@@ -71,9 +71,9 @@ def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: 
         yield (), f"lacks {', '.join(missing)}: give it here or in defaults"
         return
     yield from (_decode_faults(full, measure) if workload == "decode" else _elementwise_faults(full))
-    kept = measure["reps"] - 2 * math.floor(measure["reps"] * measure["truncate"] / 100)
+    kept = measure.reps - 2 * math.floor(measure.reps * measure.truncate / 100)
     if kept < 2:
-        yield ("measure", "truncate"), f"{shown(measure['truncate'])} leaves {kept} of {measure['reps']} reps; need 2"
+        yield ("measure", "truncate"), f"{shown(measure.truncate)} leaves {kept} of {measure.reps} reps; need 2"
 
 
 def _elementwise_faults(case: dict[str, Any]) -> Iterator[Fault]:
@@ -83,7 +83,7 @@ def _elementwise_faults(case: dict[str, Any]) -> Iterator[Fault]:
         yield ("seq",), f"seq * dim must be at most {LARGEST_INT}, is {case['seq'] * case['dim']}"
 
 
-def _decode_faults(case: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fault]:
+def _decode_faults(case: dict[str, Any], measure: Measure) -> Iterator[Fault]:
     if case["heads"] % case["kv_heads"]:
         yield (
             ("kv_heads",),
@@ -98,7 +98,7 @@ def _decode_faults(case: dict[str, Any], measure: dict[str, Any]) -> Iterator[Fa
         "seq * dim": case["seq"] * case["dim"],
         "batch * heads * dim": case["batch"] * case["heads"] * case["dim"],
         "sinks + window": case["sinks"] + case["window"],
-        "seq + measure.decode_tokens": case["seq"] + measure["decode_tokens"],
+        "seq + measure.decode_tokens": case["seq"] + measure.decode_tokens,
     }
     for words, value in products.items():
         if value > LARGEST_INT:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import MISSING
+
 from elastickv.errors import UsageError
 from elastickv.matrix import cases, layers, results, structure, sweep
 from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.wording import KeyPath, dotted, shown
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import AnyCase, case_of
 
 CONFIG_DEFAULT = "config/config.yaml"
 BENCH = "bench"
@@ -20,7 +23,7 @@ DEFAULT = keys.Root()
 
 @dataclass(frozen=True)
 class Config:
-    """A valid config, absent keys filled in. `cases`: id -> canonical case, in the order written.
+    """A valid config, absent keys filled in. `cases`: by their ids, in the order written.
 
     sweeps: the ids that each of `matrices` became, by its name.
 
@@ -29,12 +32,12 @@ class Config:
 
     results: str
     backend: str
-    build: dict[str, Any]
-    measure: dict[str, Any]
-    golden: dict[str, Any]
-    noise: dict[str, Any]
-    baselines: dict[str, Any]
-    cases: dict[str, dict[str, Any]]
+    build: keys.Build
+    measure: keys.Measure
+    golden: keys.Golden
+    noise: keys.Noise
+    baselines: keys.Baselines
+    cases: dict[str, AnyCase]
     sweeps: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     results_origin: str = "config"
@@ -52,7 +55,7 @@ def load(
     problems, concerned = structure.problems(merged)
     tree = merged.tree
     rows = _rows(merged, concerned, problems)
-    measure = keys.Measure(**_section(tree, "measure", concerned)).model_dump()
+    measure = keys.Measure(**_section(tree, "measure", concerned))
     backend = tree.get("backend", DEFAULT.backend)
     resolved = _resolve(merged, rows, measure, backend, concerned, problems)
     if not rows and not problems:
@@ -60,7 +63,7 @@ def load(
     folder = tree.get("results", DEFAULT.results)
     if ("results",) not in concerned:
         problems += [merged.problem(("results",), text) for text in results.faults(folder)]
-    baselines = _baselines(merged, concerned, problems)
+    problems += _gguf_problems(merged, concerned)
     if problems:
         raise UsageError(problems)
     return Config(
@@ -68,18 +71,18 @@ def load(
         backend=backend,
         build=_build(tree.get("build", {})),
         measure=measure,
-        golden=keys.Golden(**tree.get("golden", {})).model_dump(),
-        noise=keys.Noise(**tree.get("noise", {})).model_dump(),
-        baselines=baselines,
-        cases=resolved,
+        golden=keys.Golden(**tree.get("golden", {})),
+        noise=keys.Noise(**tree.get("noise", {})),
+        baselines=_baselines(tree.get("baselines", {})),
+        cases={case_id: case_of(content) for case_id, content in resolved.items()},
         sweeps=_sweeps(rows),
         sources=list(merged.sources),
         results_origin=merged.origin(("results",)),
     )
 
 
-def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
-    """A canonical case from `elastickv bench` flags, validated like a case of the matrix. Raises UsageError.
+def case_from_flags(flags: dict[str, Any]) -> AnyCase:
+    """A case from `elastickv bench` flags, validated like a case of the matrix. Raises UsageError.
 
     flags: case keys, `id`, `backend` and `measure`; shape keys that are absent take the original program's defaults.
     """
@@ -88,14 +91,14 @@ def case_from_flags(flags: dict[str, Any]) -> dict[str, Any]:
     backend = flags.get("backend", DEFAULT.backend)
     if backend not in ("auto", "cuda", "cpu"):
         faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {shown(backend)}"))
-    case: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if not faults:
         case_id = flags.get("id", BENCH)
-        case, faults = cases.resolve(case_id, said, BENCH_SHAPE, {}, backend)
+        content, faults = cases.resolve(case_id, said, BENCH_SHAPE, keys.Measure(), backend)
     if faults:
         told = [f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults]
         raise UsageError(list(dict.fromkeys(told)))  # one value may break several rules of the schema
-    return case
+    return case_of(content)
 
 
 def check_results_writable(config: Config) -> None:
@@ -103,10 +106,10 @@ def check_results_writable(config: Config) -> None:
     results.check_writable(config.results, config.results_origin)
 
 
-def _build(said: dict[str, Any]) -> dict[str, Any]:
+def _build(said: dict[str, Any]) -> keys.Build:
     """Build settings, complete; architectures in ascending order, so that reordering them rebuilds nothing."""
-    settings = keys.Build(**said).model_dump()
-    return settings | {"architectures": sorted(settings["architectures"])}
+    settings = keys.Build(**said)
+    return settings.model_copy(update={"architectures": sorted(settings.architectures)})
 
 
 def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[str, Any]:
@@ -165,12 +168,12 @@ def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> li
 def _resolve(
     merged: Layers,
     rows: list[tuple[str, dict[str, Any], KeyPath]],
-    measure: dict[str, Any],
+    measure: keys.Measure,
     backend: str,
     concerned: set[KeyPath],
     problems: list[str],
 ) -> dict[str, dict[str, Any]]:
-    """Canonical cases by id; what is wrong between their keys goes to `problems`."""
+    """What canonical cases hold, by id; what is wrong between their keys goes to `problems`."""
     resolved: dict[str, dict[str, Any]] = {}
     common = _section(merged.tree, "defaults", concerned)
     defaults_broken = any(path[:1] == ("defaults",) for path in concerned)
@@ -191,23 +194,23 @@ def _resolve(
     return resolved
 
 
-def _baselines(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Every baseline's settings, complete. `gguf` names either `model` or `repo` with `file`."""
-    tree = merged.tree.get("baselines", {})
-    said = {
-        name: _section(tree, name, {path[1:] for path in concerned if path[:1] == ("baselines",)})
-        for name in keys.Baselines.model_fields
-        if isinstance(tree, dict)
-    }
-    gguf = said.get("gguf", {})
-    whole = not touches(("baselines", "gguf"), concerned)
-    if whole and ("repo" in gguf) != ("file" in gguf):
-        problems.append(merged.problem(("baselines", "gguf"), "repo and file go together"))
-    if whole and "repo" in gguf and "model" in gguf:
-        problems.append(merged.problem(("baselines", "gguf"), "give model, or repo and file, not both"))
-    if problems:
-        return {}
-    settings = keys.Baselines(**said).model_dump()
-    if "repo" in gguf:
-        settings["gguf"].pop("model")
-    return settings
+def _gguf_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
+    """`baselines.gguf` names either `model`, or `repo` with `file`."""
+    place = ("baselines", "gguf")
+    if touches(place, concerned):
+        return []
+    gguf = merged.tree.get("baselines", {}).get("gguf", {})
+    told = []
+    if ("repo" in gguf) != ("file" in gguf):
+        told.append("repo and file go together")
+    if "repo" in gguf and "model" in gguf:
+        told.append("give model, or repo and file, not both")
+    return [merged.problem(place, text) for text in told]
+
+
+def _baselines(said: dict[str, Any]) -> keys.Baselines:
+    """Every baseline's settings, complete; where `repo` names gguf's model there is no `model`."""
+    settings = keys.Baselines(**said)
+    if settings.gguf.repo is MISSING:
+        return settings
+    return settings.model_copy(update={"gguf": settings.gguf.model_copy(update={"model": MISSING})})

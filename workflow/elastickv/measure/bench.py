@@ -11,6 +11,7 @@ from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.judge import noise
 from elastickv.measure import demand, supervisor
+from elastickv.schemas import case as cases
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
@@ -33,8 +34,8 @@ def case_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.workload == "elementwise":
         if args.inference:
             raise UsageError(f"bench: --inference: {matrix.NO_CYCLE}")
-        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
-    case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure}).model_dump(mode="json")
+    case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure}).model_dump(mode="json")
     if args.inference:
         if not case["measure"]["decode_tokens"]:
             raise UsageError("bench: --decode_tokens: at least 1 is needed with --inference, this is 0")
@@ -72,7 +73,7 @@ def _once(args: argparse.Namespace, case: dict[str, Any], backend: str, forced: 
     """A single launch of the elastic arm; with `--json` one object that says so."""
     request = {"task": "once", "case": case, "build": args.build, "forced": forced}
     with device.exclusive_device(backend) as uuid:
-        answer = supervisor.in_worker(backend, request, demand.worker_seconds(case), uuid)
+        answer = supervisor.in_worker(backend, request, demand.worker_seconds(cases.case_of(case)), uuid)
     if "launched" not in answer:
         raise MachineError(answer["reason"], answer.get("fix", "choose a smaller or supported case"))
     if args.json:

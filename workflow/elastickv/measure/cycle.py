@@ -57,7 +57,7 @@ def measure(backend: Backend, workload: Cycle, settings: dict[str, Any], mode: M
     """The `inference_cycle` of a record."""
     began = time.monotonic()
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
-    parts = blocks(workload.steps, workload.case["compress"])
+    parts = blocks(workload.steps, workload.case.compress)
     first = _round(workload, arms, parts)
     correctness = workload.check_cycle()
     times: Times = {arm: [] for arm in ARMS}

@@ -16,6 +16,7 @@ from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.nvml import untold
 from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
+from elastickv.schemas.case import case_of
 from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
@@ -195,12 +196,12 @@ def measure(
 
     fixed: names among reps, warmup, inner_loops that are to be used as given rather than as upper bounds.
     """
-    record: dict[str, Any] = {"status": "unsupported", "reason": backend.supports(case) or ""}
+    record: dict[str, Any] = {"status": "unsupported", "reason": backend.supports(case_of(case)) or ""}
     if record["reason"]:
         return record, None
     try:
         buffer = LargeBuffer(backend)
-        workload = workloads.create(backend, case)
+        workload = workloads.create(backend, case_of(case))
     except MemoryError as error:
         return {"status": "out_of_memory", "reason": str(error) or "allocation failed"}, None
     resolved = {"layers": workload.layers, "cold": workload.cold, **_decode_shapes(backend, case, workload)}

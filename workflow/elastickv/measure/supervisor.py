@@ -15,6 +15,7 @@ from elastickv.judge import noise
 from elastickv.measure import demand, processes
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
 
 SCHEMA = "measurement/2"
 SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
@@ -50,7 +51,11 @@ class Case(jobs.Job[str]):
 
     def known_by(self, part: str) -> dict[str, Any]:
         """The canonical case without its id, its kernels' fingerprint and the way of sampling."""
-        return {"case": matrix.content_key(self.case), "build": self.built["fingerprint"], "sampling": SAMPLING}
+        return {
+            "case": matrix.content_key(case_of(self.case)),
+            "build": self.built["fingerprint"],
+            "sampling": SAMPLING,
+        }
 
     def restored(self, part: str, record: jobs.Record) -> dict[str, Any]:
         return {**record, "case": self.case}
@@ -66,7 +71,7 @@ class Case(jobs.Job[str]):
                    "save_tensors": self.save_tensors and str(self.save_tensors), "forced": self.forced}  # fmt: skip
         answers, wanted = [], processes.count(self.case)
         for index in range(wanted):
-            answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.fixed), uuid)
+            answer = in_worker(self.backend, request, demand.worker_seconds(case_of(self.case), self.fixed), uuid)
             if wanted == 1:
                 return answer
             stopped = processes.stopped_by(answer, index, wanted)

@@ -14,6 +14,7 @@ from elastickv.device import State
 from elastickv.device.base import Backend
 from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
+from elastickv.schemas.case import case_of
 
 
 def _progress(done: int, total: int) -> None:
@@ -42,10 +43,11 @@ def _once(backend: Backend, request: dict[str, Any], _: State) -> dict[str, Any]
     """One launch of the elastic arm, for a profiler."""
     from elastickv import workloads
 
-    reason = backend.supports(request["case"])
+    case = case_of(request["case"])
+    reason = backend.supports(case)
     if reason:
         return {"status": "unsupported", "reason": reason}
-    workload = workloads.create(backend, request["case"])
+    workload = workloads.create(backend, case)
     backend.launch(workload.call("elastic", 0))
     backend.synchronize()
     return {"launched": 1}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from elastickv.cache import numerics
 from elastickv.cache.policy import Policy
+from elastickv.schemas.case import AnyCase, DecodeCase
 
 # Attention of one layer: reads that layer's query and cache, returns the output, batch * heads * dim elements.
 Launch = Callable[[], Any]
@@ -50,7 +51,7 @@ class Peer(Protocol):
     library: str  # the distribution whose version says which kernel it is
     times: str
 
-    def supports(self, case: dict[str, Any], backend: str) -> str | None:
+    def supports(self, case: AnyCase, backend: str) -> str | None:
         """None, or why it cannot run the case's full cache on `backend`, in a sentence. Imports nothing heavy."""
 
     def session(self) -> contextlib.AbstractContextManager[None]:
@@ -60,17 +61,17 @@ class Peer(Protocol):
         """Whatever need not be done for every token; returns the launch of a layer. Raises Refusal."""
 
 
-def attention_only(case: dict[str, Any]) -> str | None:
+def attention_only(case: AnyCase) -> str | None:
     """Why no peer computes this case, or None."""
-    return None if case["workload"] == "decode" else "not attention: no library computes it"
+    return None if case.workload == "decode" else "not attention: no library computes it"
 
 
-def elastic_refusal(case: dict[str, Any]) -> str | None:
+def elastic_refusal(case: DecodeCase) -> str | None:
     """Why no peer takes the elastic cache's slots, or None: theirs are of the full cache's type, without a bias."""
-    if numerics.is_quantised(case["cache_dtype"]):
-        return f"reads no {case['cache_dtype']} slots beside {case['dtype']} ones"
-    if case["bias"] != "none":
-        return f"adds no bias to a slot's logit (bias: {case['bias']})"
-    if Policy.of_case(case).nothing_compressed(case["seq"]):
+    if numerics.is_quantised(case.cache_dtype):
+        return f"reads no {case.cache_dtype} slots beside {case.dtype} ones"
+    if case.bias != "none":
+        return f"adds no bias to a slot's logit (bias: {case.bias})"
+    if Policy.of_case(case).nothing_compressed(case.seq):
         return "nothing is compressed: the slots are the full cache's"
     return None

@@ -16,6 +16,7 @@ from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
 from elastickv.peers.base import Inputs, Peer, elastic_refusal
 from elastickv.peers.runners import Runner
+from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.decode import DecodeWorkload, worst
 
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
@@ -34,13 +35,13 @@ class Answer(NamedTuple):
 class Bench:
     """Our kernel on one case, with everything that all peers share: caches, references, rotations."""
 
-    def __init__(self, backend: Backend, runner: Runner, case: dict[str, Any], throttled: Callable[[], str | None]):
+    def __init__(self, backend: Backend, runner: Runner, case: DecodeCase, throttled: Callable[[], str | None]):
         self.backend, self.runner, self.case, self.throttled = backend, runner, case, throttled
         self.workload = DecodeWorkload(backend, case)
         self.graphs = backend.name == "cuda"
         modes = dict.fromkeys(["plain", backend.launch_mode("auto")])
         self.modes = {name: Mode(self.graphs, name == "dependent") for name in modes}
-        self.loops = choose_loops(backend, self.workload, case["measure"], self.modes["plain"], fixed=False)
+        self.loops = choose_loops(backend, self.workload, case.measure.model_dump(), self.modes["plain"], fixed=False)
         self._ours: dict[tuple[str, str], Rotation] = {}
         self._answers: dict[str, list[Answer]] = {}
 
@@ -79,7 +80,7 @@ class Bench:
         return worst(
             [
                 {
-                    **oracle.check(wrote(layer).reshape(reference.shape), reference, self.case["dtype"], anchors),
+                    **oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors),
                     "layers_checked": [layer],
                 }
                 for layer, reference, anchors in self.answers(cache)
@@ -175,19 +176,23 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
 
 def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
     """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
-    settings = bench.case["measure"]
+    settings = bench.case.measure
     take = sampling.pair(ours.sample, peer.sample)
     rule = sampling.Rule(
-        **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
-        control=settings["precision"],
+        reps=settings.reps,
+        warmup=settings.warmup,
+        precision=settings.precision,
+        max_seconds=settings.max_seconds,
+        confidence=settings.confidence,
+        control=settings.precision,
     )
     sampling.warm_up(take, rule)
     samples = sampling.interleave(take, rule, disturbed=bench.throttled)
-    taken, limit = len(samples), settings["max_seconds"]
+    taken, limit = len(samples), settings.max_seconds
     if taken < FEWEST_ROUNDS:
         dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1]['reason']})" if samples.dropped else ""
         raise Refusal("failed", f"{taken} rounds in {limit} s{dropped}: raise baselines.peers.max_seconds")
-    return figures(samples, settings["truncate"], settings["confidence"])
+    return figures(samples, settings.truncate, settings.confidence)
 
 
 def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from elastickv.build import binary
 from elastickv.device.base import Backend, Mode
 from elastickv.errors import MachineError
 from elastickv.measure.run import Rotation
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads.decode import DecodeWorkload
 
 TIMERS = ("cupti", "nvbench")
@@ -32,8 +33,8 @@ GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
 TOLERANCE = 0.01
 
 
-def case_of(tokens: int) -> dict[str, Any]:
-    """The canonical case whose full cache is read."""
+def case_of(tokens: int) -> AnyCase:
+    """The case whose full cache is read."""
     return matrix.case_from_flags({"id": "crosscheck", "backend": "cuda", "seq": tokens, **SHAPE,
                                    "measure": {"decode_tokens": 0}})  # fmt: skip
 

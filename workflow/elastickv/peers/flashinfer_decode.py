@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from elastickv.models.refusal import Refusal, one_line
 from elastickv.peers.base import Inputs, Launch, attention_only
+from elastickv.schemas.case import AnyCase
 
 LIBRARY = "flashinfer-python"
 DTYPES = ("fp16", "bf16")
@@ -23,16 +23,16 @@ class FlashInfer:
     def __init__(self, name: str, tensor_cores: bool):
         self.name, self.tensor_cores = name, tensor_cores
 
-    def supports(self, case: dict[str, Any], backend: str) -> str | None:
+    def supports(self, case: AnyCase, backend: str) -> str | None:
         """See base.Peer."""
         if attention_only(case):
             return attention_only(case)
         if backend != "cuda":
             return "FlashInfer runs on NVIDIA GPUs alone"
-        if case["dtype"] not in DTYPES:
-            return f"FlashInfer decodes {' and '.join(DTYPES)}, not {case['dtype']}"
-        if case["dim"] not in DIMS:
-            return f"FlashInfer decodes dims {', '.join(map(str, DIMS))}, not {case['dim']}"
+        if case.dtype not in DTYPES:
+            return f"FlashInfer decodes {' and '.join(DTYPES)}, not {case.dtype}"
+        if case.dim not in DIMS:
+            return f"FlashInfer decodes dims {', '.join(map(str, DIMS))}, not {case.dim}"
         return None
 
     @contextlib.contextmanager

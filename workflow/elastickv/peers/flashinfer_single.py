@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from elastickv.peers.base import Inputs, Launch
 from elastickv.peers.flashinfer_decode import FlashInfer
+from elastickv.schemas.case import AnyCase
 
 
 class Single(FlashInfer):
@@ -14,12 +14,12 @@ class Single(FlashInfer):
 
     times = "one call of flashinfer.single_decode_with_kv_cache, layout HND"
 
-    def supports(self, case: dict[str, Any], backend: str) -> str | None:
+    def supports(self, case: AnyCase, backend: str) -> str | None:
         """See base.Peer."""
         refused = super().supports(case, backend)
-        if refused or case["batch"] == 1:
+        if refused or case.batch == 1:
             return refused
-        return f"decodes one sequence, not {case['batch']}"
+        return f"decodes one sequence, not {case.batch}"
 
     def launches(self, inputs: Inputs) -> Callable[[int], Launch]:
         """See FlashInfer."""

@@ -6,24 +6,27 @@ from typing import Any
 
 from elastickv.judge import noise
 from elastickv.peers.base import Peer
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import DecodeCase
 
 SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 
-def for_peers(case: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def for_peers(case: DecodeCase, settings: keys.Peers) -> DecodeCase:
     """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
-    limits = {"decode_tokens": 0, "reps": settings["reps"], "max_seconds": settings["max_seconds"]}
-    return {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
+    limits = {"decode_tokens": 0, "reps": settings.reps, "max_seconds": settings.max_seconds}
+    return case.model_copy(update={"launch": "auto", "measure": case.measure.model_copy(update=limits)})
 
 
-def case_entry(case: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+def case_entry(case: DecodeCase, found: dict[str, Any]) -> dict[str, Any]:
     """One case's entry out of a worker's, or of a status and a reason that hold for all of it. case: as measured."""
+    content = case.model_dump(mode="json")
     if "full" in found:
-        return {"case": case, **{key: found[key] for key in ("status", "reason", "full", "elastic")}}
+        return {"case": content, **{key: found[key] for key in ("status", "reason", "full", "elastic")}}
     status = {"status": found["status"], "reason": found["reason"]}
     nothing = {**status, "correctness": None}
-    return {"case": case, **status, "full": nothing, "elastic": dict(nothing)}
+    return {"case": content, **status, "full": nothing, "elastic": dict(nothing)}
 
 
 def compose(head: dict[str, Any], peer: Peer, entries: list[dict[str, Any]], ended: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from elastickv.models.refusal import Refusal, one_line
 from elastickv.peers.base import Inputs, Launch, attention_only
+from elastickv.schemas.case import AnyCase
 
 # How torch and cuDNN say that the chosen backend does not take these inputs (torch's warnings say why).
 NO_KERNEL = ("No available kernel", "No viable backend", "cuDNN Frontend error", "execution plans support")
@@ -38,15 +38,15 @@ class Sdpa:
         heads = "query heads of a KV head as rows" if grouped else "enable_gqa where heads share a KV head"
         self.times = f"one call of torch.nn.functional.scaled_dot_product_attention, {said}, {heads}"
 
-    def supports(self, case: dict[str, Any], backend: str) -> str | None:
+    def supports(self, case: AnyCase, backend: str) -> str | None:
         """See base.Peer."""
         if attention_only(case):
             return attention_only(case)
         if backend not in self.backends:
             return f"torch has {self.choice} on NVIDIA GPUs alone"
-        if case["dtype"] not in self.dtypes:
-            return f"torch's {self.choice} takes {' and '.join(self.dtypes)}, not {case['dtype']}"
-        if self.grouped and case["heads"] == case["kv_heads"]:
+        if case.dtype not in self.dtypes:
+            return f"torch's {self.choice} takes {' and '.join(self.dtypes)}, not {case.dtype}"
+        if self.grouped and case.heads == case.kv_heads:
             return "no heads share a KV head: the same as torch_default"
         return None
 

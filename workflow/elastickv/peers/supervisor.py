@@ -18,6 +18,7 @@ from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.peers.base import attention_only
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import DecodeCase, case_of
 
 VERSIONS_SECONDS = 60
 NO_CASE = "the matrix has no case of the workload decode"
@@ -28,8 +29,8 @@ Part = tuple[str, str]  # a peer's name and a case's id
 class Comparison(jobs.Job[Part]):
     """The job of these peers beside our kernel on these cases. versions: of the libraries of the environment."""
 
-    settings: dict[str, Any]
-    cases: dict[str, dict[str, Any]]
+    settings: keys.Peers
+    cases: dict[str, DecodeCase]
     build: str
     backend: str | None = None
     built: dict[str, Any] | None = None
@@ -51,21 +52,24 @@ class Comparison(jobs.Job[Part]):
         }
 
     def restored(self, part: Part, record: jobs.Record) -> jobs.Record:
-        return {**record, "cases": [{**record["cases"][0], "case": self._measured(self.cases[part[1]])}]}
+        return {
+            **record,
+            "cases": [{**record["cases"][0], "case": self._measured(self.cases[part[1]]).model_dump(mode="json")}],
+        }
 
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, jobs.Record]]:
         for case in self.cases.values():
-            names = [name for name, of in parts if of == case["id"]]
+            names = [name for name, of in parts if of == case.id]
             while names:
                 for name, made in self._in_one_worker(case, names, uuid).items():
                     names.remove(name)
-                    yield (name, case["id"]), made
+                    yield (name, case.id), made
 
-    def _in_one_worker(self, case: dict[str, Any], names: list[str], uuid: str | None) -> dict[str, jobs.Record]:
+    def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, jobs.Record]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
-        request = {"task": "compare", "backend": self.backend, "build": self.build, "case": case, "names": names,
-                   "settings": self.settings}  # fmt: skip
-        answer = ask(self.backend, request, demand.peers_seconds(case, len(names), self.settings["max_seconds"]), uuid)
+        request = {"task": "compare", "backend": self.backend, "build": self.build, "names": names,
+                   "case": case.model_dump(mode="json"), "settings": self.settings.model_dump(mode="json")}  # fmt: skip
+        answer = ask(self.backend, request, demand.peers_seconds(case, len(names), self.settings.max_seconds), uuid)
         found = {name: self.compose(name, case, entry, answer) for name, entry in answer.get("done", {}).items()}
         if "finished" not in answer:
             status, reason = jobs.ended(answer)
@@ -82,7 +86,7 @@ class Comparison(jobs.Job[Part]):
         """The record of a part that no worker is asked about."""
         return self.compose(part[0], self.cases[part[1]], {"status": status, "reason": reason}, {})
 
-    def compose(self, name: str, case: dict[str, Any], entry: dict[str, Any], answer: jobs.Answer) -> jobs.Record:
+    def compose(self, name: str, case: DecodeCase, entry: dict[str, Any], answer: jobs.Answer) -> jobs.Record:
         """One case's result as a record; of the worker's answer what it told of device and software."""
         peer = peers.load(name)
         head = {
@@ -96,22 +100,22 @@ class Comparison(jobs.Job[Part]):
         }
         return record.compose(head, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
 
-    def _measured(self, case: dict[str, Any]) -> dict[str, Any]:
+    def _measured(self, case: DecodeCase) -> DecodeCase:
         return record.for_peers(case, self.settings)
 
     @property
     def _bounds(self) -> dict[str, Any]:
-        return {key: self.settings[key] for key in ("reps", "max_seconds")}
+        return self.settings.model_dump(mode="json", include={"reps", "max_seconds"})
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes `peers_<name>.json` into `args.results` for every peer of the settings."""
-    settings = read_settings(args.settings)
+    settings, backend = jobs.read_settings(args.settings, keys.Peers)
     store = jobs.RecordStore(args.store, "peers") if args.store else None
     cases = read_cases(args.cases)
     if not cases:
         raise UsageError(f"{args.settings}: {NO_CASE}")
-    found = compare(settings, cases, args.build, store, args.fresh)
+    found = compare(settings, backend, cases, args.build, store, args.fresh)
     folder = Path(args.results)
     codes = []
     for name, made in found.items():
@@ -120,34 +124,29 @@ def run(args: argparse.Namespace) -> int:
     return max(codes)
 
 
-def read_settings(path: str) -> dict[str, Any]:
-    """The settings in a file of the plan, complete. Raises UsageError."""
-    settings, backend = jobs.read_settings(path, keys.Peers)
-    return settings.model_dump() | {"backend": backend}
-
-
-def read_cases(paths: list[str]) -> list[dict[str, Any]]:
-    """The canonical cases in these files that are attention. Raises UsageError."""
+def read_cases(paths: list[str]) -> list[DecodeCase]:
+    """The cases in these files that are attention. Raises UsageError."""
     try:
-        cases = [records.read(path, "case") for path in paths]
+        cases = [case_of(records.read(path, "case")) for path in paths]
     except records.RecordError as error:
         raise UsageError(str(error)) from error
     return [case for case in cases if not attention_only(case)]
 
 
 def compare(
-    settings: dict[str, Any],
-    cases: list[dict[str, Any]],
+    settings: keys.Peers,
+    backend: str,
+    cases: Sequence[DecodeCase],
     build: str,
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
 ) -> dict[str, jobs.Record]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
-    job = Comparison(settings, {case["id"]: case for case in cases}, build)
-    parts = [(name, case["id"]) for case in cases for name in settings["names"]]
+    job = Comparison(settings, {case.id: case for case in cases}, build)
+    parts = [(name, case.id) for case in cases for name in settings.names]
     found: dict[Part, jobs.Record] = {}
     try:
-        job = replace(job, backend=device.resolve_backend(settings["backend"]))
+        job = replace(job, backend=device.resolve_backend(backend))
         for part in parts:
             reason = peers.load(part[0]).supports(job.cases[part[1]], job.backend)
             if reason:
@@ -157,8 +156,8 @@ def compare(
             found |= _beside_ours(job, [part for part in parts if part not in found], store, fresh)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
-    ids = [case["id"] for case in cases]
-    return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings["names"]}
+    ids = [case.id for case in cases]
+    return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings.names}
 
 
 def _beside_ours(

@@ -37,18 +37,18 @@ def tensor(backend: Backend, address: int, shape: tuple[int, ...], dtype: str) -
 
 def _queries(workload: DecodeWorkload) -> list[Any]:
     case = workload.case
-    shape = (case["batch"], case["heads"], case["dim"])
-    return [tensor(workload.backend, workload.query(i), shape, case["dtype"]) for i in range(workload.layers)]
+    shape = (case.batch, case.heads, case.dim)
+    return [tensor(workload.backend, workload.query(i), shape, case.dtype) for i in range(workload.layers)]
 
 
 def full(workload: DecodeWorkload) -> Inputs:
     """Queries and full caches of every layer, in place (no room for further tokens: they end at the last one)."""
     case, backend = workload.case, workload.backend
-    if workload.shape.capacity != case["seq"]:
+    if workload.shape.capacity != case.seq:
         raise ValueError("caches that can grow are not contiguous over the sequence")
-    shape = (case["batch"], case["kv_heads"], case["seq"], case["dim"])
+    shape = (case.batch, case.kv_heads, case.seq, case.dim)
     keys, values = (
-        [tensor(backend, getattr(layer.full, name), shape, case["dtype"]) for layer in workload.caches]
+        [tensor(backend, getattr(layer.full, name), shape, case.dtype) for layer in workload.caches]
         for name in ("exact_k", "exact_v")
     )
     return Inputs(_queries(workload), keys, values)
@@ -64,14 +64,12 @@ def _gathered(workload: DecodeWorkload, layer: LayerCaches, which: str) -> Any:
     import torch
 
     case, shape, backend = workload.case, workload.shape, workload.backend
-    order = shape.slot_order(case["seq"])
-    exact = tensor(
-        backend, getattr(layer.elastic, f"exact_{which}"), (shape.rows, shape.exact, shape.dim), case["dtype"]
-    )
+    order = shape.slot_order(case.seq)
+    exact = tensor(backend, getattr(layer.elastic, f"exact_{which}"), (shape.rows, shape.exact, shape.dim), case.dtype)
     parts = [exact[:, order.head], exact[:, order.tail]]
     if order.groups:
         middle = (shape.rows, shape.middle, shape.dim)
         parts.insert(
-            1, tensor(backend, getattr(layer.elastic, f"middle_{which}"), middle, case["dtype"])[:, : order.groups]
+            1, tensor(backend, getattr(layer.elastic, f"middle_{which}"), middle, case.dtype)[:, : order.groups]
         )
-    return torch.cat(parts, dim=1).view(case["batch"], case["kv_heads"], -1, shape.dim)
+    return torch.cat(parts, dim=1).view(case.batch, case.kv_heads, -1, shape.dim)

@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 from elastickv.jobs.worker import Progress, serve, show
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
 
 # Distributions whose versions a record names, beside the one that the peer is of.
 SOFTWARE = ("torch", "flashinfer-python", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cudnn-cu13")
@@ -37,14 +39,14 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     state.opened()
     facts, software = backend.facts(), {**device.software(), **versions()}
     progress = Progress(request, {"device": facts, "software": software})
-    case = record.for_peers(request["case"], request["settings"])
+    case = record.for_peers(case_of(request["case"]), keys.Peers(**request["settings"]))
     refused = backend.supports(case)
     if refused:
         return {"device": facts, "software": software, "status": "unsupported", "reason": f"our kernel: {refused}"}
     bench = compare.Bench(backend, runners.open_runner(backend), case, state.throttled)
     for name in request["names"]:
         progress.begin(name)
-        show(f"  {request['case']['id']}: {name}")
+        show(f"  {case.id}: {name}")
         progress.end(name, compare.beside(bench, peers.load(name)))
     show()
     return {"finished": True}

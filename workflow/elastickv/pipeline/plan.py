@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastickv import environments, matrix, records
 from elastickv.build import images, provenance, sources
+from elastickv.schemas.base import Model
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
@@ -62,20 +63,20 @@ def resolve(config: matrix.Config) -> Plan:
 
     `auto` builds both backends.
     """
-    asked = {config.backend} | {case["backend"] for case in config.cases.values()}
+    asked = {config.backend} | {case.backend for case in config.cases.values()}
     backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
-    peers = config.baselines["peers"]
-    attention = tuple(name for name, case in config.cases.items() if case["workload"] == "decode")
-    beside_peers = attention if peers["enable"] else ()
+    peers = config.baselines.peers
+    attention = tuple(name for name, case in config.cases.items() if case.workload == "decode")
+    beside_peers = attention if peers.enable else ()
     return Plan(
         results=Path(config.results),
         backend=config.backend,
         cases=tuple(config.cases),
         backends=backends,
-        images=images.names(config.build) if "cuda" in backends else (),
-        compiler=config.build["compiler"],
-        baselines=tuple(name for name in BASELINES if config.baselines[name]["enable"]),
-        peers=tuple(peers["names"]) if beside_peers else (),
+        images=images.names(config.build.model_dump()) if "cuda" in backends else (),
+        compiler=config.build.compiler,
+        baselines=tuple(name for name in BASELINES if getattr(config.baselines, name).enable),
+        peers=tuple(peers.names) if beside_peers else (),
         peer_cases=beside_peers,
     )
 
@@ -87,22 +88,34 @@ def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 
 def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
-    files = {plan.folder / "cases" / f"{name}.json": _line(case) for name, case in config.cases.items()}
+    files = {plan.folder / "cases" / f"{name}.json": _line(_content(case)) for name, case in config.cases.items()}
     files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
-    files[plan.folder / "golden.json"] = _line(config.golden)
-    files[plan.folder / "noise.json"] = _line(config.noise)
+    files[plan.folder / "golden.json"] = _line(_content(config.golden))
+    files[plan.folder / "noise.json"] = _line(_content(config.noise))
     # Only where there is none: a run that has something to do states itself there (`state_run`).
     run = plan.folder / "run.json"
     files[run] = _read(run) or _line(provenance.here())
     files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
-    resolved = {
-        key: value for key, value in asdict(config).items() if key not in ("sources", "results_origin", "sweeps")
-    }  # where it lies changes nothing
-    files[plan.folder / "config.json"] = _line(resolved)
+    files[plan.folder / "config.json"] = _line(_resolved(config))
     for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
-        settings = {key: value for key, value in config.baselines[name].items() if key != "enable"}
+        settings = _content(getattr(config.baselines, name), without="enable")
         files[plan.folder / f"{name}.json"] = _line(settings | {"backend": config.backend})
     return files
+
+
+def _resolved(config: matrix.Config) -> dict[str, Any]:
+    """What a config came to. Where its files lie is no part of it."""
+    return {
+        "results": config.results,
+        "backend": config.backend,
+        **{name: _content(getattr(config, name)) for name in ("build", "measure", "golden", "baselines")},
+        "cases": {name: _content(case) for name, case in config.cases.items()},
+    }
+
+
+def _content(model: Model, without: str = "") -> dict[str, Any]:
+    """The JSON of a section of the config or of a case."""
+    return model.model_dump(mode="json", exclude={without})
 
 
 def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
@@ -115,7 +128,7 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
             fingerprint.planned_image(architecture, ptx, plan.compiler)
         )
     if "cuda" in plan.backends:
-        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(config.build))
+        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(config.build.model_dump()))
     if "cpu" in plan.backends:
         files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
     for name in needed_environments(plan):

@@ -75,7 +75,7 @@ def begin(workflow: Any) -> Run:
         resolved = plan.resolve(config)
         demands = {name: demand.of_case(case) for name, case in config.cases.items()}
         beside = [config.cases[name] for name in resolved.peer_cases]
-        peers = demand.of_peers(beside, len(resolved.peers), config.baselines["peers"]["max_seconds"])
+        peers = demand.of_peers(beside, len(resolved.peers), config.baselines.peers.max_seconds)
         gpus = _gpus_at_a_time(workflow)
         if not workflow.is_main_process:
             return Run(resolved, demands, None, gpus, peers)

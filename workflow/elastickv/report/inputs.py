@@ -12,6 +12,7 @@ from elastickv.judge import folder, noise
 from elastickv.models.record import as_judged
 from elastickv.report import peers
 from elastickv.report.peers import Peers
+from elastickv.schemas.case import AnyCase
 
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
 NUMBERLESS = ("invalid", "skipped")
@@ -100,7 +101,7 @@ def load(
             entry.case,
             entry.record and noise.as_judged(entry.record, limits),
             verdicts[entry.case],
-            entry.content,
+            _json(entry.content),
             sweeps.get(entry.case),
             places[entry.case],
         )
@@ -118,6 +119,10 @@ def load(
         backend=backend,
         peers=peers.load(results, {case.id: case.content for case in cases}, limits) if with_peers else Peers(),
     )
+
+
+def _json(case: AnyCase | None) -> dict[str, Any] | None:
+    return None if case is None else case.model_dump(mode="json")
 
 
 def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:

@@ -10,6 +10,8 @@ from elastickv.judge import folder, noise
 from elastickv.peers.record import as_judged, for_peers
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
 
 CACHES = {"full": "Full cache", "elastic": "The same elastic slots"}
 MODES = ("plain", "dependent")
@@ -77,9 +79,10 @@ def load(results: Path, cases: dict[str, dict[str, Any] | None], limits: dict[st
             continue
         record = as_judged(record, limits)
         read.append(record)
+        settings = keys.Peers(**record["settings"])
         for entry in record["cases"]:
             planned = cases.get(entry["case"]["id"])
-            if not planned or for_peers(planned, record["settings"]) != entry["case"]:
+            if not planned or for_peers(case_of(planned), settings) != case_of(entry["case"]):
                 continue
             for cache in CACHES:
                 where = (record["peer"], entry["case"]["id"], cache)

@@ -11,6 +11,7 @@ from elastickv.cache import bytes_moved
 from elastickv.judge import noise
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
+from elastickv.schemas.case import case_of
 
 AXES = ("seq", "compress", "cache_dtype")
 NOT_SHAPE = (*AXES, "schema", "id", "measure")
@@ -116,7 +117,7 @@ def _cell(case: Case) -> dict[str, Any]:
         "imprecise": verdict["status"] == "imprecise",
         "status": status.replace("_", " "),
         "byte_ceiling": verdict["byte_ceiling"]
-        or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content))["ceiling"],
+        or bytes_moved.byte_ceilings(bytes_moved.traffic(case_of(case.content)))["ceiling"],
         "reachable_ceiling": verdict["reachable_ceiling"],
     }
 

@@ -62,7 +62,7 @@ class Case(RootModel[AnyCase]):
     """A canonical case: everything that decides one measurement."""
 
 
-def case_of(content: Mapping[str, Any]) -> DecodeCase | ElementwiseCase:
+def case_of(content: Mapping[str, Any]) -> AnyCase:
     """The typed case of canonical JSON, which was checked against the schema where it was read."""
     return _ANY.validate_python(content)
 

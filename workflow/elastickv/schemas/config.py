@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import MISSING, AfterValidator, ConfigDict, Field, create_model
+from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, create_model
 
 from elastickv.schemas.base import Model, field
 
@@ -17,7 +17,8 @@ def tidy(value: float) -> float:
     return int(value) if float(value).is_integer() else value
 
 
-Real = Annotated[float, AfterValidator(tidy)]
+# Written as it is, an integer among them as one: a float's serializer would write 20.0 again.
+Real = Annotated[float, AfterValidator(tidy), PlainSerializer(lambda value: value, when_used="json")]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$(?!\n)", max_length=100)]
 Backend = Literal["auto", "cuda", "cpu"]
 Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
@@ -249,6 +250,7 @@ class Transformers(LanguageModel):
 class Gguf(LanguageModel):
     """The llama.cpp baseline; `repo` and `file` name a model of the hub in place of `model`."""
 
+    model: ModelName | MISSING = field("smollm2 (comes with the environment) or a .gguf file", default="smollm2")
     repo: ModelName | MISSING = field("repository of the hub", default=MISSING)
     file: ModelName | MISSING = field("file of that repository", default=MISSING)
     n_gpu_layers: int = field(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from elastickv.device.base import Backend
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads.base import Workload
 
 
-def create(backend: Backend, case: dict[str, Any]) -> Workload:
+def create(backend: Backend, case: AnyCase) -> Workload:
     """The workload of a canonical case, allocated and filled on `backend`. Raises MemoryError when it does not fit."""
-    if case["workload"] == "decode":
+    if case.workload == "decode":
         from elastickv.workloads.decode import DecodeWorkload
 
         return DecodeWorkload(backend, case)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from elastickv.cache.bytes_moved import Traffic
 from elastickv.device.base import Call
+from elastickv.schemas.case import AnyCase
 
 
 class Workload(Protocol):
@@ -15,7 +16,7 @@ class Workload(Protocol):
     left the last-level cache before it is read again. `traffic`: bytes of one launch by arm, and of `slots_only`.
     """
 
-    case: dict[str, Any]
+    case: AnyCase
     layers: int
     period: int
     cold: bool

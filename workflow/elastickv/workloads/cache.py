@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from elastickv.cache import numerics
 from elastickv.cache.policy import Policy
 from elastickv.device.base import Backend
 from elastickv.device.params import DTYPES, Cache
+from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.arena import Arena, padded
 
 
@@ -24,10 +25,10 @@ class SlotOrder(NamedTuple):
 class CacheShape:
     """Sizes of a case's caches. rows = batch * kv_heads; capacity = tokens that the caches may grow to."""
 
-    def __init__(self, case: dict[str, Any], capacity: int):
+    def __init__(self, case: DecodeCase, capacity: int):
         self.policy = Policy.of_case(case)
-        self.rows = case["batch"] * case["kv_heads"]
-        self.dim = case["dim"]
+        self.rows = case.batch * case.kv_heads
+        self.dim = case.dim
         self.capacity = capacity
         self.ring = self.policy.ring(capacity)
         self.exact = self.policy.sinks + self.ring

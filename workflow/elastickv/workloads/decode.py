@@ -22,6 +22,7 @@ from elastickv.device.params import (
     Fresh,
     StreamParams,
 )
+from elastickv.schemas.case import DecodeCase
 from elastickv.workloads import rotation
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
@@ -37,19 +38,19 @@ def _same_words(a: np.ndarray, b: np.ndarray) -> bool:
 class DecodeWorkload:
     """Rotates over `layers` caches per arm. Inputs are seeded and made on the device; nothing is warm when timed."""
 
-    def __init__(self, backend: Backend, case: dict[str, Any]):
+    def __init__(self, backend: Backend, case: DecodeCase):
         self.backend, self.case = backend, case
-        self.tokens = case["seq"]
-        self.steps = case["measure"]["decode_tokens"]
+        self.tokens = case.seq
+        self.steps = case.measure.decode_tokens
         self.shape = CacheShape(case, self.tokens + self.steps)
-        self.group = case["heads"] // case["kv_heads"]
+        self.group = case.heads // case.kv_heads
         self.traffic = bytes_moved.decode_traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
         self.layers, self.cold = fitting.layers, fitting.cold
         self._tokens = {arm: backend.allocate(4) for arm in ("full", "elastic")}
         self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
         self._table = self._upload_table([cache.elastic for cache in self.caches])
-        self._query_bytes = case["batch"] * case["heads"] * self.shape.vector
+        self._query_bytes = case.batch * case.heads * self.shape.vector
         self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
         self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("full", "elastic")}
         # Two sets of chained outputs: token t writes set t % 2; layer 0 reads the last layer of the other set.
@@ -78,11 +79,11 @@ class DecodeWorkload:
         return address
 
     def _fill(self) -> None:
-        seed, dtype = self.case["seed"], DTYPES[self.case["dtype"]]
+        seed, dtype = self.case.seed, DTYPES[self.case.dtype]
         per_row = self.shape.capacity * self.shape.dim
         pieces = [(cache.full.exact_k, self.shape.rows * per_row) for cache in self.caches]
         pieces += [(cache.full.exact_v, self.shape.rows * per_row) for cache in self.caches]
-        query_count = self._query_bytes // numerics.BYTES[self.case["dtype"]]
+        query_count = self._query_bytes // numerics.BYTES[self.case.dtype]
         pieces += [(address, query_count) for address in self._q]
         pieces += [(address, APPEND_POOL * self.shape.rows * self.shape.dim) for address in self._pool]
         for stream, (address, count) in enumerate(pieces):
@@ -228,7 +229,7 @@ class DecodeWorkload:
         return self._reference(arm, layer, self._vectors(self._q[layer]), self.tokens)
 
     def _vectors(self, address: int) -> np.ndarray:
-        dtype = self.case["dtype"]
+        dtype = self.case.dtype
         shape = (self.shape.rows, self.group, self.shape.dim)
         return numerics.decode(self.backend.read(address, shape, numerics.STORAGE[dtype]), dtype)
 
@@ -239,7 +240,7 @@ class DecodeWorkload:
     def _check(self, arm: str, layer: int, query: int, out: int, tokens: int) -> dict[str, Any]:
         reference, anchors = self._reference(arm, layer, self._vectors(query), tokens)
         return {
-            **oracle.check(self._vectors(out), reference, self.case["dtype"], anchors),
+            **oracle.check(self._vectors(out), reference, self.case.dtype, anchors),
             "layers_checked": [layer],
         }
 
@@ -276,15 +277,15 @@ class DecodeWorkload:
         """Layer 0 for `--save-tensors`: shapes and names as the README says."""
         self.restore()  # an inference cycle leaves its tokens behind
         case, rows, tokens = self.case, self.shape.rows, self.tokens
-        heads = (case["batch"], case["heads"], case["dim"])
-        by_row = (case["batch"], case["kv_heads"], -1)
+        heads = (case.batch, case.heads, case.dim)
+        by_row = (case.batch, case.kv_heads, -1)
         cache = self.caches[0]
         k, v = cache.read_full(0, rows, tokens)
         compact = policy.compact(k, v, self.shape.policy, cache.read_anchors(0, rows, tokens))
         elastic_k, k_scale = cache.read_elastic("k", 0, rows, tokens)
         elastic_v, v_scale = cache.read_elastic("v", 0, rows, tokens)
         vectors = {"k": k, "v": v, "elastic_k": elastic_k, "elastic_v": elastic_v}
-        saved = {name: x.reshape(case["batch"], case["kv_heads"], -1, case["dim"]) for name, x in vectors.items()}
+        saved = {name: x.reshape(case.batch, case.kv_heads, -1, case.dim) for name, x in vectors.items()}
         saved["q"] = self._vectors(self._q[0]).reshape(heads)
         saved["kept"] = compact.kept.reshape(by_row)
         saved["middle"] = compact.middle

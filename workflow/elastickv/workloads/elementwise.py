@@ -10,6 +10,7 @@ import numpy as np
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import ElementwiseParams, FillParams, StreamParams
+from elastickv.schemas.case import ElementwiseCase
 from elastickv.workloads import rotation
 from elastickv.workloads.arena import Arena
 
@@ -20,9 +21,9 @@ INPUTS = ("q", "k", "v")
 class ElementwiseWorkload:
     """Rotates over `layers` sets of q, k, v and two ping-pong outputs per arm; launches of a set alternate."""
 
-    def __init__(self, backend: Backend, case: dict[str, Any]):
+    def __init__(self, backend: Backend, case: ElementwiseCase):
         self.backend, self.case = backend, case
-        self.shape = (case["heads"], case["seq"], case["dim"])
+        self.shape = (case.heads, case.seq, case.dim)
         self.count = math.prod(self.shape)
         self.traffic = bytes_moved.elementwise_traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
@@ -34,7 +35,7 @@ class ElementwiseWorkload:
         self._sink = backend.allocate(256)
         for number, buffers in enumerate(self.sets):
             for stream, name in enumerate(names):
-                params = FillParams(buffers[name], self.count, 0, case["seed"], number * len(names) + stream, 0)
+                params = FillParams(buffers[name], self.count, 0, case.seed, number * len(names) + stream, 0)
                 backend.launch(Call("fill", params))
         backend.synchronize()
 
@@ -59,9 +60,9 @@ class ElementwiseWorkload:
                 heads=heads,
                 seq=seq,
                 dim=dim,
-                compress=1 if arm == "full" else self.case["compress"],
+                compress=1 if arm == "full" else self.case.compress,
                 scale=1 / math.sqrt(dim),
-                reverse=target if self.case["pass_order"] == "alternating" else 0,
+                reverse=target if self.case.pass_order == "alternating" else 0,
             ),
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv.cache import bytes_moved
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads.arena import padded
 from elastickv.workloads.cache import CacheShape
 
@@ -21,14 +22,14 @@ class Rotation(NamedTuple):
     cold: bool
 
 
-def footprint(case: dict[str, Any]) -> int:
+def footprint(case: AnyCase) -> int:
     """Bytes that one layer of a canonical case (of `elementwise` one set of buffers) allocates, both arms."""
-    if case["workload"] == "elementwise":
-        return ELEMENTWISE_BUFFERS * padded(case["heads"] * case["seq"] * case["dim"] * 4)
-    return CacheShape(case, case["seq"] + case["measure"]["decode_tokens"]).footprint()
+    if case.workload == "elementwise":
+        return ELEMENTWISE_BUFFERS * padded(case.heads * case.seq * case.dim * 4)
+    return CacheShape(case, case.seq + case.measure.decode_tokens).footprint()
 
 
-def rotation(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:
+def rotation(case: AnyCase, last_level_cache: int, budget: int) -> Rotation:
     """As many layers as make each cold when its turn comes, at most as many as `budget` bytes hold."""
     elastic, size = bytes_moved.traffic(case)["elastic"].total, footprint(case)
     room = max(budget - SCRATCH_BYTES, 0)
@@ -36,7 +37,7 @@ def rotation(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotati
     return Rotation(count, size, room, bytes_moved.is_cold(elastic, count, last_level_cache))
 
 
-def fitting(case: dict[str, Any], last_level_cache: int, budget: int) -> Rotation:
+def fitting(case: AnyCase, last_level_cache: int, budget: int) -> Rotation:
     """The rotation of a case of which at least one layer fits. Raises MemoryError."""
     found = rotation(case, last_level_cache, budget)
     if found.layers < 1:
