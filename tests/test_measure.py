@@ -120,7 +120,7 @@ def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, ba
     assert fields["status"] == "noisy"
     assert fields["reason"] == "all 3 rounds were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
-    built = binary.facts(str(cpu_build), "cpu", "decode")
+    built = records.content(binary.facts(str(cpu_build), "cpu", "decode"))
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3
