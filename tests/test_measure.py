@@ -14,9 +14,9 @@ from results_folder import example
 from elastickv import cli, jobs, matrix, records, workloads
 from elastickv.build import binary, fingerprint
 from elastickv.cache import numerics, oracle
-from elastickv.device import CpuState
 from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
+from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
 from elastickv.measure.stopwatch import Stopwatch
