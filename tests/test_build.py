@@ -12,6 +12,7 @@ from elastickv import records
 from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, store
 from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
+from elastickv.schemas.build import Build, Kernel, ReadBack
 
 KERNEL = 'extern "C" __global__ void scale(float* x) { x[threadIdx.x] *= 2.0f; }\n'
 
@@ -133,13 +134,13 @@ def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):
     for (architecture, ptx), name in zip(images, names, strict=True):
         cuda.build_image(architecture, ptx, "auto", out / name)
     manifest = cuda.merge([out / name for name in names], out / "elastickv.fatbin", out / "manifest.json")
-    assert manifest["read_back"] == {"elf": ["sm_61", "sm_80", "sm_90"], "ptx": ["compute_90"]}
-    by_name = {image["architecture"] + image["kind"]: image for image in manifest["images"]}
-    assert by_name["sm_61elf"]["compiler"] == "nvrtc"
-    assert by_name["sm_61elf"]["minimum_driver"] == "525"
-    assert by_name["sm_90elf"]["kernels"]["scale"]["registers"] > 0
-    assert manifest == records.read(out / "manifest.json", "build")
-    assert manifest["binary"]["sha256"] == records.sha256_file(out / "elastickv.fatbin")
+    assert manifest.read_back == ReadBack(elf=["sm_61", "sm_80", "sm_90"], ptx=["compute_90"])
+    by_name = {image.architecture + image.kind: image for image in manifest.images}
+    assert by_name["sm_61elf"].compiler == "nvrtc"
+    assert by_name["sm_61elf"].minimum_driver == "525"
+    assert by_name["sm_90elf"].kernels["scale"].registers > 0
+    assert manifest == records.load(out / "manifest.json", Build).root
+    assert manifest.binary.sha256 == records.sha256_file(out / "elastickv.fatbin")
     assert fingerprint.of_these_sources(manifest)
     (workshop / "kernels" / "params.h").write_text("#pragma once\nstruct Added { int x; };\n")
     assert not fingerprint.of_these_sources(manifest)
@@ -170,11 +171,10 @@ def test_an_edited_image_is_refused(workshop):
 def test_a_damaged_store_entry_is_built_again(workshop):
     needs_nvcc()
     facts = cuda.build_image(80, False, "nvcc", workshop / "a.cubin")
-    stored = store.STORE / facts["fingerprint"] / "binary"
+    stored = store.STORE / facts.fingerprint / "binary"
     stored.write_bytes(b"damaged")
-    assert cuda.build_image(80, False, "nvcc", workshop / "b.cubin")["sha256"] == records.sha256_file(
-        workshop / "b.cubin"
-    )
+    again = cuda.build_image(80, False, "nvcc", workshop / "b.cubin")
+    assert again.sha256 == records.sha256_file(workshop / "b.cubin")
     assert (workshop / "a.cubin").read_bytes() == (workshop / "b.cubin").read_bytes()
 
 
@@ -221,8 +221,8 @@ ptxas info    : Compiling entry function 'b' for 'sm_80'
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 6 registers, 328 bytes cmem[0]"""
     assert cuda.resources(log) == {
-        "a": {"registers": 40, "spill_bytes": 16, "shared_bytes": 1024},
-        "b": {"registers": 6, "spill_bytes": 0, "shared_bytes": 0},
+        "a": Kernel(registers=40, spill_bytes=16, shared_bytes=1024),
+        "b": Kernel(registers=6, spill_bytes=0, shared_bytes=0),
     }
 
 
@@ -236,5 +236,5 @@ def test_a_missing_compiler_names_the_fix(monkeypatch):
 def test_cpu_library_is_restored_from_the_store(cpu_build, monkeypatch):
     monkeypatch.setattr(cpu, "compile_library", lambda out: pytest.fail("compiled again"))
     manifest = cpu.build(cpu_build / "cpu")
-    assert manifest["backend"] == "cpu"
-    assert "decode" in manifest["kernels"]
+    assert manifest.backend == "cpu"
+    assert "decode" in manifest.kernels

@@ -18,9 +18,12 @@ import pytest
 
 from elastickv import device, matrix, records
 from elastickv.device import cgroup, cpu_state, throttle
+from elastickv.device.cpu_state import CpuState
 from elastickv.device.gpu_state import GpuState
-from elastickv.device.nvml import Nvml, told, untold
+from elastickv.device.nvml import Nvml
 from elastickv.measure import energy, machine, supervisor
+from elastickv.schemas.measurement import Range
+from elastickv.schemas.parts import Others, Process, Told, Untold
 
 BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
 INSTANCE = "MIG-01112233-4455-6677-8899-aabbccddeeff"
@@ -195,20 +198,20 @@ def sample(pid: int, percent: int, at: int) -> SimpleNamespace:
 
 def test_settings_have_a_value_or_a_reason():
     settings = gpu(FakeNvml()).settings()
-    assert settings["ecc"] == settings["persistence"] == told(True)
-    assert settings["mig"] == told(False)
-    assert settings["compute_mode"] == told("default")
-    assert settings["power_limit_w"] == told(700.0)
-    assert settings["performance_state"] == untold("NVML: Not Supported")
-    assert gpu(OlderNvml()).settings()["mig"] == untold("this nvidia-ml-py does not ask for it")
+    assert settings["ecc"] == settings["persistence"] == Told(value=True)
+    assert settings["mig"] == Told(value=False)
+    assert settings["compute_mode"] == Told(value="default")
+    assert settings["power_limit_w"] == Told(value=700.0)
+    assert settings["performance_state"] == Told(value=None, reason="NVML: Not Supported")
+    assert gpu(OlderNvml()).settings()["mig"] == Told(value=None, reason="this nvidia-ml-py does not ask for it")
 
 
 def test_without_nvml_everything_has_the_same_reason():
     state = GpuState(BOARD, Nvml(BOARD, SimpleNamespace(nvmlInit=raise_missing, NVMLError=FakeNvml.NVMLError)))
-    assert {reading["reason"] for reading in state.settings().values()} == {"NVML: no driver"}
-    assert state.others() == untold("NVML: no driver")
+    assert {reading.reason for reading in state.settings().values()} == {"NVML: no driver"}
+    assert state.others() == Others(value=None, reason="NVML: no driver")
     assert state.throttled() is None
-    assert state.seen()["reasons"] == untold("NVML: no driver")
+    assert state.seen().reasons == Untold(value=None, reason="NVML: no driver")
     assert state.energy() is None
     assert state.energy_reason == state.power_reason == "NVML: no driver"
 
@@ -220,29 +223,29 @@ def raise_missing():
 def test_readings_after_samples_are_kept_as_ranges_and_reasons():
     library = FakeNvml(CurrentClocksThrottleReasons=0x4)
     state = gpu(library)
-    assert state.seen() == {}
+    assert records.content(state.seen()) == {}
     assert state.throttled() is None
     library.answers |= {"ClockInfo": {1: 1300, 2: 3201}, "CurrentClocksThrottleReasons": 0x44}
     assert "thermal" in state.throttled()
     del library.answers["Temperature"]
     assert state.throttled()
     seen = state.seen()
-    assert seen["readings"] == 3
-    assert seen["reasons"] == {"hardware thermal slowdown": 2, "software power cap": 3}
-    assert seen["ranges"]["sm_mhz"] == {"low": 1300, "median": 1300, "high": 1980}
-    assert seen["ranges"]["temperature_c"] == {"low": 40, "median": 40, "high": 40}
+    assert seen.readings == 3
+    assert seen.reasons == {"hardware thermal slowdown": 2, "software power cap": 3}
+    assert seen.ranges["sm_mhz"] == Range(low=1300, median=1300, high=1980)
+    assert seen.ranges["temperature_c"] == Range(low=40, median=40, high=40)
 
 
 def test_a_mig_instance_takes_its_boards_clocks_but_not_its_energy():
     asked = []
     library = FakeNvml(ClockInfo=lambda handle, kind: asked.append(handle) or 1980)
     state = gpu(library, INSTANCE)
-    assert state.snapshot()["sm_mhz"] == 1980
+    assert state.snapshot().sm_mhz == 1980
     assert set(asked) == {BOARD}
     assert state.energy() is None
     assert "MIG instance" in state.energy_reason
     library.answers["ComputeRunningProcesses"] = lambda handle: [process(7)] if handle == INSTANCE else []
-    assert [other["pid"] for other in state.others()["value"]] == [7]
+    assert [other.pid for other in state.others().value] == [7]
 
 
 def test_other_processes_are_told_from_this_one_also_in_a_container():
@@ -252,9 +255,9 @@ def test_other_processes_are_told_from_this_one_also_in_a_container():
     state.opened()
     library.answers["ProcessUtilization"] = lambda _, since: [sample(4242, 12, 9), sample(4242, 35, 10)][since != 5 :]
     library.answers["ComputeRunningProcesses"] = [process(4242), process(777), process(88, None)]
-    assert state.others()["value"] == [
-        {"pid": 4242, "name": "program4242", "memory_bytes": 1 << 30, "sm_percent": 35},
-        {"pid": 88, "name": "program88", "memory_bytes": None, "sm_percent": 0},
+    assert state.others().value == [
+        Process(pid=4242, name="program4242", memory_bytes=1 << 30, sm_percent=35),
+        Process(pid=88, name="program88", memory_bytes=None, sm_percent=0),
     ]
 
 
@@ -269,7 +272,7 @@ class NoSamples(FakeNvml):
 
 def test_a_process_that_computed_nothing_is_known_to_be_idle():
     state = gpu(NoSamples(ComputeRunningProcesses=[process(5)]))
-    assert [other["sm_percent"] for other in state.others()["value"]] == [0]
+    assert [other.sm_percent for other in state.others().value] == [0]
 
 
 def test_every_question_is_one_that_nvml_answers():
@@ -293,10 +296,21 @@ def test_this_process_is_no_other():
     state = gpu(library)
     library.answers["ComputeRunningProcesses"] = [process(os.getpid()), process(5)]
     state.opened()
-    assert [(other["pid"], other["sm_percent"]) for other in state.others()["value"]] == [(5, None)]
+    assert [(other.pid, other.sm_percent) for other in state.others().value] == [(5, None)]
 
 
 # What that does to a record.
+
+
+def told(value: object) -> dict:
+    """A reading as a record states it."""
+    return {"value": value}
+
+
+def untold(reason: str) -> dict:
+    """One that could not be taken."""
+    return {"value": None, "reason": reason}
+
 
 LOAD = {"seconds": 2.0, "others_cores": 0.0, "own_cores": 1.9, "stolen_cores": 0.0, "busiest": []}
 BUSY = LOAD | {"others_cores": 1.3, "busiest": [{"pid": 9, "name": "make", "cores": 1.2}]}
@@ -365,20 +379,20 @@ def test_the_load_of_others_does_not_hold_this_process():
     burner = multiprocessing.get_context("spawn").Process(target=burn, args=(60.0,))
     burner.start()
     try:
-        state, before = device.CpuState(), cpu_state.times()
+        state, before = CpuState(), cpu_state.times()
         began = time.monotonic()
         while time.monotonic() - began < 0.6:
             burn(0.01)
-        load, after = state.snapshot()["load"], cpu_state.times()
+        load, after = state.snapshot().load, cpu_state.times()
     finally:
         burner.kill()
         burner.join()
     (key,) = (key for key in after.processes if key[0] == burner.pid)
     assert after.processes[key][1] > before.processes.get(key, ("", 0.0))[1]
     assert os.getpid() not in [pid for pid, _ in after.processes]
-    assert load["own_cores"] > 0
-    assert load["others_cores"] > 0
-    assert load["own_cores"] + load["others_cores"] <= len(cpu_state.usable_cpus()) + 0.5
+    assert load.own_cores > 0
+    assert load.others_cores > 0
+    assert load.own_cores + load.others_cores <= len(cpu_state.usable_cpus()) + 0.5
 
 
 def times(at: float, busy: float, own: float, stolen: float = 0.0, **processes: float) -> cpu_state.Times:
@@ -388,11 +402,11 @@ def times(at: float, busy: float, own: float, stolen: float = 0.0, **processes: 
 
 def test_load_is_cpu_time_over_time():
     load = cpu_state.load_between(times(10, 100, 50, p1=5, p2=3), times(14, 106, 52, 1, p1=8, p2=3.1, p3=0.4))
-    assert load["others_cores"] == pytest.approx(1.0)
-    assert load["own_cores"] == pytest.approx(0.5)
-    assert load["stolen_cores"] == pytest.approx(0.25)
-    assert [(one["pid"], one["cores"]) for one in load["busiest"]] == [(1, 0.75), (3, 0.1)]
-    assert "too short" in cpu_state.load_between(times(1, 0, 0), times(1.1, 0, 0))["reason"]
+    assert load.others_cores == pytest.approx(1.0)
+    assert load.own_cores == pytest.approx(0.5)
+    assert load.stolen_cores == pytest.approx(0.25)
+    assert [(one.pid, one.cores) for one in load.busiest] == [(1, 0.75), (3, 0.1)]
+    assert "too short" in cpu_state.load_between(times(1, 0, 0), times(1.1, 0, 0)).reason
 
 
 def test_how_the_cpu_is_set_is_read_from_sysfs(tmp_path):
@@ -404,13 +418,13 @@ def test_how_the_cpu_is_set_is_read_from_sysfs(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     settings = cpu_state.settings(tmp_path)
-    assert settings["governor"] == told("powersave")
-    assert settings["smt"] == told(True)
-    assert settings["turbo"] == told(False)
+    assert settings["governor"] == Told(value="powersave")
+    assert settings["smt"] == Told(value=True)
+    assert settings["turbo"] == Told(value=False)
     (tmp_path / "intel_pstate/no_turbo").unlink()
-    assert cpu_state.settings(tmp_path)["turbo"] == told(True)
+    assert cpu_state.settings(tmp_path)["turbo"] == Told(value=True)
     bare = cpu_state.settings(tmp_path / "nothing")
-    assert all(bare[key]["value"] is None and bare[key]["reason"] for key in ("governor", "turbo", "smt"))
+    assert all(bare[key].value is None and bare[key].reason for key in ("governor", "turbo", "smt"))
 
 
 def test_cpus_are_written_as_linux_does():
@@ -518,7 +532,7 @@ def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
     slow = {"full": lambda: 8.0, "elastic": lambda: 2.0}
     monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold("too seldom"))
     assert energy.of_arms(slow, state, 4)["joules_per_token"] == untold("too seldom")
-    assert energy.of_arms(slow, device.CpuState(), 4) == untold(cpu_state.NO_ENERGY)
+    assert energy.of_arms(slow, CpuState(), 4) == untold(cpu_state.NO_ENERGY)
 
 
 # On a GPU.
@@ -535,10 +549,10 @@ def needs_gpu() -> str:
 def test_a_gpu_tells_its_state():
     state = GpuState(needs_gpu())
     snapshot, settings = state.snapshot(), state.settings()
-    assert snapshot["sm_mhz"] > 0 and snapshot["memory_mhz"] > 0 and snapshot["power_w"] > 0
+    assert snapshot.sm_mhz > 0 and snapshot.memory_mhz > 0 and snapshot.power_w > 0
     assert {"ecc", "persistence", "mig"} <= set(settings)
-    assert all(reading["value"] is not None or reading["reason"] for reading in settings.values())
-    assert state.others()["value"] is not None or state.others()["reason"]
+    assert all(reading.value is not None or reading.reason for reading in settings.values())
+    assert state.others().value is not None or state.others().reason
 
 
 def test_a_record_of_a_cpu_tells_its_machine(cpu_build):

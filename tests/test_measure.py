@@ -14,9 +14,9 @@ from results_folder import example
 from elastickv import cli, jobs, matrix, records, workloads
 from elastickv.build import binary, fingerprint
 from elastickv.cache import numerics, oracle
-from elastickv.device import CpuState
 from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
+from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, sampling, supervisor
 from elastickv.measure.stopwatch import Stopwatch
@@ -141,7 +141,7 @@ def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, ba
     assert fields["status"] == "noisy"
     assert fields["reason"] == "all 3 rounds were dropped: hardware thermal slowdown"
     response = {"fields": fields, "device": backend.facts()}
-    built = binary.facts(str(cpu_build), "cpu", "decode")
+    built = records.content(binary.facts(str(cpu_build), "cpu", "decode"))
     record = supervisor.compose(case, "cpu", built, response, Stopwatch())
     records.check(record, "measurement", "dropped")
     assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3

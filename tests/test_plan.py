@@ -25,13 +25,13 @@ def small() -> plan.Plan:
 
 
 def test_images_are_named_by_target_and_read_back():
-    names = images.names({"architectures": [61, 90], "ptx": 90})
+    names = images.names([61, 90], 90)
     assert names == ("sm_61.cubin", "sm_90.cubin", "compute_90.ptx")
     assert [images.target(name) for name in names] == [(61, False), (90, False), (90, True)]
 
 
 def test_without_ptx_there_is_no_ptx_image():
-    assert images.names({"architectures": [80], "ptx": None}) == ("sm_80.cubin",)
+    assert images.names([80], None) == ("sm_80.cubin",)
 
 
 @pytest.mark.parametrize("name", ["sm_80.ptx", "compute_90.cubin", "sm_.cubin", "x/sm_80.cubin"])

@@ -15,11 +15,16 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from elastickv.errors import ElastickvError, MachineError, UsageError
 from elastickv.system import readable
 
+if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
+    from pydantic import BaseModel
+
+Json = dict[str, Any]  # a JSON object where it is read or written: within the package records are models
+Model = TypeVar("Model", bound="BaseModel")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
 MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float
@@ -41,7 +46,7 @@ class UnreadableError(RecordError):
 
 
 @cache
-def schema(name: str) -> dict[str, Any]:
+def schema(name: str) -> Json:
     """The JSON schema `schemas/<name>.schema.json`."""
     return json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
 
@@ -242,7 +247,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -287,6 +292,26 @@ def read(path: Path | str, schema_name: str) -> Any:
         raise RecordError(told) from error
     check(record, schema_name, str(path))
     return record
+
+
+def schema_of(model: type[BaseModel]) -> str:
+    """The name of a model's schema: that of the module which has the model."""
+    return model.__module__.rpartition(".")[2]
+
+
+def load(path: Path | str, model: type[Model]) -> Model:
+    """Reads and checks a record, see `read`, as its model, such as `schemas.measurement.Measurement`."""
+    return model.model_validate(read(path, schema_of(model)))
+
+
+def save(path: Path | str, record: BaseModel) -> None:
+    """Checks a record against the schema of its model and writes it atomically."""
+    write(path, content(record), schema_of(type(record)))
+
+
+def content(record: BaseModel) -> Json:
+    """A record as JSON has it."""
+    return record.model_dump(mode="json")
 
 
 def sha256_file(path: Path | str) -> str:

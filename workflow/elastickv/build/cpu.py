@@ -6,12 +6,12 @@ import argparse
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from elastickv.system import programs
 from elastickv import records
 from elastickv.build import compilers, fingerprint, store
 from elastickv.errors import MachineError
+from elastickv.schemas.build import Binary, CpuBuild
+from elastickv.system import programs
 
 LIBRARY = "libelastickv.so"
 NOTHING_UNDEFINED = "-Wl,-z,defs"  # a C compiler, which links no C++ runtime, fails here instead of when it is loaded
@@ -47,37 +47,38 @@ def _kernels() -> list[str]:
     return sorted(re.findall(r'#include "(\w+)\.cpp"', unit))
 
 
-def build(folder: Path) -> dict[str, Any]:
+def build(folder: Path) -> CpuBuild:
     """Builds (or restores) the library and its manifest in `folder`; returns the manifest."""
     made_of = fingerprint.cpu()
-    stored = store.find(made_of["sha256"])
+    stored = store.find(made_of.sha256, store.StoredLibrary)
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
             library = Path(scratch) / LIBRARY
             compile_library(library)
-            store.keep(made_of["sha256"], library, {"kernels": _kernels()})
-        stored = store.find(made_of["sha256"])
+            made = store.described(library)
+            facts = store.StoredLibrary(kernels=_kernels(), sha256=made.sha256, bytes=made.bytes)
+            store.keep(made_of.sha256, library, facts)
+        stored = store.find(made_of.sha256, store.StoredLibrary)
         assert stored is not None
     binary, facts = stored
     store.put_in_place(binary, folder / LIBRARY)
-    manifest = {
-        "schema": "build/2",
-        "backend": "cpu",
-        "fingerprint": made_of["sha256"],
-        "fingerprints": fingerprint.by_workload("cpu", made_of),
-        "binary": {"path": str(folder / LIBRARY), "sha256": facts["sha256"], "bytes": facts["bytes"]},
-        "compiler": made_of["compiler"],
-        "compiler_version": made_of["compiler_version"],
-        "flags": made_of["flags"],
-        "targets": made_of["targets"],
-        "kernels": facts["kernels"],
-    }
-    records.write(folder / "manifest.json", manifest, "build")
+    manifest = CpuBuild(
+        backend="cpu",
+        fingerprint=made_of.sha256,
+        fingerprints=fingerprint.by_workload("cpu", made_of),
+        binary=Binary(path=str(folder / LIBRARY), sha256=facts.sha256, bytes=facts.bytes),
+        compiler=made_of.compiler,
+        compiler_version=made_of.compiler_version,
+        flags=made_of.flags,
+        targets=made_of.targets,
+        kernels=facts.kernels,
+    )
+    records.save(folder / "manifest.json", manifest)
     return manifest
 
 
 def run(args: argparse.Namespace) -> int:
     """`elastickv build cpu`."""
     manifest = build(Path(args.out))
-    print(f"{manifest['binary']['path']}: {manifest['compiler_version']}, fingerprint {manifest['fingerprint'][:12]}")
+    print(f"{manifest.binary.path}: {manifest.compiler_version}, fingerprint {manifest.fingerprint[:12]}")
     return 0

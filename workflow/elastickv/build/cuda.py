@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-
-from elastickv.system import programs
 from elastickv import records
 from elastickv.build import compilers, fatbin, fingerprint, images, nvrtc, store
-from elastickv.system.nvcc import NVRTC_INSTEAD
 from elastickv.errors import MachineError, UsageError
+from elastickv.schemas.build import CudaBuild, Fingerprints, Image, Kernel
+from elastickv.system import programs
+from elastickv.system.nvcc import NVRTC_INSTEAD
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
 INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda")
@@ -30,9 +28,15 @@ _USED = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
 
 
-def resources(log: str) -> dict[str, dict[str, int]]:
+class BuiltImage(store.StoredImage):
+    """What lies beside an image as `<image>.json`."""
+
+    fingerprints: Fingerprints
+
+
+def resources(log: str) -> dict[str, Kernel]:
     """Registers, spilled bytes (stores and loads) and static shared memory per kernel, from ptxas's report."""
-    kernels: dict[str, dict[str, int]] = {}
+    kernels: dict[str, Kernel] = {}
     name, spilled = "", 0
     for line in log.splitlines():
         if entry := _ENTRY.search(line):
@@ -41,20 +45,16 @@ def resources(log: str) -> dict[str, dict[str, int]]:
             spilled = int(spills[1]) + int(spills[2])
         elif name and (used := _USED.search(line)):
             shared = _SHARED.search(line)
-            kernels[name] = {
-                "registers": int(used[1]),
-                "spill_bytes": spilled,
-                "shared_bytes": int(shared[1]) if shared else 0,
-            }
+            kernels[name] = Kernel(
+                registers=int(used[1]), spill_bytes=spilled, shared_bytes=int(shared[1]) if shared else 0
+            )
     return kernels
 
 
-def _with_nvcc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool, out: Path) -> str:
-    output = (
-        ["-ptx", f"-arch={made_of['target']}"] if ptx else ["-cubin", f"-arch={made_of['target']}", "-Xptxas", "-v"]
-    )
+def _with_nvcc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: bool, out: Path) -> str:
+    output = ["-ptx", f"-arch={made_of.target}"] if ptx else ["-cubin", f"-arch={made_of.target}", "-Xptxas", "-v"]
     includes = [flag for folder in INCLUDES for flag in ("-I", str(folder))]
-    command = [str(compiler.path), *output, *made_of["flags"], *includes, "-o", str(out), str(SOURCE)]
+    command = [str(compiler.path), *output, *made_of.flags, *includes, "-o", str(out), str(SOURCE)]
     done = programs.run(command, NVRTC_INSTEAD, programs.COMPILE_SECONDS)
     if done.returncode:
         raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "see the compiler's message above")
@@ -63,8 +63,8 @@ def _with_nvcc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool,
     return done.stdout + done.stderr
 
 
-def _with_nvrtc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool, out: Path) -> str:
-    options = [f"--gpu-architecture={made_of['target']}", *made_of["flags"], "--ptxas-options=-v"]
+def _with_nvrtc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: bool, out: Path) -> str:
+    options = [f"--gpu-architecture={made_of.target}", *made_of.flags, "--ptxas-options=-v"]
     if ptx:
         options = [option for option in options if not option.startswith("--ptxas-options")]
     options += [f"-I{folder}" for folder in INCLUDES]
@@ -73,10 +73,10 @@ def _with_nvrtc(compiler: compilers.Compiler, made_of: dict[str, Any], ptx: bool
     return log
 
 
-def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> dict[str, Any]:
+def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltImage:
     """Compiles (or restores) one image to `out`, its facts beside it as `<out>.json`; returns the facts."""
     made_of = fingerprint.cuda_image(architecture, ptx, wanted)
-    stored = store.find(made_of["sha256"])
+    stored = store.find(made_of.sha256, store.StoredImage)
     if stored is None:
         compiler = compilers.choose(architecture, wanted)
         if compiler.path is None:
@@ -89,31 +89,40 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> dict[st
                 fatbin.check_image(image, architecture, ptx)
             except fatbin.BrokenBinary as error:
                 raise MachineError(f"the compiler made a wrong image: {error}", FIX_ENVIRONMENT) from error
-            facts = {
-                "architecture": made_of["target"],
-                "kind": "ptx" if ptx else "elf",
-                "compiler": compiler.kind,
-                "compiler_version": compiler.version,
-                "flags": made_of["flags"],
-                "minimum_driver": compiler.minimum_driver,
-                "kernels": resources(log),
-                "fingerprint": made_of["sha256"],
-            }
-            store.keep(made_of["sha256"], image, facts)
-        stored = store.find(made_of["sha256"])
+            store.keep(made_of.sha256, image, _facts(made_of, compiler, ptx, resources(log), image))
+        stored = store.find(made_of.sha256, store.StoredImage)
         assert stored is not None
     binary, facts = stored
-    facts["fingerprints"] = fingerprint.by_workload("cuda", made_of)
+    built = BuiltImage(**dict(facts), fingerprints=fingerprint.by_workload("cuda", made_of))
     store.put_in_place(binary, out)
-    records.write_text(f"{out}.json", records.to_json(facts))
-    return facts
+    records.write_text(f"{out}.json", records.to_json(records.content(built)))
+    return built
 
 
-def _facts_of(image: Path) -> dict[str, Any]:
+def _facts(
+    made_of: fingerprint.Image, compiler: compilers.Compiler, ptx: bool, kernels: dict[str, Kernel], image: Path
+) -> store.StoredImage:
+    """What the store keeps beside an image that was just compiled."""
+    made = store.described(image)
+    return store.StoredImage(
+        architecture=made_of.target,
+        kind="ptx" if ptx else "elf",
+        compiler=compiler.kind,
+        compiler_version=compiler.version,
+        flags=made_of.flags,
+        minimum_driver=compiler.minimum_driver,
+        sha256=made.sha256,
+        bytes=made.bytes,
+        kernels=kernels,
+        fingerprint=made_of.sha256,
+    )
+
+
+def _facts_of(image: Path) -> BuiltImage:
     try:
-        facts = json.loads(Path(f"{image}.json").read_text(encoding="utf-8"))
-        whole = records.sha256_file(image) == facts["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = BuiltImage.model_validate(records.parse(Path(f"{image}.json").read_text(encoding="utf-8")))
+        whole = records.sha256_file(image) == facts.sha256
+    except (OSError, ValueError):
         whole = False
     if not whole:
         raise UsageError(f"{image}: not an image that `elastickv build image` made (or changed since)")
@@ -130,10 +139,10 @@ def _merger() -> str:
     return found
 
 
-def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
+def merge(images: list[Path], out: Path, manifest: Path) -> CudaBuild:
     """Merges images into a fatbin, reads it back, writes the manifest; returns the manifest."""
-    facts = {image: _facts_of(image) for image in images}
-    wanted = [(fact["kind"], int(fact["architecture"].split("_")[1])) for fact in facts.values()]
+    facts = [_facts_of(image) for image in images]
+    wanted = [(fact.kind, int(fact.architecture.split("_")[1])) for fact in facts]
     for image, (kind, architecture) in zip(images, wanted, strict=True):
         fatbin.check_image(image, architecture, kind == "ptx")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,17 +162,15 @@ def merge(images: list[Path], out: Path, manifest: Path) -> dict[str, Any]:
         except fatbin.BrokenBinary as error:
             raise MachineError(f"the merged fatbin is wrong: {error}", "rm -r build, then build again") from error
         store.put_in_place(merged, out)
-    made_of = fingerprint.fatbin_of([{"sha256": fact["fingerprint"]} for fact in facts.values()])
-    content = {
-        "schema": "build/2",
-        "backend": "cuda",
-        "fingerprint": made_of["sha256"],
-        "fingerprints": fingerprint.fatbin_of_workloads([fact.pop("fingerprints") for fact in facts.values()]),
-        "binary": {"path": str(out), "sha256": records.sha256_file(out), "bytes": out.stat().st_size},
-        "images": [{key: value for key, value in fact.items() if key != "fingerprint"} for fact in facts.values()],
-        "read_back": read_back,
-    }
-    records.write(manifest, content, "build")
+    content = CudaBuild(
+        backend="cuda",
+        fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts).sha256,
+        fingerprints=fingerprint.fatbin_of_workloads([dict(fact.fingerprints) for fact in facts]),
+        binary=store.described(out),
+        images=[Image(**fact.model_dump(include=Image.model_fields.keys())) for fact in facts],
+        read_back=read_back,
+    )
+    records.save(manifest, content)
     return content
 
 
@@ -171,8 +178,8 @@ def run_image(args: argparse.Namespace) -> int:
     """`elastickv build image`."""
     (architecture,) = _known("build image: --architecture", [str(args.architecture)])
     facts = build_image(architecture, args.ptx, args.compiler, Path(args.out))
-    spilling = sorted(name for name, kernel in facts["kernels"].items() if kernel["spill_bytes"])
-    print(f"{args.out}: {facts['compiler']} {facts['compiler_version']}, {len(facts['kernels'])} kernels")
+    spilling = sorted(name for name, kernel in facts.kernels.items() if kernel.spill_bytes)
+    print(f"{args.out}: {facts.compiler} {facts.compiler_version}, {len(facts.kernels)} kernels")
     if spilling:
         print(f"  spill registers: {', '.join(spilling)}")
     return 0
@@ -181,7 +188,7 @@ def run_image(args: argparse.Namespace) -> int:
 def run_fatbin(args: argparse.Namespace) -> int:
     """`elastickv build fatbin`."""
     content = merge([Path(image) for image in args.images], Path(args.out), Path(args.manifest))
-    print(f"{args.out}: {', '.join(content['read_back']['elf'] + content['read_back']['ptx'])}")
+    print(f"{args.out}: {', '.join(content.read_back.elf + content.read_back.ptx)}")
     return 0
 
 
@@ -197,13 +204,12 @@ def run_all(args: argparse.Namespace) -> int:
     """`elastickv build cuda`: every image, one per core at a time, and the fatbin."""
     folder = Path(args.out)
     (ptx,) = _known("build cuda: --ptx", [str(args.ptx)])
-    wanted = {"architectures": _known("build cuda: --architectures", args.architectures.split(",")), "ptx": ptx}
-    names = images.names(wanted)
+    names = images.names(_known("build cuda: --architectures", args.architectures.split(",")), ptx)
 
     def one(name: str) -> None:
         architecture, ptx = images.target(name)
         facts = build_image(architecture, ptx, args.compiler, folder / name)
-        print(f"{folder / name}: {facts['compiler']} {facts['compiler_version']}", flush=True)
+        print(f"{folder / name}: {facts.compiler} {facts.compiler_version}", flush=True)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(one, names))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from elastickv.schemas.build import ReadBack
+
 MAGIC = 0xBA55ED50
 KINDS = {1: "ptx", 2: "elf"}
 ELF_MAGIC = b"\x7fELF"
@@ -61,12 +63,12 @@ def check_image(path: Path, architecture: int, ptx: bool) -> None:
         raise BrokenBinary(f"{path} is for sm_{found}, not sm_{architecture}")
 
 
-def check_fatbin(path: Path, wanted: list[tuple[str, int]]) -> dict[str, list[str]]:
-    """What the finished fatbin holds, {"elf": ["sm_61", ...], "ptx": [...]}; BrokenBinary when not as wanted."""
+def check_fatbin(path: Path, wanted: list[tuple[str, int]]) -> ReadBack:
+    """What the finished fatbin holds; BrokenBinary when not as wanted."""
     found = images(path.read_bytes())
     if sorted(found) != sorted(wanted):
         raise BrokenBinary(f"{path} holds {sorted(found)}, wanted {sorted(wanted)}")
-    return {
-        "elf": [f"sm_{architecture}" for kind, architecture in found if kind == "elf"],
-        "ptx": [f"compute_{architecture}" for kind, architecture in found if kind == "ptx"],
-    }
+    return ReadBack(
+        elf=[f"sm_{architecture}" for kind, architecture in found if kind == "elf"],
+        ptx=[f"compute_{architecture}" for kind, architecture in found if kind == "ptx"],
+    )

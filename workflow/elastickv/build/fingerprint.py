@@ -7,14 +7,19 @@ they include, so that adding a kernel re-times nothing else.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from elastickv import records
 from elastickv.build import compilers
 from elastickv.errors import UsageError
+
+if TYPE_CHECKING:
+    from elastickv.schemas.build import CpuBuild, CudaBuild
 
 KERNELS = Path("kernels")
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
@@ -121,98 +126,127 @@ def _digest(texts: dict[Path, str]) -> str:
     return digest.hexdigest()
 
 
-def _sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """`content` with its own hash as `sha256`."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+@dataclass(frozen=True)
+class _MadeOf:
+    """What decides whether a binary is made again: all its fields."""
+
+    def content(self) -> records.Json:
+        """The fields, as they are hashed."""
+        return {"schema": "fingerprint/2", **asdict(self)}
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint."""
+        return hashlib.sha256(records.canonical_json(self.content()).encode()).hexdigest()
+
+    def to_json(self) -> records.Json:
+        """The fields with their hash, as a plan states them."""
+        return {**self.content(), "sha256": self.sha256}
 
 
-def cuda_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
-    """Fingerprint of one CUDA image that is built here; `compiler` is auto, nvcc or nvrtc."""
+@dataclass(frozen=True)
+class Image(_MadeOf):
+    """One CUDA image. target: `sm_90`, or `compute_90` for PTX; source: the hash of the kernels."""
+
+    target: str
+    source: str
+    flags: tuple[str, ...]
+    compiler: str
+    compiler_version: str
+
+
+@dataclass(frozen=True)
+class PlannedImage(_MadeOf):
+    """One CUDA image, whichever of several compilers makes it."""
+
+    any_of: tuple[Image, ...]
+
+    def content(self) -> records.Json:
+        return super().content() | {"any_of": [image.to_json() for image in self.any_of]}
+
+
+@dataclass(frozen=True)
+class Fatbin(_MadeOf):
+    """Several images by their fingerprints, sorted."""
+
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Library(_MadeOf):
+    """The CPU library. targets: flags by processor; cpu: what the library is made for alone."""
+
+    source: str
+    flags: tuple[str, ...]
+    targets: Mapping[str, tuple[str, ...]]
+    compiler: str
+    compiler_version: str
+    cpu: str
+
+
+def cuda_image(architecture: int, ptx: bool, compiler: str) -> Image:
+    """What one CUDA image that is built here is made of; `compiler` is auto, nvcc or nvrtc."""
     return _image(architecture, ptx, compilers.choose(architecture, compiler))
 
 
-def planned_image(architecture: int, ptx: bool, compiler: str) -> dict[str, Any]:
+def planned_image(architecture: int, ptx: bool, compiler: str) -> PlannedImage:
     """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have another, or none.
 
     The machine that builds takes one of the compilers, by its driver.
     """
     candidates = compilers.candidates(architecture, compiler)
-    any_of = [_image(architecture, ptx, each) for each in candidates]
-    return _sealed({"schema": "fingerprint/2", "any_of": any_of})
+    return PlannedImage(tuple(_image(architecture, ptx, each) for each in candidates))
 
 
-def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> dict[str, Any]:
+def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
     target = f"compute_{architecture}" if ptx else f"sm_{architecture}"
     flags = NVCC_FLAGS if chosen.kind == "nvcc" else NVRTC_FLAGS
-    return _target(target, list(flags), chosen.kind, chosen.version)
+    return Image(target, source_sha256("cuda"), flags, chosen.kind, chosen.version)
 
 
-def by_workload(backend: str, made_of: dict[str, Any]) -> dict[str, str]:
-    """By workload: the fingerprint of an image or a library (as `cuda_image` and `cpu` give it) of its kernels alone."""
-    content = {key: value for key, value in made_of.items() if key != "sha256"}
-    return {name: _sealed(content | {"source": workload_sha256(backend, name)})["sha256"] for name in WORKLOADS}
+def by_workload(backend: str, made_of: Image | Library) -> dict[str, str]:
+    """By workload: the fingerprint of an image or a library of its kernels alone."""
+    return {name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS}
 
 
-def _target(target: str, flags: list[str], compiler: str, version: str) -> dict[str, Any]:
-    return _sealed(
-        {
-            "schema": "fingerprint/2",
-            "target": target,
-            "source": source_sha256("cuda"),
-            "flags": flags,
-            "compiler": compiler,
-            "compiler_version": version,
-        }
-    )
+def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
+    """What decides whether a fatbin of these architectures (ptx: None for no PTX) is merged again; asks for no GPU."""
+    images = [planned_image(architecture, False, compiler) for architecture in architectures]
+    if ptx:
+        images.append(planned_image(ptx, True, compiler))
+    return fatbin_of(image.sha256 for image in images)
 
 
-def planned_fatbin(build: dict[str, Any]) -> dict[str, Any]:
-    """What decides whether the fatbin that a config's `build` section asks for is merged again; asks for no GPU."""
-    images = [planned_image(architecture, False, build["compiler"]) for architecture in build["architectures"]]
-    if build.get("ptx"):
-        images.append(planned_image(build["ptx"], True, build["compiler"]))
-    return fatbin_of(images)
+def fatbin_of(images: Iterable[str]) -> Fatbin:
+    """What a fatbin is made of, of images with these fingerprints."""
+    return Fatbin(tuple(sorted(images)))
 
 
-def fatbin_of(images: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fingerprint of a fatbin with these image fingerprints."""
-    return _sealed({"schema": "fingerprint/2", "images": sorted(image["sha256"] for image in images)})
-
-
-def fatbin_of_workloads(images: list[dict[str, str]]) -> dict[str, str]:
+def fatbin_of_workloads(images: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """By workload: the fingerprint of a fatbin of images with these fingerprints by workload."""
-    return {name: fatbin_of([{"sha256": image[name]} for image in images])["sha256"] for name in WORKLOADS}
+    return {name: fatbin_of(image[name] for image in images).sha256 for name in WORKLOADS}
 
 
-def cpu() -> dict[str, Any]:
-    """Fingerprint of the CPU library; the processor counts only where the library is made for it alone."""
+def cpu() -> Library:
+    """What the CPU library is made of; the processor counts only where the library is made for it alone."""
     compiler = compilers.host()
-    targets = {name: list(flags) for name, flags in compilers.cpu_targets().items()}
-    return _library(list(CPU_FLAGS), targets, compiler.kind, compiler.version)
+    return _library(CPU_FLAGS, compilers.cpu_targets(), compiler.kind, compiler.version)
 
 
-def _library(flags: list[str], targets: dict[str, list[str]], compiler: str, version: str) -> dict[str, Any]:
-    return _sealed(
-        {
-            "schema": "fingerprint/2",
-            "source": source_sha256("cpu"),
-            "flags": flags,
-            "targets": targets,
-            "compiler": compiler,
-            "compiler_version": version,
-            "cpu": compilers.cpu_features_sha256() if "native" in targets else platform.machine(),
-        }
-    )
+def _library(flags: Sequence[str], targets: Mapping[str, Sequence[str]], compiler: str, version: str) -> Library:
+    made_for = compilers.cpu_features_sha256() if "native" in targets else platform.machine()
+    of_targets = {name: tuple(each) for name, each in targets.items()}
+    return Library(source_sha256("cpu"), tuple(flags), of_targets, compiler, version, made_for)
 
 
-def of_these_sources(manifest: dict[str, Any]) -> bool:
+def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
     """Whether a build was made of the kernels here, by whatever compilers and flags its manifest states."""
-    if manifest["backend"] == "cpu":
-        stated = (manifest[key] for key in ("flags", "targets", "compiler", "compiler_version"))
-        return _library(*stated)["sha256"] == manifest["fingerprint"]
+    if manifest.backend == "cpu":
+        made_of = _library(manifest.flags, manifest.targets, manifest.compiler, manifest.compiler_version)
+        return made_of.sha256 == manifest.fingerprint
+    source = source_sha256("cuda")
     images = [
-        _target(one["architecture"], one["flags"], one["compiler"], one["compiler_version"])
-        for one in manifest["images"]
+        Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version)
+        for one in manifest.images
     ]
-    return fatbin_of(images)["sha256"] == manifest["fingerprint"]
+    return fatbin_of(image.sha256 for image in images).sha256 == manifest.fingerprint

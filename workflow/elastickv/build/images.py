@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
 
-def names(build: dict[str, Any]) -> tuple[str, ...]:
+def names(architectures: Sequence[int], ptx: int | None) -> tuple[str, ...]:
     """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
-    images = [f"sm_{architecture}.cubin" for architecture in build["architectures"]]
-    return tuple(images + ([f"compute_{build['ptx']}.ptx"] if build.get("ptx") else []))
+    images = [f"sm_{architecture}.cubin" for architecture in architectures]
+    return tuple(images + ([f"compute_{ptx}.ptx"] if ptx else []))
 
 
 def target(image: str) -> tuple[int, bool]:

@@ -5,16 +5,16 @@ It decides nothing: it is part of no key of the record store and of no plan file
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from elastickv.build import sources
+from elastickv.schemas.provenance import Provenance
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLE = "ELASTICKV_PROVENANCE"  # what a run hands to its jobs, also to those on other machines
@@ -24,21 +24,24 @@ MADE_OF = ("kernels", "workflow", "schemas", "envs", "Snakefile")  # what a resu
 
 def announce() -> None:
     """States the provenance of this command for every process that it starts."""
-    os.environ[VARIABLE] = json.dumps(_of_this_command())
+    os.environ[VARIABLE] = _of_this_command().model_dump_json()
 
 
-def here() -> dict[str, Any]:
-    """`commit` (None without a repository), `dirty`, `sources` (sha256) and `command`: the run's, else our own."""
+def here() -> Provenance:
+    """Commit, sources and command: the run's, else our own."""
     told = os.environ.get(VARIABLE)
-    return json.loads(told) if told else _of_this_command()
+    return Provenance.model_validate_json(told) if told else _of_this_command()
 
 
 @cache
-def _of_this_command() -> dict[str, Any]:
-    return {**_commit(), "sources": sources.sha256(ROOT), "command": command(sys.argv, os.environ)}
+def _of_this_command() -> Provenance:
+    commit, dirty = _commit()
+    return Provenance(
+        commit=commit, dirty=dirty, sources=sources.sha256(ROOT), command=command(sys.argv, os.environ)
+    )
 
 
-def command(argv: list[str], environment: Any) -> list[str]:
+def command(argv: list[str], environment: Mapping[str, str]) -> list[str]:
     """The words of the command that a user gave: of `make` with its variables where make started this process."""
     target = environment.get(MAKE_TARGET)
     if target:
@@ -53,14 +56,14 @@ def command(argv: list[str], environment: Any) -> list[str]:
     return [word.encode(errors="surrogateescape").decode(errors="replace") for word in words]
 
 
-def _commit() -> dict[str, Any]:
+def _commit() -> tuple[str | None, bool | None]:
     """The commit of this checkout, and whether files that results depend on differ from it."""
     top = _git("rev-parse", "--show-toplevel")
     commit = _git("rev-parse", "HEAD")
     if top is None or commit is None or Path(top.strip()).resolve() != ROOT:
-        return {"commit": None, "dirty": None}
+        return None, None
     changed = _git("status", "--porcelain", "--", *MADE_OF)
-    return {"commit": commit.strip(), "dirty": None if changed is None else bool(changed.strip())}
+    return commit.strip(), None if changed is None else bool(changed.strip())
 
 
 def _git(*arguments: str) -> str | None:

@@ -3,17 +3,13 @@
 Importing this needs no GPU library: the CUDA driver is asked through ctypes, NVML through nvidia-ml-py where present.
 """
 
-from elastickv.device.cpu_state import CpuState
 from elastickv.device.driver import cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
 from elastickv.device.facts import cpu_model, identity, resolve_backend, software
-from elastickv.device.gpu_state import GpuState
 from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_device, exclusive_gpu, lock_folder
 from elastickv.device.nvml import nvidia_driver
 from elastickv.device.state import State
 
 __all__ = [
-    "CpuState",
-    "GpuState",
     "State",
     "cpu_model",
     "cuda_driver_version",
@@ -42,6 +38,9 @@ def uuids(backend: str) -> list[str | None]:
 
 def state_of(backend: str, uuid: str | None = None) -> State:
     """The state reader of the device a backend runs on; of a GPU the first visible one, where none is named."""
+    from elastickv.device.cpu_state import CpuState
+    from elastickv.device.gpu_state import GpuState
+
     if backend != "cuda":
         return CpuState()
     return GpuState(uuid or next(iter(visible_gpus()), ""))

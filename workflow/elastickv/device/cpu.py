@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from elastickv import records
 from elastickv.device import host, limits
 from elastickv.device.base import Call, Mode, memory_budget
 from elastickv.device.params import KERNELS, DecodeParams
@@ -104,10 +105,9 @@ class CpuBackend:
         """Threads of every launch from now on (workspaces depend on it: ask before allocating them)."""
         self._library.elastickv_set_threads(count)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> records.Json:
         """The device part of a record. `uuid` is the same for machines of the same kind, whatever their names."""
-        machine = host.facts()
-        machine["threads"] = self._library.elastickv_threads()
+        machine = {**host.facts()._asdict(), "threads": self._library.elastickv_threads()}
         identity = json.dumps({key: machine[key] for key in IDENTITY}).encode()
         return {
             **machine,

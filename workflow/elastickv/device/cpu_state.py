@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv.device import cgroup
-from elastickv.device.nvml import told, untold
+from elastickv.device.host import usable_cpus
+from elastickv.schemas.measurement import Busy, Load, Quota, Snapshot, Throttling
+from elastickv.schemas.parts import Others, Told, Untold
 
 CPUS = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
@@ -27,11 +29,6 @@ class Times(NamedTuple):
     own: float
     stolen: float
     processes: dict[tuple[int, float], tuple[str, float]]
-
-
-def usable_cpus() -> list[int]:
-    """Numbers of the CPUs that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def times() -> Times:
@@ -60,28 +57,28 @@ def _processes() -> dict[tuple[int, float], tuple[str, float]]:
     return found
 
 
-def load_between(before: Times, after: Times) -> dict[str, Any]:
-    """Load in cores (CPU seconds a second) between two readings; a reading with its reason where they are too close.
+def load_between(before: Times, after: Times) -> Load | Untold:
+    """Load in cores (CPU seconds a second) between two readings; why it is not known where they are too close.
 
     others: processes but this one, on the cores that this one may use; stolen: what the hypervisor gave to other
     machines; busiest: the other processes that took most, on whatever core.
     """
     seconds = after.at - before.at
     if seconds < SHORTEST_WINDOW:
-        return untold(f"{seconds:.2f} s are too short to tell")
+        return Untold(value=None, reason=f"{seconds:.2f} s are too short to tell")
     own = (after.own - before.own) / seconds
     grown = [
-        {"pid": key[0], "name": name, "cores": (spent - before.processes.get(key, (name, 0.0))[1]) / seconds}
+        Busy(pid=key[0], name=name, cores=(spent - before.processes.get(key, (name, 0.0))[1]) / seconds)
         for key, (name, spent) in after.processes.items()
     ]
-    busiest = sorted(grown, key=lambda process: -process["cores"])[:MOST_NAMED]
-    return {
-        "seconds": seconds,
-        "others_cores": max(0.0, (after.busy - before.busy) / seconds - own),
-        "own_cores": own,
-        "stolen_cores": (after.stolen - before.stolen) / seconds,
-        "busiest": [process for process in busiest if process["cores"] >= SMALLEST_NAMED],
-    }
+    busiest = sorted(grown, key=lambda process: -process.cores)[:MOST_NAMED]
+    return Load(
+        seconds=seconds,
+        others_cores=max(0.0, (after.busy - before.busy) / seconds - own),
+        own_cores=own,
+        stolen_cores=(after.stolen - before.stolen) / seconds,
+        busiest=[process for process in busiest if process.cores >= SMALLEST_NAMED],
+    )
 
 
 class CpuState:
@@ -103,37 +100,39 @@ class CpuState:
     def energy(self) -> None:
         """None: see NO_ENERGY."""
 
-    def load(self) -> dict[str, Any]:
-        """Load average, and the load since this was last asked (see `load_between`)."""
+    def load(self) -> Load | Untold:
+        """The load since this was last asked (see `load_between`)."""
         now = times()
         since, self._last = load_between(self._last, now), now
-        return {"load_1min": os.getloadavg()[0], "load": since}
+        return since
 
-    def snapshot(self) -> dict[str, Any]:
-        """Frequency (MHz, None where the kernel hides it), and `load`."""
+    def snapshot(self) -> Snapshot:
+        """Frequency (MHz, None where the kernel hides it), load average, and `load`."""
         import psutil
 
         frequency = psutil.cpu_freq()
-        return {"mhz": frequency.current if frequency and frequency.current else None, **self.load()}
+        mhz = frequency.current if frequency and frequency.current else None
+        return Snapshot(mhz=mhz, load_1min=os.getloadavg()[0], load=self.load())
 
-    def seen(self) -> dict[str, Any]:
+    def seen(self) -> Throttling:
         """How often the container's CPU quota stopped this process since this was made, if anything counts it."""
-        before, after, reasons = self._stopped, cgroup.throttling(), untold("a CPU does not tell")
+        before, after = self._stopped, cgroup.throttling()
+        reasons = Untold(value=None, reason="a CPU does not tell")
         if before is None or after is None:
-            return {"reasons": reasons, "quota": untold("no control group counts it")}
-        stopped = {"periods": after.periods - before.periods, "seconds": after.seconds - before.seconds}
-        return {"reasons": reasons, "quota": stopped}
+            return Throttling(reasons=reasons, quota=Untold(value=None, reason="no control group counts it"))
+        stopped = Quota(periods=after.periods - before.periods, seconds=after.seconds - before.seconds)
+        return Throttling(reasons=reasons, quota=stopped)
 
-    def others(self) -> dict[str, Any]:
+    def others(self) -> Others:
         """Of GPUs only."""
-        return untold("no GPU is used")
+        return Others(value=None, reason="no GPU is used")
 
-    def settings(self) -> dict[str, dict[str, Any]]:
+    def settings(self) -> dict[str, Told]:
         """See `settings`."""
         return settings()
 
 
-def settings(cpus: Path = CPUS) -> dict[str, dict[str, Any]]:
+def settings(cpus: Path = CPUS) -> dict[str, Told]:
     """How the CPU is set and what of it this process may use: each a reading {value} or {value: null, reason}."""
     usable, quota = usable_cpus(), cgroup.cpu_quota()
     return {
@@ -141,10 +140,14 @@ def settings(cpus: Path = CPUS) -> dict[str, dict[str, Any]]:
         "turbo": _turbo(cpus),
         "smt": _flag(cpus / "smt/active", "the kernel does not tell"),
         "virtual_machine": _virtual(),
-        "cpus": told(ranges(usable)),
-        "usable_cores": told(len(usable)),
-        "quota_cores": untold("no control group limits the CPU time") if quota is None else told(quota),
+        "cpus": Told(value=ranges(usable)),
+        "usable_cores": Told(value=len(usable)),
+        "quota_cores": _untold("no control group limits the CPU time") if quota is None else Told(value=quota),
     }
+
+
+def _untold(reason: str) -> Told:
+    return Told(value=None, reason=reason)
 
 
 def ranges(numbers: list[int]) -> str:
@@ -165,21 +168,21 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _governor(cpus: Path, usable: list[int]) -> dict[str, Any]:
+def _governor(cpus: Path, usable: list[int]) -> Told:
     found = {_text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
-    return told(", ".join(sorted(found))) if found else untold(NO_FREQUENCIES)
+    return Told(value=", ".join(sorted(found))) if found else _untold(NO_FREQUENCIES)
 
 
-def _flag(path: Path, reason: str, on: str = "1") -> dict[str, Any]:
+def _flag(path: Path, reason: str, on: str = "1") -> Told:
     text = _text(path)
-    return untold(reason) if text not in ("0", "1") else told(text == on)
+    return _untold(reason) if text not in ("0", "1") else Told(value=text == on)
 
 
-def _turbo(cpus: Path) -> dict[str, Any]:
+def _turbo(cpus: Path) -> Told:
     intel = _flag(cpus / "intel_pstate/no_turbo", NO_FREQUENCIES, on="0")
-    return intel if intel["value"] is not None else _flag(cpus / "cpufreq/boost", NO_FREQUENCIES)
+    return intel if intel.value is not None else _flag(cpus / "cpufreq/boost", NO_FREQUENCIES)
 
 
-def _virtual() -> dict[str, Any]:
+def _virtual() -> Told:
     flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
-    return untold("the processor does not tell") if flags is None else told("hypervisor" in flags.split())
+    return _untold("the processor does not tell") if flags is None else Told(value="hypervisor" in flags.split())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
+from elastickv import records
 from elastickv.device import driver, nvml
 from elastickv.errors import MachineError
 
@@ -21,7 +21,7 @@ def cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def identity(backend: str, uuid: str | None) -> dict[str, Any]:
+def identity(backend: str, uuid: str | None) -> records.Json:
     """What finished records know a device by: model and driver."""
     if backend == "cuda":
         return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvml.nvidia_driver()}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
-from elastickv.device.nvml import Nvml, told, untold
+from elastickv.device.nvml import Nvml, Reading, told
+from elastickv.schemas.measurement import Range, Snapshot, Throttling
+from elastickv.schemas.parts import Others, Process, Told, Untold
 
 SM, MEMORY = 1, 2  # nvmlClockType
 CLOCKS = {"SM": SM, "memory": MEMORY}
@@ -17,12 +21,21 @@ SLOW_READINGS_EVERY = 5  # samples: temperature and power take longer to read th
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
-def _scaled(reading: dict[str, Any], factor: float) -> dict[str, Any]:
-    return reading if reading["value"] is None else told(reading["value"] * factor)
+class AfterSample(NamedTuple):
+    """What was read after a sample; of what takes long to read only after some. None: not read, or not told."""
+
+    sm_mhz: int | None
+    memory_mhz: int | None
+    temperature_c: float | None = None
+    power_w: float | None = None
 
 
-def _mapped(reading: dict[str, Any], of: Any) -> dict[str, Any]:
-    return reading if reading["value"] is None else told(of(reading["value"]))
+@dataclass(frozen=True)
+class Foreign:
+    """Another process on the GPU, and the memory that it was seen with last."""
+
+    name: str | None
+    memory_bytes: int | None
 
 
 class GpuState:
@@ -34,19 +47,19 @@ class GpuState:
     def __init__(self, uuid: str, nvml: Nvml | None = None):
         self._nvml = nvml or Nvml(uuid)
         self._host = CpuState()
-        self._seen: list[dict[str, Any]] = []
+        self._seen: list[AfterSample] = []
         self._reasons: Counter[str] = Counter()
-        self._no_reasons: dict[str, Any] | None = None  # why they cannot be read
+        self._no_reasons: str | None = None  # why they cannot be read
         self._own: set[int] = {os.getpid()}
         self._in_use = False  # by this process
-        self._foreign: dict[int, dict[str, Any]] = {}
+        self._foreign: dict[int, Foreign] = {}
         self._utilisation_from = self._latest_utilisation()
         self._note_processes()
         rated = driver.rated_mhz(uuid)
         self._rated = {name: rated.get(name) or self._read("MaxClockInfo", kind) for name, kind in CLOCKS.items()}
 
     def _read(self, function: str, *arguments: Any) -> Any:
-        return self._nvml.read(function, *arguments)["value"]
+        return self._nvml.read(function, *arguments).value
 
     def opened(self) -> None:
         """To be called when this process has begun to use the GPU.
@@ -58,7 +71,7 @@ class GpuState:
 
     def _listed(self) -> dict[int, Any]:
         """Compute processes on the GPU now, by number."""
-        found = self._nvml.read_own("ComputeRunningProcesses")["value"]
+        found = self._nvml.read_own("ComputeRunningProcesses").value
         return {int(process.pid): process for process in found or ()}
 
     def _note_processes(self) -> None:
@@ -68,103 +81,111 @@ class GpuState:
             self._own.add(new[0])
         for pid, process in listed.items():
             if pid not in self._own:
-                entry = self._foreign.setdefault(pid, {"pid": pid, "name": self._nvml.process_name(pid)})
-                entry["memory_bytes"] = process.usedGpuMemory
+                known = self._foreign.get(pid) or Foreign(self._nvml.process_name(pid), None)
+                self._foreign[pid] = replace(known, memory_bytes=process.usedGpuMemory)
 
     def _latest_utilisation(self) -> int:
-        samples = self._nvml.utilisation(0)["value"] or ()
+        samples = self._nvml.utilisation(0).value or ()
         return max((int(sample.timeStamp) for sample in samples), default=0)
 
-    def others(self) -> dict[str, Any]:
-        """Other processes that computed, or could have, on the GPU since this was made: `value` is a list.
+    def others(self) -> Others:
+        """Other processes that computed, or could have, on the GPU since this was made.
 
-        Each {pid, name, memory_bytes, sm_percent}: the largest share of one of the driver's sampling periods (up to a
-        second) in which its kernels ran; null where the driver does not tell.
+        `sm_percent`: the largest share of one of the driver's sampling periods (up to a second) in which its kernels
+        ran.
         """
         answer = self._nvml.read_own("ComputeRunningProcesses")
-        if answer["value"] is None:
-            return answer
+        if answer.value is None:
+            return Others(**answer.to_json())
         self._note_processes()
-        samples = self._nvml.utilisation(self._utilisation_from)["value"]
-        for entry in self._foreign.values():
-            of_it = [sample.smUtil for sample in samples or () if sample.pid == entry["pid"]]
-            entry["sm_percent"] = None if samples is None else max(of_it, default=0)
-        return told([dict(entry) for entry in self._foreign.values()])
+        samples = self._nvml.utilisation(self._utilisation_from).value
+        found = []
+        for pid, one in self._foreign.items():
+            of_it = [sample.smUtil for sample in samples or () if sample.pid == pid]
+            percent = None if samples is None else max(of_it, default=0)
+            found.append(Process(pid=pid, name=one.name, memory_bytes=one.memory_bytes, sm_percent=percent))
+        return Others(value=found)
 
     def throttled(self) -> str | None:
         """Asked right after a sample: why the GPU ran slower than asked for, or None."""
         told_bits = self._nvml.read("CurrentClocksThrottleReasons")
-        bits = told_bits["value"] or 0
+        bits = told_bits.value or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
-        reading = {"sm_mhz": clocks["SM"], "memory_mhz": clocks["memory"]}
-        if len(self._seen) % SLOW_READINGS_EVERY == 0:
-            reading |= {"temperature_c": self._read("Temperature", 0), "power_w": self._power()["value"]}
-        self._seen.append(reading)
+        slow = len(self._seen) % SLOW_READINGS_EVERY == 0
+        rest = (self._read("Temperature", 0), self._power().value) if slow else ()
+        self._seen.append(AfterSample(clocks["SM"], clocks["memory"], *rest))
         self._reasons.update(throttle.names(bits))
-        if told_bits["value"] is None:
-            self._no_reasons = told_bits
+        if told_bits.value is None:
+            self._no_reasons = told_bits.reason
         return throttle.slowed(bits, {name: (clocks[name], self._rated[name]) for name in clocks})
 
-    def seen(self) -> dict[str, Any]:
+    def seen(self) -> Throttling:
         """What the readings after the samples came to: `readings` many, reasons by how often, ranges by quantity."""
         if not self._seen:
-            return {}
-        return {
-            "readings": len(self._seen),
-            "reasons": self._no_reasons or dict(sorted(self._reasons.items())),
-            "ranges": {key: _range([reading.get(key) for reading in self._seen]) for key in self._seen[0]},
-        }
+            return Throttling()
+        untold = self._no_reasons and Untold(value=None, reason=self._no_reasons)
+        return Throttling(
+            readings=len(self._seen),
+            reasons=untold or dict(sorted(self._reasons.items())),
+            ranges=dict(zip(AfterSample._fields, map(_range, zip(*self._seen, strict=True)), strict=True)),
+        )
 
-    def _power(self) -> dict[str, Any]:
-        return _scaled(self._nvml.read("PowerUsage"), 1e-3)
+    def _power(self) -> Reading:
+        return self._nvml.read("PowerUsage").map(_thousandth)
 
-    def _energy(self) -> dict[str, Any]:
-        return _scaled(self._nvml.read_alone("TotalEnergyConsumption"), 1e-3)
+    def _energy(self) -> Reading:
+        return self._nvml.read_alone("TotalEnergyConsumption").map(_thousandth)
 
     def energy(self) -> float | None:
         """Joules since the driver was loaded; the counter moves every 20 to 100 ms. None where it cannot be read."""
-        return self._energy()["value"]
+        return self._energy().value
 
     @property
     def energy_reason(self) -> str | None:
         """Why the energy cannot be read, or None."""
-        return self._energy().get("reason")
+        return self._energy().reason
 
     @property
     def power_reason(self) -> str | None:
         """Why the power cannot be read, or None."""
-        return self._power().get("reason")
+        return self._power().reason
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Clocks (MHz), temperature (C), power (W), energy (J since driver load) now; the host's load (`CpuState`)."""
-        return {
-            "sm_mhz": self._read("ClockInfo", SM),
-            "memory_mhz": self._read("ClockInfo", MEMORY),
-            "temperature_c": self._read("Temperature", 0),
-            "power_w": self._power()["value"],
-            "energy_j": self.energy(),
-            **self._host.load(),
-        }
+        return Snapshot(
+            sm_mhz=self._read("ClockInfo", SM),
+            memory_mhz=self._read("ClockInfo", MEMORY),
+            temperature_c=self._read("Temperature", 0),
+            power_w=self._power().value,
+            energy_j=self.energy(),
+            load_1min=os.getloadavg()[0],
+            load=self._host.load(),
+        )
 
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """How the board is set: each a reading {value} or {value: null, reason}."""
+    def settings(self) -> dict[str, Told]:
+        """How the board is set: each a value, or null with the reason."""
         read = self._nvml.read
-        return {
-            "ecc": _mapped(read("EccMode"), lambda modes: bool(modes[0])),
-            "persistence": _mapped(read("PersistenceMode"), bool),
-            "mig": _mapped(read("MigMode"), lambda modes: bool(modes[0])),
-            "compute_mode": _mapped(read("ComputeMode"), lambda mode: COMPUTE_MODES.get(mode, str(mode))),
-            "performance_state": _mapped(read("PerformanceState"), lambda state: f"P{state}"),
-            "power_limit_w": _scaled(read("EnforcedPowerLimit"), 1e-3),
+        readings = {
+            "ecc": read("EccMode").map(lambda modes: bool(modes[0])),
+            "persistence": read("PersistenceMode").map(bool),
+            "mig": read("MigMode").map(lambda modes: bool(modes[0])),
+            "compute_mode": read("ComputeMode").map(lambda mode: COMPUTE_MODES.get(mode, str(mode))),
+            "performance_state": read("PerformanceState").map(lambda state: f"P{state}"),
+            "power_limit_w": read("EnforcedPowerLimit").map(_thousandth),
             "sm_rated_mhz": told(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
             "sm_highest_mhz": read("MaxClockInfo", SM),
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),
         }
+        return {name: Told(**reading.to_json()) for name, reading in readings.items()}
 
 
-def _range(values: list[float | None]) -> dict[str, Any]:
+def _thousandth(value: float) -> float:
+    return value * 1e-3
+
+
+def _range(values: Iterable[float | None]) -> Range | Untold:
     known = [value for value in values if value is not None]
     if not known:
-        return untold("the device does not report it")
-    return {"low": min(known), "median": statistics.median(known), "high": max(known)}
+        return Untold(value=None, reason="the device does not report it")
+    return Range(low=min(known), median=statistics.median(known), high=max(known))

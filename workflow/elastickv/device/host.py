@@ -7,10 +7,9 @@ import os
 import platform
 import resource
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from elastickv.device import cgroup, cpu_model
-from elastickv.device.cpu_state import usable_cpus
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -20,6 +19,19 @@ INSTRUCTION_SETS = (
     *("avx512_fp16", "amx_tile", "asimd", "asimdhp", "sve", "sve2", "bf16", "i8mm"),
 )
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Host(NamedTuple):
+    """What identifies a processor and decides its speed; the same on every machine of a kind, whatever its name."""
+
+    name: str
+    architecture: str
+    logical_cores: int | None
+    usable_cores: int
+    total_memory_bytes: int
+    last_level_cache_bytes: int
+    last_level_cache_source: str
+    instruction_sets: list[str]
 
 
 def _text(path: Path) -> str | None:
@@ -36,6 +48,11 @@ def _cpuinfo(*keys: str) -> str | None:
         if key.strip() in keys:
             return value.strip()
     return None
+
+
+def usable_cpus() -> list[int]:
+    """Numbers of the CPUs that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def is_x86() -> bool:
@@ -86,18 +103,18 @@ def available_memory() -> int:
     return min(limit for limit in limits if limit is not None)
 
 
-def facts() -> dict[str, Any]:
-    """What identifies the processor and decides its speed; the same on every machine of a kind, whatever its name."""
+def facts() -> Host:
+    """The processor of this machine."""
     import psutil
 
     cache, source = last_level_cache_bytes()
-    return {
-        "name": cpu_model(),
-        "architecture": platform.machine(),
-        "logical_cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
-        "total_memory_bytes": psutil.virtual_memory().total,
-        "last_level_cache_bytes": cache,
-        "last_level_cache_source": source,
-        "instruction_sets": instruction_sets(),
-    }
+    return Host(
+        name=cpu_model(),
+        architecture=platform.machine(),
+        logical_cores=os.cpu_count(),
+        usable_cores=usable_cores(),
+        total_memory_bytes=psutil.virtual_memory().total,
+        last_level_cache_bytes=cache,
+        last_level_cache_source=source,
+        instruction_sets=instruction_sets(),
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+from elastickv import records
 
 NO_LIBRARY = "nvidia-ml-py is not installed"
 NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
@@ -11,14 +15,30 @@ UTILISATION = ("nvmlDeviceGetProcessUtilization", "nvmlDeviceGetProcessesUtiliza
 SHARED = "a MIG instance has it in common with its board's other instances"
 
 
-def told(value: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Reading:
+    """What a machine told, or (value None) why it told nothing."""
+
+    value: Any
+    reason: str | None = None
+
+    def map(self, of: Callable[[Any], Any]) -> Reading:
+        """`of` its value, where there is one."""
+        return self if self.value is None else told(of(self.value))
+
+    def to_json(self) -> records.Json:
+        """As records state it."""
+        return {"value": self.value} | ({} if self.reason is None else {"reason": self.reason})
+
+
+def told(value: Any) -> Reading:
     """A reading that the machine gave."""
-    return {"value": value}
+    return Reading(value)
 
 
-def untold(reason: str) -> dict[str, Any]:
+def untold(reason: str) -> Reading:
     """A reading that could not be taken, and why."""
-    return {"value": None, "reason": reason}
+    return Reading(None, reason)
 
 
 def opened(library: Any = None) -> tuple[Any, str | None]:
@@ -53,7 +73,7 @@ def any_split() -> bool:
         boards = [Nvml(library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByIndex(index))) for index in range(count)]
     except library.NVMLError:
         return False
-    modes = (board.read("MigMode")["value"] for board in boards)
+    modes = (board.read("MigMode").value for board in boards)
     return any(mode is not None and mode[0] == 1 for mode in modes)
 
 
@@ -74,19 +94,19 @@ class Nvml:
             self._own = self._board = None
             self.reason = f"NVML: {error}"
 
-    def read(self, function: str, *arguments: Any) -> dict[str, Any]:
+    def read(self, function: str, *arguments: Any) -> Reading:
         """The board's answer to `nvmlDeviceGet<function>`."""
         return self._ask(self._board, function, *arguments)
 
-    def read_own(self, function: str, *arguments: Any) -> dict[str, Any]:
+    def read_own(self, function: str, *arguments: Any) -> Reading:
         """The same of the instance, where the GPU is one."""
         return self._ask(self._own, function, *arguments)
 
-    def read_alone(self, function: str, *arguments: Any) -> dict[str, Any]:
+    def read_alone(self, function: str, *arguments: Any) -> Reading:
         """The board's answer where this process can have the whole board: of an instance it would be others' too."""
         return untold(SHARED) if self._own is not self._board else self.read(function, *arguments)
 
-    def _ask(self, handle: Any, function: str, *arguments: Any) -> dict[str, Any]:
+    def _ask(self, handle: Any, function: str, *arguments: Any) -> Reading:
         if handle is None:
             return untold(self.reason or "NVML does not know this GPU")
         try:
@@ -102,7 +122,7 @@ class Nvml:
         newer = getattr(self._library, "NVMLLibraryMismatchError", None)
         return (self._library.NVMLError, *([newer] if newer else []))
 
-    def utilisation(self, since: int) -> dict[str, Any]:
+    def utilisation(self, since: int) -> Reading:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
         if self._board is None:
             return self.read("ProcessUtilization", since)

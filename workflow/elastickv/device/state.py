@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
+    from elastickv.schemas.measurement import Snapshot, Throttling
+    from elastickv.schemas.parts import Others, Told
 
 
 class State(Protocol):
@@ -23,14 +27,14 @@ class State(Protocol):
     def energy(self) -> float | None:
         """Joules since some moment, or None where the device does not count them."""
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """What a record says of this moment: `clocks.before` and `clocks.after`."""
 
-    def seen(self) -> dict[str, Any]:
+    def seen(self) -> Throttling:
         """What `throttled` read so far, for the record's `throttling`."""
 
-    def others(self) -> dict[str, Any]:
+    def others(self) -> Others:
         """Other processes on the device, or why they cannot be known."""
 
-    def settings(self) -> dict[str, dict[str, Any]]:
+    def settings(self) -> dict[str, Told]:
         """How the device is set, for the record's `machine`."""

@@ -87,7 +87,7 @@ def _on_bus() -> int:
 
 def _gpu(one: cuda.Gpu) -> Gpu:
     nvml = Nvml(one.uuid)
-    memory, split = nvml.read_own("MemoryInfo")["value"], nvml.read("MigMode")["value"]
+    memory, split = nvml.read_own("MemoryInfo").value, nvml.read("MigMode").value
     return Gpu(
         cuda.name(one),
         one.uuid,

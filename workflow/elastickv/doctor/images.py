@@ -14,6 +14,7 @@ from elastickv.doctor import packages
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import ELASTICKV, Needs
 from elastickv.errors import MachineError
+from elastickv.schemas.build import Build
 
 MANIFEST = Path("build/cuda/manifest.json")
 OLDEST_OF_NVRTC = "525"  # driver for images that NVRTC 12.9 made
@@ -63,8 +64,8 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
         planned = _planned(needs)
     if MANIFEST.exists():
         try:
-            made = records.read(MANIFEST, "build")["images"]
-            built = tuple(Image(one["kind"], _number(one["architecture"]), one["minimum_driver"]) for one in made)
+            made = records.load(MANIFEST, Build).root.images
+            built = tuple(Image(one.kind, _number(one.architecture), one.minimum_driver) for one in made)
         except records.RecordError as error:
             unreadable = str(error)
     return Facts(built, planned, gpu.gpus, gpu.driver, unreadable)

@@ -73,13 +73,13 @@ def _cpu() -> tuple[float, tuple[Process, ...]]:
     before = cpu_state.times()
     time.sleep(SAMPLE_SECONDS)
     load = cpu_state.load_between(before, cpu_state.times())
-    return load["others_cores"], tuple(Process(one["pid"], one["name"], one["cores"]) for one in load["busiest"])
+    return load.others_cores, tuple(Process(one.pid, one.name, one.cores) for one in load.busiest)
 
 
 def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
     """Percent of the time that kernels ran on a GPU, and the processes that hold its memory."""
     nvml = Nvml(uuid)
-    busy, found = nvml.read_own("UtilizationRates")["value"], nvml.read_own("ComputeRunningProcesses")["value"]
+    busy, found = nvml.read_own("UtilizationRates").value, nvml.read_own("ComputeRunningProcesses").value
     return busy and int(busy.gpu), tuple(
         Process(one.pid, nvml.process_name(one.pid) or "?", float(one.usedGpuMemory or 0))
         for one in found or ()

@@ -51,11 +51,12 @@ def _built(build: str, backend: str) -> None:
     What was built of other kernels than those here is measured, but not in silence.
     """
     from elastickv.build import cpu, fingerprint
+    from elastickv.schemas.build import Build
 
     manifest, kernels = Path(build) / backend / "manifest.json", fingerprint.KERNELS / backend
     if backend == "cpu" and not manifest.exists():
         cpu.build(manifest.parent)
-    stated = records.read(manifest, "build") if manifest.exists() and kernels.is_dir() else None
+    stated = records.load(manifest, Build).root if manifest.exists() and kernels.is_dir() else None
     if stated and not fingerprint.of_these_sources(stated):
         told = f"{manifest.parent} was built of other sources than {kernels}: elastickv build {backend}"
         print(f"elastickv: note: {told}", file=sys.stderr)

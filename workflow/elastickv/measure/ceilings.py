@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
 
     records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
-    built, watch = binary.facts(args.build, backend, "ceilings"), Stopwatch()
+    built, watch = records.content(binary.facts(args.build, backend, "ceilings")), Stopwatch()
     with device.exclusive_device(backend) as uuid:
         answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
     record = compose(backend, built, answer, watch)

@@ -34,7 +34,7 @@ def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock
         launches += replay()
         now = counter()
         if now is None or before is None:
-            return untold("the energy counter cannot be read")
+            return untold("the energy counter cannot be read").to_json()
         if now == before or clock() - began < SETTLING_SECONDS:
             before = now
             continue
@@ -44,7 +44,9 @@ def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock
         if last[1] - first[1] >= SECONDS:
             break
     if movements < FEWEST_MOVEMENTS or first is None or last is None:
-        return untold(f"the energy counter moved {movements} times in {clock() - began:.1f} s, too seldom to tell")
+        return untold(
+            f"the energy counter moved {movements} times in {clock() - began:.1f} s, too seldom to tell"
+        ).to_json()
     joules, seconds, count = (end - start for start, end in zip(first, last, strict=True))
     return {"joules_per_launch": joules / count, "watts": joules / seconds, "seconds": seconds, "launches": count}
 
@@ -55,11 +57,11 @@ def of_arms(arms: dict[str, Callable[[], int]], state: State, tokens: int | None
     tokens: how many a launch attends, for decode: one per sequence of the batch, in one attention layer.
     """
     if state.energy() is None:
-        return untold(state.energy_reason)
+        return untold(state.energy_reason).to_json()
     taken = {arm: of_arm(replay, state.energy) for arm, replay in arms.items()}
     lacking = next((reading for reading in taken.values() if "joules_per_launch" not in reading), None)
     per_launch = lacking or {arm: reading["joules_per_launch"] for arm, reading in taken.items()}
-    per_token = untold("an elementwise pass attends no token")
+    per_token = untold("an elementwise pass attends no token").to_json()
     if tokens:
         per_token = lacking or {arm: joules / tokens for arm, joules in per_launch.items()}
     return {"arms": taken, "joules_per_launch": per_launch, "joules_per_token": per_token}

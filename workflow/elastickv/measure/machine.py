@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.device import CpuState, State, cpu_state
+from elastickv import records
+from elastickv.device import State, cpu_state
+from elastickv.device.cpu_state import CpuState
 from elastickv.device.nvml import untold
+from elastickv.schemas.parts import Told
 
 # Others' load, in cores, from which on it is named beside a control that shows noise.
 WORTH_NAMING = 0.1
@@ -14,8 +17,13 @@ WORTH_NAMING = 0.1
 def readings(state: State) -> dict[str, Any]:
     """The `machine` part of a record: how GPU and CPU are set, and who else computed on the GPU."""
     if isinstance(state, CpuState):
-        return {"cpu": state.settings()}
-    return {"gpu": state.settings(), "cpu": cpu_state.settings(), "others_on_gpu": state.others()}
+        return {"cpu": _json(state.settings())}
+    others = records.content(state.others())
+    return {"gpu": _json(state.settings()), "cpu": _json(cpu_state.settings()), "others_on_gpu": others}
+
+
+def _json(settings: dict[str, Told]) -> dict[str, Any]:
+    return {name: records.content(one) for name, one in settings.items()}
 
 
 def with_readings(fields: dict[str, Any], state: State, begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any]:
@@ -26,9 +34,9 @@ def with_readings(fields: dict[str, Any], state: State, begun: dict[str, Any], e
     fields = {**fields, "machine": readings(state)}
     if "clocks" not in fields:  # nothing was timed
         return fields
-    fields["throttling"] = {**fields["throttling"], **state.seen()}
+    fields["throttling"] = {**fields["throttling"], **records.content(state.seen())}
     if ended.get("power_w") is None:
-        fields["power"] = untold(state.power_reason)
+        fields["power"] = untold(state.power_reason).to_json()
     else:
         after = fields["clocks"]["after"]["power_w"]
         fields["power"] = {"watts_at_end": ended["power_w"], "watts_after_samples": after}
@@ -48,7 +56,7 @@ def gpu_shared(others: list[dict[str, Any]]) -> str | None:
 
 def gpu_alone(state: State) -> bool:
     """Whether nobody else computed on the GPU so far; a ceiling that others held down would be no ceiling."""
-    return isinstance(state, CpuState) or not gpu_shared(state.others()["value"] or [])
+    return isinstance(state, CpuState) or not gpu_shared(records.content(state.others())["value"] or [])
 
 
 def _named(process: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from elastickv import workloads
+from elastickv import records, workloads
 from elastickv.cache import bytes_moved, oracle
 from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
@@ -267,7 +267,7 @@ def _timed(
     }
     probes = Probes(backend, workload, buffer, loops, mode)
     rule = _rule(settings, fixed)
-    before = state.snapshot()
+    before = records.content(state.snapshot())
     take = sampling.pair(*(rotation.sample for rotation in arms.values()))
     warm_up = sampling.warm_up(take, rule)
 
@@ -289,12 +289,12 @@ def _timed(
             "fixed": sorted(fixed),
         },
         "samples": {**samples.named(ARMS), "read_ceiling": probes.taken},
-        "clocks": {"before": before, "after": state.snapshot()},
+        "clocks": {"before": before, "after": records.content(state.snapshot())},
         "throttling": {"dropped_rounds": len(samples.dropped)},
     }
     if not len(samples):
         reason = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1]['reason']}"
-        return {**record, "status": "noisy", "reason": reason, "energy": untold("no round was left")}
+        return {**record, "status": "noisy", "reason": reason, "energy": untold("no round was left").to_json()}
     record.update(_figures(samples, probes, workload, settings, peak))
     record["status"], record["reason"] = _quality(record, backend.name, probes, machine.gpu_alone(state))
     replays = {arm: rotation.replay for arm, rotation in arms.items()}

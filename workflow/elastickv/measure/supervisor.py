@@ -100,7 +100,8 @@ def measure_case(
 ) -> dict[str, Any]:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case["backend"])
-    job = Case(case, backend, build, binary.facts(build, backend, case["workload"]), fixed, save_tensors, forced)
+    built = records.content(binary.facts(build, backend, case["workload"]))
+    job = Case(case, backend, build, built, fixed, save_tensors, forced)
     return jobs.run(job, store, fresh)[case["id"]]
 
 

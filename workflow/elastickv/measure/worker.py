@@ -25,7 +25,7 @@ def _progress(done: int, total: int) -> None:
 def _measure(backend: Backend, request: dict[str, Any], state: State) -> dict[str, Any]:
     from elastickv.measure import machine, run
 
-    begun = state.snapshot()
+    begun = records.content(state.snapshot())
     fields, workload = run.measure(backend, request["case"], set(request["fixed"]), state, _progress)
     show()
     if request.get("save_tensors") and workload is not None:
@@ -33,7 +33,7 @@ def _measure(backend: Backend, request: dict[str, Any], state: State) -> dict[st
 
         with records.replacing(request["save_tensors"]) as temporary, temporary.open("wb") as file:
             np.savez(file, **workload.tensors())  # given a name, it would add .npz
-    fields = machine.with_readings(fields, state, begun, state.snapshot())
+    fields = machine.with_readings(fields, state, begun, records.content(state.snapshot()))
     if request.get("forced"):
         fields["resolved"] = {**fields.get("resolved", {}), "forced": request["forced"]}
     return {"fields": fields, "device": backend.facts(), "software": device.software()}

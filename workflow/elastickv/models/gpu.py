@@ -13,7 +13,7 @@ MEMORY_CLOCK = 2  # nvmlClockType
 
 def _read(function: str, *arguments: Any) -> Any:
     """A reading of the GPU in CUDA_VISIBLE_DEVICES, or None where NVML or the device does not offer it."""
-    return Nvml(os.environ.get("CUDA_VISIBLE_DEVICES", "")).read_own(function, *arguments)["value"]
+    return Nvml(os.environ.get("CUDA_VISIBLE_DEVICES", "")).read_own(function, *arguments).value
 
 
 def facts() -> dict[str, Any]:

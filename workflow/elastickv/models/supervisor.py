@@ -132,7 +132,7 @@ def about(backend: str, uuid: str | None, answer: jobs.Answer) -> dict[str, Any]
     if backend == "cuda":
         found = {**answer["gpu"], **who} if answer.get("gpu") else None
     else:
-        found = {**host.facts(), **OF_A_CPU}
+        found = {**host.facts()._asdict(), **OF_A_CPU}
     return {"backend": backend, "device": found, "software": device.software() | answer.get("software", {})}
 
 

@@ -152,7 +152,7 @@ def compare(
             if reason:
                 found[part] = job.without("unsupported", reason, part)
         if len(found) < len(parts):
-            job = replace(job, built=binary.facts(build, job.backend, "decode"))
+            job = replace(job, built=records.content(binary.facts(build, job.backend, "decode")))
             found |= _beside_ours(job, [part for part in parts if part not in found], store, fresh)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}

@@ -73,7 +73,7 @@ def resolve(config: matrix.Config) -> Plan:
         backend=config.backend,
         cases=tuple(config.cases),
         backends=backends,
-        images=images.names(config.build.model_dump()) if "cuda" in backends else (),
+        images=images.names(config.build.architectures, config.build.ptx) if "cuda" in backends else (),
         compiler=config.build.compiler,
         baselines=tuple(name for name in BASELINES if getattr(config.baselines, name).enable),
         peers=tuple(peers.names) if beside_peers else (),
@@ -94,7 +94,7 @@ def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     files[plan.folder / "noise.json"] = _line(_content(config.noise))
     # Only where there is none: a run that has something to do states itself there (`state_run`).
     run = plan.folder / "run.json"
-    files[run] = _read(run) or _line(provenance.here())
+    files[run] = _read(run) or _line(records.content(provenance.here()))
     files[plan.folder / "notebook.json"] = _line({"schema": "notebook/1", "sources": sources.sha256()})
     files[plan.folder / "config.json"] = _line(_resolved(config))
     for name in (*plan.baselines, *(["peers"] if plan.peers else [])):
@@ -125,12 +125,13 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     for image in plan.images:
         architecture, ptx = images.target(image)
         files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
-            fingerprint.planned_image(architecture, ptx, plan.compiler)
+            fingerprint.planned_image(architecture, ptx, plan.compiler).to_json()
         )
     if "cuda" in plan.backends:
-        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(config.build.model_dump()))
+        wanted = (config.build.architectures, config.build.ptx, plan.compiler)
+        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(*wanted).to_json())
     if "cpu" in plan.backends:
-        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu())
+        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu().to_json())
     for name in needed_environments(plan):
         files[ENVIRONMENT_PLAN / f"{name}.json"] = _line({"lock_sha256": environments.lock_sha256(name)})
     return files
@@ -185,7 +186,7 @@ def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:
 
 def state_run(plan: Plan) -> None:
     """Writes commit, sources and command of the run that is about to change a results folder, for its manifest."""
-    records.write_text(plan.folder / "run.json", _line(provenance.here()))
+    records.write_text(plan.folder / "run.json", _line(records.content(provenance.here())))
 
 
 def retire(plan: Plan) -> list[Path]:

@@ -56,6 +56,10 @@ class Fingerprints(Open):
     elementwise: Sha256
     ceilings: Sha256
 
+    def of(self, workload: str) -> str:
+        """That of one workload."""
+        return getattr(self, workload)
+
 
 class _Build(Model):
     schema_: Literal["build/2"] = version("build/2")

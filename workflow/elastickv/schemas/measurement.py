@@ -244,6 +244,14 @@ class InferenceCycle(Model):
     samples: CycleSamples | MISSING = MISSING
 
 
+class Busy(Model):
+    """A process that took much of the CPU."""
+
+    pid: Count
+    name: str
+    cores: float = field("its load", "cores")
+
+
 class Load(Open):
     """In cores, since the reading before."""
 
@@ -251,6 +259,7 @@ class Load(Open):
     others_cores: float
     own_cores: float
     stolen_cores: float
+    busiest: list[Busy] = field("the other processes that took most, on whatever core")
 
 
 class Snapshot(Open):
