@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.measure import statistics
+from elastickv.schemas.config import Golden
+from elastickv.schemas.measurement import Measurement
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 THRESHOLDS = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
+GOLDEN = Golden(**THRESHOLDS)
 PROVENANCE = json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["build"]["provenance"]
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
 BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
@@ -19,6 +22,11 @@ BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
 def example(name: str) -> dict[str, Any]:
     """A fresh copy of one example record."""
     return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def typed(record: dict[str, Any]) -> Measurement:
+    """A measurement record as it is read."""
+    return Measurement.model_validate(record)
 
 
 def shortened(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import BIN, ROOT, Checkout, source_files
-from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
+from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle, typed
 
 from elastickv import records
 from elastickv.build import sources
@@ -370,7 +370,7 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
     measured = {name: records.read(results / f"results_{name}.json", "measurement") for name in names}
     with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
         assert file.read() == summary.to_csv(
-            [summary.row(summary.folder.Entry(name, measured[name])) for name in names]
+            [summary.row(summary.folder.Entry(name, typed(measured[name]))) for name in names]
         )
         file.seek(0)
         rows = {row["case"]: row for row in csv.DictReader(file)}

@@ -15,11 +15,15 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from elastickv.errors import ElastickvError, MachineError, UsageError
 from elastickv.system import readable
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+M = TypeVar("M", bound="BaseModel")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
 MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float
@@ -287,6 +291,20 @@ def read(path: Path | str, schema_name: str) -> Any:
         raise RecordError(told) from error
     check(record, schema_name, str(path))
     return record
+
+
+def load(path: Path | str, model: type[M]) -> M:
+    """Reads and checks a record by the schema of the model's module, as `read` does; returns it typed."""
+    from pydantic import ValidationError
+
+    name = model.__module__.rpartition(".")[2]
+    content = read(path, name)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:  # an integer written as a float that is beyond all integers, 1e300
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise RecordError(f"{path}: not a valid {name} record: {where}: {fault['msg']}") from error
 
 
 def sha256_file(path: Path | str) -> str:

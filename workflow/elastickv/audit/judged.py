@@ -14,6 +14,7 @@ from elastickv.judge import folder as plan_folder
 from elastickv.judge import verdict
 from elastickv.report import summary
 from elastickv.report.peers import Peers
+from elastickv.schemas.config import Golden
 
 Entries = list[plan_folder.Entry]
 
@@ -30,7 +31,7 @@ def verdicts(folder: Folder, entries: Entries) -> None:
     told, wanted = [entry["case"] for entry in found["cases"]], [entry.case for entry in entries]
     if not about.require(told == wanted, "cases", f"verdicts of {told}", f"of {wanted}, as planned"):
         return
-    thresholds = golden or found["thresholds"]
+    thresholds = Golden.model_validate(golden or found["thresholds"])
     for index, entry in enumerate(entries):
         with about.recomputing(f"cases.{index}"):
             expected = (
@@ -38,7 +39,8 @@ def verdicts(folder: Folder, entries: Entries) -> None:
                 if entry.record
                 else verdict.unreadable(entry.case, entry.problem, thresholds)
             )
-            _entry(about, f"cases.{index} ({entry.case})", found["cases"][index], expected, entry.record is None)
+            made = expected.model_dump()
+            _entry(about, f"cases.{index} ({entry.case})", found["cases"][index], made, entry.record is None)
 
 
 def _entry(about: About, where: str, found: dict[str, Any], expected: dict[str, Any], unreadable: bool) -> None:

@@ -86,7 +86,7 @@ def _columns(table: wording.Table) -> list[tuple[str, int]]:
 
 def posts(folder: Folder, inputs: Inputs) -> None:
     """The posts and their trace, written again; the text file holds both posts under their headings."""
-    expected = social.posts(inputs)
+    expected = social.posts(inputs).model_dump()
     trace = folder.record(TRACE) if folder.has(TRACE) else None
     if trace is not None:
         _numbers(folder, trace, inputs)
@@ -152,7 +152,7 @@ def _numbers(folder: Folder, trace: dict[str, Any], inputs: Inputs) -> None:
 def _without_names(text: str, inputs: Inputs) -> str:
     """A post without the names of devices and models, which may hold numbers that claim nothing."""
     forbidden = social.forbidden_words(inputs)
-    models = [phrases.name(b.record["model"]["name"], "", forbidden) for b in inputs.baselines if b.record]
+    models = [phrases.name(b.record.model.name, "", forbidden) for b in inputs.baselines if b.record]
     for name in (social.device_name(inputs), *models):
         text = text.replace(name, "") if name else text
     return text

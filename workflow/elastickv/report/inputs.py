@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from elastickv import records
 from elastickv.judge import folder
 from elastickv.report import peers
 from elastickv.report.peers import Peers
+from elastickv.schemas import baseline
+from elastickv.schemas.case import AnyCase
+from elastickv.schemas.ceilings import Ceilings
+from elastickv.schemas.config import Golden
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.parts import Device, OnBackend
+from elastickv.schemas.verdict import Entry, Verdicts
 
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
 NUMBERLESS = ("invalid", "skipped")
@@ -21,19 +27,19 @@ class Case:
     """One case of the plan: its record (None when there is none to read), its verdict entry, its canonical content."""
 
     id: str
-    record: dict[str, Any] | None
-    verdict: dict[str, Any]
-    content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
+    record: Measurement | None
+    verdict: Entry
+    content: AnyCase | None = None  # known without a record too, as far as the plan's file is there
     sweep: str | None = None  # the name of the sweep that it is of
 
     @property
     def publishable(self) -> bool:
         """Whether its numbers may be shown as results."""
-        return self.record is not None and self.verdict["verdict"] not in NUMBERLESS
+        return self.record is not None and self.verdict.verdict not in NUMBERLESS
 
     @property
     def golden(self) -> bool:
-        return self.verdict["verdict"] == "golden_ticket"
+        return self.verdict.verdict == "golden_ticket"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Baseline:
     """A language-model baseline by its engine: the record, or why it cannot be read."""
 
     engine: str
-    record: dict[str, Any] | None
+    record: baseline.Baseline | None
     problem: str | None
 
 
@@ -50,12 +56,12 @@ class Inputs:
     """A results folder, read once. `device` is the name of this run's device, `backend` what ran on it."""
 
     cases: list[Case]
-    thresholds: dict[str, float]
-    ceilings: dict[str, Any] | None
+    thresholds: Golden
+    ceilings: Ceilings | None
     ceilings_problem: str | None
     baselines: list[Baseline]
-    device: dict[str, Any] | None
-    backend: str | None
+    device: Device | None
+    backend: OnBackend | None
     peers: Peers = field(default_factory=Peers)
 
     @property
@@ -69,8 +75,8 @@ class Inputs:
 
     def is_foreign(self, case: Case) -> bool:
         """Whether a record comes from another device than this run's."""
-        measured = case.record and case.record["device"]
-        return bool(measured and self.device and measured["name"] != self.device["name"])
+        measured = case.record and case.record.device
+        return bool(measured and self.device and measured.name != self.device.name)
 
 
 def load(
@@ -81,9 +87,9 @@ def load(
     with_baselines, with_peers: False for a report that shows none of them and so does not depend on them.
     """
     results = Path(results)
-    judged = records.read(results / "verdicts.json", "verdict")
+    judged = records.load(results / "verdicts.json", Verdicts)
     entries = folder.entries(cases_file, results)
-    verdicts = {entry["case"]: entry for entry in judged["cases"]}
+    verdicts = {entry.case: entry for entry in judged.cases}
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
         raise records.RecordError(f"{results / 'verdicts.json'}: no verdict for {unjudged[0]}: run `elastickv verdict`")
@@ -91,11 +97,11 @@ def load(
     cases = [
         Case(entry.case, entry.record, verdicts[entry.case], entry.content, sweeps.get(entry.case)) for entry in entries
     ]
-    ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
+    ceilings, problem = folder.optional(results / "ceilings.json", Ceilings)
     device, backend = this_device(cases, ceilings)
     return Inputs(
         cases=cases,
-        thresholds=judged["thresholds"],
+        thresholds=judged.thresholds,
         ceilings=ceilings,
         ceilings_problem=problem,
         baselines=_baselines(results) if with_baselines else [],
@@ -105,18 +111,21 @@ def load(
     )
 
 
-def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
+def this_device(cases: list[Case], ceilings: Ceilings | None) -> tuple[Device | None, OnBackend | None]:
     """Device and backend of this run: those of its ceilings, else those that most of the records name."""
-    if ceilings and ceilings["device"]:
-        return ceilings["device"], ceilings["backend"]
-    measured = [case.record for case in cases if case.record and case.record["device"]]
+    if ceilings and ceilings.device:
+        return ceilings.device, ceilings.backend
+    measured = [case.record for case in cases if case.record and case.record.device]
     if not measured:
         return None, None
-    name, _ = Counter(record["device"]["name"] for record in measured).most_common(1)[0]
-    record = next(record for record in measured if record["device"]["name"] == name)
-    return record["device"], record["resolved"]["backend"]
+    name, _ = Counter(record.device.name for record in measured).most_common(1)[0]
+    record = next(record for record in measured if record.device.name == name)
+    return record.device, record.resolved.backend
 
 
 def _baselines(results: Path) -> list[Baseline]:
-    found = ((engine, *folder.optional(results / file, "baseline")) for engine, file in BASELINE_ENGINES.items())
-    return [Baseline(*baseline) for baseline in found if baseline[1] or baseline[2]]
+    found = (
+        Baseline(engine, *folder.optional(results / file, baseline.Baseline))
+        for engine, file in BASELINE_ENGINES.items()
+    )
+    return [one for one in found if one.record or one.problem]

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from elastickv import matrix, records
 from elastickv.cache import bytes_moved
 from elastickv.device import limits
+from elastickv.schemas.case import AnyCase, case_of
+from elastickv.schemas.resolved_cases import ResolvedCases
 
 COLUMNS = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "anchor", "bias")
 
 
-def table(cases: list[dict[str, Any]]) -> str:
+def table(cases: list[AnyCase]) -> str:
     """One row a case: its shape, and the largest speedup that its bytes allow. Below, why cases are unsupported."""
     from tabulate import tabulate
 
     refused, rows = unsupported(cases), []
     for case in cases:
-        ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case))["ceiling"]
-        last = "unsupported" if case["id"] in refused else f"{ceiling:.2f}x"
-        rows.append([case["id"], *(case.get(column, "") for column in COLUMNS), last])
+        ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case.model_dump()))["ceiling"]
+        last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"
+        rows.append([case.id, *(getattr(case, column, "") for column in COLUMNS), last])
     shown = tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)
     return "\n".join([shown, *(f"{case}: unsupported: {reason}" for case, reason in refused.items())])
 
 
-def unsupported(cases: list[dict[str, Any]]) -> dict[str, str]:
+def unsupported(cases: list[AnyCase]) -> dict[str, str]:
     """Why, by id, for the cases that run on no device that their backend may mean."""
-    found = {case["id"]: limits.anywhere(case) for case in cases}
+    found = {case.id: limits.anywhere(case.model_dump()) for case in cases}
     return {case: limit.reason for case, limit in found.items() if limit}
 
 
@@ -35,9 +36,10 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table, or with `--json` one object, as schemas/resolved_cases.schema.json describes it."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
     matrix.check_results_writable(config)
-    cases = list(config.cases.values())
+    cases = [case_of(case) for case in config.cases.values()]
     if args.json:
-        answer = {"schema": "resolved_cases/1", "cases": cases, "unsupported": unsupported(cases)}
+        found = ResolvedCases(schema_="resolved_cases/1", cases=cases, unsupported=unsupported(cases))
+        answer = found.model_dump()
         records.check(answer, "resolved_cases", "elastickv cases --json")
         print(records.to_json(answer), end="")
     else:

@@ -412,16 +412,18 @@ with pd.option_context("display.max_rows", None, "display.max_columns", None, "d
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
 elastickv("verdict", "--golden", PLAN / "golden.json", *arguments, RESULTS / "verdicts.json")
-verdicts = json.loads((RESULTS / "verdicts.json").read_text(encoding="utf-8"))["cases"]
 
+from elastickv import records
 from elastickv.report import show
+from elastickv.schemas.verdict import Verdicts
 
+verdicts = records.load(RESULTS / "verdicts.json", Verdicts).cases
 print(show.table(verdicts))
 criteria = pd.DataFrame(
     [
-        {"case": entry["case"], "criterion": name, **{key: found[key] for key in ("outcome", "reason")}}
+        {"case": entry.case, "criterion": name, "outcome": found.outcome, "reason": found.reason}
         for entry in verdicts
-        for name, found in entry["criteria"].items()
+        for name, found in entry.criteria
     ]
 )
 with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
