@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.measure import statistics
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.verdict import Thresholds
 
 RECORDS = Path(__file__).parent / "fixtures" / "records"
 GOLDEN = {"speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.70, "roofline": 0.80}
 NOISE = {"cuda": 0.005, "cpu": 0.03, "widest": 0.25}
 THRESHOLDS = {**GOLDEN, "noise": NOISE}
+LIMITS = Thresholds.model_validate(THRESHOLDS)
 PROVENANCE = json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["build"]["provenance"]
 GPU_CASES = ("4096_elementwise", "4096_golden_ticket", "1024_standard")
 BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
@@ -21,6 +24,11 @@ BROKEN_CASES = ("4096_incorrect", "4096_failed", "65536_batch64", "4096_dim72")
 def example(name: str) -> dict[str, Any]:
     """A fresh copy of one example record."""
     return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def typed(record: dict[str, Any]) -> Measurement:
+    """A measurement record as it is read."""
+    return Measurement.model_validate(record)
 
 
 def shortened(value: Any) -> Any:

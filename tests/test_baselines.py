@@ -21,6 +21,7 @@ from elastickv.errors import UsageError
 from elastickv.measure.stopwatch import now
 from elastickv.models import protocol, record, supervisor, text
 from elastickv.models.refusal import Refusal, status_of
+from elastickv.schemas.baseline import Baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
@@ -227,9 +228,9 @@ def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
     for made in (loud, quiet):
         assert (made["status"], made["reason"]) == ("ok", None)
         records.check(made, "baseline", made["status"])
-    noisy, ok = record.as_judged(loud), record.as_judged(quiet)
-    assert (noisy["status"], ok["status"], ok["reason"]) == ("noisy", "ok", None)
-    assert "interval" in noisy["reason"]
+    noisy, ok = (record.as_judged(Baseline.model_validate(made)) for made in (loud, quiet))
+    assert (noisy.status, ok.status, ok.reason) == ("noisy", "ok", None)
+    assert "interval" in noisy.reason
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from results_folder import elastickv, example, judged, make, put, short_cycle
+from results_folder import elastickv, example, judged, make, put, short_cycle, typed
 
 from elastickv.measure import processes
-from elastickv.report.cautions import of_record
+from elastickv.report import cautions
 
 TOO_FEW = "too few for an interval of 99%: its speedup is not shown"
+
+
+def of_record(record: dict) -> list[str]:
+    """The cautions of a record."""
+    return cautions.of_record(typed(record))
 
 
 def changed(part: str, **changes) -> dict:

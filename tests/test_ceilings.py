@@ -12,6 +12,7 @@ from elastickv.cache import bytes_moved
 from elastickv.device.cpu import CpuBackend
 from elastickv.measure import ceilings
 from elastickv.report import conditions, environment, figures, inputs
+from elastickv.schemas.ceilings import Ceilings, Point
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -106,10 +107,10 @@ def test_between_two_sizes_time_grows_evenly():
 
 
 def test_a_case_is_held_against_launches_like_its_own():
-    points = example("ceilings")["points"]
+    points = Ceilings.model_validate(example("ceilings")).points
     plain, dependent = (dict(environment.curve_of(points, launch)) for launch in ("plain", "dependent"))
-    assert dependent[4 * MIB] == points[0]["dependent"]["read_gbps"]["value"] > plain[4 * MIB]
-    older = [{key: value for key, value in point.items() if key != "dependent"} for point in points]
+    assert dependent[4 * MIB] == points[0].dependent.read_gbps.value > plain[4 * MIB]
+    older = [Point(**point.model_dump(exclude={"dependent"})) for point in points]
     assert environment.curve_of(older, "dependent") == []
     assert environment.curve_of(older, "plain") == list(plain.items())
 
@@ -123,10 +124,9 @@ def test_the_report_and_the_figure_have_the_cases_beside_the_curve(tmp_path):
     assert f"{achieved:,.0f}" in row
     assert row.rstrip(" |").endswith("%")
     drawn = figures.achieved_data(loaded)
-    assert {"case": "4096_golden_ticket", "arm": "elastic", "bytes": record["bytes"]["elastic"],
-            "gbps": achieved} in drawn  # fmt: skip
-    assert not [row for row in drawn if row["case"] in ("4096_noisy", "4096_incorrect")]
-    assert "dependent_read" in figures.ceilings_data(loaded)[0]
+    assert ("4096_golden_ticket", "elastic", record["bytes"]["elastic"], achieved) in drawn
+    assert not [row for row in drawn if row.case in ("4096_noisy", "4096_incorrect")]
+    assert figures.ceilings_data(loaded)[0].dependent_read
 
 
 def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):

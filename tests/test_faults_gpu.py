@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Checkout
-from results_folder import THRESHOLDS
+from results_folder import LIMITS, typed
 
 from elastickv import device, environments, records
 from elastickv.errors import MachineError
@@ -122,9 +122,9 @@ def test_a_slow_arm_is_a_speedup_below_one_and_called_slower(faulty):
     record = measured(faulty, "--dim=128")
     assert record["status"] == "ok", record["reason"]
     assert record["statistics"]["speedup"]["high"] < 1
-    judged = verdict.judge(record, THRESHOLDS)
-    print(judged["verdict"], judged["reason"])
-    assert judged["verdict"] == "slower"
+    judged = verdict.judge(typed(record), LIMITS)
+    print(judged.verdict, judged.reason)
+    assert judged.verdict == "slower"
 
 
 def test_a_kernel_that_breaks_the_device_is_a_failed_record_and_the_next_case_is_measured(faulty):

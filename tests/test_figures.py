@@ -52,15 +52,15 @@ def test_a_place_that_takes_no_folder_is_refused_by_name(tmp_path, capsys):
 
 def test_figure_data_has_no_speedup_without_a_result(tmp_path):
     loaded = inputs.load(gpu_folder(tmp_path) / ".plan/cases.json", tmp_path / "results")
-    rows = {row["case"].split("\n")[0]: row for row in figures.speedup_data(loaded)}
+    rows = {row.case.split("\n")[0]: row for row in figures.speedup_data(loaded)}
     assert list(rows) == list(EVERYTHING)
-    assert rows["4096_elementwise"]["speedup"]["value"] == pytest.approx(1.975, abs=1e-3)
-    assert rows["4096_elementwise"]["note"].endswith("golden ticket")
+    assert rows["4096_elementwise"].speedup.value == pytest.approx(1.975, abs=1e-3)
+    assert rows["4096_elementwise"].note.endswith("golden ticket")
     for case in ("4096_noisy", *BROKEN_CASES):
-        assert rows[case]["speedup"] is None
-        assert rows[case]["note"] == "no result: " + example(case)["status"].replace("_", " ")
+        assert rows[case].speedup is None
+        assert rows[case].note == "no result: " + example(case)["status"].replace("_", " ")
     assert len(figures.samples_data(loaded)) == len(GPU_CASES) + 1  # the noisy samples are shown, as noise
-    assert [row["case"] for row in figures.efficiency_data(loaded)] == list(GPU_CASES)
+    assert [row.case for row in figures.efficiency_data(loaded)] == list(GPU_CASES)
 
 
 def test_figures_take_names_literally(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from results_folder import example
+from results_folder import example, typed
 
 from elastickv import cli, jobs, matrix, records, workloads
 from elastickv.build import binary, fingerprint
@@ -368,8 +368,8 @@ def test_strict_turns_a_status_into_an_exit_code(cpu_build):
 
 def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
     noisy, ok = example("4096_noisy"), example("4096_cpu")
-    assert supervisor.describe(noisy) == f"4096_noisy: noisy ({noisy['reason']})"
-    assert "3.317x [3.299, 3.334]" in supervisor.describe(ok)
+    assert supervisor.describe(typed(noisy)) == f"4096_noisy: noisy ({noisy['reason']})"
+    assert "3.317x [3.299, 3.334]" in supervisor.describe(typed(ok))
 
 
 @pytest.mark.parametrize(("loops", "period"), [(1, 1), (2, 5), (5, 5), (64, 7), (20, 92)])

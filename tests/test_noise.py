@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer_records import entry, peer_record
-from results_folder import NOISE, THRESHOLDS, elastickv, example, judged, make, put
+from results_folder import LIMITS, NOISE, THRESHOLDS, elastickv, example, judged, make, put, typed
 
 from elastickv import records
 from elastickv.audit import noise as verify_noise
@@ -22,14 +22,17 @@ from elastickv.measure import bench, supervisor
 from elastickv.models import record as baseline_record
 from elastickv.report import explanation, markdown, readme, show, sweeps
 from elastickv.report.inputs import load
+from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.parts import Control, Interval
+from elastickv.schemas.verdict import Thresholds
 
 SPEEDUP = {"value": 2.0, "low": 1.98, "high": 2.03}
 FINITE = st.floats(0.5, 2.0)
 
 
 def quality(*controls: tuple[float, float], interval: dict[str, Any] = SPEEDUP, backend: str = "cuda", **limits: float):
-    named = {f"arm {index}": {"low": low, "high": high} for index, (low, high) in enumerate(controls)}
-    return noise.judge(interval, named, backend, NOISE | limits)
+    named = {f"arm {index}": Control.model_construct(low=low, high=high) for index, (low, high) in enumerate(controls)}
+    return noise.judge(Interval.model_construct(**interval), named, backend, LIMITS.noise.model_copy(update=limits))
 
 
 def with_controls(name: str, *controls: tuple[float, float]) -> dict[str, Any]:
@@ -39,7 +42,10 @@ def with_controls(name: str, *controls: tuple[float, float]) -> dict[str, Any]:
     intervals = [like | {"ratio": math.sqrt(low * high), "low": low, "high": high} for low, high in controls]
     record["statistics"]["controls"]["full"] = intervals[0]
     if controls[1:]:
-        record["processes"] = {"runs": [{"controls": {"full": one}} for one in intervals[1:]]}
+        run = {"status": "ok", "reason": None, "speedup": record["statistics"]["speedup"], "cycle_speedup": None}
+        run |= {series: record["samples"][series] for series in ("full_us", "elastic_us", "full_again_us")}
+        runs = [run | {"controls": {"full": one}} for one in intervals[1:]]
+        record["processes"] = {"published": 0, "spread": {"low": 1.0, "high": 3.0}, "runs": runs}
     return record
 
 
@@ -64,15 +70,15 @@ def test_controls_decide_by_where_their_intervals_lie(controls, status):
     assert (found.status, found.reason is None) == (status, status == "ok")
     assert (found.interval is None) == (status == "noisy")
     if status == "ok":
-        assert found.interval == SPEEDUP
+        assert dict(found.interval) == SPEEDUP
 
 
 def test_an_imprecise_interval_is_widened_by_the_farthest_bound_of_any_control():
     found = quality((0.98, 1.01), (0.999, 1.015))
     w = abs(math.log(0.98))
-    assert found.interval["low"] == pytest.approx(1.98 * math.exp(-w))
-    assert found.interval["high"] == pytest.approx(2.03 * math.exp(w))
-    assert found.interval["value"] == 2.0
+    assert found.interval.low == pytest.approx(1.98 * math.exp(-w))
+    assert found.interval.high == pytest.approx(2.03 * math.exp(w))
+    assert found.interval.value == 2.0
     assert found.reason == (
         "the A/A control of arm 0, [0.9800, 1.0100], is not inside 1 +- 0.5%: "
         "the interval is widened by 2.04% to each side"
@@ -113,29 +119,32 @@ def test_what_is_no_number_or_absurd_never_passes(bound, side):
 def test_the_judge_and_verify_s_own_code_agree(controls, interval):
     record = with_controls("4096_golden_ticket", *controls)
     record["statistics"]["speedup"] |= dict(zip(("low", "value", "high"), interval, strict=True))
-    found = noise.as_judged(record, NOISE)
+    found = noise.as_judged(typed(record), LIMITS.noise)
     expected = verify_noise.judged(record, NOISE)
-    assert found["status"] == expected["status"]
-    if found["status"] != "noisy":
-        assert expected["statistics"]["speedup"] == pytest.approx(found["statistics"]["speedup"])
+    assert found.status == expected["status"]
+    if found.status != "noisy":
+        assert expected["statistics"]["speedup"] == pytest.approx(dict(found.statistics.speedup))
 
 
 def test_every_process_s_control_counts():
-    record = with_controls("4096_golden_ticket", (0.999, 1.001), (0.999, 1.001), (1.01, 1.02))
-    assert noise.as_judged(record, NOISE)["status"] == "noisy"
-    assert "in process 2" in noise.as_judged(record, NOISE)["reason"]
+    record = typed(with_controls("4096_golden_ticket", (0.999, 1.001), (0.999, 1.001), (1.01, 1.02)))
+    found = noise.as_judged(record, LIMITS.noise)
+    assert found.status == "noisy"
+    assert "in process 2" in found.reason
 
 
 def test_a_record_that_is_noisy_by_itself_stays_so_and_a_loaded_cpu_is_named():
-    assert noise.as_judged(example("4096_noisy"), NOISE) == example("4096_noisy")
+    noisy = typed(example("4096_noisy"))
+    assert noise.as_judged(noisy, LIMITS.noise) == noisy
     record = with_controls("4096_cpu", (0.96, 1.01))
     record["machine"]["meanwhile"] = "other processes kept 1.3 of 2 cores busy: make (9)"
-    assert noise.as_judged(record, NOISE)["reason"].endswith("; meanwhile " + record["machine"]["meanwhile"])
+    found = noise.as_judged(typed(record), LIMITS.noise)
+    assert found.reason.endswith("; meanwhile " + record["machine"]["meanwhile"])
 
 
 def entry_of(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
     thresholds = THRESHOLDS | {"noise": NOISE | changes}
-    made = verdict.judge(record, thresholds)
+    made = records.content(verdict.judge(typed(record), Thresholds.model_validate(thresholds)))
     records.check({"schema": "verdicts/2", "thresholds": thresholds, "cases": [made]}, "verdict", "test")
     return made
 
@@ -192,7 +201,7 @@ def test_everything_shown_is_the_judged_interval(folder: Path):
         "report": markdown.report(inputs),
         "page": explanation.markdown(inputs),
         "readme": readme.section(inputs, "link"),
-        "show": show.table(verdicts["cases"]),
+        "show": show.table([case.verdict for case in inputs.cases]),
         "posts": elastickv(["report", "social"], folder, "social_media_content.txt").read_text(encoding="utf-8"),
     }
     raw = "[2.385, 2.391]"
@@ -224,8 +233,8 @@ def test_the_posts_trace_their_speedups_to_the_verdicts(folder: Path):
 def test_a_cell_of_a_sweep_knows_that_it_is_imprecise(folder: Path):
     inputs = load(folder / ".plan/cases.json", folder)
     cells = [sweeps._cell(case) for case in inputs.cases]
-    assert [cell["imprecise"] for cell in cells] == [False, True, False]
-    assert cells[2]["speedup"] is None and cells[2]["status"] == "noisy"
+    assert [cell.imprecise for cell in cells] == [False, True, False]
+    assert cells[2].speedup is None and cells[2].status == "noisy"
 
 
 @pytest.mark.parametrize("limits", [{"cuda": 0.05, "cpu": 0.03, "widest": 0.25}])
@@ -244,7 +253,7 @@ def test_compare_takes_the_limits_of_each_folder(folder: Path, tmp_path: Path, c
 
 def test_what_measuring_prints_goes_by_the_default_limits():
     steady, loud = example("4096_cpu"), with_controls("4096_cpu", (0.96, 1.01))
-    assert supervisor.by_default(steady) == steady
+    assert supervisor.by_default(steady) == typed(steady)
     line = supervisor.describe(supervisor.by_default(loud))
     low = steady["statistics"]["speedup"]["low"] * 0.96
     assert line.startswith(f"4096_cpu: imprecise, 3.317x [{low:.3f}, ")
@@ -291,11 +300,11 @@ def test_peers_are_judged_alike(tmp_path: Path):
 
 
 def test_a_baseline_with_a_wide_decode_rate_is_noisy_to_its_readers_alone(tmp_path: Path):
-    record = example("transformers_baseline")
+    record = Baseline.model_validate(example("transformers_baseline"))
     assert baseline_record.as_judged(record) == record
-    rate = record["decode_tokens_per_second"]
-    rate |= {"low": rate["value"] * 0.8, "high": rate["value"] * 1.1}
-    found = baseline_record.as_judged(record)
-    assert found["status"] == "noisy" and "15% wide to each side, more than 10%" in found["reason"]
-    rate |= {"low": math.nan}
-    assert baseline_record.as_judged(record)["status"] == "noisy"
+    rate = record.decode_tokens_per_second
+    wide = rate.model_copy(update={"low": rate.value * 0.8, "high": rate.value * 1.1})
+    found = baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide}))
+    assert found.status == "noisy" and "15% wide to each side, more than 10%" in found.reason
+    wide = rate.model_copy(update={"low": math.nan})
+    assert baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide})).status == "noisy"

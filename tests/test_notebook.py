@@ -25,6 +25,8 @@ from elastickv.errors import UsageError
 from elastickv.judge import noise
 from elastickv.models.record import as_judged
 from elastickv.report import explanation, inputs, notebook, phrases, summary
+from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.measurement import Measurement
 
 CARRIED = ("workflow/elastickv/", "kernels/", "schemas/", "envs/")
 IN_ORDER = [
@@ -369,8 +371,8 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
     cells, start = executed
     results = start / "elastic_kv/results/notebook"
     names = records.read(results / ".plan/cases.json", "cases")["cases"]
-    measured = {name: records.read(results / f"results_{name}.json", "measurement") for name in names}
-    limits = records.read(results / ".plan/noise.json", "noise")
+    measured = {name: records.load(results / f"results_{name}.json", Measurement) for name in names}
+    limits = summary.folder.noise_limits(results / ".plan/noise.json")
     with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
         assert file.read() == summary.to_csv(
             [summary.row(summary.folder.Entry(name, measured[name]), limits) for name in names]
@@ -378,7 +380,7 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
         file.seek(0)
         rows = {row["case"]: row for row in csv.DictReader(file)}
     shown, *baselines = [Table(markup).frame() for markup in data(cells["metrics"], "text/html")]
-    statuses = {name: noise.as_judged(measured[name], limits)["status"] for name in names}
+    statuses = {name: noise.as_judged(measured[name], limits).status for name in names}
     assert statuses == shown["status"]
     assert set(shown) >= set(summary.COLUMNS) - {"case"}
     for metric in summary.COLUMNS:
@@ -390,12 +392,12 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
 
 
 def check_baselines(tables: list[dict[str, dict[str, str]]], results: Path) -> None:
-    record = as_judged(records.read(results / "transformers_baseline.json", "baseline"))
+    record = as_judged(records.load(results / "transformers_baseline.json", Baseline))
     (table,) = tables
-    assert table["status"]["transformers"] == record["status"]
-    rate = record["decode_tokens_per_second"]["value"] if record["status"] == "ok" else None
+    assert table["status"]["transformers"] == record.status
+    rate = record.decode_tokens_per_second.value if record.status == "ok" else None
     assert same(table["decode_tokens_per_second"]["transformers"], rate)
-    assert same(table["perplexity"]["transformers"], record.get("perplexity") if rate else None)
+    assert same(table["perplexity"]["transformers"], record.perplexity if rate else None)
 
 
 @pytest.mark.slow

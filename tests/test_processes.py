@@ -9,6 +9,7 @@ from results_folder import example
 
 from elastickv import cli, jobs, matrix, records
 from elastickv.measure import bench, processes, supervisor
+from elastickv.schemas.measurement import Measurement
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 128, "heads": 2, "dim": 64, "compress": 4, "sinks": 4, "window": 32}
 QUICK = {"reps": 4, "warmup": 0, "inner_loops": 1, "max_seconds": 5, "decode_tokens": 0}
@@ -43,7 +44,7 @@ def test_the_published_interval_is_widened_to_the_spread_and_says_so():
     assert speedup["method"].endswith(", widened; widened to the spread of 3 processes")
     assert record["processes"]["published"] == 1
     assert record["processes"]["spread"] == pytest.approx({"low": 3.1, "high": 3.5})
-    assert supervisor.describe(record).endswith("; 3 processes: 3.100x to 3.500x")
+    assert supervisor.describe(Measurement.model_validate(record)).endswith("; 3 processes: 3.100x to 3.500x")
     cycle = record["inference_cycle"]["speedup"]
     assert (cycle["low"], cycle["high"]) == pytest.approx((3.1, 3.5))
     within = record["processes"]["runs"][1]["speedup"]

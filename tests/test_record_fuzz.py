@@ -12,7 +12,7 @@ from fuzzing import share
 from hypothesis import example as given_example
 from hypothesis import given
 from hypothesis import strategies as st
-from results_folder import THRESHOLDS, example, shortened
+from results_folder import LIMITS, example, shortened
 
 from elastickv import records
 from elastickv.judge import folder, noise, verdict
@@ -20,12 +20,18 @@ from elastickv.measure import supervisor
 from elastickv.models.record import as_judged
 from elastickv.report import explanation, markdown, social, summary
 from elastickv.report.inputs import Baseline, Case, Inputs
+from elastickv.schemas import baseline
+from elastickv.schemas.base import Model
+from elastickv.schemas.ceilings import Ceilings
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.verdict import Verdicts
 
 EXAMPLES = {
     "measurement": ("4096_golden_ticket", "4096_cpu", "4096_noisy", "4096_incorrect", "4096_failed", "4096_dim72"),
     "ceilings": ("ceilings",),
     "baseline": ("transformers_baseline", "gguf_baseline"),
 }
+MODELS = {"measurement": Measurement, "ceilings": Ceilings, "baseline": baseline.Baseline}
 LEAVES = (
     st.none()
     | st.booleans()
@@ -53,35 +59,37 @@ RECORDS = {
 PLACES = {key: [place for place in places(record) if place] for key, record in RECORDS.items()}
 
 
-def read(tmp_path: Path, content: bytes, schema: str) -> Any:
+def read(tmp_path: Path, content: bytes, schema: str) -> Model | None:
     """The record, or None when it was refused. Any error but RecordError is a defect and fails the test by itself."""
     path = tmp_path / "record.json"
     path.write_bytes(content)
     try:
-        return records.read(path, schema)
+        return records.load(path, MODELS[schema])
     except records.RecordError as error:
         assert str(error).startswith(str(path))
         assert "\n" not in str(error)
         return None
 
 
-def publish(schema: str, record: dict[str, Any]) -> None:
+def publish(schema: str, record: Any) -> None:
     """Everything that is said of a valid record: in a line, in verdict, table, report, notebook and posts."""
     cases, baselines, ceilings = [], [], None
     if schema == "measurement":
-        judged = verdict.judge(record, THRESHOLDS)
-        records.check({"schema": "verdicts/2", "thresholds": THRESHOLDS, "cases": [judged]}, "verdict", "judged")
-        record = noise.as_judged(record, THRESHOLDS["noise"])
-        cases = [Case(record["case"]["id"], record, judged, record["case"])]
-        summary.to_csv([summary.row(folder.Entry(record["case"]["id"], record), THRESHOLDS["noise"])])
+        judged = verdict.judge(record, LIMITS)
+        verdicts = Verdicts(schema_="verdicts/2", thresholds=LIMITS, cases=[judged])
+        records.check(records.content(verdicts), "verdict", "judged")
+        content = record.case.root
+        summary.to_csv([summary.row(folder.Entry(content.id, record), LIMITS.noise)])
+        record = noise.as_judged(record, LIMITS.noise)
+        cases = [Case(content.id, record, judged, content)]
         assert "\n" not in supervisor.describe(record)
     elif schema == "baseline":
         baselines = [Baseline("transformers", as_judged(record), None)]
     else:
         ceilings = record
-    device, backend = (record["device"], "cpu") if record["device"] else (None, None)
-    inputs = Inputs(cases, THRESHOLDS, ceilings, None, baselines, device, backend)
-    posts = (post["text"] for post in social.posts(inputs)["posts"].values())
+    device, backend = (record.device, "cpu") if record.device else (None, None)
+    inputs = Inputs(cases, LIMITS, ceilings, None, baselines, device, backend)
+    posts = (post.text for _, post in social.posts(inputs).posts)
     for text in (markdown.report(inputs), explanation.markdown(inputs), *posts):
         assert "<script" not in text
         assert "\u202e" not in text

@@ -29,6 +29,7 @@ from results_folder import (
 )
 
 from elastickv import records
+from elastickv.judge.verdict import Bounded
 from elastickv.report import text
 
 
@@ -238,8 +239,8 @@ def test_escape(raw, shown):
 
 
 def test_intervals_are_never_hidden_by_rounding():
-    assert text.times_interval({"value": 1.9551, "low": 1.9512, "high": 1.9588}) == "1.955x [1.951, 1.959]"
-    assert text.times_interval({"value": 1.95, "low": 1.90, "high": 2.0}) == "1.95x [1.90, 2.00]"
+    assert text.times_interval(Bounded(1.9551, 1.9512, 1.9588)) == "1.955x [1.951, 1.959]"
+    assert text.times_interval(Bounded(1.95, 1.90, 2.0)) == "1.95x [1.90, 2.00]"
 
 
 # manifest.json

@@ -16,12 +16,14 @@ from xml.etree import ElementTree
 import pytest
 from bad_configs import GOOD
 from conftest import Checkout
-from results_folder import EVERYTHING, HOSTILE, elastickv, example, judged, make, put, shortened
+from results_folder import EVERYTHING, HOSTILE, LIMITS, elastickv, example, judged, make, put, shortened
 
 from elastickv import cli, environments, matrix, records
 from elastickv.errors import UsageError
+from elastickv.judge import verdict
 from elastickv.pipeline import plan
 from elastickv.report import show, text
+from elastickv.schemas.verdict import Verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "workflow").rglob("*.py"))
@@ -341,20 +343,13 @@ def test_table_posts_and_terminal_take_strings_literally(poisoned_folder, capsys
     posts = elastickv(["report", "social"], poisoned_folder, "social_media_content.txt").read_text(encoding="utf-8")
     assert "<" not in posts
     assert "@you" not in posts
-    judged_cases = records.read(poisoned_folder / "verdicts.json", "verdict")["cases"]
+    judged_cases = records.load(poisoned_folder / "verdicts.json", Verdicts).cases
     for shown in (show.table(judged_cases), table, posts):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown)
 
 
 def test_terminals_are_not_sent_what_they_obey():
-    entry = {
-        "mark": "✗",
-        "case": "a",
-        "verdict": "invalid",
-        "criteria": {},
-        "device": "\x1b]0;x\x07",
-        "reason": "\x1b[2J",
-    }
+    entry = verdict.unreadable("a", "\x1b[2J", LIMITS).model_copy(update={"device": "\x1b]0;x\x07"})
     assert "\x1b" not in show.table([entry])
 
 

@@ -8,6 +8,7 @@ import re
 import pytest
 from results_folder import (
     HOSTILE,
+    LIMITS,
     cpu_folder,
     elastickv,
     example,
@@ -17,9 +18,11 @@ from results_folder import (
     make,
     put,
     short_cycle,
+    typed,
 )
 
 from elastickv import records
+from elastickv.judge import verdict
 from elastickv.report import inputs, phrases, social
 
 
@@ -180,4 +183,5 @@ def test_a_number_knows_its_field():
 
 
 def make_case(name):
-    return inputs.Case(name, example(name), {"verdict": "excellent"})
+    record = typed(example(name))
+    return inputs.Case(name, record, verdict.judge(record, LIMITS), record.case.root)

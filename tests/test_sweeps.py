@@ -45,8 +45,8 @@ def test_cases_that_differ_on_the_axes_alone_are_one_grid(tmp_path):
     (grid,) = sweeps.grids(loaded(results))
     assert (grid.seqs, grid.compresses, grid.cache_dtypes) == (list(SEQS), list(COMPRESSES), list(DTYPES))
     assert len(grid.cells) == 12
-    assert grid.cells["int4", 8, 4096]["speedup"]["value"] == pytest.approx(12.4096)
-    assert grid.cells["int4", 8, 4096]["byte_ceiling"] == pytest.approx(12.4096 / 0.9)
+    assert grid.cells["int4", 8, 4096].speedup.value == pytest.approx(12.4096)
+    assert grid.cells["int4", 8, 4096].byte_ceiling == pytest.approx(12.4096 / 0.9)
     assert grid.shape == "decode, 32 heads x 128, fp16, sinks 4, window 256, anchor value_norm"
     assert grid.device == "CPU: Intel(R) Xeon(R) Platinum 8481C, 2 threads"
     assert not grid.without_result
@@ -107,8 +107,8 @@ BROKEN = {
 
 def test_cells_without_a_result_have_a_mark_and_no_number(tmp_path):
     (grid,) = sweeps.grids(loaded(broken_sweep(tmp_path)))
-    missing = {place: cell for place, cell in grid.cells.items() if cell["speedup"] is None}
-    assert {place: (cell["mark"], cell["status"]) for place, cell in missing.items()} == BROKEN
+    missing = {place: cell for place, cell in grid.cells.items() if cell.speedup is None}
+    assert {place: (cell.mark, cell.status) for place, cell in missing.items()} == BROKEN
 
 
 def test_the_heat_map_writes_numbers_for_results_alone(tmp_path):
@@ -116,7 +116,7 @@ def test_the_heat_map_writes_numbers_for_results_alone(tmp_path):
     with drawing.style():
         figure = drawing_sweeps.heat_map(grid)
     drawn = words(figure)
-    numbers = [text.times_short(cell["speedup"]["value"]) for cell in grid.cells.values() if cell["speedup"]]
+    numbers = [text.times_short(cell.speedup.value) for cell in grid.cells.values() if cell.speedup]
     ticks = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
     assert sorted(word for word in drawn if word.endswith("x") and word not in ticks) == sorted(numbers)
     assert drawn.count("✗") == 4 and drawn.count("·") == 1
@@ -141,13 +141,13 @@ def test_the_other_figure_draws_each_result_against_both_ceilings(tmp_path):
         [(float(bars.lines[0].get_xdata()[0]), float(bars.lines[0].get_ydata()[0])) for bars in axes.containers]
         for axes in figure.axes
     ]
-    results = [cell for cell in grid.cells.values() if cell["speedup"]]
+    results = [cell for cell in grid.cells.values() if cell.speedup]
     for points, key in zip(drawn, ("byte_ceiling", "reachable_ceiling"), strict=True):
-        assert points == [(cell[key], cell["speedup"]["value"]) for cell in results]
+        assert points == [(getattr(cell, key), cell.speedup.value) for cell in results]
     assert "no result (5)" in [label.get_text() for label in figure.axes[0].get_legend().get_texts()]
     crosses = next(line for line in figure.axes[0].lines if line.get_marker() == "x")
-    assert sorted(crosses.get_xdata()) == sorted(cell["byte_ceiling"] for cell in grid.without_result)
-    assert all(y < min(cell["speedup"]["low"] for cell in results) for y in crosses.get_ydata())
+    assert sorted(crosses.get_xdata()) == sorted(cell.byte_ceiling for cell in grid.without_result)
+    assert all(y < min(cell.speedup.low for cell in results) for y in crosses.get_ydata())
 
 
 def test_another_device_has_a_grid_of_its_own(tmp_path):
@@ -163,7 +163,7 @@ def test_another_device_has_a_grid_of_its_own(tmp_path):
 def test_two_cases_for_one_place_do_not_hide_each_other(tmp_path):
     again = swept("again", 1024, 2, "fp16", 1.2)
     (grid,) = sweeps.grids(loaded(judged(planned(tmp_path / "results", [*sweep_records(), again]))))
-    assert grid.cells["fp16", 2, 1024]["speedup"]["value"] == pytest.approx(2.1024)
+    assert grid.cells["fp16", 2, 1024].speedup.value == pytest.approx(2.1024)
 
 
 def test_a_sweep_without_any_result_is_all_hatched(tmp_path):

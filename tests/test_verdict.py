@@ -7,14 +7,15 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from results_folder import THRESHOLDS, elastickv, example, limits_of, make, put
+from results_folder import LIMITS, THRESHOLDS, elastickv, example, limits_of, make, put, typed
 
 from elastickv import records
 from elastickv.judge import verdict
 
 
 def judged(record):
-    entry = verdict.judge(record, THRESHOLDS)
+    """The entry as verdicts.json holds it."""
+    entry = records.content(verdict.judge(typed(record), LIMITS))
     records.check({"schema": "verdicts/2", "thresholds": THRESHOLDS, "cases": [entry]}, "verdict", "test")
     return entry
 
@@ -64,11 +65,11 @@ def test_the_interval_decides_not_the_value(low, high, outcome, name):
 @pytest.mark.parametrize(("low", "high", "name"), [(0.8, 0.9999, "slower"), (0.9, 1.1, "same"), (1.0, 1.2, "same")])
 def test_what_is_not_faster_is_no_win_whatever_the_thresholds(low, high, name):
     record = with_speedup(low, high, "4096_elementwise")
-    entry = verdict.judge(record, THRESHOLDS | {"speedup": 0.5, "excellent": 0.5})
-    assert set(outcomes(entry).values()) == {"pass"}
-    assert (entry["verdict"], entry["mark"]) == (name, verdict.MARKS[name])
-    faster = verdict.judge(with_speedup(1.01, 1.2, "4096_elementwise"), THRESHOLDS | {"speedup": 0.5})
-    assert faster["verdict"] == "golden_ticket"
+    entry = verdict.judge(typed(record), LIMITS.model_copy(update={"speedup": 0.5, "excellent": 0.5}))
+    assert set(outcomes(entry.model_dump()).values()) == {"pass"}
+    assert (entry.verdict, entry.mark) == (name, verdict.MARKS[name])
+    record = with_speedup(1.01, 1.2, "4096_elementwise")
+    assert verdict.judge(typed(record), LIMITS.model_copy(update={"speedup": 0.5})).verdict == "golden_ticket"
 
 
 def test_speedup_is_unreachable_below_either_ceiling():

@@ -33,6 +33,8 @@ from elastickv.judge.folder import Entry
 from elastickv.measure import processes, statistics
 from elastickv.report import markdown, summary
 from elastickv.schemas.case import case_of
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.verdict import Thresholds
 
 REFERENCE = ROOT / "results" / "reference" / "h200"
 GOLDEN = "results_4096_golden_ticket.json"
@@ -477,9 +479,10 @@ def test_a_widened_interval_is_recomputed_from_the_controls_and_the_recorded_lim
     ):
         changed = copy.deepcopy(verdicts)
         assign(changed["cases"][1], pointer, value)
-        entry = Entry("4096_golden_ticket", records.read(imprecise / GOLDEN, "measurement"))
+        entry = Entry("4096_golden_ticket", records.load(imprecise / GOLDEN, Measurement))
+        record = records.read(imprecise / GOLDEN, "measurement")
         about = Findings().of("verdicts.json")
-        judged.check(about, "cases.1 (4096_golden_ticket)", changed["cases"][1], entry, verdicts["thresholds"])
+        judged.check(about, "cases.1 (4096_golden_ticket)", changed["cases"][1], record, entry, verdicts["thresholds"])
         assert any(str(fault).startswith(expected) for fault in about.findings.faults), (pointer, expected)
     put_at("verdicts.json", "thresholds.noise.cuda", 0.005)(imprecise)
     reseal(imprecise)
@@ -827,7 +830,7 @@ def test_every_number_beside_a_peer_is_looked_up(tmp_path: Path):
 
 
 def judged_alike(record: dict[str, Any], thresholds: dict[str, float]) -> None:
-    expected = verdict.judge(record, thresholds)
+    expected = records.content(verdict.judge(Measurement.model_validate(record), Thresholds.model_validate(thresholds)))
     for entry in (expected, *expected["criteria"].values()):
         del entry["reason"]
     assert judgement.judge(record, thresholds) == expected

@@ -301,7 +301,16 @@ def schema_of(model: type[BaseModel]) -> str:
 
 def load(path: Path | str, model: type[Model]) -> Model:
     """Reads and checks a record, see `read`, as its model, such as `schemas.measurement.Measurement`."""
-    return model.model_validate(read(path, schema_of(model)))
+    from pydantic import ValidationError
+
+    name = schema_of(model)
+    found = read(path, name)
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:  # an integer written as a float that is beyond all integers, 1e300
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise RecordError(f"{path}: not a valid {name} record: {where}: {fault['msg']}") from error
 
 
 def save(path: Path | str, record: BaseModel) -> None:

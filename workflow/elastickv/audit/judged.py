@@ -30,7 +30,7 @@ def verdicts(folder: Folder, entries: Entries) -> None:
     for index, entry in enumerate(entries):
         where = f"cases.{index} ({entry.case})"
         with about.recomputing(where):
-            check(about, where, found["cases"][index], entry, thresholds)
+            check(about, where, found["cases"][index], _record(folder, entry), entry, thresholds)
 
 
 def _planned(folder: Folder) -> dict[str, Any] | None:
@@ -41,12 +41,24 @@ def _planned(folder: Folder) -> dict[str, Any] | None:
     return {**golden, "noise": limits} if golden and limits else None
 
 
-def check(about: About, where: str, found: dict[str, Any], entry: plan_folder.Entry, thresholds: Any) -> None:
+def _record(folder: Folder, entry: plan_folder.Entry) -> dict[str, Any] | None:
+    """The record of a case as the disk has it; None where there is none to use."""
+    return folder.record(f"results_{entry.case}.json") if entry.record else None
+
+
+def check(
+    about: About,
+    where: str,
+    found: dict[str, Any],
+    record: dict[str, Any] | None,
+    entry: plan_folder.Entry,
+    thresholds: dict[str, Any],
+) -> None:
     """One verdict. The reason of a case without a record names that record's path, which is another from elsewhere."""
-    if entry.record is None:
+    if record is None or entry.record is None:
         about.same(where, _without_reasons(found), judgement.without_record(entry.case, thresholds))
         return
-    about.same(where, _without_reasons(found), judgement.judge(entry.record, thresholds))
+    about.same(where, _without_reasons(found), judgement.judge(record, thresholds))
     remade.reasons(about, where, found, entry.record, thresholds)
 
 
@@ -85,9 +97,10 @@ def table(folder: Folder, entries: Entries) -> None:
         if not remade.summary(about, columns, rows, entries, folder.path, limits):
             return
     for cells, entry in zip(rows, entries, strict=True):
-        if entry.record:
+        record = _record(folder, entry)
+        if record:
             with about.recomputing(entry.case):
                 name = f"peers_{cells['peer']}.json"
                 peer = folder.record(name) if cells["peer"] and folder.has(name) else None
                 beside = tables.entry_of(peer and noise.judged_peer(peer, limits), entry.case)
-                tables.summary_row(about, cells, noise.judged(entry.record, limits), beside)
+                tables.summary_row(about, cells, noise.judged(record, limits), beside)

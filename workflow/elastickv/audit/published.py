@@ -68,7 +68,7 @@ def _lengths(about: About, trace: dict[str, Any]) -> None:
 def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> None:
     """Every number of every post, in order, stands in the trace; and the field it names holds it, to its digits."""
     about = folder.findings.of(TRACE, "published numbers traced")
-    names = [trace["device"], *(each.record["model"]["name"] for each in inputs.baselines if each.record)]
+    names = [trace["device"], *(each.record.model.name for each in inputs.baselines if each.record)]
     everything = {f"posts.{name}": post for name, post in trace["posts"].items()}
     everything |= {f"variants.{index}": post for index, post in enumerate(trace["variants"])}
     for where, post in everything.items():

@@ -12,12 +12,16 @@ import io
 from pathlib import Path
 from typing import Any
 
+from elastickv import records
 from elastickv.audit.finding import About
 from elastickv.judge import folder as plan_folder
 from elastickv.judge import verdict
 from elastickv.report import markdown, social
 from elastickv.report import summary as summary_table
 from elastickv.report.inputs import Inputs, load
+from elastickv.schemas.config import Noise
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.verdict import Thresholds
 
 Entries = list[plan_folder.Entry]
 
@@ -27,12 +31,12 @@ def inputs(cases_file: Path, results: Path) -> Inputs:
     return load(cases_file, results)
 
 
-def reasons(about: About, where: str, found: dict[str, Any], record: dict[str, Any], thresholds: Any) -> None:
+def reasons(about: About, where: str, found: dict[str, Any], record: Measurement, thresholds: dict[str, Any]) -> None:
     """The words of one verdict."""
-    expected = verdict.judge(record, thresholds)
-    about.same(f"{where}.reason", found["reason"], expected["reason"])
-    for name, criterion in expected["criteria"].items():
-        about.same(f"{where}.criteria.{name}.reason", found["criteria"][name]["reason"], criterion["reason"])
+    expected = verdict.judge(record, Thresholds.model_validate(thresholds))
+    about.same(f"{where}.reason", found["reason"], expected.reason)
+    for name, criterion in expected.criteria:
+        about.same(f"{where}.criteria.{name}.reason", found["criteria"][name]["reason"], criterion.reason)
 
 
 def summary(
@@ -42,8 +46,9 @@ def summary(
 
     Why a record cannot be read names its path, which is another from elsewhere.
     """
-    beside = summary_table.peers_of(entries, results, limits)
-    text = summary_table.to_csv([summary_table.row(entry, limits, beside) for entry in entries])
+    by = Noise.model_validate(limits)
+    beside = summary_table.peers_of(entries, results, by)
+    text = summary_table.to_csv([summary_table.row(entry, by, beside) for entry in entries])
     expected = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     if not about.same("(header)", columns, list(expected.fieldnames)):
         return False
@@ -65,4 +70,4 @@ def report(about: About, found: str, inputs: Inputs) -> None:
 
 def posts(inputs: Inputs) -> dict[str, Any]:
     """The posts with the trace of their numbers."""
-    return social.posts(inputs)
+    return records.content(social.posts(inputs))

@@ -14,13 +14,17 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.judge import noise, verdict
+from elastickv.judge.folder import noise_limits
 from elastickv.matrix.wording import shown
-from elastickv.schemas import config as keys
+from elastickv.schemas.base import given
+from elastickv.schemas.cases import Cases
+from elastickv.schemas.config import Noise
+from elastickv.schemas.measurement import Measurement
 from elastickv.system import readable
 
 OUTCOMES = ("regressed", "unclear", "improved", "same")
@@ -28,6 +32,8 @@ BROKEN = ("incorrect", "failed", "unreadable")
 UNCOMPARED = {"regressed": "no longer right", "unreadable": "unreadable", "not compared": "not compared"}  # in the sum
 HEADERS = ("case", "speedup, old", "speedup, new", "change", "", "roofline, old", "roofline, new", "change", "")
 NOTHING = "–"
+# What of a case is not measured: how long it is timed, and the backend that the config named (the device tells).
+UNMEASURED = {"schema_", "id", "measure", "backend"}
 
 
 class Interval(NamedTuple):
@@ -45,7 +51,7 @@ class Case:
     id: str
     status: str
     problem: str | None
-    record: dict[str, Any] | None
+    record: Measurement | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def _planned(folder: Path) -> list[str]:
     """The order of the plan: all that it is needed for. Where there is none, or a broken one (a note), it is empty."""
     path = folder / ".plan" / "cases.json"
     try:
-        return records.read(path, "cases")["cases"]
+        return records.load(path, Cases).cases
     except records.UnreadableError:
         raise
     except records.RecordError as error:
@@ -120,27 +126,27 @@ def _planned(folder: Path) -> list[str]:
         return []
 
 
-def _limits(folder: Path) -> dict[str, float]:
+def _limits(folder: Path) -> Noise:
     """The noise limits of a folder's plan; the default ones where it has none that can be read."""
     try:
-        return records.read(folder / ".plan" / "noise.json", "noise")
+        return noise_limits(folder / ".plan" / "noise.json")
     except records.RecordError:
-        return keys.Noise().model_dump()
+        return Noise()
 
 
-def _case(folder: Path, name: str, limits: dict[str, float]) -> Case:
+def _case(folder: Path, name: str, limits: Noise) -> Case:
     try:
-        record = records.read(folder / f"results_{name}.json", "measurement")
+        record = records.load(folder / f"results_{name}.json", Measurement)
     except records.UnreadableError:
         raise
     except records.RecordError as error:
         return Case(name, "unreadable", f"unreadable: {error}", None)
-    if record["case"]["id"] != name:
-        return Case(name, "unreadable", f"the record is of another case, {record['case']['id']}", None)
+    if record.case.root.id != name:
+        return Case(name, "unreadable", f"the record is of another case, {record.case.root.id}", None)
     record = noise.as_judged(record, limits)
     problem = verdict.invalidity(record)
     # Marked ok, yet with an answer out of tolerance or a speedup beyond its bytes: as good as failed.
-    status = "failed" if problem and record["status"] in noise.PUBLISHED else record["status"]
+    status = "failed" if problem and record.status in noise.PUBLISHED else record.status
     return Case(name, status, problem, record)
 
 
@@ -154,8 +160,8 @@ def refuse_other_devices(old: dict[str, Case], new: dict[str, Case]) -> None:
 
 
 def _device(case: Case) -> str | None:
-    device = case.record["device"] if case.record else None
-    return device["name"] if device else None
+    device = case.record.device if case.record else None
+    return device.name if device else None
 
 
 def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Comparison:
@@ -198,25 +204,19 @@ def _changed(old: Case, new: Case) -> list[str]:
     """The keys in which two cases of one name differ."""
     if old.record is None or new.record is None:
         return []
-    was, now = _content(old), _content(new)
-    return [key for key in sorted(was | now) if was.get(key) != now.get(key)]
+    was, now = old.record.case.root, new.record.case.root
+    keys = sorted({*type(was).model_fields, *type(now).model_fields} - UNMEASURED)
+    return [key for key in keys if getattr(was, key, None) != getattr(now, key, None)]
 
 
-def _content(case: Case) -> dict[str, Any]:
-    """What is measured: neither how long, nor by which backend the config said (the device tells)."""
-    return {
-        key: value for key, value in case.record["case"].items() if key not in ("id", "measure", "backend", "schema")
-    }
-
-
-def metrics(record: dict[str, Any]) -> dict[str, Interval | None]:
+def metrics(record: Measurement) -> dict[str, Interval | None]:
     """Speedup and the elastic arm's roofline, each with its interval; None where it does not apply."""
-    speedup, efficiency = record["statistics"]["speedup"], record["efficiency"]["elastic"]
-    roofline = None
-    if efficiency["roofline"] is not None:
-        bounds = (efficiency.get(f"roofline_{bound}") for bound in ("low", "high"))
-        roofline = Interval(efficiency["roofline"], *(efficiency["roofline"] if b is None else b for b in bounds))
-    return {"speedup": Interval(speedup["value"], speedup["low"], speedup["high"]), "roofline": roofline}
+    speedup, efficiency = record.statistics.speedup, record.efficiency.elastic
+    share, roofline = efficiency.roofline, None
+    if share is not None:
+        bounds = (given(bound) for bound in (efficiency.roofline_low, efficiency.roofline_high))
+        roofline = Interval(share, *(share if bound is None else bound for bound in bounds))
+    return {"speedup": Interval(speedup.value, speedup.low, speedup.high), "roofline": roofline}
 
 
 def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple[Interval, Interval, str] | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv import records
-from elastickv.schemas.case import AnyCase, case_of
+from elastickv.records import Model
+from elastickv.schemas.case import AnyCase, Case
+from elastickv.schemas.cases import Cases
+from elastickv.schemas.config import Noise
+from elastickv.schemas.measurement import Measurement
 
 COMES_BACK = "delete it and run again: what was measured comes back from the record store"
 
@@ -20,19 +23,19 @@ class Entry:
     """
 
     case: str
-    record: dict[str, Any] | None
+    record: Measurement | None
     problem: str = ""
     content: AnyCase | None = None
 
 
 def case_ids(cases_file: Path | str) -> list[str]:
     """The ids of the plan, in order. Raises RecordError."""
-    return records.read(cases_file, "cases")["cases"]
+    return records.load(cases_file, Cases).cases
 
 
 def sweep_of(cases_file: Path | str) -> dict[str, str]:
     """Id of each case that a sweep of the matrix became -> the sweep's name. Raises RecordError."""
-    sweeps = records.read(cases_file, "cases")["sweeps"]
+    sweeps = records.load(cases_file, Cases).sweeps
     return {case: name for name, cases in sweeps.items() for case in cases}
 
 
@@ -55,14 +58,14 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
     if not path.exists():
         return Entry(case, None, "no record", planned)
     try:
-        record = records.read(path, "measurement")
+        record = records.load(path, Measurement)
     except records.OtherVersion as error:
         return Entry(case, None, f"unreadable record: {error}", planned)
     except records.UnreadableError:
         raise
     except records.RecordError as error:
         return Entry(case, None, f"unreadable record: {error} ({COMES_BACK})", planned)
-    content = case_of(record["case"])
+    content = record.case.root
     if content != planned if planned else content.id != case:
         problem = f"the record in {path.name} is of another case than the plan's ({COMES_BACK})"
         return Entry(case, None, problem, planned)
@@ -70,16 +73,21 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
 
 
 def _planned(case: str, plan: Path) -> AnyCase | None:
-    """The plan's case, or None where its file is not there. Raises RecordError when it is broken."""
+    """The plan's canonical case, or None where its file is not there. Raises RecordError when it is broken."""
     path = plan / "cases" / f"{case}.json"
-    return case_of(records.read(path, "case")) if path.exists() else None
+    return records.load(path, Case).root if path.exists() else None
 
 
-def optional(path: Path, schema_name: str) -> tuple[dict[str, Any] | None, str | None]:
+def noise_limits(path: Path | str) -> Noise:
+    """The noise limits in a file of the plan. Raises RecordError."""
+    return Noise.model_validate(records.read(path, "noise"))
+
+
+def optional(path: Path, model: type[Model]) -> tuple[Model | None, str | None]:
     """A record that may be absent: (record, None), (None, problem) when broken, (None, None) when not there."""
     if not path.exists():
         return None, None
     try:
-        return records.read(path, schema_name), None
+        return records.load(path, model), None
     except records.RecordError as error:
         return None, str(error)

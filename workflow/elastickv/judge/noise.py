@@ -6,12 +6,17 @@ threshold of the judge (`noise:` in the config); no record depends on it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from elastickv.schemas.base import given
+from elastickv.schemas.config import Noise
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.parts import Control, Interval
 
 IMPRECISE_MARK = "~"
 PUBLISHED = ("ok", "imprecise")
 ORDER = (*PUBLISHED, "noisy")  # from best to worst
-Interval = dict[str, Any]
 
 
 class Quality(NamedTuple):
@@ -22,75 +27,77 @@ class Quality(NamedTuple):
     interval: Interval | None
 
 
-def judge(interval: Interval, controls: dict[str, Interval], backend: str, limits: dict[str, float]) -> Quality:
+def judge(interval: Interval, controls: Mapping[str, Control], backend: str, limits: Noise) -> Quality:
     """The quality of an interval of ratios, by the controls beside it.
 
-    controls: intervals `low`, `high` by what they are of. limits: the config's `noise`, of which that of `backend` (m)
-    and `widest` count. `ok`: all controls are inside 1 +- m. `noisy`: one lies outside altogether (bias). `imprecise`:
-    else; the interval is widened by the largest deviation of any bound, and `noisy` where that takes an end farther
-    than `widest` from the value. What is no number is `noisy`.
+    controls: by what they are of. limits: of them that of `backend` (m) and `widest` count. `ok`: all controls are
+    inside 1 +- m. `noisy`: one lies outside altogether (bias). `imprecise`: else; the interval is widened by the
+    largest deviation of any bound, and `noisy` where that takes an end farther than `widest` from the value. What is no
+    number is `noisy`.
     """
-    most, widest = limits[backend], limits["widest"]
+    most, widest = getattr(limits, backend), limits.widest
     outside = {name: one for name, one in controls.items() if not _inside(one, most)}
     if not outside:
         return Quality("ok", None, interval)
     biased = {name: one for name, one in outside.items() if not _meets(one, most)}
     name, worst = max((biased or outside).items(), key=lambda item: deviation([item[1]]))
-    told = f"the A/A control of {name}, [{worst['low']:.4f}, {worst['high']:.4f}],"
+    told = f"the A/A control of {name}, [{worst.low:.4f}, {worst.high:.4f}],"
     around = f"1 +- {100 * most:.3g}%"
     if biased:
         return Quality("noisy", f"{told} lies outside {around}", None)
     factor = deviation(controls.values())
-    widened = {**interval, "low": interval["low"] / factor, "high": interval["high"] * factor}
-    near = interval["value"] * (1 - widest), interval["value"] * (1 + widest)
+    widened = interval.model_copy(update={"low": interval.low / factor, "high": interval.high * factor})
+    near = interval.value * (1 - widest), interval.value * (1 + widest)
     reason = f"{told} is not inside {around}"
-    if not (near[0] <= widened["low"] and widened["high"] <= near[1]):
+    if not (near[0] <= widened.low and widened.high <= near[1]):
         return Quality(
             "noisy", f"{reason}; widened by it, the interval ends more than {widest:.0%} from its value", None
         )
     return Quality("imprecise", f"{reason}: the interval is widened by {factor - 1:.2%} to each side", widened)
 
 
-def _is_interval(one: Interval) -> bool:
-    return 0 < one["low"] <= one["high"]
+def _is_interval(one: Control) -> bool:
+    return 0 < one.low <= one.high
 
 
-def _inside(one: Interval, most: float) -> bool:
+def _inside(one: Control, most: float) -> bool:
     """Whether an interval lies within `most` of 1; never so for NaN."""
-    return _is_interval(one) and 1 - most <= one["low"] and one["high"] <= 1 + most
+    return _is_interval(one) and 1 - most <= one.low and one.high <= 1 + most
 
 
-def _meets(one: Interval, most: float) -> bool:
+def _meets(one: Control, most: float) -> bool:
     """Whether an interval has a point within `most` of 1; never so for NaN."""
-    return _is_interval(one) and one["low"] <= 1 + most and one["high"] >= 1 - most
+    return _is_interval(one) and one.low <= 1 + most and one.high >= 1 - most
 
 
-def deviation(controls: Any) -> float:
+def deviation(controls: Iterable[Control]) -> float:
     """The factor, at least 1, by which the farthest bound of any control is off: e to the largest |ln bound|."""
-    return max((max(one["high"], 1 / one["low"] if one["low"] > 0 else float("inf")) for one in controls), default=1.0)
+    return max((max(one.high, 1 / one.low if one.low > 0 else float("inf")) for one in controls), default=1.0)
 
 
-def controls_of(record: dict[str, Any]) -> dict[str, Interval]:
+def controls_of(record: Measurement) -> dict[str, Control]:
     """Every control that a measurement record with statistics holds, those of each process too, by what it is of."""
-    found = {f"the {arm} cache": control for arm, control in record["statistics"]["controls"].items()}
-    for number, run in enumerate((record.get("processes") or {}).get("runs", []), start=1):
-        for arm, control in (run["controls"] or {}).items():
+    found = {f"the {arm} cache": control for arm, control in record.statistics.controls}
+    several = given(record.processes)
+    for number, run in enumerate(several.runs if several else [], start=1):
+        for arm, control in run.controls or ():
             found[f"the {arm} cache in process {number}"] = control
     return found
 
 
-def as_judged(record: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
+def as_judged(record: Measurement, limits: Noise) -> Measurement:
     """A measurement record with the status, reason and speedup that the judge gives it; another than `ok` stays.
 
-    The reason also names what else kept a CPU's cores busy, as the record tells it.
+    The reason also names what else kept a CPU's cores busy, as the record tells it. The copy is not validated:
+    `imprecise` is a status that no written record has.
     """
-    if record["status"] != "ok":
+    if record.status != "ok":
         return record
-    measured = record["statistics"]
-    found = judge(measured["speedup"], controls_of(record), record["resolved"]["backend"], limits)
+    measured, machine = record.statistics, given(record.machine)
+    found = judge(measured.speedup, controls_of(record), record.resolved.backend, limits)
     if found.status == "ok":
         return record
-    load = record.get("machine", {}).get("meanwhile")
+    load = given(machine.meanwhile) if machine else None
     reason = f"{found.reason}; meanwhile {load}" if load else found.reason
-    speedup = found.interval or measured["speedup"]
-    return {**record, "status": found.status, "reason": reason, "statistics": {**measured, "speedup": speedup}}
+    shown = measured.model_copy(update={"speedup": found.interval or measured.speedup})
+    return record.model_copy(update={"status": found.status, "reason": reason, "statistics": shown})

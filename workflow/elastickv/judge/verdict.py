@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import NamedTuple
 
 from elastickv import records
 from elastickv.judge import folder, noise
+from elastickv.schemas.base import given
+from elastickv.schemas.config import Golden
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.parts import Interval
+from elastickv.schemas.verdict import Criteria, Criterion, Entry, Thresholds, Verdicts
 
-CRITERIA = ("speedup", "cv", "memory_efficiency", "roofline")
 GOLDEN_NEEDS = ("speedup", "cv", "memory_efficiency")
 MARKS = {
     "golden_ticket": "✅",
@@ -23,67 +27,85 @@ ROOFLINE_STAR = "☆"
 SKIPPED_STATUSES = ("unsupported", "out_of_memory")
 
 
+class Bounded(NamedTuple):
+    """A value with the bounds of its interval, where it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 def run(args: argparse.Namespace) -> int:
     """Judges the plan `args.cases` in `args.results` by `args.golden` and `args.noise`; writes `args.out`."""
-    thresholds = records.read(args.golden, "golden") | {"noise": records.read(args.noise, "noise")}
+    golden = Golden.model_validate(records.read(args.golden, "golden"))
+    thresholds = Thresholds(**dict(golden), noise=folder.noise_limits(args.noise))
     judged = [
         judge(entry.record, thresholds) if entry.record else unreadable(entry.case, entry.problem, thresholds)
         for entry in folder.entries(args.cases, args.results)
     ]
-    records.write(args.out, {"schema": "verdicts/2", "thresholds": thresholds, "cases": judged}, "verdict")
+    records.save(args.out, Verdicts(schema_="verdicts/2", thresholds=thresholds, cases=judged))
     return 0
 
 
-def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
+def judge(record: Measurement, thresholds: Thresholds) -> Entry:
     """The verdict entry of one valid measurement record; an imprecise one is judged by its widened interval.
 
     A record whose numbers cannot be published gets no numbers here either: its criteria are all not_applicable.
     """
-    record = noise.as_judged(record, thresholds["noise"])
+    record = noise.as_judged(record, thresholds.noise)
     problem = invalidity(record)
     if problem:
-        verdict = "skipped" if record["status"] in SKIPPED_STATUSES else "invalid"
-        return _entry(record, verdict, problem, {name: _not_judged(thresholds[name], problem) for name in CRITERIA})
-    criteria = {
-        "speedup": speedup_criterion(record, thresholds["speedup"]),
-        "cv": cv_criterion(record, thresholds["cv"]),
-        "memory_efficiency": efficiency_criterion(record, "memory", thresholds["memory_efficiency"]),
-        "roofline": efficiency_criterion(record, "roofline", thresholds["roofline"]),
-    }
-    verdict, reason = ladder(record, criteria, thresholds["excellent"])
-    if record["status"] == "imprecise":
-        reason += f"; imprecise: {record['reason']}"
+        verdict = "skipped" if record.status in SKIPPED_STATUSES else "invalid"
+        return _entry(record, verdict, problem, _none_judged(thresholds, problem))
+    criteria = Criteria(
+        speedup=speedup_criterion(record, thresholds.speedup),
+        cv=cv_criterion(record, thresholds.cv),
+        memory_efficiency=efficiency_criterion(record, "memory", thresholds.memory_efficiency),
+        roofline=efficiency_criterion(record, "roofline", thresholds.roofline),
+    )
+    verdict, reason = ladder(record, criteria, thresholds.excellent)
+    if record.status == "imprecise":
+        reason += f"; imprecise: {record.reason}"
     return _entry(record, verdict, reason, criteria)
 
 
-def unreadable(case: str, problem: str, thresholds: dict[str, Any]) -> dict[str, Any]:
+def unreadable(case: str, problem: str, thresholds: Thresholds) -> Entry:
     """The entry of a case without a usable record."""
-    criteria = {name: _not_judged(thresholds[name], problem) for name in CRITERIA}
-    return _entry({"case": {"id": case}, "status": "failed"}, "invalid", problem, criteria)
+    return Entry(
+        case=case,
+        status="failed",
+        verdict="invalid",
+        mark=MARKS["invalid"],
+        reason=problem,
+        device=None,
+        byte_ceiling=None,
+        reachable_ceiling=None,
+        criteria=_none_judged(thresholds, problem),
+    )
 
 
-def invalidity(record: dict[str, Any]) -> str | None:
+def invalidity(record: Measurement) -> str | None:
     """Why no number of this record, as `noise.as_judged` has it, may be shown as a result, or None."""
-    if record["status"] not in noise.PUBLISHED:
-        return f"{record['status']}: {record['reason']}"
-    for arm, answer in record["correctness"].items():
-        if not answer["relative_error"] <= answer["tolerance"]:
+    if record.status not in noise.PUBLISHED:
+        return f"{record.status}: {record.reason}"
+    for arm, answer in record.correctness:
+        if not answer.relative_error <= answer.tolerance:
             return (
-                f"marked ok, but the {arm} arm's relative error {answer['relative_error']:.3g} is above its "
-                f"tolerance {answer['tolerance']:g}"
+                f"marked ok, but the {arm} arm's relative error {answer.relative_error:.3g} is above its "
+                f"tolerance {answer.tolerance:g}"
             )
-    speedup = record["statistics"]["speedup"]
-    if not speedup["low"] <= speedup["high"]:
+    speedup = record.statistics.speedup
+    if not speedup.low <= speedup.high:
         return f"marked ok, but its interval is upside down: {_interval_text(speedup)}"
     return _beyond_bytes(record)
 
 
-def _beyond_bytes(record: dict[str, Any]) -> str | None:
+def _beyond_bytes(record: Measurement) -> str | None:
     """A speedup above the byte ceiling by more than the controls stray from 1 is not one that the bytes made."""
-    speedup, ceiling = record["statistics"]["speedup"], record["bytes"]["ceiling"]
-    widened = record["status"] == "imprecise"  # by that very stray
+    speedup, ceiling = record.statistics.speedup, record.bytes.ceiling
+    widened = record.status == "imprecise"  # by that very stray
     stray = 1.0 if widened else noise.deviation(noise.controls_of(record).values())
-    if nothing_saved(record) or speedup["low"] <= ceiling * stray:
+    if nothing_saved(record) or speedup.low <= ceiling * stray:
         return None
     return (
         f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the full cache is "
@@ -91,53 +113,53 @@ def _beyond_bytes(record: dict[str, Any]) -> str | None:
     )
 
 
-def nothing_saved(record: dict[str, Any]) -> bool:
+def nothing_saved(record: Measurement) -> bool:
     """Whether the elastic arm moves as many bytes as the full cache: nothing was compressed."""
-    return record["bytes"]["elastic"] >= record["bytes"]["full"]
+    return record.bytes.elastic >= record.bytes.full
 
 
-def speedup_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
+def speedup_criterion(record: Measurement, threshold: float) -> Criterion:
     """Speedup interval against the threshold; unreachable when bytes or launches do not allow it."""
-    ceilings = {"byte ceiling": record["bytes"]["ceiling"], "reachable ceiling": record["bytes"]["reachable_ceiling"]}
+    ceilings = {"byte ceiling": record.bytes.ceiling, "reachable ceiling": record.bytes.reachable_ceiling}
     name = min(ceilings, key=ceilings.__getitem__)
     limit = f"the {name} {ceilings[name]:.4g}x is below {threshold:g}x" if ceilings[name] < threshold else None
-    return at_least(record["statistics"]["speedup"], threshold, limit)
+    return at_least(record.statistics.speedup, threshold, limit)
 
 
-def efficiency_criterion(record: dict[str, Any], kind: str, threshold: float) -> dict[str, Any]:
+def efficiency_criterion(record: Measurement, kind: str, threshold: float) -> Criterion:
     """The elastic arm's share of peak (`memory`) or of the read ceiling (`roofline`) against the threshold."""
-    efficiency = record["efficiency"]["elastic"]
-    if not record["resolved"]["cold"]:
+    efficiency = record.efficiency.elastic
+    if not record.resolved.cold:
         return _not_judged(threshold, "the caches of all layers fit in the last-level cache: not a measure of memory")
-    if efficiency[kind] is None:
-        return _not_judged(threshold, efficiency.get("reason") or _why_missing(record, kind))
-    measured = {"value": efficiency[kind], "low": efficiency.get(f"{kind}_low"), "high": efficiency.get(f"{kind}_high")}
-    pure = efficiency.get(f"pure_{kind}")
+    value, low, high, pure = (
+        given(getattr(efficiency, name)) for name in (kind, f"{kind}_low", f"{kind}_high", f"pure_{kind}")
+    )
+    if value is None:
+        return _not_judged(threshold, given(efficiency.reason) or _why_missing(record, kind))
     limit = None
     if pure is not None and pure < threshold:
         limit = f"a pure pass over the same bytes, launched the same way, reaches {pure:.4g}, below {threshold:g}"
-    return at_least(measured, threshold, limit)
+    return at_least(Bounded(value, low, high), threshold, limit)
 
 
-def _why_missing(record: dict[str, Any], kind: str) -> str:
+def _why_missing(record: Measurement, kind: str) -> str:
     if kind == "roofline":
         return "no read ceiling was measured"
-    told = record["device"].get("peak_gbps_reason")
+    told = record.device.model_extra.get("peak_gbps_reason")
     return "no datasheet peak to compare with" + (f": {told}" if told else "")
 
 
-def cv_criterion(record: dict[str, Any], threshold: float) -> dict[str, Any]:
+def cv_criterion(record: Measurement, threshold: float) -> Criterion:
     """Coefficient of variation of the trimmed elastic samples: no interval, at most the threshold."""
-    value = record["statistics"]["elastic"]["cv_trimmed"]
+    value = record.statistics.elastic.cv_trimmed
     outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
     return _criterion(outcome, threshold, f"{value:.4g} {relation} {threshold:g}", value)
 
 
-def at_least(measured: dict[str, Any], threshold: float, limit: str | None) -> dict[str, Any]:
+def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) -> Criterion:
     """The outcome of an interval that should lie at or above `threshold`; `limit` says why it cannot, if so."""
-    value, low, high = measured["value"], measured["low"], measured["high"]
     text = _interval_text(measured)
-    low, high = (value if bound is None else bound for bound in (low, high))
+    low, high = (measured.value if bound is None else bound for bound in (measured.low, measured.high))
     if limit:
         outcome, reason = "unreachable", limit
     elif low >= threshold:
@@ -146,35 +168,35 @@ def at_least(measured: dict[str, Any], threshold: float, limit: str | None) -> d
         outcome, reason = "fail", f"{text} is below {threshold:g}"
     else:
         outcome, reason = "ambiguous", f"{text} straddles {threshold:g}"
-    return _criterion(outcome, threshold, reason, value, measured["low"], measured["high"])
+    return _criterion(outcome, threshold, reason, measured.value, measured.low, measured.high)
 
 
-def ladder(record: dict[str, Any], criteria: dict[str, Any], excellent: float) -> tuple[str, str]:
+def ladder(record: Measurement, criteria: Criteria, excellent: float) -> tuple[str, str]:
     """The verdict of a record with publishable numbers, and why it is no better."""
-    speedup = record["statistics"]["speedup"]
+    speedup = record.statistics.speedup
     if nothing_saved(record):
         return "same", "nothing was compressed: both arms move the same bytes"
-    if speedup["high"] < 1:  # whatever the thresholds: they may lie below 1
+    if speedup.high < 1:  # whatever the thresholds: they may lie below 1
         return "slower", f"{_interval_text(speedup)}: slower than the full cache"
-    if speedup["low"] <= 1:
+    if speedup.low <= 1:
         return "same", f"{_interval_text(speedup)} holds 1: no difference was measured"
-    missed = [
-        f"{name} {criteria[name]['outcome']} ({criteria[name]['reason']})"
-        for name in GOLDEN_NEEDS
-        if criteria[name]["outcome"] != "pass"
-    ]
+    missed = "; ".join(f"{name} {criterion.outcome} ({criterion.reason})" for name, criterion in not_passed(criteria))
     if not missed:
-        return "golden_ticket", f"speedup, cv and memory_efficiency pass; roofline {criteria['roofline']['outcome']}"
-    not_golden = "; ".join(missed)
-    if speedup["low"] >= excellent:
-        return "excellent", f"at least {excellent:g}x; not golden: {not_golden}"
-    return "good", f"faster than the full cache; not golden: {not_golden}"
+        return "golden_ticket", f"speedup, cv and memory_efficiency pass; roofline {criteria.roofline.outcome}"
+    if speedup.low >= excellent:
+        return "excellent", f"at least {excellent:g}x; not golden: {missed}"
+    return "good", f"faster than the full cache; not golden: {missed}"
 
 
-def _interval_text(measured: dict[str, Any]) -> str:
-    if measured["low"] is None or measured["high"] is None:
-        return f"{measured['value']:.4g}"
-    return f"{measured['value']:.4g} [{measured['low']:.4g}, {measured['high']:.4g}]"
+def not_passed(criteria: Criteria) -> list[tuple[str, Criterion]]:
+    """The criteria that keep a case from the top verdict, by their names."""
+    return [(name, found) for name, found in criteria if name in GOLDEN_NEEDS and found.outcome != "pass"]
+
+
+def _interval_text(measured: Interval | Bounded) -> str:
+    if measured.low is None or measured.high is None:
+        return f"{measured.value:.4g}"
+    return f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}]"
 
 
 def _criterion(
@@ -184,26 +206,30 @@ def _criterion(
     value: float | None = None,
     low: float | None = None,
     high: float | None = None,
-) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "threshold": threshold, "outcome": outcome, "reason": reason}
+) -> Criterion:
+    return Criterion(value=value, low=low, high=high, threshold=threshold, outcome=outcome, reason=reason)
 
 
-def _not_judged(threshold: float, reason: str) -> dict[str, Any]:
+def _not_judged(threshold: float, reason: str) -> Criterion:
     return _criterion("not_applicable", threshold, reason)
 
 
-def _entry(record: dict[str, Any], verdict: str, reason: str, criteria: dict[str, Any]) -> dict[str, Any]:
-    moved = record.get("bytes") or {}
-    star = ROOFLINE_STAR if verdict == "golden_ticket" and criteria["roofline"]["outcome"] == "pass" else ""
-    imprecise = noise.IMPRECISE_MARK if record["status"] == "imprecise" and verdict != "invalid" else ""
-    return {
-        "case": record["case"]["id"],
-        "status": record["status"],
-        "verdict": verdict,
-        "mark": MARKS[verdict] + star + imprecise,
-        "reason": reason,
-        "device": (record.get("device") or {}).get("name"),
-        "byte_ceiling": moved.get("ceiling"),
-        "reachable_ceiling": moved.get("reachable_ceiling"),
-        "criteria": criteria,
-    }
+def _none_judged(thresholds: Thresholds, reason: str) -> Criteria:
+    return Criteria(**{name: _not_judged(getattr(thresholds, name), reason) for name in Criteria.model_fields})
+
+
+def _entry(record: Measurement, verdict: str, reason: str, criteria: Criteria) -> Entry:
+    moved, device = given(record.bytes), record.device
+    star = ROOFLINE_STAR if verdict == "golden_ticket" and criteria.roofline.outcome == "pass" else ""
+    imprecise = noise.IMPRECISE_MARK if record.status == "imprecise" and verdict != "invalid" else ""
+    return Entry(
+        case=record.case.root.id,
+        status=record.status,
+        verdict=verdict,
+        mark=MARKS[verdict] + star + imprecise,
+        reason=reason,
+        device=device and device.name,
+        byte_ceiling=moved and moved.ceiling,
+        reachable_ceiling=moved and given(moved.reachable_ceiling),
+        criteria=criteria,
+    )

@@ -12,6 +12,8 @@ from elastickv.errors import MachineError, UsageError
 from elastickv.judge import noise
 from elastickv.measure import demand, supervisor
 from elastickv.schemas import case as cases
+from elastickv.schemas.base import given
+from elastickv.schemas.measurement import Measurement
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
@@ -89,15 +91,16 @@ def _which(path: Path) -> int | None:
     return path.stat().st_ino if path.exists() else None
 
 
-def _details(record: dict[str, Any]) -> list[str]:
+def _details(record: Measurement) -> list[str]:
     """Bandwidths and the inference cycle of a record with a result, a line each."""
     lines = []
-    for arm, efficiency in record["efficiency"].items():
-        share = "not applicable" if efficiency["roofline"] is None else f"{efficiency['roofline']:.3f}"
-        lines.append(f"  {arm}: {efficiency['achieved_gbps']:.1f} GB/s, roofline {share}")
-    if record["inference_cycle"]:
-        speedup = record["inference_cycle"]["speedup"]
-        lines.append(f"  inference cycle: {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]")
+    for arm, efficiency in record.efficiency:
+        share = "not applicable" if efficiency.roofline is None else f"{efficiency.roofline:.3f}"
+        lines.append(f"  {arm}: {efficiency.achieved_gbps:.1f} GB/s, roofline {share}")
+    cycle = given(record.inference_cycle)
+    if cycle:
+        speedup = cycle.speedup
+        lines.append(f"  inference cycle: {speedup.value:.3f}x [{speedup.low:.3f}, {speedup.high:.3f}]")
     return lines
 
 
@@ -128,6 +131,6 @@ def run(args: argparse.Namespace) -> int:
     judged = supervisor.by_default(record)
     if not args.json:
         print(supervisor.describe(judged))
-        if judged["status"] in noise.PUBLISHED:
+        if judged.status in noise.PUBLISHED:
             print("\n".join(_details(judged)))
-    return jobs.exit_code(judged["status"], args.strict)
+    return jobs.exit_code(judged.status, args.strict)

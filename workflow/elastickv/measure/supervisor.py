@@ -15,7 +15,9 @@ from elastickv.judge import noise
 from elastickv.measure import demand, processes
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.schemas import config as keys
+from elastickv.schemas.base import given
 from elastickv.schemas.case import case_of
+from elastickv.schemas.measurement import Measurement
 
 SCHEMA = "measurement/2"
 SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
@@ -137,23 +139,23 @@ def run(args: argparse.Namespace) -> int:
     records.check_file(args.out)
     record = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
     judged = by_default(record)
-    return jobs.deliver(args.out, record, describe(judged), args.strict, judged["status"])
+    return jobs.deliver(args.out, record, describe(judged), args.strict, judged.status)
 
 
-def by_default(record: jobs.Record) -> jobs.Record:
+def by_default(record: jobs.Record) -> Measurement:
     """A record as the judge has it, by the default noise limits."""
-    return noise.as_judged(record, keys.Noise().model_dump())
+    return noise.as_judged(Measurement.model_validate(record), keys.Noise())
 
 
-def describe(record: jobs.Record) -> str:
+def describe(record: Measurement) -> str:
     """One line on a judged record, for logs and terminals. A number only where it holds."""
-    head = f"{record['case']['id']}: {record['status']}"
-    if record["status"] in noise.PUBLISHED:
-        speedup = record["statistics"]["speedup"]
-        full, elastic = (record["statistics"][arm]["median_us"] for arm in ("full", "elastic"))
-        head += f", {speedup['value']:.3f}x [{speedup['low']:.3f}, {speedup['high']:.3f}]"
-        head += f" ({full:.2f} us -> {elastic:.2f} us) on {record['device']['name']}"
-        if record.get("processes"):
-            spread = record["processes"]["spread"]
-            head += f"; {len(record['processes']['runs'])} processes: {spread['low']:.3f}x to {spread['high']:.3f}x"
-    return head + (f" ({record['reason']})" if record["reason"] else "")
+    head = f"{record.case.root.id}: {record.status}"
+    if record.status in noise.PUBLISHED:
+        measured, several = record.statistics, given(record.processes)
+        speedup = measured.speedup
+        head += f", {speedup.value:.3f}x [{speedup.low:.3f}, {speedup.high:.3f}]"
+        head += f" ({measured.full.median_us:.2f} us -> {measured.elastic.median_us:.2f} us) on {record.device.name}"
+        if several:
+            spread = several.spread
+            head += f"; {len(several.runs)} processes: {spread.low:.3f}x to {spread.high:.3f}x"
+    return head + (f" ({record.reason})" if record.reason else "")

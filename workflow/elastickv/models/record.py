@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elastickv.measure import statistics
+from elastickv.schemas.baseline import Baseline
 
 CONFIDENCE = 0.99
 # Relative half-width of the decode rate's interval beyond which a reader calls a record `noisy`; the record is `ok`.
@@ -27,15 +28,19 @@ def figures(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def as_judged(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the status and reason that its decode rate's interval allows: of an `ok` one it may be `noisy`."""
-    if record["status"] != "ok":
+def as_judged(record: Baseline) -> Baseline:
+    """A record with the status and reason that its decode rate's interval allows: of an `ok` one it may be `noisy`.
+
+    The copy is not validated: no written record is `noisy`.
+    """
+    if record.status != "ok":
         return record
-    width, most = statistics.relative_half_width(record["decode_tokens_per_second"]), NOISE[record["backend"]]
+    rate, most = record.decode_tokens_per_second, NOISE[record.backend]
+    width = (rate.high - rate.low) / 2 / rate.value
     if width <= most:
         return record
     told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
-    return {**record, "status": "noisy", "reason": f"{told}: other work on the machine?"}
+    return record.model_copy(update={"status": "noisy", "reason": f"{told}: other work on the machine?"})
 
 
 def compose(head: dict[str, Any], response: dict[str, Any], ended: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from elastickv.measure.stopwatch import Stopwatch
 from elastickv.models import protocol, record, text
 from elastickv.models.refusal import NO_GPU
 from elastickv.schemas import config as keys
+from elastickv.schemas.baseline import Baseline
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
 MEASURE_SECONDS = 2 * 3600
@@ -82,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     records.check_file(args.out)
     store = jobs.RecordStore(args.store, "baseline") if args.store else None
     result = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
-    judged = record.as_judged(result)
-    return jobs.deliver(args.out, result, describe(judged), args.strict, judged["status"])
+    judged = record.as_judged(Baseline.model_validate(result))
+    return jobs.deliver(args.out, result, describe(judged), args.strict, judged.status)
 
 
 def read_settings(path: str, engine: Engine) -> dict[str, Any]:
@@ -151,11 +152,11 @@ def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | Non
     return worker.ask({"engine": engine.name, **request}, timeout, variables)
 
 
-def describe(result: jobs.Record) -> str:
+def describe(result: Baseline) -> str:
     """One line on a judged record, for logs and terminals."""
-    line = f"{result['engine']} baseline: {result['status']}, {result['model']['name']}"
-    if result["status"] in ("ok", "noisy"):
-        decode = result["decode_tokens_per_second"]
-        line += f", decode {decode['value']:.1f} [{decode['low']:.1f}, {decode['high']:.1f}] tokens/s"
-        line += f", perplexity {result['perplexity']:.2f} on {result['device']['name']}"
-    return line + (f" ({result['reason']})" if result["reason"] else "")
+    line = f"{result.engine} baseline: {result.status}, {result.model.name}"
+    if result.status in ("ok", "noisy"):
+        decode = result.decode_tokens_per_second
+        line += f", decode {decode.value:.1f} [{decode.low:.1f}, {decode.high:.1f}] tokens/s"
+        line += f", perplexity {result.perplexity:.2f} on {result.device.name}"
+    return line + (f" ({result.reason})" if result.reason else "")

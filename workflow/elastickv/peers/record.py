@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from elastickv.judge import noise
 from elastickv.peers.base import Peer
 from elastickv.schemas import config as keys
+from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase
 
 SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 
-def for_peers(case: DecodeCase, settings: keys.Peers) -> DecodeCase:
+class JudgedComparison(schema.Comparison):
+    """A comparison with the ratio that may be shown, and what its controls make of it."""
+
+    status: Literal["ok", "imprecise", "noisy"]
+
+
+def for_peers(case: DecodeCase, settings: keys.Peers | schema.Settings) -> DecodeCase:
     """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
     limits = {"decode_tokens": 0, "reps": settings.reps, "max_seconds": settings.max_seconds}
     return case.model_copy(update={"launch": "auto", "measure": case.measure.model_copy(update=limits)})
@@ -34,7 +42,7 @@ def compose(head: dict[str, Any], peer: Peer, entries: list[dict[str, Any]], end
 
     head: backend, settings, library, device, software, build, started.
     """
-    status, reason = overall(entries)
+    status, reason = overall([(entry["status"], entry["reason"]) for entry in entries])
     return {
         "schema": SCHEMA,
         "peer": peer.name,
@@ -47,43 +55,50 @@ def compose(head: dict[str, Any], peer: Peer, entries: list[dict[str, Any]], end
     }
 
 
-def overall(entries: list[dict[str, Any]]) -> tuple[str, str | None]:
-    """`ok` when any case is, else `imprecise` or `noisy` when any is that, else the first case's status."""
-    statuses = [entry["status"] for entry in entries]
+def overall(cases: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
+    """`ok` when any case is, else `imprecise` or `noisy` when any is that, else the first case's status.
+
+    cases: status and reason of each.
+    """
+    statuses = [status for status, _ in cases]
     if "ok" in statuses:
         return "ok", None
-    reasons = "; ".join(dict.fromkeys(entry["reason"] for entry in entries))
+    reasons = "; ".join(dict.fromkeys(reason or "" for _, reason in cases))
     return next((status for status in ("imprecise", "noisy") if status in statuses), statuses[0]), reasons
 
 
-def as_judged(record: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
-    """A peer's record with the statuses, reasons and ratios that the judge gives it. limits: the config's `noise`."""
-    if record["backend"] is None:  # nothing was measured
+def as_judged(record: schema.Peers, limits: keys.Noise) -> schema.Peers:
+    """A peer's record with the statuses, reasons and ratios that the judge gives it. limits: the config's `noise`.
+
+    Its comparisons are `JudgedComparison`; the copies are not validated, for no written record is `imprecise`.
+    """
+    if record.backend is None:  # nothing was measured
         return record
-    entries = [_judged_entry(entry, record["backend"], limits) for entry in record["cases"]]
-    status, reason = overall(entries)
-    return {**record, "status": status, "reason": reason, "cases": entries}
+    entries = [_judged_entry(entry, record.backend, limits) for entry in record.cases]
+    status, reason = overall([(entry.status, entry.reason) for entry in entries])
+    return record.model_copy(update={"status": status, "reason": reason, "cases": entries})
 
 
-def _judged_entry(entry: dict[str, Any], backend: str, limits: dict[str, float]) -> dict[str, Any]:
-    caches = {cache: _judged_cache(entry[cache], backend, limits) for cache in ("full", "elastic")}
-    return {**entry, "status": caches["full"]["status"], "reason": caches["full"]["reason"], **caches}
+def _judged_entry(entry: schema.Entry, backend: str, limits: keys.Noise) -> schema.Entry:
+    full, elastic = (_judged_cache(cache, backend, limits) for cache in (entry.full, entry.elastic))
+    return entry.model_copy(update={"status": full.status, "reason": full.reason, "full": full, "elastic": elastic})
 
 
-def _judged_cache(found: dict[str, Any], backend: str, limits: dict[str, float]) -> dict[str, Any]:
+def _judged_cache(found: schema.Cache, backend: str, limits: keys.Noise) -> schema.Cache:
     """One cache: `noisy` where one way of our launches is, else `imprecise` where one is, its ratio widened."""
-    if found["status"] != "ok":
+    if found.status != "ok":
         return found
     ours, worst = {}, noise.Quality("ok", None, None)
-    for mode, compared in found["ours"].items():
+    for mode, compared in found.ours:
         if compared is None:
-            ours[mode] = None
             continue
-        controls = {f"{side} ({mode})": control for side, control in compared["controls"].items()}
-        quality = noise.judge(compared["ratio"], controls, backend, limits)
+        controls = {f"{side} ({mode})": control for side, control in compared.controls}
+        quality = noise.judge(compared.ratio, controls, backend, limits)
         worst = max(worst, quality, key=lambda one: noise.ORDER.index(one.status))
-        ours[mode] = {**compared, "status": quality.status, "ratio": quality.interval or compared["ratio"]}
-    return {**found, "status": worst.status, "reason": worst.reason, "ours": ours}
+        shown = {"ratio": quality.interval or compared.ratio, "status": quality.status}
+        ours[mode] = JudgedComparison.model_construct(**dict(compared) | shown)
+    judged = {"status": worst.status, "reason": worst.reason, "ours": found.ours.model_copy(update=ours)}
+    return found.model_copy(update=judged)
 
 
 def merged(peer: Peer, records: list[dict[str, Any]]) -> dict[str, Any]:

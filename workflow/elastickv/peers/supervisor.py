@@ -18,6 +18,7 @@ from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.peers.base import attention_only
 from elastickv.schemas import config as keys
+from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase, case_of
 
 VERSIONS_SECONDS = 60
@@ -119,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.results)
     codes = []
     for name, made in found.items():
-        judged = record.as_judged(made, keys.Noise().model_dump())
-        codes.append(jobs.deliver(folder / f"peers_{name}.json", made, describe(judged), args.strict, judged["status"]))
+        judged = record.as_judged(schema.Peers.model_validate(made), keys.Noise())
+        codes.append(jobs.deliver(folder / f"peers_{name}.json", made, describe(judged), args.strict, judged.status))
     return max(codes)
 
 
@@ -191,12 +192,12 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
     return jobs.Worker("elastickv.peers.worker", "peers").ask(request, timeout, variables)
 
 
-def describe(made: jobs.Record) -> str:
+def describe(made: schema.Peers) -> str:
     """One line on a judged record, for logs and terminals. Numbers only where they hold."""
-    line = f"peer {made['peer']}: {made['status']}"
+    line = f"peer {made.peer}: {made.status}"
     shown = [
-        f"{entry['case']['id']} ours {entry['full']['ours']['plain']['ratio']['value']:.3f}x its speed"
-        for entry in made["cases"]
-        if entry["status"] in noise.PUBLISHED
+        f"{entry.case.id} ours {entry.full.ours.plain.ratio.value:.3f}x its speed"
+        for entry in made.cases
+        if entry.status in noise.PUBLISHED
     ]
-    return ", ".join([line, *shown]) + (f" ({made['reason']})" if made["reason"] else "")
+    return ", ".join([line, *shown]) + (f" ({made.reason})" if made.reason else "")

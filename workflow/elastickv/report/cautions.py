@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from elastickv.measure import statistics
 from elastickv.report.inputs import Inputs
 from elastickv.report.text import escape, times_interval
+from elastickv.schemas.base import given
+from elastickv.schemas.measurement import Measurement, Resolved, Statistics
 
 BOUNDS = {"warmup": "its most samples", "max_seconds": "its share of the time"}
 
@@ -17,60 +17,61 @@ def cautions(inputs: Inputs) -> str:
     return "\n".join(["## Cautions", "", *lines]) if lines else ""
 
 
-def of_record(record: dict[str, Any]) -> list[str]:
+def of_record(record: Measurement) -> list[str]:
     """The cautions of one judged record with statistics."""
-    said = [_autocorrelated(record["statistics"]), _warming(record["resolved"]), _processes(record), _cycle(record)]
+    said = [_autocorrelated(record.statistics), _warming(record.resolved), _processes(record), _cycle(record)]
     return [caution for caution in said if caution]
 
 
-def cycle_holds(record: dict[str, Any]) -> bool:
+def cycle_holds(record: Measurement) -> bool:
     """Whether there is a speedup of the inference cycle with the interval that the case asked for.
 
     The range of few samples has less confidence, and a cycle has no control of its own by which its interval could be
     widened where the record is imprecise. Such a speedup is not published.
     """
-    cycle = record["inference_cycle"]
-    whole = bool(cycle) and cycle["speedup"]["confidence"] >= record["case"]["measure"]["confidence"]
-    return whole and record["status"] != "imprecise"
+    cycle = given(record.inference_cycle)
+    whole = cycle is not None and cycle.speedup.confidence >= record.case.root.measure.confidence
+    return whole and record.status != "imprecise"
 
 
-def _cycle(record: dict[str, Any]) -> str | None:
-    cycle, asked = record["inference_cycle"], record["case"]["measure"]["confidence"]
-    if not cycle or cycle_holds(record):
+def _cycle(record: Measurement) -> str | None:
+    cycle, asked = given(record.inference_cycle), record.case.root.measure.confidence
+    if cycle is None or cycle_holds(record):
         return None
-    if record["status"] == "imprecise":
+    if record.status == "imprecise":
         return "the control is imprecise and the inference cycle has none of its own: its speedup is not shown"
-    count = len(cycle["samples"]["elastic_seconds"]) if "samples" in cycle else None
+    samples = given(cycle.samples)
+    count = len(samples.elastic_seconds) if samples else None
     held = "too few samples" if count is None else f"{count} sample{'s' if count > 1 else ''}, too few"
     return f"the inference cycle has {held} for an interval of {asked * 100:g}%: its speedup is not shown"
 
 
-def _autocorrelated(measured: dict[str, Any]) -> str | None:
-    found = measured["autocorrelation"]
+def _autocorrelated(measured: Statistics) -> str | None:
+    found = measured.autocorrelation
     if found <= statistics.AUTOCORRELATED:
         return None
     return (
         f"successive ratios resemble each other (autocorrelation {found:.2f}): the interval may hold the truth less "
-        f"often than its {measured['speedup']['confidence']:.0%}"
+        f"often than its {measured.speedup.confidence:.0%}"
     )
 
 
-def _warming(resolved: dict[str, Any]) -> str | None:
-    ended = resolved.get("warm_up")
-    if not ended or ended["stationary"] is not False:
+def _warming(resolved: Resolved) -> str | None:
+    warm_up = given(resolved.warm_up)
+    if warm_up is None or warm_up.stationary is not False:
         return None
-    bound = BOUNDS.get(ended["ended"], "its bound")
+    bound = BOUNDS.get(warm_up.ended, "its bound")
     return f"the times still showed a trend when the warm-up came to {bound}; full and elastic cache were timed in turn"
 
 
-def _processes(record: dict[str, Any]) -> str | None:
-    several, speedup = record.get("processes"), record["statistics"]["speedup"]
-    if not several:
+def _processes(record: Measurement) -> str | None:
+    several, speedup = given(record.processes), record.statistics.speedup
+    if several is None:
         return None
-    runs, within = several["runs"], several["runs"][several["published"]]["speedup"]
-    noisy = sum(run["status"] == "noisy" for run in runs)
+    runs, within = several.runs, several.runs[several.published].speedup
+    noisy = sum(run.status == "noisy" for run in runs)
     said = [f"{noisy} of {len(runs)} processes were noisy"] if noisy else []
-    if (within["low"], within["high"]) != (speedup["low"], speedup["high"]):
+    if (within.low, within.high) != (speedup.low, speedup.high):
         said.append(
             f"the interval is widened to the spread of {len(runs)} processes; the published one alone: "
             f"{times_interval(within)}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
+
+from elastickv.schemas.config import Golden
+from elastickv.schemas.parts import Interval
 
 FULL, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
 REACHABLE, GOAL = "#e08a1e", "#c0392b"
@@ -12,6 +15,60 @@ PANELS_ACROSS = 3
 ROOMY = 12  # rows that may stand wide apart
 MOST_TICKS = 9  # sizes that have room for their labels
 KINDS = {"memory": ("memory efficiency", "memory_efficiency"), "roofline": ("roofline", "roofline")}
+
+
+class SpeedupRow(NamedTuple):
+    """A case, what stands beside it, and its speedup, which it may lack, with the two ceilings."""
+
+    case: str
+    note: str
+    speedup: Interval | None
+    byte_ceiling: float | None
+    reachable_ceiling: float | None
+
+
+class Shares(NamedTuple):
+    """Shares of a bandwidth that both arms and a pure pass over the elastic bytes reach."""
+
+    full: float | None
+    elastic: float | None
+    pure: float | None
+
+
+class EfficiencyRow(NamedTuple):
+    """A case's shares of the datasheet peak and of the read ceiling."""
+
+    case: str
+    memory: Shares
+    roofline: Shares
+
+
+class SampleSeries(NamedTuple):
+    """A case's microseconds of each arm in the order taken."""
+
+    case: str
+    full: list[float]
+    full_again: list[float]
+    elastic: list[float]
+
+
+class Bandwidth(NamedTuple):
+    """What pure passes of one size reach, in GB/s; by dependent launches where the device has them."""
+
+    bytes: int
+    read: float
+    copy: float
+    dependent_read: float | None = None
+    dependent_copy: float | None = None
+
+
+class Achieved(NamedTuple):
+    """What one arm of a case reaches, in GB/s."""
+
+    case: str
+    arm: str
+    bytes: int
+    gbps: float
 
 
 def style() -> AbstractContextManager[Any]:
@@ -39,28 +96,28 @@ def figure_of(width: float, height: float) -> Any:
     return Figure(figsize=(width, height))
 
 
-def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
+def speedup(rows: list[SpeedupRow], goal: float, title: str) -> Any:
     """One line per case: the interval, both ceilings, and figures with verdict beside."""
     figure = figure_of(9, 1.8 + (0.45 if len(rows) <= ROOMY else 0.3) * len(rows))
     axes = figure.subplots()
     axes.axvline(1, color=FULL, linewidth=1)
     axes.axvline(goal, color=GOAL, linewidth=1, linestyle="--", label=f"threshold {goal:g}x", zorder=0)
     for y, row in enumerate(rows):
-        if row["speedup"] is not None:
+        if row.speedup is not None:
             _speedup_row(axes, y, row)
         axes.annotate(
-            row["note"],
+            row.note,
             (1.01, y),
             xycoords=("axes fraction", "data"),
             va="center",
             annotation_clip=False,
-            color=LIMIT if row["speedup"] else FULL,
+            color=LIMIT if row.speedup else FULL,
         )
     axes.plot([], [], "o", color=ELASTIC, label="measured, with interval")
     axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="byte ceiling")
     axes.plot([], [], "|", color=REACHABLE, markersize=12, markeredgewidth=2, label="reachable ceiling")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    axes.set_yticks(range(len(rows)), [row["case"] for row in rows])
+    axes.set_yticks(range(len(rows)), [row.case for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=min(0.9, axes.get_xlim()[0]), right=axes.get_xlim()[1] + 0.05)
     axes.set_xlabel("speedup over the full cache (x)")
@@ -68,25 +125,26 @@ def speedup(rows: list[dict[str, Any]], goal: float, title: str) -> Any:
     return figure
 
 
-def _speedup_row(axes: Any, y: int, row: dict[str, Any]) -> None:
-    interval = row["speedup"]
-    reach = [[interval["value"] - interval["low"]], [interval["high"] - interval["value"]]]
-    axes.barh(y, interval["value"] - 1, left=1, height=0.5, color=ELASTIC, alpha=0.3)
-    axes.errorbar(interval["value"], y, xerr=reach, fmt="o", color=ELASTIC, capsize=4, markersize=5)
-    for key, colour in (("byte_ceiling", LIMIT), ("reachable_ceiling", REACHABLE)):
-        axes.plot(row[key], y, "|", color=colour, markersize=16, markeredgewidth=2)
+def _speedup_row(axes: Any, y: int, row: SpeedupRow) -> None:
+    interval = row.speedup
+    reach = [[interval.value - interval.low], [interval.high - interval.value]]
+    axes.barh(y, interval.value - 1, left=1, height=0.5, color=ELASTIC, alpha=0.3)
+    axes.errorbar(interval.value, y, xerr=reach, fmt="o", color=ELASTIC, capsize=4, markersize=5)
+    for ceiling, colour in ((row.byte_ceiling, LIMIT), (row.reachable_ceiling, REACHABLE)):
+        axes.plot(ceiling, y, "|", color=colour, markersize=16, markeredgewidth=2)
 
 
-def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: str) -> Any:
+def efficiency(rows: list[EfficiencyRow], thresholds: Golden, title: str) -> Any:
     """Shares of datasheet peak and of the read ceiling: both arms, the pure pass, the threshold. None without rows."""
-    kinds = [kind for kind in KINDS if any(row[kind]["elastic"] is not None for row in rows)]
+    kinds = [kind for kind in KINDS if any(getattr(row, kind).elastic is not None for row in rows)]
     if not kinds:
         return None
     figure = figure_of(2 + 4 * len(kinds), 1.6 + 0.55 * len(rows))
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
-        _efficiency_panel(axes, [row[kind] for row in rows], *KINDS[kind], thresholds)
-    panels[0].set_yticks(range(len(rows)), [row["case"] for row in rows])
+        name, criterion = KINDS[kind]
+        _efficiency_panel(axes, [getattr(row, kind) for row in rows], name, getattr(thresholds, criterion))
+    panels[0].set_yticks(range(len(rows)), [row.case for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     figure.suptitle(f"How much of the memory bandwidth is used\n{title}", x=0.01, ha="left")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -94,28 +152,32 @@ def efficiency(rows: list[dict[str, Any]], thresholds: dict[str, float], title: 
     return figure
 
 
-def _efficiency_panel(axes: Any, rows: list[dict[str, Any]], name: str, key: str, thresholds: dict[str, float]) -> None:
+def _efficiency_panel(axes: Any, rows: list[Shares], name: str, threshold: float) -> None:
     for offset, arm, colour in ((-0.2, "full", FULL), (0.2, "elastic", ELASTIC)):
-        values = [row[arm] if row[arm] is not None else math.nan for row in rows]
+        values = [_drawable(getattr(row, arm)) for row in rows]
         label = {"full": "full cache", "elastic": "elastic cache"}[arm]
         axes.barh([y + offset for y in range(len(rows))], values, height=0.36, color=colour, label=label)
         for y, value in enumerate(values):
             if not math.isnan(value):
                 inside = value > 0.12  # at the bar's foot, where no mark of a pure pass stands
-                mark = (rows[y]["pure"] or 0) if arm == "elastic" else 0
+                mark = (rows[y].pure or 0) if arm == "elastic" else 0
                 place, ink = (0.01, "white") if inside else (max(value, mark) + 0.015, LIMIT)
                 axes.text(place, y + offset, f"{value:.0%}", va="center", color=ink, fontsize=8)
     for y, row in enumerate(rows):
-        if row["pure"] is not None:
-            axes.plot(row["pure"], y + 0.2, "|", color=LIMIT, markersize=14, markeredgewidth=2)
+        if row.pure is not None:
+            axes.plot(row.pure, y + 0.2, "|", color=LIMIT, markersize=14, markeredgewidth=2)
     axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="pure pass over the elastic bytes")
-    axes.axvline(thresholds[key], color=GOAL, linewidth=1, linestyle="--", label="threshold", zorder=0)
+    axes.axvline(threshold, color=GOAL, linewidth=1, linestyle="--", label="threshold", zorder=0)
     axes.set_xlim(0, max(1.05, axes.get_xlim()[1]))
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_title(name, loc="left")
 
 
-def samples(panels: list[dict[str, Any]], title: str) -> Any:
+def _drawable(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def samples(panels: list[SampleSeries], title: str) -> Any:
     """Every sample in the order taken, one panel per case. None without panels."""
     if not panels:
         return None
@@ -126,9 +188,9 @@ def samples(panels: list[dict[str, Any]], title: str) -> Any:
     for axes, panel in zip(grid, panels, strict=False):
         for arm, colour in (("full_again", CONTROL), ("full", FULL), ("elastic", ELASTIC)):
             label = {"full": "full cache", "full_again": "full cache again (control)", "elastic": "elastic cache"}[arm]
-            axes.plot(panel[arm], ".", color=colour, markersize=4, label=label)
+            axes.plot(getattr(panel, arm), ".", color=colour, markersize=4, label=label)
         axes.set_ylim(bottom=0)
-        axes.set_title(panel["case"], loc="left", fontsize=9)
+        axes.set_title(panel.case, loc="left", fontsize=9)
         axes.set_ylabel("us a launch")
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -138,25 +200,25 @@ def samples(panels: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def ceilings(points: list[dict[str, Any]], achieved: list[dict[str, Any]], title: str) -> Any:
+def ceilings(points: list[Bandwidth], achieved: list[Achieved], title: str) -> Any:
     """Bandwidth of pure passes by size, and what the cases reach with as many bytes. None without points."""
     if not points:
         return None
     figure = figure_of(8, 4.6)
     axes = figure.subplots()
-    megabytes = [point["bytes"] / 1e6 for point in points]
+    megabytes = [point.bytes / 1e6 for point in points]
     for kind, colour in (("read", LIMIT), ("copy", CONTROL)):
-        axes.plot(megabytes, [point[kind] for point in points], ".-", color=colour, label=f"pure {kind}")
-        if f"dependent_{kind}" in points[0]:
-            rates = [point.get(f"dependent_{kind}", math.nan) for point in points]
+        axes.plot(megabytes, [getattr(point, kind) for point in points], ".-", color=colour, label=f"pure {kind}")
+        if points[0].dependent_read is not None:
+            rates = [_drawable(getattr(point, f"dependent_{kind}")) for point in points]
             axes.plot(megabytes, rates, ".--", color=colour, label=f"pure {kind}, dependent launches")
     for arm, colour, name in (("full", REACHABLE, "full cache"), ("elastic", ELASTIC, "elastic cache")):
-        of_arm = [row for row in achieved if row["arm"] == arm]
+        of_arm = [row for row in achieved if row.arm == arm]
         if of_arm:
-            axes.plot([row["bytes"] / 1e6 for row in of_arm], [row["gbps"] for row in of_arm], "D", color=colour,
+            axes.plot([row.bytes / 1e6 for row in of_arm], [row.gbps for row in of_arm], "D", color=colour,
                       markersize=5, label=f"{name}, by case")  # fmt: skip
     if len(achieved) <= 2 * ROOMY:
-        _name_cases(axes, [row for row in achieved if row["arm"] == "elastic"])
+        _name_cases(axes, [row for row in achieved if row.arm == "elastic"])
     axes.set_xscale("log")
     ticks = megabytes if len(megabytes) <= MOST_TICKS else megabytes[::-2][::-1]
     axes.set_xticks(ticks, [f"{size:,.0f}" if size >= 10 else f"{size:.1f}" for size in ticks], fontsize=8)
@@ -169,7 +231,7 @@ def ceilings(points: list[dict[str, Any]], achieved: list[dict[str, Any]], title
     return figure
 
 
-def _name_cases(axes: Any, rows: list[dict[str, Any]]) -> None:
+def _name_cases(axes: Any, rows: list[Achieved]) -> None:
     for row in rows:
-        place = (row["bytes"] / 1e6, row["gbps"])
-        axes.annotate(row["case"], place, xytext=(6, -9), textcoords="offset points", fontsize=7, color=ELASTIC)
+        place = (row.bytes / 1e6, row.gbps)
+        axes.annotate(row.case, place, xytext=(6, -9), textcoords="offset points", fontsize=7, color=ELASTIC)

@@ -8,8 +8,9 @@ from typing import Any
 
 from elastickv.judge.noise import IMPRECISE_MARK
 from elastickv.report.drawing import FULL, LIMIT, figure_of
-from elastickv.report.sweeps import Grid
+from elastickv.report.sweeps import Cell, Grid
 from elastickv.report.text import times_short
+from elastickv.schemas.parts import Interval
 
 # Orange below 1x, white at 1x, blue above: told apart by every kind of colour vision, and by lightness alone.
 SLOWER_TO_FASTER = ("#7f3b08", "#e08a1e", "#fbe3c0", "#ffffff", "#c6dbef", "#4292c6", "#08306b")
@@ -65,7 +66,7 @@ def _shades(grid: Grid) -> Any:
 
 
 def _values(grid: Grid) -> list[float]:
-    return [cell["speedup"]["value"] for cell in grid.cells.values() if cell["speedup"]]
+    return [cell.speedup.value for cell in grid.cells.values() if cell.speedup]
 
 
 def _bar_ticks(bar: Any, grid: Grid) -> None:
@@ -97,21 +98,21 @@ def _panel(axes: Any, grid: Grid, dtype: str, shades: Any) -> None:
     axes.set_title(f"cache in {dtype}", loc="left")
 
 
-def _cell(axes: Any, x: int, y: int, cell: dict[str, Any], shades: Any) -> None:
-    if cell["speedup"] is None:
+def _cell(axes: Any, x: int, y: int, cell: Cell, shades: Any) -> None:
+    if cell.speedup is None:
         axes.add_patch(_rectangle(x, y, NO_RESULT, HATCH))
-        status = cell["status"].replace("out of memory", "no memory")
+        status = cell.status.replace("out of memory", "no memory")
         box = {"facecolor": NO_RESULT, "edgecolor": "none", "pad": 1.0}
-        size, low = (20, -0.1) if cell["mark"] == "·" else (11, -0.16)  # a dot is small, and stands low in its line
+        size, low = (20, -0.1) if cell.mark == "·" else (11, -0.16)  # a dot is small, and stands low in its line
         axes.text(x, y + 0.2, status, ha="center", va="center", fontsize=8, color=LIMIT, bbox=box)
-        axes.text(x, y + low, cell["mark"], ha="center", va="center", fontsize=size, weight="bold", color=LIMIT)
+        axes.text(x, y + low, cell.mark, ha="center", va="center", fontsize=size, weight="bold", color=LIMIT)
         return
-    value = cell["speedup"]["value"]
+    value = cell.speedup.value
     colour = shades.to_rgba(math.log2(value))
     axes.add_patch(_rectangle(x, y, colour))
     lightness = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
     ink = "white" if lightness < 0.5 else LIMIT
-    text = times_short(value) + (IMPRECISE_MARK if cell["imprecise"] else "")
+    text = times_short(value) + (IMPRECISE_MARK if cell.imprecise else "")
     axes.text(x, y, text, ha="center", va="center", fontsize=10, color=ink)
 
 
@@ -124,7 +125,7 @@ def _rectangle(x: float, y: float, colour: Any, hatch: str | None = None) -> Any
 
 def against_ceilings(grid: Grid) -> Any:
     """Each case's speedup with its interval over its byte ceiling, and over its reachable ceiling. None without one."""
-    cells = [(dtype, seq, cell) for (dtype, _, seq), cell in grid.cells.items() if cell["speedup"]]
+    cells = [(dtype, seq, cell) for (dtype, _, seq), cell in grid.cells.items() if cell.speedup]
     if not cells:
         return None
     figure = figure_of(9.4, 5.2)
@@ -133,7 +134,7 @@ def against_ceilings(grid: Grid) -> Any:
     names = {"byte_ceiling": "byte ceiling", "reachable_ceiling": "reachable ceiling"}
     for axes, (key, name) in zip(panels, names.items(), strict=True):
         for dtype, seq, cell in cells:
-            _point(axes, cell[key], cell["speedup"], COLOURS[dtype], shape_of[seq])
+            _point(axes, getattr(cell, key), cell.speedup, COLOURS[dtype], shape_of[seq])
         axes.set_xlabel(f"{name} (x)")
     _log_axes(panels, grid, [cell for _, _, cell in cells])
     _without_result(panels[0], grid)
@@ -143,20 +144,20 @@ def against_ceilings(grid: Grid) -> Any:
     return figure
 
 
-def _point(axes: Any, ceiling: float, speedup: dict[str, float], colour: str, shape: str) -> None:
-    reach = [[speedup["value"] - speedup["low"]], [speedup["high"] - speedup["value"]]]
+def _point(axes: Any, ceiling: float, speedup: Interval, colour: str, shape: str) -> None:
+    reach = [[speedup.value - speedup.low], [speedup.high - speedup.value]]
     style = {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6, "elinewidth": 1.2, "capsize": 2.5}
-    axes.errorbar(ceiling, speedup["value"], yerr=reach, fmt=shape, color=colour, **style)
+    axes.errorbar(ceiling, speedup.value, yerr=reach, fmt=shape, color=colour, **style)
 
 
-def _log_axes(panels: Any, grid: Grid, cells: list[dict[str, Any]]) -> None:
+def _log_axes(panels: Any, grid: Grid, cells: list[Cell]) -> None:
     """Logarithmic axes with plain numbers, alike in both panels, and the line of all that the ceiling allows."""
     from matplotlib.ticker import NullLocator
 
-    ceilings = [cell[key] for cell in cells for key in ("byte_ceiling", "reachable_ceiling")]
-    ceilings += [cell["byte_ceiling"] for cell in grid.without_result]
-    low = 0.92 * min(1, *ceilings, *(cell["speedup"]["low"] for cell in cells))
-    high = 1.12 * max(*ceilings, *(cell["speedup"]["high"] for cell in cells))
+    ceilings = [ceiling for cell in cells for ceiling in (cell.byte_ceiling, cell.reachable_ceiling)]
+    ceilings += [cell.byte_ceiling for cell in grid.without_result]
+    low = 0.92 * min(1, *ceilings, *(cell.speedup.low for cell in cells))
+    high = 1.12 * max(*ceilings, *(cell.speedup.high for cell in cells))
     ticks = [tick for tick in TICKS if low <= tick <= high]
     for axes in panels:
         axes.plot([low, high], [low, high], "-", color=FULL, linewidth=1, zorder=0, label=_ON_THE_LINE)
@@ -181,7 +182,7 @@ def _without_result(axes: Any, grid: Grid) -> None:
     axes.axhspan(bottom, top, color=NO_RESULT, linewidth=0, zorder=-1)
     middle = [(bottom * top) ** 0.5] * len(missing)
     label = f"no result ({len(missing)})"
-    axes.plot([cell["byte_ceiling"] for cell in missing], middle, "x", color=LIMIT, markersize=6, label=label)
+    axes.plot([cell.byte_ceiling for cell in missing], middle, "x", color=LIMIT, markersize=6, label=label)
 
 
 def _legends(panels: Any, grid: Grid, shape_of: dict[int, str]) -> None:

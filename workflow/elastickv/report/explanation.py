@@ -6,12 +6,12 @@ without a result is named without a number. Shown by the notebook below its stat
 
 from __future__ import annotations
 
-from typing import Any
-
 from elastickv.report import cautions, phrases
 from elastickv.report.inputs import Baseline, Case, Inputs
 from elastickv.report.phrases import Number, Phrase
 from elastickv.report.text import device_title, escape, microseconds, size
+from elastickv.schemas.base import at
+from elastickv.schemas.baseline import Baseline as Record
 
 CEILING = (
     "**What the byte ceiling forbids.** No kernel moves bytes faster than a pure pass over them: a speedup beyond "
@@ -27,7 +27,7 @@ def markdown(inputs: Inputs) -> str:
 
 def paragraphs(inputs: Inputs) -> list[Phrase]:
     """The explanation of a results folder, paragraph by paragraph."""
-    name = inputs.device["name"] if inputs.device else None
+    name = inputs.device.name if inputs.device else None
     return [
         [f"### What this run says ({escape(device_title(inputs.backend, name))})"],
         *(bottleneck(inputs) or [[NO_RESULT]]),
@@ -40,15 +40,15 @@ def paragraphs(inputs: Inputs) -> list[Phrase]:
 
 def bottleneck(inputs: Inputs) -> list[Phrase]:
     """What the full cache of the first attention case costs, and how close to a pure read that is."""
-    case = next((case for case in inputs.own if case.record["case"]["workload"] == "decode"), None)
+    case = next((case for case in inputs.own if case.content.workload == "decode"), None)
     if case is None:
         return []
-    efficiency = case.record["efficiency"]["full"]
+    efficiency = case.record.efficiency.full
     phrase: Phrase = [f"**The memory bottleneck.** `{case.id}` is decode attention of ", *phrases.shape(case), ". "]
     phrase += ["With the full cache one layer reads and writes ", phrases.measured(case, "bytes/full", size)]
     phrase += [" for one token, in ", phrases.measured(case, "statistics/full/median_us", microseconds), " us: "]
     phrase += [phrases.measured(case, "efficiency/full/achieved_gbps", "{:,.4g}".format), " GB/s"]
-    if efficiency["ceiling_gbps"] is not None and efficiency["roofline"] is not None:
+    if efficiency.ceiling_gbps is not None and efficiency.roofline is not None:
         phrase += [", ", phrases.measured(case, "efficiency/full/roofline", _percent), " of the "]
         phrase += [phrases.measured(case, "efficiency/full/ceiling_gbps", "{:,.4g}".format)]
         phrase += [" GB/s that a pure read reached in the same process"]
@@ -71,19 +71,19 @@ def elastic(inputs: Inputs) -> list[Phrase]:
 def _speedup(case: Case) -> Phrase:
     """The speedup with its interval, called what the verdict allows."""
     words = {"same": "no difference in time, ", "slower": "and slower than the full cache, "}
-    return [words.get(case.verdict["verdict"], "measured "), *phrases.speedup(case)]
+    return [words.get(case.verdict.verdict, "measured "), *phrases.speedup(case)]
 
 
 def forbidden(inputs: Inputs) -> list[Phrase]:
     """Which speedups no kernel can reach, by the bytes of each case."""
-    golden = inputs.thresholds["speedup"]
+    golden = inputs.thresholds.speedup
     threshold = Number(f"{golden:g}x", golden, "verdicts.json", ("/thresholds/speedup",))
     phrase: Phrase = []
-    for case in (case for case in inputs.cases if case.record and case.record.get("bytes")):
+    for case in (case for case in inputs.cases if at(case.record, ("bytes",))):
         phrase += [f"\n- `{case.id}`: at most ", phrases.times(case, "bytes/ceiling")]
-        if case.record["bytes"]["ceiling"] < golden:
+        if case.record.bytes.ceiling < golden:
             phrase += [", so the ", threshold, " of a golden ticket is out of reach"]
-        if case.publishable and case.record["bytes"]["reachable_ceiling"] is not None:
+        if case.publishable and case.record.bytes.reachable_ceiling is not None:
             phrase += [
                 "; pure passes over the same bytes, launched the same way, differ by ",
                 phrases.times(case, "bytes/reachable_ceiling"),
@@ -95,36 +95,34 @@ def forbidden(inputs: Inputs) -> list[Phrase]:
 def without_result(inputs: Inputs) -> list[Phrase]:
     """The cases without a number, and why (the reason is their record's)."""
     missing = [case for case in inputs.cases if not case.publishable]
-    lines = "".join(f"\n- `{case.id}`: {case.verdict['status']}: {escape(_reason(case))}" for case in missing)
+    lines = "".join(f"\n- `{case.id}`: {case.verdict.status}: {escape(_reason(case))}" for case in missing)
     return [[f"**Without a result**, so without a number:\n{lines}"]] if missing else []
 
 
 def _reason(case: Case) -> str:
-    return (case.record or {}).get("reason") or case.verdict["reason"]
+    return at(case.record, ("reason",)) or case.verdict.reason
 
 
 def language_model(baseline: Baseline) -> Phrase:
     """What a whole model does with its own full cache, or why that is not known."""
     record, file = baseline.record, f"{baseline.engine}_baseline.json"
-    if record is None or record["status"] != "ok":
-        why = baseline.problem if record is None else f"{record['status']}: {record['reason']}"
+    if record is None or record.status != "ok":
+        why = baseline.problem if record is None else f"{record.status}: {record.reason}"
         return [f"**Language model ({baseline.engine})**: no result, {escape(why)}."]
-    name = escape(f"{record['model']['name']} in {baseline.engine}")
+    name = escape(f"{record.model.name} in {baseline.engine}")
     rate = {
         key: _number(record, file, ("decode_tokens_per_second", key), "{:,.1f}") for key in ("value", "low", "high")
     }
     phrase: Phrase = [f"**Language model.** {name} decodes ", rate["value"], " tokens/s [", rate["low"], ", "]
     phrase += [
         rate["high"],
-        f"] with its own full cache on {escape(record['device']['name'])}; perplexity of the fixed text: ",
+        f"] with its own full cache on {escape(record.device.name)}; perplexity of the fixed text: ",
     ]
     return [*phrase, _number(record, file, ("perplexity",), "{:.2f}"), "."]
 
 
-def _number(record: dict[str, Any], file: str, path: tuple[str, ...], form: str) -> Number:
-    value: Any = record
-    for part in path:
-        value = value[part]
+def _number(record: Record, file: str, path: tuple[str, ...], form: str) -> Number:
+    value = at(record, path)
     return Number(form.format(value), value, file, ("/" + "/".join(path),))
 
 

@@ -14,8 +14,11 @@ from typing import Any
 from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.report import drawing, drawing_sweeps, sweeps
+from elastickv.report.drawing import Achieved, Bandwidth, EfficiencyRow, SampleSeries, Shares, SpeedupRow
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import device_title, plain, times_interval
+from elastickv.schemas.base import at, given
+from elastickv.schemas.measurement import Efficiencies
 
 LONGEST_NAME = 40
 WRAPPED = 26
@@ -25,10 +28,10 @@ FORMATS = ("svg", "png")
 def run(args: argparse.Namespace) -> int:
     """Writes the figures of `args.results` into the folder `args.out`."""
     inputs, out = load(args.cases, args.results, with_baselines=False, with_peers=False), _folder(args.out)
-    title = device_title(inputs.backend, inputs.device["name"] if inputs.device else None)
+    title = device_title(inputs.backend, inputs.device.name if inputs.device else None)
     with drawing.style():
         drawn = {
-            "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds["speedup"], title),
+            "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds.speedup, title),
             "efficiency": drawing.efficiency(efficiency_data(inputs), inputs.thresholds, title),
             "samples": drawing.samples(samples_data(inputs), title),
             "ceilings": drawing.ceilings(ceilings_data(inputs), achieved_data(inputs), title),
@@ -53,88 +56,72 @@ def _folder(out: str) -> Path:
     return Path(out)
 
 
-def speedup_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """One row per case: `speedup` {value, low, high} or None, `note` to stand beside it, and the two ceilings."""
+def speedup_data(inputs: Inputs) -> list[SpeedupRow]:
+    """One row per case, with what is to stand beside it."""
     rows = []
     for case in inputs.cases:
-        known, verdict = case.publishable, case.verdict["verdict"].replace("_", " ")
-        verdict += " (imprecise)" if case.verdict["status"] == "imprecise" else ""
-        interval = case.record["statistics"]["speedup"] if known else None
-        without = case.verdict["status"].replace("_", " ")
-        rows.append(
-            {
-                "case": _label(inputs, case),
-                "note": f"{times_interval(interval)} {verdict}" if interval else f"no result: {without}",
-                "speedup": interval,
-                "byte_ceiling": case.verdict["byte_ceiling"],
-                "reachable_ceiling": case.verdict["reachable_ceiling"],
-            }
-        )
+        interval, verdict = case.record.statistics.speedup if case.publishable else None, case.verdict
+        judged = verdict.verdict + (" (imprecise)" if verdict.status == "imprecise" else "")
+        note = f"{times_interval(interval)} {judged}" if interval else f"no result: {verdict.status}"
+        ceilings = verdict.byte_ceiling, verdict.reachable_ceiling
+        rows.append(SpeedupRow(_label(inputs, case), note.replace("_", " "), interval, *ceilings))
     return rows
 
 
-def efficiency_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """One row per case with an efficiency: for `memory` and `roofline` the shares of both arms and of the pure pass."""
+def efficiency_data(inputs: Inputs) -> list[EfficiencyRow]:
+    """One row per case with an efficiency."""
     rows = []
     for case in inputs.publishable:
-        arms = case.record["efficiency"]
-        row: dict[str, Any] = {"case": _label(inputs, case)}
-        for kind in ("memory", "roofline"):
-            row[kind] = {arm: arms[arm][kind] for arm in ("full", "elastic")}
-            row[kind]["pure"] = arms["elastic"].get(f"pure_{kind}")
-        if case.record["resolved"]["cold"] and any(row[kind]["elastic"] is not None for kind in ("memory", "roofline")):
+        arms = case.record.efficiency
+        row = EfficiencyRow(_label(inputs, case), _shares(arms, "memory"), _shares(arms, "roofline"))
+        if case.record.resolved.cold and (row.memory.elastic, row.roofline.elastic) != (None, None):
             rows.append(row)
     return rows
 
 
-def samples_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """One panel per case with samples, noisy ones too: microseconds of each arm in the order taken."""
+def _shares(arms: Efficiencies, kind: str) -> Shares:
+    pure = given(getattr(arms.elastic, f"pure_{kind}"))
+    return Shares(full=getattr(arms.full, kind), elastic=getattr(arms.elastic, kind), pure=pure)
+
+
+def samples_data(inputs: Inputs) -> list[SampleSeries]:
+    """One panel per case with samples, noisy ones too."""
+    found = ((case, at(case.record, ("samples",))) for case in inputs.cases)
     return [
-        {
-            "case": _label(inputs, case) + ("" if case.publishable else f" ({case.verdict['status']})"),
-            **{arm: case.record["samples"][f"{arm}_us"] for arm in ("full", "full_again", "elastic")},
-        }
-        for case in inputs.cases
-        if case.record and case.record.get("samples") and case.record["samples"]["full_us"]
+        SampleSeries(
+            case=_label(inputs, case) + ("" if case.publishable else f" ({case.verdict.status})"),
+            full=samples.full_us,
+            full_again=samples.full_again_us,
+            elastic=samples.elastic_us,
+        )
+        for case, samples in found
+        if samples and samples.full_us
     ]
 
 
-def ceilings_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """Bytes, read and copy bandwidth (GB/s) of each size; of dependent launches too, where the device has them."""
-    points = inputs.ceilings["points"] if inputs.ceilings else []
-    return [
-        {
-            "bytes": point["bytes"],
-            **{kind: point[f"{kind}_gbps"]["value"] for kind in ("read", "copy")},
-            **{f"dependent_{kind}": rate["value"] for kind, rate in _dependent(point)},
-        }
-        for point in points
-    ]
+def ceilings_data(inputs: Inputs) -> list[Bandwidth]:
+    """Read and copy bandwidth of each size; of dependent launches too, where the device has them."""
+    rows = []
+    for point in at(inputs.ceilings, ("points",)) or []:
+        dependent = given(point.dependent)
+        rates = (point.read_gbps, point.copy_gbps, *((dependent.read_gbps, dependent.copy_gbps) if dependent else ()))
+        rows.append(Bandwidth(point.bytes, *(rate.value for rate in rates)))
+    return rows
 
 
-def _dependent(point: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(key.removesuffix("_gbps"), rate) for key, rate in point.get("dependent", {}).items()]
-
-
-def achieved_data(inputs: Inputs) -> list[dict[str, Any]]:
-    """Bytes and bandwidth (GB/s) of both arms of every case of this device whose caches were cold."""
-    return [
-        {
-            "case": plain(case.id, LONGEST_NAME),
-            "arm": arm,
-            "bytes": case.record["bytes"][arm],
-            "gbps": case.record["efficiency"][arm]["achieved_gbps"],
-        }
-        for case in inputs.own
-        if case.record["resolved"]["cold"]
-        for arm in ("full", "elastic")
-        if case.record["efficiency"][arm].get("achieved_gbps") is not None
-    ]
+def achieved_data(inputs: Inputs) -> list[Achieved]:
+    """Bytes and bandwidth of both arms of every case of this device whose caches were cold."""
+    rows = []
+    for case in (case for case in inputs.own if case.record.resolved.cold):
+        name, moved, efficiency = plain(case.id, LONGEST_NAME), case.record.bytes, case.record.efficiency
+        rows.append(Achieved(name, "full", moved.full, efficiency.full.achieved_gbps))
+        rows.append(Achieved(name, "elastic", moved.elastic, efficiency.elastic.achieved_gbps))
+    return rows
 
 
 def _label(inputs: Inputs, case: Case) -> str:
     name = plain(case.id, LONGEST_NAME)
-    device = f"on {plain(case.record['device']['name'], LONGEST_NAME)}" if inputs.is_foreign(case) else ""
+    device = f"on {plain(case.record.device.name, LONGEST_NAME)}" if inputs.is_foreign(case) else ""
     return "\n".join([name, *textwrap.wrap(device, WRAPPED)])
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from elastickv import records
 from elastickv.judge import folder, noise
 from elastickv.models.record import as_judged
 from elastickv.report import peers
 from elastickv.report.peers import Peers
+from elastickv.schemas import baseline
 from elastickv.schemas.case import AnyCase
+from elastickv.schemas.ceilings import Ceilings
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.parts import Device, OnBackend
+from elastickv.schemas.verdict import Entry, Thresholds, Verdicts
 
 BASELINE_ENGINES = {"transformers": "transformers_baseline.json", "gguf": "gguf_baseline.json"}
 NUMBERLESS = ("invalid", "skipped")
@@ -26,20 +30,20 @@ class Case:
     """
 
     id: str
-    record: dict[str, Any] | None
-    verdict: dict[str, Any]
-    content: dict[str, Any] | None = None  # known without a record too, as far as the plan's file is there
+    record: Measurement | None
+    verdict: Entry
+    content: AnyCase | None = None  # known without a record too, as far as the plan's file is there
     sweep: str | None = None  # the name of the sweep that it is of
     place: int = 0
 
     @property
     def publishable(self) -> bool:
         """Whether its numbers may be shown as results."""
-        return self.record is not None and self.verdict["verdict"] not in NUMBERLESS
+        return self.record is not None and self.verdict.verdict not in NUMBERLESS
 
     @property
     def golden(self) -> bool:
-        return self.verdict["verdict"] == "golden_ticket"
+        return self.verdict.verdict == "golden_ticket"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Baseline:
     """A language-model baseline by its engine: the record, judged by its noise, or why it cannot be read."""
 
     engine: str
-    record: dict[str, Any] | None
+    record: baseline.Baseline | None
     problem: str | None
 
 
@@ -56,12 +60,12 @@ class Inputs:
     """A results folder, read once. `device` is the name of this run's device, `backend` what ran on it."""
 
     cases: list[Case]
-    thresholds: dict[str, Any]
-    ceilings: dict[str, Any] | None
+    thresholds: Thresholds
+    ceilings: Ceilings | None
     ceilings_problem: str | None
     baselines: list[Baseline]
-    device: dict[str, Any] | None
-    backend: str | None
+    device: Device | None
+    backend: OnBackend | None
     peers: Peers = field(default_factory=Peers)
 
     @property
@@ -75,8 +79,8 @@ class Inputs:
 
     def is_foreign(self, case: Case) -> bool:
         """Whether a record comes from another device than this run's."""
-        measured = case.record and case.record["device"]
-        return bool(measured and self.device and measured["name"] != self.device["name"])
+        measured = case.record and case.record.device
+        return bool(measured and self.device and measured.name != self.device.name)
 
 
 def load(
@@ -87,10 +91,10 @@ def load(
     with_baselines, with_peers: False for a report that shows none of them and so does not depend on them.
     """
     results = Path(results)
-    judged = records.read(results / "verdicts.json", "verdict")
+    judged = records.load(results / "verdicts.json", Verdicts)
     entries = folder.entries(cases_file, results)
-    limits = judged["thresholds"]["noise"]
-    verdicts = {entry["case"]: entry for entry in judged["cases"]}
+    limits = judged.thresholds.noise
+    verdicts = {entry.case: entry for entry in judged.cases}
     places = {case: place for place, case in enumerate(verdicts)}
     unjudged = [entry.case for entry in entries if entry.case not in verdicts]
     if unjudged:
@@ -101,17 +105,17 @@ def load(
             entry.case,
             entry.record and noise.as_judged(entry.record, limits),
             verdicts[entry.case],
-            _json(entry.content),
+            entry.content,
             sweeps.get(entry.case),
             places[entry.case],
         )
         for entry in entries
     ]
-    ceilings, problem = folder.optional(results / "ceilings.json", "ceilings")
+    ceilings, problem = folder.optional(results / "ceilings.json", Ceilings)
     device, backend = this_device(cases, ceilings)
     return Inputs(
         cases=cases,
-        thresholds=judged["thresholds"],
+        thresholds=judged.thresholds,
         ceilings=ceilings,
         ceilings_problem=problem,
         baselines=_baselines(results) if with_baselines else [],
@@ -121,24 +125,20 @@ def load(
     )
 
 
-def _json(case: AnyCase | None) -> dict[str, Any] | None:
-    return None if case is None else case.model_dump(mode="json")
-
-
-def this_device(cases: list[Case], ceilings: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
+def this_device(cases: list[Case], ceilings: Ceilings | None) -> tuple[Device | None, OnBackend | None]:
     """Device and backend of this run: those of its ceilings, else those that most of the records name."""
-    if ceilings and ceilings["device"]:
-        return ceilings["device"], ceilings["backend"]
-    measured = [case.record for case in cases if case.record and case.record["device"]]
+    if ceilings and ceilings.device:
+        return ceilings.device, ceilings.backend
+    measured = [case.record for case in cases if case.record and case.record.device]
     if not measured:
         return None, None
-    name, _ = Counter(record["device"]["name"] for record in measured).most_common(1)[0]
-    record = next(record for record in measured if record["device"]["name"] == name)
-    return record["device"], record["resolved"]["backend"]
+    name, _ = Counter(record.device.name for record in measured).most_common(1)[0]
+    record = next(record for record in measured if record.device.name == name)
+    return record.device, record.resolved.backend
 
 
 def _baselines(results: Path) -> list[Baseline]:
-    found = ((engine, *folder.optional(results / file, "baseline")) for engine, file in BASELINE_ENGINES.items())
+    found = ((engine, *folder.optional(results / file, baseline.Baseline)) for engine, file in BASELINE_ENGINES.items())
     return [
         Baseline(engine, record and as_judged(record), problem)
         for engine, record, problem in found

@@ -9,6 +9,7 @@ from elastickv import matrix, records
 from elastickv.cache import bytes_moved
 from elastickv.device import limits
 from elastickv.schemas.case import AnyCase
+from elastickv.schemas.resolved_cases import ResolvedCases
 
 COLUMNS = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "anchor", "bias")
 
@@ -38,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     matrix.check_results_writable(config)
     cases = list(config.cases.values())
     if args.json:
-        contents = [case.model_dump(mode="json") for case in cases]
-        answer = {"schema": "resolved_cases/1", "cases": contents, "unsupported": unsupported(cases)}
+        found = ResolvedCases(schema_="resolved_cases/1", cases=cases, unsupported=unsupported(cases))
+        answer = records.content(found)
         records.check(answer, "resolved_cases", "elastickv cases --json")
         print(records.to_json(answer), end="")
     else:

@@ -11,32 +11,35 @@ from typing import Any
 from elastickv import __version__, records
 from elastickv.errors import UsageError
 from elastickv.judge import folder
+from elastickv.schemas.manifest import File, Manifest
+from elastickv.schemas.provenance import Provenance
 
 PLANNED = ("run.json", "config.json", "golden.json", "noise.json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out` about the folder `args.results`. Raises RecordError when a plan file is missing or broken."""
-    records.write(args.out, manifest(Path(args.cases), Path(args.results), Path(args.out)), "manifest")
+    made = manifest(Path(args.cases), Path(args.results), Path(args.out))
+    records.write(args.out, made.model_dump(), "manifest")
     return 0
 
 
-def manifest(cases_file: Path, results: Path, out: Path) -> dict[str, Any]:
+def manifest(cases_file: Path, results: Path, out: Path) -> Manifest:
     """The manifest record: the plan is input, what else lies in the folder (but `out`) is output."""
     if not cases_file.is_relative_to(results):
         raise UsageError(f"{cases_file}: not in the results folder {results}; its own .plan/cases.json is needed")
     plan = cases_file.parent
     cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
     planned = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
-    return {
-        "schema": "manifest/2",
-        "elastickv": __version__,
-        "run": records.read(plan / "run.json", "provenance"),
-        "config": _plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
-        "cases": [_plan_file(path) for path in cases],
-        "inputs": _hashes(results, planned),
-        "outputs": _hashes(results, (path for path in outputs(results) if path != out)),
-    }
+    return Manifest(
+        schema_="manifest/2",
+        elastickv=__version__,
+        run=records.load(plan / "run.json", Provenance),
+        config=_plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
+        cases=[_plan_file(path) for path in cases],
+        inputs=_files(results, planned),
+        outputs=_files(results, (path for path in outputs(results) if path != out)),
+    )
 
 
 def outputs(results: Path) -> list[Path]:
@@ -55,12 +58,12 @@ def _plan_file(path: Path) -> dict[str, Any]:
         raise records.RecordError(f"{path}: cannot be read as a plan file: {error}") from error
 
 
-def _hashes(results: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
+def _files(results: Path, paths: Iterable[Path]) -> list[File]:
     return [
-        {
-            "path": path.relative_to(results).as_posix(),
-            "sha256": records.sha256_file(path),
-            "bytes": path.stat().st_size,
-        }
+        File(
+            path=path.relative_to(results).as_posix(),
+            sha256=records.sha256_file(path),
+            bytes=path.stat().st_size,
+        )
         for path in paths
     ]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import Any
 
 from elastickv import records
+from elastickv.judge.verdict import Bounded
 from elastickv.report import conditions, environment, peers
 from elastickv.report import sweeps as sweep_grids
 from elastickv.report.cautions import cautions, cycle_holds
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
+from elastickv.schemas.base import at, given
+from elastickv.schemas.measurement import InferenceCycle
+from elastickv.schemas.parts import Device
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 FOREIGN = "‡"
@@ -37,7 +40,7 @@ def report(inputs: Inputs) -> str:
         inference_cycles(inputs),
         without_result(inputs),
         times_and_bytes(inputs),
-        peers.section(inputs.peers, [case.id for case in inputs.cases], (inputs.device or {}).get("name")),
+        peers.section(inputs.peers, [case.id for case in inputs.cases], at(inputs.device, ("name",))),
         beside_the_original(inputs),
         environment.baselines(inputs),
         environment.machine(inputs),
@@ -52,8 +55,8 @@ def report(inputs: Inputs) -> str:
 def heading(inputs: Inputs) -> str:
     """Title that says GPU or CPU, the device, and how many cases came to what."""
     kind = KINDS.get(inputs.backend or "", "no device")
-    name = escape(inputs.device["name"]) if inputs.device else "no device that any record names"
-    counts = Counter(case.verdict["verdict"] for case in inputs.cases)
+    name = escape(inputs.device.name) if inputs.device else "no device that any record names"
+    counts = Counter(case.verdict.verdict for case in inputs.cases)
     tally = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
     lines = [f"# Elastic KV cache: {kind} results", "", f"Device: **{name}**{_driver(inputs.device)}.", ""]
     if inputs.backend == "cpu":
@@ -65,13 +68,14 @@ def heading(inputs: Inputs) -> str:
     return "\n".join(lines)
 
 
-def _driver(device: dict[str, Any] | None) -> str:
-    return f", driver {escape(device['driver'])}" if device and device.get("driver") else ""
+def _driver(device: Device | None) -> str:
+    driver = at(device, ("driver",))
+    return f", driver {escape(driver)}" if driver else ""
 
 
 def results(inputs: Inputs) -> str:
     """One row per case: speedup with interval, ceilings, variation, efficiencies, verdict with mark and reason."""
-    confidences = sorted({case.record["statistics"]["speedup"]["confidence"] for case in inputs.publishable})
+    confidences = sorted({case.record.statistics.speedup.confidence for case in inputs.publishable})
     levels = " and ".join(f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}" for level in confidences)
     headers = ["case", "speedup", "byte ceiling", "reachable", "CV", "memory eff.", "roofline", "verdict", "why"]
     rows = [_result_row(inputs, case) for case in inputs.cases]
@@ -84,19 +88,19 @@ def results(inputs: Inputs) -> str:
 
 def _result_row(inputs: Inputs, case: Case) -> list[str]:
     verdict = case.verdict
-    ceilings = [times(verdict["byte_ceiling"])]
-    judgement = [f"{verdict['mark']} {verdict['verdict'].replace('_', ' ')}", escape(verdict["reason"], LONGEST_REASON)]
+    ceilings = [times(verdict.byte_ceiling)]
+    judgement = [f"{verdict.mark} {verdict.verdict.replace('_', ' ')}", escape(verdict.reason, LONGEST_REASON)]
     if not case.publishable:
         return [_name(inputs, case), NOTHING, *ceilings, NOTHING, NOTHING, NOTHING, NOTHING, *judgement]
-    measured = case.record["statistics"]
+    measured, full = case.record.statistics, case.record.efficiency.full
     return [
         _name(inputs, case),
-        times_interval(measured["speedup"]),
+        times_interval(measured.speedup),
         *ceilings,
-        times(verdict["reachable_ceiling"]),
-        percent(measured["elastic"]["cv_trimmed"], 2),
-        _efficiency(case, "memory_efficiency", "memory"),
-        _efficiency(case, "roofline", "roofline"),
+        times(verdict.reachable_ceiling),
+        percent(measured.elastic.cv_trimmed, 2),
+        _efficiency(verdict.criteria.memory_efficiency.value, full.memory),
+        _efficiency(verdict.criteria.roofline.value, full.roofline),
         *judgement,
     ]
 
@@ -104,15 +108,13 @@ def _result_row(inputs: Inputs, case: Case) -> list[str]:
 def _name(inputs: Inputs, case: Case) -> str:
     if not inputs.is_foreign(case):
         return f"`{case.id}`"
-    return f"`{case.id}` {FOREIGN} {escape(case.record['device']['name'])}{_driver(case.record['device'])}"
+    return f"`{case.id}` {FOREIGN} {escape(case.record.device.name)}{_driver(case.record.device)}"
 
 
-def _efficiency(case: Case, criterion: str, kind: str) -> str:
-    value = case.verdict["criteria"][criterion]["value"]
-    full = case.record["efficiency"]["full"][kind]
-    if value is None:
+def _efficiency(elastic: float | None, full: float | None) -> str:
+    if elastic is None:
         return NOTHING
-    return percent(value) + (f" ({percent(full)})" if full is not None else "")
+    return percent(elastic) + (f" ({percent(full)})" if full is not None else "")
 
 
 def sweeps(inputs: Inputs) -> str:
@@ -137,12 +139,12 @@ def inference_cycles(inputs: Inputs) -> str:
     """Append, compress and attend, layer after layer; empty when no case has it."""
     rows = []
     for case in inputs.publishable:
-        cycle = case.record["inference_cycle"]
+        cycle = given(case.record.inference_cycle)
         if cycle:
-            steps = cycle["layer_steps_per_second"]
-            rates = [f"{steps[arm]:,.0f}" for arm in ("full", "elastic")]
-            counts = [cycle["decode_tokens"], cycle["layers"]]
-            speedup = times_interval(cycle["speedup"]) if cycle_holds(case.record) else NOTHING
+            steps = cycle.layer_steps_per_second
+            rates = [f"{rate:,.0f}" for rate in (steps.full, steps.elastic)]
+            counts = [cycle.decode_tokens, cycle.layers]
+            speedup = times_interval(cycle.speedup) if cycle_holds(case.record) else NOTHING
             rows.append([_name(inputs, case), *counts, *rates, speedup, _appending(cycle)])
     if not rows:
         return ""
@@ -156,10 +158,10 @@ def inference_cycles(inputs: Inputs) -> str:
     return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
 
 
-def _appending(cycle: dict) -> str:
+def _appending(cycle: InferenceCycle) -> str:
     """What a layer's append (and, elastic, its share of closing groups) takes in launches of their own."""
-    alone = cycle.get("append_us")
-    return f"{alone['full']:.3g} / {alone['elastic']:.3g}" if alone else "–"
+    alone = given(cycle.append_us)
+    return f"{alone.full:.3g} / {alone.elastic:.3g}" if alone else NOTHING
 
 
 def without_result(inputs: Inputs) -> str:
@@ -168,7 +170,7 @@ def without_result(inputs: Inputs) -> str:
     rows = [
         [
             _name(inputs, case) if case.record else f"`{case.id}`",
-            case.verdict["status"],
+            case.verdict.status,
             escape(_reason(case), LONGEST_REASON),
         ]
         for case in missing
@@ -177,7 +179,7 @@ def without_result(inputs: Inputs) -> str:
 
 
 def _reason(case: Case) -> str:
-    return (case.record or {}).get("reason") or case.verdict["reason"]
+    return at(case.record, ("reason",)) or case.verdict.reason
 
 
 def times_and_bytes(inputs: Inputs) -> str:
@@ -185,25 +187,22 @@ def times_and_bytes(inputs: Inputs) -> str:
     rows = []
     for case in inputs.publishable:
         record = case.record
-        measured, moved, used = record["statistics"], record["bytes"], record["resolved"]
-        control = measured["controls"]["full"]
-        dropped = len(record["samples"]["dropped"])
+        measured, moved, used = record.statistics, record.bytes, record.resolved
+        control = measured.controls.full
+        dropped = len(record.samples.dropped)
+        launched = [used.launch, "graph" if used.graphs else "no graph"]
+        if case.content.workload == "elementwise":
+            launched.append(case.content.pass_order)
         rows.append(
             [
                 _name(inputs, case),
-                *(microseconds(measured[arm]["median_us"]) for arm in ("full", "elastic")),
-                *(size(moved[arm]) for arm in ("full", "elastic")),
-                times_interval({**control, "value": control["ratio"]}).replace("x", ""),
-                f"{measured['elastic']['count']}" + (f" ({dropped} dropped)" if dropped else ""),
-                f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
-                ", ".join(
-                    [
-                        used["launch"],
-                        "graph" if used["graphs"] else "no graph",
-                        *([record["case"]["pass_order"]] if "pass_order" in record["case"] else []),
-                    ]
-                ),
-                f"{record['correctness']['elastic']['relative_error']:.1e}",
+                *(microseconds(arm.median_us) for arm in (measured.full, measured.elastic)),
+                *(size(nbytes) for nbytes in (moved.full, moved.elastic)),
+                times_interval(Bounded(control.ratio, control.low, control.high)).replace("x", ""),
+                f"{measured.elastic.count}" + (f" ({dropped} dropped)" if dropped else ""),
+                f"{used.layers}, {'cold' if used.cold else 'warm'}",
+                ", ".join(launched),
+                f"{record.correctness.elastic.relative_error:.1e}",
             ]
         )
     headers = ["case", "full, us", "elastic, us", "full, bytes", "elastic, bytes", "A/A control", "rounds"]
@@ -215,15 +214,15 @@ def beside_the_original(inputs: Inputs) -> str:
     """The original's own claims over the same figures of this run."""
     rows = [ORIGINAL_CLAIMS]
     for case in inputs.publishable:
-        measured, elastic = case.record["statistics"], case.record["efficiency"]["elastic"]
-        score = case.record["original_score"]
+        measured, elastic = case.record.statistics, case.record.efficiency.elastic
+        score = case.record.original_score
         rows.append(
             [
                 _name(inputs, case),
-                times_interval(measured["speedup"]),
-                percent(measured["elastic"]["cv_trimmed"], 2),
-                percent(elastic["memory"]),
-                NOTHING if elastic["roofline"] is None else f"{elastic['roofline']:.2f}",
+                times_interval(measured.speedup),
+                percent(measured.elastic.cv_trimmed, 2),
+                percent(elastic.memory),
+                NOTHING if elastic.roofline is None else f"{elastic.roofline:.2f}",
                 NOTHING if score is None else f"{score:.2f}",
             ]
         )

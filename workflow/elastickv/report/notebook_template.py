@@ -367,7 +367,10 @@ elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESU
 metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
 
+from elastickv import records
 from elastickv.models.record import as_judged
+from elastickv.schemas.base import at
+from elastickv.schemas.baseline import Baseline
 
 
 def shown(value):
@@ -382,21 +385,19 @@ def baseline_rows():
     rows = {}
     for engine in ENGINES:
         file = RESULTS / f"{engine}_baseline.json"
-        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"status": "no record"}
-        record = as_judged(record)
-        row = {"status": record["status"], "reason": record.get("reason")}
-        row["model"] = record.get("model", {}).get("name")
-        row["device"] = (record.get("device") or {}).get("name")
-        row["dtype"] = record.get("dtype")
+        record = as_judged(records.load(file, Baseline)) if file.exists() else None
+        row = {"status": record.status if record else "no record"}
+        facts = {"reason": "reason", "model": "model.name", "device": "device.name", "dtype": "dtype"}
+        row |= {name: at(record, path.split(".")) for name, path in facts.items()}
+        measured = record if record and record.status == "ok" else None
         for rate in ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms"):
-            measured = record.get(rate) if record["status"] == "ok" else None
             for bound in ("value", "low", "high"):
-                row[rate if bound == "value" else f"{rate}_{bound}"] = measured[bound] if measured else None
+                row[rate if bound == "value" else f"{rate}_{bound}"] = at(measured, (rate, bound))
         for figure in ("perplexity", "peak_memory_bytes"):
-            row[figure] = record.get(figure) if record["status"] == "ok" else None
-        for other in record.get("caches", [])[1:] if record["status"] == "ok" else []:
-            rate = other["decode_tokens_per_second"]
-            row[f"decode_tokens_per_second_{other['name']}_cache"] = rate["value"] if rate else other["reason"]
+            row[figure] = at(measured, (figure,))
+        for other in (at(measured, ("caches",)) or [])[1:]:
+            rate = other.decode_tokens_per_second
+            row[f"decode_tokens_per_second_{other.name}_cache"] = rate.value if rate else other.reason
         rows[engine] = row
     return pd.DataFrame(rows)
 
@@ -417,16 +418,17 @@ with pd.option_context("display.max_rows", None, "display.max_columns", None, "d
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
 elastickv("verdict", "--golden", PLAN / "golden.json", *noise, *arguments, RESULTS / "verdicts.json")
-verdicts = json.loads((RESULTS / "verdicts.json").read_text(encoding="utf-8"))["cases"]
 
 from elastickv.report import show
+from elastickv.schemas.verdict import Verdicts
 
+verdicts = records.load(RESULTS / "verdicts.json", Verdicts).cases
 print(show.table(verdicts))
 criteria = pd.DataFrame(
     [
-        {"case": entry["case"], "criterion": name, **{key: found[key] for key in ("outcome", "reason")}}
+        {"case": entry.case, "criterion": name, "outcome": found.outcome, "reason": found.reason}
         for entry in verdicts
-        for name, found in entry["criteria"].items()
+        for name, found in entry.criteria
     ]
 )
 with pd.option_context("display.max_rows", None, "display.max_colwidth", None):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv.judge import folder, noise
-from elastickv.peers.record import as_judged, for_peers
+from elastickv.peers.record import JudgedComparison, as_judged, for_peers
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
-from elastickv.schemas import config as keys
-from elastickv.schemas.case import case_of
+from elastickv.schemas import peers as schema
+from elastickv.schemas.case import AnyCase
+from elastickv.schemas.config import Noise
+from elastickv.schemas.parts import Interval
 
 CACHES = {"full": "Full cache", "elastic": "The same elastic slots"}
 MODES = ("plain", "dependent")
@@ -25,29 +26,32 @@ class Beside:
     peer: str
     case: str
     cache: str
-    entry: dict[str, Any]
+    entry: schema.Cache
     device: str
 
     @property
     def us(self) -> float:
         """The peer's median, beside our plain launches."""
-        return self.entry["ours"]["plain"]["peer"]["median_us"]
+        return self.entry.ours.plain.peer.median_us
 
     def ours_us(self, mode: str) -> float | None:
         """Our median beside this peer."""
-        compared = self.entry["ours"][mode]
-        return compared["ours"]["median_us"] if compared else None
+        compared = self._compared(mode)
+        return compared.ours.median_us if compared else None
 
-    def ratio(self, mode: str) -> dict[str, Any] | None:
+    def ratio(self, mode: str) -> Interval | None:
         """Peer / ours with its interval: above 1 ours is faster. None where the device has no such launches."""
-        compared = self.entry["ours"][mode]
-        return compared["ratio"] if compared else None
+        compared = self._compared(mode)
+        return compared.ratio if compared else None
 
     def shown(self, mode: str) -> str:
         """The ratio in words; `~` beside it where it is imprecise."""
-        ratio = self.ratio(mode)
-        mark = noise.IMPRECISE_MARK if ratio and self.entry["ours"][mode].get("status") == "imprecise" else ""
-        return shown(ratio, mark)
+        compared = self._compared(mode)
+        mark = noise.IMPRECISE_MARK if compared and compared.status == "imprecise" else ""
+        return shown(self.ratio(mode), mark)
+
+    def _compared(self, mode: str) -> JudgedComparison | None:
+        return getattr(self.entry.ours, mode)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Peers:
 
     found: tuple[Beside, ...] = ()
     without: tuple[tuple[str, str, str, str, str], ...] = ()  # peer, case, cache, status, reason
-    records: tuple[dict[str, Any], ...] = ()
+    records: tuple[schema.Peers, ...] = ()
     problems: tuple[str, ...] = ()
 
     def fastest(self, case: str, cache: str, device: str | None) -> Beside | None:
@@ -66,30 +70,29 @@ class Peers:
         return min(candidates, key=lambda one: one.us, default=None)
 
 
-def load(results: Path, cases: dict[str, dict[str, Any] | None], limits: dict[str, float]) -> Peers:
+def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peers:
     """Every `peers_*.json` of a results folder, judged by the noise limits.
 
     cases: canonical content by id; what is of another case is left out.
     """
     found, without, read, problems = [], [], [], []
     for path in sorted(results.glob("peers_*.json")):
-        record, problem = folder.optional(path, "peers")
+        record, problem = folder.optional(path, schema.Peers)
         if problem:
             problems.append(problem)
             continue
         record = as_judged(record, limits)
         read.append(record)
-        settings = keys.Peers(**record["settings"])
-        for entry in record["cases"]:
-            planned = cases.get(entry["case"]["id"])
-            if not planned or for_peers(case_of(planned), settings) != case_of(entry["case"]):
+        for entry in record.cases:
+            planned = cases.get(entry.case.id)
+            if planned is None or for_peers(planned, record.settings) != entry.case:
                 continue
             for cache in CACHES:
-                where = (record["peer"], entry["case"]["id"], cache)
-                if entry[cache]["status"] in noise.PUBLISHED:
-                    found.append(Beside(*where, entry[cache], record["device"]["name"]))
+                where, found_in = (record.peer, entry.case.id, cache), getattr(entry, cache)
+                if found_in.status in noise.PUBLISHED:
+                    found.append(Beside(*where, found_in, record.device.name))
                 else:
-                    without.append((*where, entry[cache]["status"], entry[cache]["reason"]))
+                    without.append((*where, found_in.status, found_in.reason))
     return Peers(tuple(found), tuple(without), tuple(read), tuple(problems))
 
 
@@ -116,7 +119,7 @@ def section(peers: Peers, cases: list[str], device: str | None) -> str:
     if without:
         parts += ["### Peers without figures", table(without, ["peer", "status", "reason", "cases"])]
     timed = {one.peer for one in peers.found}
-    libraries = [_library(record) for record in peers.records if record["peer"] in timed]
+    libraries = [_library(record) for record in peers.records if record.peer in timed]
     if libraries:
         parts += ["### What is timed", table(libraries, ["peer", "library", "one launch is"])]
     return "\n\n".join([*parts, *map(escape, peers.problems)])
@@ -131,14 +134,14 @@ HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "its us", "
 EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer", "dependent / peer", "relative error", "layers"]
 
 
-def verdict_of(ratio: dict[str, Any]) -> str:
+def verdict_of(ratio: Interval) -> str:
     """`faster`, `slower`, or `same` where the interval holds 1."""
-    if ratio["low"] > 1:
+    if ratio.low > 1:
         return "faster"
-    return "slower" if ratio["high"] < 1 else "same"
+    return "slower" if ratio.high < 1 else "same"
 
 
-def shown(ratio: dict[str, Any] | None, mark: str = "") -> str:
+def shown(ratio: Interval | None, mark: str = "") -> str:
     """A ratio with its interval and a mark, and a word where ours is not the faster one."""
     if ratio is None:
         return NOTHING
@@ -158,7 +161,7 @@ def _row(best: Beside) -> list[str]:
 
 
 def _each(one: Beside, foreign: bool) -> list[str]:
-    used = one.entry["resolved"]
+    used = one.entry.resolved
     mark = f" ‡ {escape(one.device)}" if foreign else ""
     return [
         f"`{one.case}`",
@@ -166,8 +169,8 @@ def _each(one: Beside, foreign: bool) -> list[str]:
         f"`{one.peer}`{mark}",
         microseconds(one.us),
         *(one.shown(mode) for mode in MODES),
-        f"{one.entry['correctness']['relative_error']:.1e}",
-        f"{used['layers']}, {'cold' if used['cold'] else 'warm'}",
+        f"{one.entry.correctness.relative_error:.1e}",
+        f"{used.layers}, {'cold' if used.cold else 'warm'}",
     ]
 
 
@@ -184,6 +187,6 @@ def _without(peers: Peers) -> list[list[str]]:
     ]
 
 
-def _library(record: dict[str, Any]) -> list[str]:
-    library = record["library"]
-    return [f"`{record['peer']}`", escape(f"{library['name']} {library['version']}"), escape(record["times"])]
+def _library(record: schema.Peers) -> list[str]:
+    library = record.library
+    return [f"`{record.peer}`", escape(f"{library.name} {library.version}"), escape(record.times)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from elastickv.report.inputs import Case
 from elastickv.report.text import interval_digits, plain
+from elastickv.schemas.base import at
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
@@ -41,9 +42,7 @@ def numbers_of(phrase: Phrase) -> list[Number]:
 
 def measured(case: Case, path: str, form: Callable[[Any], str] = str) -> Number:
     """The number at a path such as `statistics/speedup/value` of a case's record."""
-    value: Any = case.record
-    for part in path.split("/"):
-        value = value[part]
+    value = at(case.record, path.split("/"))
     return Number(form(value), value, f"results_{case.id}.json", (f"/{path}",))
 
 
@@ -54,21 +53,18 @@ def times(case: Case, path: str, digits: int = 2) -> Number:
 
 def interval(case: Case, path: str) -> Phrase:
     """`1.96x [1.95, 1.97]`."""
-    entry: Any = case.record
-    for part in path.split("/"):
-        entry = entry[part]
-    digits = interval_digits(entry)
+    digits = interval_digits(at(case.record, path.split("/")))
     low, high = (measured(case, f"{path}/{key}", lambda value: f"{value:.{digits}f}") for key in ("low", "high"))
     return [times(case, f"{path}/value", digits), " [", low, ", ", high, "]"]
 
 
 def speedup(case: Case) -> Phrase:
     """The speedup with its interval, as the judge allows it to be shown."""
-    found, where = case.verdict["criteria"]["speedup"], f"/cases/{case.place}/criteria/speedup"
+    found, where = case.verdict.criteria.speedup, f"/cases/{case.place}/criteria/speedup"
     digits = interval_digits(found)
     value, low, high = (
-        Number(f"{found[key]:.{digits}f}", found[key], "verdicts.json", (f"{where}/{key}",))
-        for key in ("value", "low", "high")
+        Number(f"{bound:.{digits}f}", bound, "verdicts.json", (f"{where}/{key}",))
+        for key, bound in (("value", found.value), ("low", found.low), ("high", found.high))
     )
     return [replace(value, text=f"{value.text}x"), " [", low, ", ", high, "]"]
 
@@ -76,7 +72,7 @@ def speedup(case: Case) -> Phrase:
 def confidence(case: Case) -> Phrase:
     """`99% interval`: of the speedup; and whether it was widened."""
     share = measured(case, "statistics/speedup/confidence", lambda value: f"{value * 100:g}%")
-    return [share, " interval, widened: imprecise" if case.verdict["status"] == "imprecise" else " interval"]
+    return [share, " interval, widened: imprecise" if case.verdict.status == "imprecise" else " interval"]
 
 
 def count(cases: list[tuple[int, Case]]) -> Number:
@@ -90,7 +86,7 @@ def tally(cases: list[tuple[int, Case]]) -> Phrase:
     phrase: Phrase = ["Of ", count(cases), " case" + ("s" if len(cases) != 1 else "")]
     separator = ": "
     for word in VERDICT_WORDS:
-        chosen = [(index, case) for index, case in cases if case.verdict["verdict"] == word]
+        chosen = [(index, case) for index, case in cases if case.verdict.verdict == word]
         if chosen:
             phrase += [separator, count(chosen), f" {word.removesuffix('_ticket')}"]
             separator = ", "
@@ -99,23 +95,21 @@ def tally(cases: list[tuple[int, Case]]) -> Phrase:
 
 def workload(case: Case) -> str:
     """What was timed, without a claim it does not carry."""
-    return (
-        "elementwise pass (not attention)" if case.record["case"]["workload"] == "elementwise" else "decode attention"
-    )
+    return "elementwise pass (not attention)" if case.content.workload == "elementwise" else "decode attention"
 
 
 def shape(case: Case) -> Phrase:
     """The case without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
-    content = case.record["case"]
+    content = case.content
     phrase: Phrase = []
-    if content.get("batch", 1) != 1:
+    if getattr(content, "batch", 1) != 1:
         phrase += ["batch ", measured(case, "case/batch"), " x "]
     phrase += [measured(case, "case/seq"), " tokens x ", measured(case, "case/heads"), " heads x "]
     phrase += [measured(case, "case/dim")]
-    if content.get("kv_heads", content["heads"]) != content["heads"]:
+    if getattr(content, "kv_heads", content.heads) != content.heads:
         phrase += [", ", measured(case, "case/kv_heads"), " KV heads"]
-    stored = content.get("cache_dtype", content["dtype"])
-    stored = content["dtype"] if stored == content["dtype"] else f"{content['dtype']} with {stored} middle"
+    stored = getattr(content, "cache_dtype", content.dtype)
+    stored = content.dtype if stored == content.dtype else f"{content.dtype} with {stored} middle"
     return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
 
 

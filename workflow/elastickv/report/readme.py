@@ -11,6 +11,7 @@ from elastickv.errors import UsageError
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
+from elastickv.schemas.base import at, given
 from elastickv.system import readable
 
 BEGIN = "<!-- results: written by `elastickv report readme`, a test compares them with the committed run -->"
@@ -46,10 +47,10 @@ def replaced(text: str, part: str, name: str) -> str:
 
 def section(inputs: Inputs, link: str) -> str:
     """Device, date, one row a case, and where the whole report lies (`link`, relative to the README)."""
-    device = inputs.device or {}
-    days = sorted(case.record["ended"][:10] for case in inputs.cases if case.record)
-    driver = f", driver {escape(device['driver'])}" if device.get("driver") else ""
-    head = f"Measured on **{escape(device.get('name', 'no device'))}**{driver}, {days[-1] if days else 'never'}."
+    name, driver = (at(inputs.device, (fact,)) for fact in ("name", "driver"))
+    days = sorted(case.record.ended[:10] for case in inputs.cases if case.record)
+    device = f"**{escape(name or 'no device')}**" + (f", driver {escape(driver)}" if driver else "")
+    head = f"Measured on {device}, {days[-1] if days else 'never'}."
     rows, headers = [_row(case) for case in inputs.cases], list(HEADERS)
     if inputs.peers.found:
         headers.append("full cache / fastest peer")
@@ -60,24 +61,24 @@ def section(inputs: Inputs, link: str) -> str:
 
 def _beside_peers(inputs: Inputs, case: Case) -> str:
     """How many times faster our full cache is than the fastest peer, by the launches that the case used."""
-    fastest = inputs.peers.fastest(case.id, "full", (inputs.device or {}).get("name"))
+    fastest = inputs.peers.fastest(case.id, "full", at(inputs.device, ("name",)))
     if fastest is None or not case.record:
         return NOTHING
-    launch = case.record["resolved"].get("launch", "plain")
+    launch = given(case.record.resolved.launch) or "plain"
     return f"{fastest.shown(launch if fastest.ratio(launch) else 'plain')} `{fastest.peer}`"
 
 
 def _row(case: Case) -> list[str]:
-    judged = f"{case.verdict['mark']} {case.verdict['verdict'].replace('_', ' ')}"
-    ceiling = times(case.verdict["byte_ceiling"])
+    verdict = case.verdict
+    judged, ceiling = f"{verdict.mark} {verdict.verdict.replace('_', ' ')}", times(verdict.byte_ceiling)
     if not case.publishable:
-        return [f"`{case.id}`", NOTHING, NOTHING, NOTHING, ceiling, NOTHING, f"{judged} ({case.verdict['status']})"]
-    measured = case.record["statistics"]
+        return [f"`{case.id}`", NOTHING, NOTHING, NOTHING, ceiling, NOTHING, f"{judged} ({verdict.status})"]
+    measured = case.record.statistics
     return [
         f"`{case.id}`",
-        *(f"{microseconds(measured[arm]['median_us'])} us" for arm in ("full", "elastic")),
-        times_interval(measured["speedup"]),
+        *(f"{microseconds(arm.median_us)} us" for arm in (measured.full, measured.elastic)),
+        times_interval(measured.speedup),
         ceiling,
-        times(case.verdict["reachable_ceiling"]),
+        times(verdict.reachable_ceiling),
         judged,
     ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
 
 from elastickv import matrix, records
 from elastickv.errors import MachineError
 from elastickv.report.text import plain
+from elastickv.schemas.verdict import Criterion, Entry, Verdicts
 
 REASON_WIDTH = 60
 HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
@@ -27,34 +27,34 @@ def run(args: argparse.Namespace) -> int:
 
         fix = needs.of_config(config, args.configfile or [], args.config).make()
         raise MachineError(f"{verdicts}: no finished run yet", fix)
-    print(table(records.read(verdicts, "verdict")["cases"]))
+    print(table(records.load(verdicts, Verdicts).cases))
     print(f"\nreport: {results / 'report.md'}")
     return 0
 
 
-def table(cases: list[dict[str, Any]]) -> str:
+def table(cases: list[Entry]) -> str:
     """The verdict entries of `verdicts.json`, one row each."""
     from tabulate import tabulate
 
     return tabulate([row(case) for case in cases], HEADERS, disable_numparse=True, tablefmt="simple")
 
 
-def row(case: dict[str, Any]) -> list[str]:
+def row(case: Entry) -> list[str]:
     """Mark, case, verdict, speedup with interval, byte ceiling, device and reason of one verdict entry, as text."""
     return [
-        case["mark"],
-        case["case"],
-        case["verdict"],
-        speedup_text(case["criteria"].get("speedup") or {}),
-        f"{case['byte_ceiling']:.2f}x" if case.get("byte_ceiling") else "",
-        plain(case.get("device") or ""),
-        textwrap.fill(plain(case.get("reason") or ""), REASON_WIDTH),
+        case.mark,
+        case.case,
+        case.verdict,
+        speedup_text(case.criteria.speedup),
+        f"{case.byte_ceiling:.2f}x" if case.byte_ceiling else "",
+        plain(case.device or ""),
+        textwrap.fill(plain(case.reason), REASON_WIDTH),
     ]
 
 
-def speedup_text(criterion: dict[str, Any]) -> str:
+def speedup_text(speedup: Criterion) -> str:
     """`1.96x [1.95, 1.97]`, or nothing where a case has no valid speedup."""
-    if criterion.get("value") is None:
+    if speedup.value is None:
         return ""
-    interval = f" [{criterion['low']:.2f}, {criterion['high']:.2f}]" if criterion.get("low") is not None else ""
-    return f"{criterion['value']:.2f}x{interval}"
+    interval = f" [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup.low is not None else ""
+    return f"{speedup.value:.2f}x{interval}"

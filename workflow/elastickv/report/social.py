@@ -6,14 +6,16 @@ A post leaves out whole clauses until it fits; it never cuts a number. Cases of 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv import records
+from elastickv.judge import verdict
 from elastickv.report import cautions, phrases
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
+from elastickv.schemas.social import Post, Posts, PublishedNumber, Social, Variant
 
 X_LIMIT, LINKEDIN_LIMIT = 280, 3000
 MOST_VARIANTS = 5
@@ -33,36 +35,36 @@ def run(args: argparse.Namespace) -> int:
     """Writes the posts to `args.out` and their trace beside it, with the suffix .json."""
     inputs = load(args.cases, args.results, with_peers=False)
     trace = posts(inputs)
-    records.write(Path(args.out).with_suffix(".json"), trace, "social")
-    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
+    records.save(Path(args.out).with_suffix(".json"), trace)
+    x, linkedin = trace.posts.x.text, trace.posts.linkedin.text
     records.write_text(args.out, f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n")
     return 0
 
 
-def posts(inputs: Inputs) -> dict[str, Any]:
+def posts(inputs: Inputs) -> Social:
     """Both posts, and as variants X posts about the next best cases: the record of schemas/social.schema.json."""
-    best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict["verdict"]))
+    best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict.verdict))
     x_posts = [x_post(inputs, case) for case in best_first[: 1 + MOST_VARIANTS]] or [
         [f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]
     ]
     linkedin = linkedin_post(inputs, best_first)
-    return {
-        "schema": "social/1",
-        "device": inputs.device["name"] if inputs.device else None,
-        "backend": inputs.backend,
-        "golden": [case.id for case in inputs.own if case.golden],
-        "posts": {
-            "x": _post(x_posts[0], x_length, X_LIMIT),
-            "linkedin": _post(linkedin, linkedin_length, LINKEDIN_LIMIT),
-        },
-        "variants": [{"network": "x", **_post(form, x_length, X_LIMIT)} for form in x_posts[1:]],
-    }
+    return Social(
+        schema_="social/1",
+        device=inputs.device.name if inputs.device else None,
+        backend=inputs.backend,
+        golden=[case.id for case in inputs.own if case.golden],
+        posts=Posts(
+            x=_post(x_posts[0], x_length, X_LIMIT),
+            linkedin=_post(linkedin, linkedin_length, LINKEDIN_LIMIT),
+        ),
+        variants=[Variant(network="x", **dict(_post(form, x_length, X_LIMIT))) for form in x_posts[1:]],
+    )
 
 
-def _post(phrase: Phrase, length: Any, limit: int) -> dict[str, Any]:
+def _post(phrase: Phrase, length: Callable[[str], int], limit: int) -> Post:
     text = phrases.text_of(phrase)
-    numbers = [asdict(number) | {"fields": list(number.fields)} for number in phrases.numbers_of(phrase)]
-    return {"text": text, "length": length(text), "limit": limit, "numbers": numbers}
+    numbers = [PublishedNumber(**asdict(number)) for number in phrases.numbers_of(phrase)]
+    return Post(text=text, length=length(text), limit=limit, numbers=numbers)
 
 
 def x_length(text: str) -> int:
@@ -87,7 +89,7 @@ def device_name(inputs: Inputs) -> str:
     kind = phrases.KINDS.get(inputs.backend or "")
     if kind is None or inputs.device is None:
         return "an unknown device"
-    name = phrases.name(inputs.device["name"], "", forbidden_words(inputs))
+    name = phrases.name(inputs.device.name, "", forbidden_words(inputs))
     return f"{name} ({kind})" if name else f"a {kind}"
 
 
@@ -97,21 +99,16 @@ def subject(inputs: Inputs) -> str:
 
 def missed(case: Case) -> str:
     """The criteria that keep a case from the top verdict, in words."""
-    criteria = case.verdict["criteria"]
-    names = ("speedup", "cv", "memory_efficiency")
-    return ", ".join(
-        f"{name.replace('_', ' ')} {criteria[name]['outcome'].replace('_', ' ')}"
-        for name in names
-        if criteria[name]["outcome"] != "pass"
-    )
+    found = verdict.not_passed(case.verdict.criteria)
+    return ", ".join(f"{name} {criterion.outcome}".replace("_", " ") for name, criterion in found)
 
 
 def claim(case: Case) -> Phrase:
     """The speedup with its interval, called what the verdict allows."""
     speedup = phrases.speedup(case)
-    if case.verdict["verdict"] == "same":
+    if case.verdict.verdict == "same":
         return ["no gain over a full cache, ", *speedup]
-    if case.verdict["verdict"] == "slower":
+    if case.verdict.verdict == "slower":
         return ["slower than a full cache, ", *speedup]
     return [*speedup, " the speed of a full cache"]
 
@@ -119,9 +116,9 @@ def claim(case: Case) -> Phrase:
 def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
     """The X post about one case, whole."""
     rest = [(index, other) for index, other in enumerate(inputs.cases) if not inputs.is_foreign(other)]
-    verdict = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
+    judged = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
     none_golden = not any(other.golden for other in inputs.own)
-    elementwise = case.record["case"]["workload"] == "elementwise"
+    elementwise = case.content.workload == "elementwise"
     return [
         Clause(0, [f"✅ {subject(inputs)}: " if case.golden else f"{subject(inputs)}: ", *claim(case)]),
         Clause(2, [" (", *phrases.confidence(case), ")"]),
@@ -130,7 +127,7 @@ def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
         Clause(0 if elementwise else 4, [f" {phrases.workload(case).capitalize()}"]),
         Clause(4, [" of ", *phrases.shape(case)]),
         Clause(0 if elementwise else 4, ["."]),
-        Clause(5, [" ", *verdict]) if case.verdict["verdict"] not in ("same", "slower") else Clause(0, []),
+        Clause(5, [" ", *judged]) if case.verdict.verdict not in ("same", "slower") else Clause(0, []),
         Clause(0, [" No case meets every threshold." if none_golden else ""]),
         Clause(1, [" ", *phrases.tally(rest), "."]),
         Clause(0, [X_TAGS]),
@@ -183,7 +180,7 @@ def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase
 
 
 def _linkedin_line(case: Case) -> Phrase:
-    line: Phrase = [f"\n{case.verdict['mark']} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
+    line: Phrase = [f"\n{case.verdict.mark} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
     line += [" (", *phrases.confidence(case), "); its bytes allow ", phrases.times(case, "bytes/ceiling")]
     if cautions.cycle_holds(case.record):
         line += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
@@ -196,13 +193,13 @@ def _baseline_line(inputs: Inputs) -> Phrase:
     """What a language model reaches with its own full cache, if that was measured on the same device."""
     for baseline in inputs.baselines:
         record = baseline.record
-        if record and record["status"] == "ok" and inputs.device and record["device"]["name"] == inputs.device["name"]:
-            rate, file = record["decode_tokens_per_second"], f"{baseline.engine}_baseline.json"
+        if record and record.status == "ok" and inputs.device and record.device.name == inputs.device.name:
+            rate, file = record.decode_tokens_per_second, f"{baseline.engine}_baseline.json"
             number = {
-                key: phrases.Number(f"{rate[key]:.1f}", rate[key], file, (f"/decode_tokens_per_second/{key}",))
-                for key in ("value", "low", "high")
+                key: phrases.Number(f"{bound:.1f}", bound, file, (f"/decode_tokens_per_second/{key}",))
+                for key, bound in (("value", rate.value), ("low", rate.low), ("high", rate.high))
             }
-            model = phrases.name(record["model"]["name"], "a language model", forbidden_words(inputs))
+            model = phrases.name(record.model.name, "a language model", forbidden_words(inputs))
             phrase: Phrase = [f"\n\nFor scale, {model} in {baseline.engine} decodes ", number["value"], " tokens/s ["]
             return [*phrase, number["low"], ", ", number["high"], "] on the same device, with its own full cache."]
     return []

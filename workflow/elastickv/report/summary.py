@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv import records
 from elastickv.judge import folder, noise, verdict
 from elastickv.report import cautions, peers
 from elastickv.report.text import plain
+from elastickv.schemas.base import at
+from elastickv.schemas.config import Noise
 
 NO_PEERS = peers.Peers()
 
@@ -100,12 +102,14 @@ PEER_COLUMNS = {
     "peer_ratio_dependent_high": "its interval",
 }
 COLUMNS |= {name: _fact("", meaning) for name, meaning in PEER_COLUMNS.items()}
+Cell = str | float | bool | None
+Row = dict[str, Cell]  # by column
 CYCLE_SPEEDUP = ("cycle_speedup", "cycle_speedup_low", "cycle_speedup_high")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out` from the records of the plan `args.cases` in `args.results`, judged by `args.noise`."""
-    limits = records.read(args.noise, "noise")
+    limits = folder.noise_limits(args.noise)
     entries = folder.entries(args.cases, args.results)
     beside = peers_of(entries, args.results, limits)
     rows = [row(entry, limits, beside) for entry in entries]
@@ -113,12 +117,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def peers_of(entries: list[folder.Entry], results: Path | str, limits: dict[str, float]) -> peers.Peers:
+def peers_of(entries: list[folder.Entry], results: Path | str, limits: Noise) -> peers.Peers:
     """What peers measured on the cases of these entries, judged by the noise limits."""
     return peers.load(Path(results), {entry.case: entry.content for entry in entries}, limits)
 
 
-def row(entry: folder.Entry, limits: dict[str, float], beside: peers.Peers = NO_PEERS) -> dict[str, Any]:
+def row(entry: folder.Entry, limits: Noise, beside: peers.Peers = NO_PEERS) -> Row:
     """One case, judged by the noise limits, as a row.
 
     A case without a usable record has its id, the status `failed` and the problem.
@@ -128,34 +132,26 @@ def row(entry: folder.Entry, limits: dict[str, float], beside: peers.Peers = NO_
     record = noise.as_judged(entry.record, limits)
     problem = verdict.invalidity(record)
     cells = {
-        name: None if column.result and problem else cell(at(record, column.path))
+        name: None if column.result and problem else cell(at(record, column.path.split(".")))
         for name, column in COLUMNS.items()
         if column.path
     }
     if problem is None and not cautions.cycle_holds(record):
         cells |= dict.fromkeys(CYCLE_SPEEDUP)
-    fastest = beside.fastest(entry.case, "full", at(record, "device.name"))
+    fastest = beside.fastest(entry.case, "full", at(record, ("device", "name")))
     return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)} | (_peer_cells(fastest) if fastest else {})
 
 
-def _peer_cells(fastest: peers.Beside) -> dict[str, Any]:
+def _peer_cells(fastest: peers.Beside) -> Row:
     found = {"peer": fastest.peer, "peer_us": fastest.us}
     for mode, name in {"plain": "peer_ratio", "dependent": "peer_ratio_dependent"}.items():
         ratio = fastest.ratio(mode)
         if ratio:
-            found |= {name: ratio["value"], f"{name}_low": ratio["low"], f"{name}_high": ratio["high"]}
+            found |= {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
     return found
 
 
-def at(record: dict[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None as soon as a part is absent or null."""
-    value: Any = record
-    for part in path.split("."):
-        value = value.get(part) if value is not None else None
-    return value
-
-
-def cell(value: Any) -> Any:
+def cell(value: Cell) -> Cell:
     """Strings on one line, and never one that a spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return value
@@ -163,7 +159,7 @@ def cell(value: Any) -> Any:
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
-def to_csv(rows: list[dict[str, Any]]) -> str:
+def to_csv(rows: list[Row]) -> str:
     """CSV with the columns of COLUMNS; whole numbers stay whole beside blanks."""
     import pandas
 

@@ -7,6 +7,9 @@ import re
 import unicodedata
 from typing import Any
 
+from elastickv.judge.verdict import Bounded
+from elastickv.schemas.parts import Interval
+
 LONGEST = 300
 NOTHING = "–"
 
@@ -43,15 +46,15 @@ def times_short(value: float) -> str:
     return f"{value:.2f}x" if value < 9.995 else f"{value:.1f}x"
 
 
-def interval_digits(interval: dict[str, Any]) -> int:
+def interval_digits(ratio: Interval | Bounded) -> int:
     """Decimals that show a ratio's interval: two, or three where two would hide it (the slack is for rounding)."""
-    return 2 if interval["high"] - interval["low"] > 0.0199 else 3
+    return 2 if ratio.high - ratio.low > 0.0199 else 3
 
 
-def times_interval(value: dict[str, Any]) -> str:
+def times_interval(ratio: Interval | Bounded) -> str:
     """A ratio with its interval: `1.96x [1.95, 1.97]`, or `1.955x [1.951, 1.959]`."""
-    digits = interval_digits(value)
-    return f"{value['value']:.{digits}f}x [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+    digits = interval_digits(ratio)
+    return f"{ratio.value:.{digits}f}x [{ratio.low:.{digits}f}, {ratio.high:.{digits}f}]"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import MISSING, BaseModel, ConfigDict, Field, RootModel, WrapValidator
 
 LARGEST = 1e300  # finite: JSON texts such as 1e999 read as infinity
 
@@ -47,6 +48,25 @@ def version(name: str) -> Any:
     return Field(name, alias="schema")
 
 
+def given(value: Any) -> Any:
+    """The value of a field that a record may lack: None where it lacks it."""
+    return None if value is MISSING else value
+
+
+def at(model: BaseModel | None, names: Iterable[str]) -> Any:
+    """The value at these names, one inside the other; None as soon as a part is absent or null."""
+    value: Any = model
+    for name in names:
+        value = given(getattr(value.root if isinstance(value, RootModel) else value, name, None))
+    return value
+
+
+def _as_it_was(value: Any, check: Callable[[Any], float]) -> float:
+    """A checked number that stays an integer where it was one, so that 4096 is not written as 4096.0."""
+    check(value)
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -54,6 +74,6 @@ Time = Annotated[
     str,
     Field(description="ISO 8601, UTC", pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$"),
 ]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), WrapValidator(_as_it_was)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
