@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 from elastickv import matrix
 from elastickv.cache import bytes_moved
 from elastickv.measure import demand
+from elastickv.schemas.case import AnyCase, case_of
 from elastickv.workloads import cache, rotation
 
 GIB = 1024
 
 
-def case(**said) -> dict:
-    return matrix.case_from_flags({"seq": 1024, "heads": 16, "dim": 64, "compress": 2, **said})
+def case(**said) -> AnyCase:
+    return case_of(matrix.case_from_flags({"seq": 1024, "heads": 16, "dim": 64, "compress": 2, **said}))
 
 
-def with_measure(**settings) -> dict:
+def with_measure(**settings) -> AnyCase:
     return case(measure=settings)
 
 
@@ -87,7 +88,8 @@ class Counting:
 )
 def test_a_layer_allocates_what_its_footprint_says(decode_tokens, cache_dtype, **shape):
     said = shape | ({"cache_dtype": cache_dtype} if cache_dtype else {}) | {"heads": 32}
-    measured, backend = case(**said, measure={"decode_tokens": decode_tokens}), Counting()
+    measured = case(**said, measure={"decode_tokens": decode_tokens}).model_dump(mode="json")
+    backend = Counting()
     cache.LayerCaches(backend, cache.CacheShape(measured, measured["seq"] + decode_tokens), dict(full=0, elastic=0))
     assert 0 <= rotation.footprint(measured) - backend.bytes <= 8192  # the last array's padding
 
@@ -105,7 +107,7 @@ def test_samples_asked_for_exactly_have_the_time_that_they_take():
         case(**shape, measure={"reps": reps, "warmup": warmup, "inner_loops": 128})
         for reps, warmup in ((100, 50), (3, 1))
     )
-    full, elastic = (bytes_moved.traffic(asked)[arm].total for arm in ("full", "elastic"))
+    full, elastic = (bytes_moved.traffic(asked.model_dump(mode="json"))[arm].total for arm in ("full", "elastic"))
     takes = 150 * 128 * (2 * full + elastic) / 10e9
     assert demand.worker_seconds(asked, ("reps",)) > takes
     assert demand.worker_seconds(asked, ("inner_loops",)) > takes

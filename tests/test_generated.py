@@ -31,14 +31,12 @@ def test_no_schema_is_written_by_hand():
     assert schemas == {path for path in CONTENTS if path.parts[0] == "schemas"}
 
 
-def test_workers_need_no_pydantic():
+def test_workers_of_language_models_need_no_pydantic():
     """They run in environments of their own, with nothing of the core environment but this package."""
     modules = (
-        "baselines.worker",
-        "measure.worker",
-        "baselines.transformers_engine",
-        "baselines.gguf_engine",
-        "baselines.peers.worker",
+        "models.worker",
+        "models.transformers_engine",
+        "models.gguf_engine",
     )
     code = "import sys; sys.modules['pydantic'] = None\n" + "".join(f"import elastickv.{name}\n" for name in modules)
     done = subprocess.run(

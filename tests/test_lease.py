@@ -24,6 +24,8 @@ from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job
 from elastickv.measure import supervisor
+from elastickv.schemas.case import case_of
+from elastickv.schemas.parts import BuildUsed
 
 HOLD = """
 import json, sys, time
@@ -241,7 +243,7 @@ def test_a_longest_wait_that_is_none_is_bad_usage(monkeypatch, said):
 
 DAG = """
 
-from elastickv import demand
+from elastickv.measure import demand
 
 
 rule probe:
@@ -302,8 +304,9 @@ def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypa
     monkeypatch.setattr(device, "visible_gpus", lambda: names)
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
     monkeypatch.setattr(binary, "facts", lambda build, backend, workload: record["build"])
-    case = supervisor.Case(record["case"], "cuda", "build", record["build"])
-    store.keep(job.key(case, record["case"]["id"], names[measured_on]), record)
+    case = case_of(record["case"])
+    measured = supervisor.Case(case, "cuda", "build", BuildUsed.model_validate(record["build"]))
+    store.keep(job.key(measured, case.id, names[measured_on]), record)
     with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them
         monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
-        assert supervisor.measure_case(record["case"], "build", store=store) == record
+        assert supervisor.measure_case(case, "build", store=store).model_dump(mode="json") == record

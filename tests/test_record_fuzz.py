@@ -19,6 +19,7 @@ from elastickv.judge import folder, verdict
 from elastickv.measure import supervisor
 from elastickv.report import explanation, markdown, social, summary
 from elastickv.report.inputs import Baseline, Case, Inputs
+from elastickv.schemas.measurement import Measurement
 
 EXAMPLES = {
     "measurement": ("4096_golden_ticket", "4096_cpu", "4096_noisy", "4096_incorrect", "4096_failed", "4096_dim72"),
@@ -72,7 +73,7 @@ def publish(schema: str, record: dict[str, Any]) -> None:
         records.check({"schema": "verdicts/1", "thresholds": THRESHOLDS, "cases": [judged]}, "verdict", "judged")
         cases = [Case(record["case"]["id"], record, judged, record["case"])]
         summary.to_csv([summary.row(folder.Entry(record["case"]["id"], record))])
-        assert "\n" not in supervisor.describe(record)
+        assert "\n" not in supervisor.describe(Measurement.model_validate(record))
     elif schema == "baseline":
         baselines = [Baseline("transformers", record, None)]
     else:

@@ -12,6 +12,7 @@ import pytest
 from elastickv import device, environments, matrix, records
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
+from elastickv.schemas.case import case_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.gpu_alone]
 BUILD = Path("build")
@@ -58,8 +59,8 @@ def beside(python: str, how: str) -> Iterator[int]:
 
 def measured() -> dict:
     flags = {"id": "shared", "backend": "cuda", "seq": 4096, "heads": 32, "dim": 128, "compress": 4}
-    case = matrix.case_from_flags({**flags, "measure": {"max_seconds": 5, "decode_tokens": 0}})
-    record = supervisor.measure_case(case, str(BUILD))
+    case = case_of(matrix.case_from_flags({**flags, "measure": {"max_seconds": 5, "decode_tokens": 0}}))
+    record = supervisor.measure_case(case, str(BUILD)).model_dump(mode="json")
     records.check(record, "measurement", "on a GPU")
     return record
 

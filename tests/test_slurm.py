@@ -17,6 +17,7 @@ from conftest import Checkout, commands_in, wait_until
 from slurm_cluster import NODES, Cluster
 
 from elastickv.measure import demand
+from elastickv.schemas.case import case_of
 
 # `auto`: the head, which has no GPU, plans for nodes that have one. One image, and samples that take no time.
 QUICK = """
@@ -163,7 +164,7 @@ def check_what_was_asked(squeue: Squeue, checkout: Checkout) -> None:
         assert len({row["job"] for row in squeue.jobs(rule)}) == 1
     for case in CASES:
         plan = checkout.root / RESULTS / ".plan/cases" / f"{case}.json"
-        asked = demand.of_case(json.loads(plan.read_text(encoding="utf-8")))
+        asked = demand.of_case(case_of(json.loads(plan.read_text(encoding="utf-8"))))
         for row in squeue.jobs(MEASURE + case):
             assert megabytes(row["memory"]) == asked.mem_mb
             assert row["time"] == f"{asked.runtime}:00"

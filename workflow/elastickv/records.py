@@ -20,6 +20,7 @@ from typing import Any
 from elastickv.errors import ElastickvError, MachineError, UsageError
 from elastickv.system import readable
 
+Json = dict[str, Any]  # a JSON object where it is read or written: within the package records are models
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
 MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float

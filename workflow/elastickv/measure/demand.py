@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from elastickv.cache import bytes_moved
+from elastickv.schemas.case import AnyCase
 from elastickv.workloads import rotation
 
 MIB = 1 << 20
@@ -50,10 +51,10 @@ class Demand(NamedTuple):
 NONE = Demand(0, 0, 0, "")
 
 
-def of_case(case: dict[str, Any]) -> Demand:
+def of_case(case: AnyCase) -> Demand:
     """What measuring a canonical case needs."""
-    base, caches = (CPU_BASE_MIB, _cpu_caches(case)) if case["backend"] == "cpu" else (CUDA_BASE_MIB, 0)
-    return _demand(case["backend"], base + (caches + _check_bytes(case)) / MIB, case_seconds(case))
+    base, caches = (CPU_BASE_MIB, _cpu_caches(case)) if case.backend == "cpu" else (CUDA_BASE_MIB, 0)
+    return _demand(case.backend, base + (caches + _check_bytes(case)) / MIB, case_seconds(case))
 
 
 def gpus(backend: str) -> int:
@@ -66,12 +67,12 @@ def sbatch_options(backend: str) -> str:
     return "" if gpus(backend) else EXCLUSIVE
 
 
-def peers_seconds(case: dict[str, Any], peers: int, max_seconds: float) -> float:
+def peers_seconds(case: AnyCase, peers: int, max_seconds: float) -> float:
     """Longest time of a process that measures a case beside `peers` other kernels: each four times, some compiled."""
     return worker_seconds(case) + peers * (PEER_SECONDS + PEER_COMPARISONS * PEER_FACTOR * max_seconds)
 
 
-def of_peers(cases: list[dict[str, Any]], peers: int, max_seconds: float) -> Demand:
+def of_peers(cases: Sequence[AnyCase], peers: int, max_seconds: float) -> Demand:
     """What measuring these cases beside `peers` other kernels needs: all of them in turn, the largest one's memory."""
     if not cases:
         return NONE
@@ -91,23 +92,23 @@ def of_ceilings(backend: str) -> Demand:
     return _demand(backend, mib, CEILINGS_SECONDS)
 
 
-def worker_seconds(case: dict[str, Any], fixed: Collection[str] = ()) -> float:
+def worker_seconds(case: AnyCase, fixed: Collection[str] = ()) -> float:
     """Longest time that the process measuring a case may take: beyond it something hangs.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given.
     """
-    moved, settings = bytes_moved.traffic(case), case["measure"]
+    moved, settings = bytes_moved.traffic(case.model_dump(mode="json")), case.measure
     size = moved["full"].total
-    seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings["max_seconds"] + SECONDS_PER_GB * size / 1e9
+    seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings.max_seconds + SECONDS_PER_GB * size / 1e9
     if fixed:
-        sample = settings["inner_loops"] * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
-        seconds += (settings["reps"] + settings["warmup"]) * sample / (SLOW_GBPS * 1e9)
+        sample = settings.inner_loops * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
+        seconds += (settings.reps + settings.warmup) * sample / (SLOW_GBPS * 1e9)
     return seconds
 
 
-def case_seconds(case: dict[str, Any]) -> float:
+def case_seconds(case: AnyCase) -> float:
     """Longest time that measuring a case may take: its processes one after another."""
-    return case["measure"]["processes"] * worker_seconds(case)
+    return case.measure.processes * worker_seconds(case)
 
 
 def _demand(backend: str, mib: float, seconds: float) -> Demand:
@@ -119,11 +120,11 @@ def _demand(backend: str, mib: float, seconds: float) -> Demand:
     )
 
 
-def _cpu_caches(case: dict[str, Any]) -> int:
-    plan = rotation.rotation(case, ASSUMED_LAST_LEVEL_BYTES, budget=sys.maxsize)
+def _cpu_caches(case: AnyCase) -> int:
+    plan = rotation.rotation(case.model_dump(mode="json"), ASSUMED_LAST_LEVEL_BYTES, budget=sys.maxsize)
     return plan.layers * plan.footprint
 
 
-def _check_bytes(case: dict[str, Any]) -> int:
+def _check_bytes(case: AnyCase) -> int:
     """The check goes by chunks of whole heads, float32 and float64 copies of each."""
-    return CHECK_COPIES * max(CHECK_CHUNK_BYTES, case["seq"] * case["dim"] * 4)
+    return CHECK_COPIES * max(CHECK_CHUNK_BYTES, case.seq * case.dim * 4)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elastickv.measure import statistics
+from elastickv.schemas.parts import Interval
 
 CONFIDENCE = 0.99
 # Relative half-width of the decode rate's interval beyond which a record is `noisy`.
@@ -14,7 +15,10 @@ NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 def rate(samples: Sequence[float]) -> dict[str, Any]:
     """Median of the repetitions with its interval (few: their range) and the samples themselves."""
-    return {**statistics.median_interval(samples, CONFIDENCE), "samples": [float(sample) for sample in samples]}
+    return {
+        **statistics.median_interval(samples, CONFIDENCE).model_dump(),
+        "samples": [float(sample) for sample in samples],
+    }
 
 
 def figures(fields: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +33,8 @@ def figures(fields: dict[str, Any]) -> dict[str, Any]:
 
 def noise(decode: dict[str, Any], backend: str) -> str | None:
     """Why a record is noisy, or None."""
-    width = statistics.relative_half_width(decode)
+    interval = Interval.model_validate({key: decode[key] for key in Interval.model_fields})
+    width = statistics.relative_half_width(interval)
     if width <= NOISE[backend]:
         return None
     allowed = f"more than {NOISE[backend]:.0%} of its value"

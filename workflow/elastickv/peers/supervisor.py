@@ -17,6 +17,7 @@ from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.peers.base import attention_only
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
 
 VERSIONS_SECONDS = 60
 NO_CASE = "the matrix has no case of the workload decode"
@@ -64,7 +65,9 @@ class Comparison(jobs.Job[Part]):
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
         request = {"task": "compare", "backend": self.backend, "build": self.build, "case": case, "names": names,
                    "settings": self.settings}  # fmt: skip
-        answer = ask(self.backend, request, demand.peers_seconds(case, len(names), self.settings["max_seconds"]), uuid)
+        answer = ask(
+            self.backend, request, demand.peers_seconds(case_of(case), len(names), self.settings["max_seconds"]), uuid
+        )
         found = {name: self.compose(name, case, entry, answer) for name, entry in answer.get("done", {}).items()}
         if "finished" not in answer:
             status, reason = jobs.ended(answer)

@@ -19,6 +19,7 @@ from elastickv.measure import demand
 from elastickv.measure.demand import Demand
 from elastickv.pipeline import handover, plan
 from elastickv.pipeline.runlock import RunLock
+from elastickv.schemas.case import case_of
 from elastickv.system import orphans
 
 
@@ -73,8 +74,8 @@ def begin(workflow: Any) -> Run:
         _check_folder(Path(workflow.basedir))
         config = _config(workflow)
         resolved = plan.resolve(config)
-        demands = {name: demand.of_case(case) for name, case in config.cases.items()}
-        beside = [config.cases[name] for name in resolved.peer_cases]
+        demands = {name: demand.of_case(case_of(case)) for name, case in config.cases.items()}
+        beside = [case_of(config.cases[name]) for name in resolved.peer_cases]
         peers = demand.of_peers(beside, len(resolved.peers), config.baselines["peers"]["max_seconds"])
         gpus = _gpus_at_a_time(workflow)
         if not workflow.is_main_process:
