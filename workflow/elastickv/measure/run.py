@@ -282,6 +282,30 @@ def _wrong(correctness: Correctness) -> str | None:
     return None
 
 
+class Setup(NamedTuple):
+    """What a case is timed with. launch: what `auto` became; loops: launches of a program; fixed: see `measure`."""
+
+    launch: str
+    mode: Mode
+    loops: int
+    arms: dict[str, Rotation]
+    probes: Probes
+    rule: sampling.Rule
+    fixed: set[str]
+
+
+def _setup(backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuffer, fixed: set[str]) -> Setup:
+    settings, launch = case.measure, backend.launch_mode(case.launch)
+    mode = Mode(settings.graphs and backend.name == "cuda", launch == "dependent")
+    loops = choose_loops(backend, workload, settings, mode, "inner_loops" in fixed)
+    arms = {
+        arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
+        for arm in ARMS.values()
+    }
+    probes = Probes(backend, workload, buffer, loops, mode)
+    return Setup(launch, mode, loops, arms, probes, _rule(settings, fixed, backend.name), fixed)
+
+
 def _timed(
     backend: Backend,
     checked: Measurement,
@@ -292,58 +316,58 @@ def _timed(
     progress: Progress,
 ) -> Measurement:
     """The record with samples and what follows from them, without an inference cycle."""
-    case, settings = checked.case.root, checked.case.root.measure
-    launch = backend.launch_mode(case.launch)
-    mode = Mode(settings.graphs and backend.name == "cuda", launch == "dependent")
-    loops = choose_loops(backend, workload, settings, mode, "inner_loops" in fixed)
-    arms = {
-        arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
-        for arm in ARMS.values()
-    }
-    probes = Probes(backend, workload, buffer, loops, mode)
-    rule = _rule(settings, fixed, backend.name)
-    before = machine.snapshot(state)
-    take = sampling.pair(*(rotation.sample for rotation in arms.values()))
-    warm_up = sampling.warm_up(take, rule)
-
-    def between(index: int) -> None:
-        progress(index, rule.reps)
-        probes.take(index)
-
-    samples = sampling.interleave(take, rule, disturbed=state.throttled, between=between)
-    used = {
-        "inner_loops": loops,
-        "reps": len(samples),
-        "warmup": warm_up.samples,
-        "warm_up": warm_up.facts(),
-        "stopped": samples.stopped,
-        "graphs": mode.graph,
-        "led": list(arms) if backend.name == "cuda" else [],
-        "launch": launch,
-        "fixed": sorted(fixed),
-    }
-    record = checked.model_copy(
-        update={
-            "resolved": checked.resolved.model_copy(update=used),
-            "samples": samples.named(ARMS, Samples, read_ceiling=[PurePass(**one._asdict()) for one in probes.taken]),
-            "clocks": Clocks(before=before, after=machine.snapshot(state)),
-            "throttling": Throttling(dropped_rounds=len(samples.dropped)),
-        }
-    )
+    case = checked.case.root
+    setup = _setup(backend, case, workload, buffer, fixed)
+    record, samples = _sampled(checked, setup, state, progress)
     if not len(samples):
         nothing = record.model_copy(update={"energy": Energy(value=None, reason="no round was left")})
         dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
         return ended(nothing, "noisy", dropped)
-    record = record.model_copy(update=_figures(samples, probes, workload, settings, _peak(record))._asdict())
-    replays = {arm: rotation.replay for arm, rotation in arms.items()}
-    record = ended(record, *_quality(record, backend.name, probes, machine.gpu_alone(state)))
+    peak = given(record.device.peak_gbps)
+    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak)._asdict())
+    record = ended(record, *_quality(record, backend.name, setup.probes, machine.gpu_alone(state)))
+    replays = {arm: rotation.replay for arm, rotation in setup.arms.items()}
     tokens = case.batch if isinstance(case, DecodeCase) else None
     return record.model_copy(update={"energy": energy.of_arms(replays, state, tokens)})
 
 
-def _peak(record: Measurement) -> float | None:
-    """The device's peak bandwidth, GB/s, where it is known."""
-    return given(record.device.peak_gbps)
+def _sampled(
+    checked: Measurement, setup: Setup, state: State, progress: Progress
+) -> tuple[Measurement, sampling.Samples]:
+    """The record with its raw samples, and these; not yet a figure of them."""
+    before = machine.snapshot(state)
+    take = sampling.pair(*(rotation.sample for rotation in setup.arms.values()))
+    warm_up = sampling.warm_up(take, setup.rule)
+
+    def between(index: int) -> None:
+        progress(index, setup.rule.reps)
+        setup.probes.take(index)
+
+    samples = sampling.interleave(take, setup.rule, disturbed=state.throttled, between=between)
+    clocks = Clocks(before=before, after=machine.snapshot(state))
+    taken = {
+        "resolved": _used(checked.resolved, setup, warm_up, samples),
+        "samples": samples.named(ARMS, Samples, read_ceiling=[PurePass(**one._asdict()) for one in setup.probes.taken]),
+        "clocks": clocks,
+        "throttling": Throttling(dropped_rounds=len(samples.dropped)),
+    }
+    return checked.model_copy(update=taken), samples
+
+
+def _used(resolved: Resolved, setup: Setup, warm_up: sampling.WarmUp, samples: sampling.Samples) -> Resolved:
+    """With what the sampling used."""
+    used = {
+        "inner_loops": setup.loops,
+        "reps": len(samples),
+        "warmup": warm_up.samples,
+        "warm_up": warm_up.facts(),
+        "stopped": samples.stopped,
+        "graphs": setup.mode.graph,
+        "led": list(setup.arms) if resolved.backend == "cuda" else [],
+        "launch": setup.launch,
+        "fixed": sorted(setup.fixed),
+    }
+    return resolved.model_copy(update=used)
 
 
 class Figures(NamedTuple):
