@@ -66,14 +66,14 @@ def test_the_clock_ends_a_measurement_that_never_settles():
 
 def test_warm_up_waits_until_both_arms_are_stationary():
     ramp = {"reference": iter([5, 4, 3, 2] + [1] * 100), "candidate": iter([1] * 100)}
-    done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule())
+    done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule(), clock=lambda: 0.0)
     assert 10 < done.samples < 20
     assert (done.stationary, done.ended) == (True, "stationary")
 
 
 def test_warm_up_that_never_settles_ends_at_its_bound_and_says_so():
     taken = iter(range(1, 1000))
-    done = sampling.warm_up(lambda _: float(next(taken)), rule(warmup=30))
+    done = sampling.warm_up(lambda _: float(next(taken)), rule(warmup=30), clock=lambda: 0.0)
     assert done == (30, False, "warmup")
 
 
