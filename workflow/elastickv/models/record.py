@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elastickv.measure import statistics
+from elastickv.schemas.parts import Interval
 
 CONFIDENCE = 0.99
 # Relative half-width of the decode rate's interval beyond which a reader calls a record `noisy`; the record is `ok`.
@@ -14,7 +15,10 @@ NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 def rate(samples: Sequence[float]) -> dict[str, Any]:
     """Median of the repetitions with its interval (few: their range) and the samples themselves."""
-    return {**statistics.median_interval(samples, CONFIDENCE), "samples": [float(sample) for sample in samples]}
+    return {
+        **statistics.median_interval(samples, CONFIDENCE).model_dump(),
+        "samples": [float(sample) for sample in samples],
+    }
 
 
 def figures(fields: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +35,8 @@ def as_judged(record: dict[str, Any]) -> dict[str, Any]:
     """A record with the status and reason that its decode rate's interval allows: of an `ok` one it may be `noisy`."""
     if record["status"] != "ok":
         return record
-    width, most = statistics.relative_half_width(record["decode_tokens_per_second"]), NOISE[record["backend"]]
+    decode, most = record["decode_tokens_per_second"], NOISE[record["backend"]]
+    width = statistics.relative_half_width(Interval(**{key: decode[key] for key in Interval.model_fields}))
     if width <= most:
         return record
     told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
