@@ -106,7 +106,7 @@ def test_samples_asked_for_exactly_have_the_time_that_they_take():
         case(**shape, measure={"reps": reps, "warmup": warmup, "inner_loops": 128})
         for reps, warmup in ((100, 50), (3, 1))
     )
-    full, elastic = (bytes_moved.traffic(asked.model_dump(mode="json"))[arm].total for arm in ("full", "elastic"))
+    full, elastic = (bytes_moved.traffic(asked)[arm].total for arm in ("full", "elastic"))
     takes = 150 * 128 * (2 * full + elastic) / 10e9
     assert demand.worker_seconds(asked, ("reps",)) > takes
     assert demand.worker_seconds(asked, ("inner_loops",)) > takes

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
+from pydantic import MISSING
 from results_folder import example
 
 from elastickv import device, matrix, records
@@ -365,6 +366,19 @@ def other(percent: int | None) -> dict:
 def test_a_shared_machine_is_named(before, status, reason):
     after = machine.disturbed(before)
     assert (after.status, after.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [
+        (record(load=BUSY), "other processes kept 1.3 of 2 cores busy: make (9)"),
+        (record(load=BUSY, **NOISY), "other processes kept 1.3 of 2 cores busy: make (9)"),
+        (record(), None),
+        (record(told([])), MISSING),  # on a GPU the host's load is no reason
+    ],
+)
+def test_a_record_of_a_cpu_names_what_kept_it_busy_whatever_its_status(before, meanwhile):
+    assert machine.disturbed(before).machine.meanwhile == meanwhile
 
 
 # The CPU.

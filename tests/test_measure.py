@@ -363,9 +363,9 @@ def test_strict_turns_a_status_into_an_exit_code(cpu_build):
 
 def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
     noisy, ok = example("4096_noisy"), example("4096_cpu")
-    said = supervisor.describe(Measurement.model_validate(noisy))
+    said = supervisor.describe(noisy)
     assert said == f"4096_noisy: noisy ({noisy['reason']})"
-    assert "3.317x [3.299, 3.334]" in supervisor.describe(Measurement.model_validate(ok))
+    assert "3.317x [3.299, 3.334]" in supervisor.describe(ok)
 
 
 @pytest.mark.parametrize(("loops", "period"), [(1, 1), (2, 5), (5, 5), (64, 7), (20, 92)])

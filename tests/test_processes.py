@@ -44,7 +44,7 @@ def test_the_published_interval_is_widened_to_the_spread_and_says_so():
     assert speedup.method.endswith(", widened; widened to the spread of 3 processes")
     assert record.processes.published == 1
     assert record.processes.spread.model_dump() == pytest.approx({"low": 3.1, "high": 3.5})
-    assert supervisor.describe(record).endswith("; 3 processes: 3.100x to 3.500x")
+    assert supervisor.describe(record.model_dump(mode="json")).endswith("; 3 processes: 3.100x to 3.500x")
     cycle = record.inference_cycle.speedup
     assert (cycle.low, cycle.high) == pytest.approx((3.1, 3.5))
     within = record.processes.runs[1].speedup

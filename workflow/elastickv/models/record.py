@@ -36,7 +36,9 @@ def as_judged(record: dict[str, Any]) -> dict[str, Any]:
     if record["status"] != "ok":
         return record
     decode, most = record["decode_tokens_per_second"], NOISE[record["backend"]]
-    width = statistics.relative_half_width(Interval(**{key: decode[key] for key in Interval.model_fields}))
+    width = statistics.relative_half_width(
+        Interval.model_construct(**{key: decode[key] for key in Interval.model_fields})
+    )
     if width <= most:
         return record
     told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
