@@ -125,7 +125,8 @@ def short_cycle(case: str, samples: int) -> dict[str, Any]:
     cycle = record["inference_cycle"]
     cycle["samples"] = {name: series[:samples] for name, series in cycle["samples"].items()}
     seconds = (cycle["samples"][f"{arm}_seconds"] for arm in ("full", "elastic"))
-    cycle["speedup"] = statistics.ratio_interval(*seconds, record["case"]["measure"]["confidence"])
+    confidence = record["case"]["measure"]["confidence"]
+    cycle["speedup"] = statistics.ratio_interval(*seconds, confidence).model_dump()
     return record
 
 

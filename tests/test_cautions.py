@@ -7,6 +7,7 @@ from results_folder import elastickv, example, judged, make, put, short_cycle, t
 
 from elastickv.measure import processes
 from elastickv.report import cautions
+from elastickv.schemas.measurement import Measurement
 
 TOO_FEW = "too few for an interval of 99%: its speedup is not shown"
 
@@ -46,14 +47,13 @@ def test_a_warm_up_that_did_not_settle_is_named(stationary, warned):
 
 def spread_over(*speedups: float) -> dict:
     """The golden example as the middle one of several processes."""
-    record = example("4096_golden_ticket")
     responses = []
     for factor in speedups:
         fields = example("4096_golden_ticket")
         interval = fields["statistics"]["speedup"]
         interval |= {key: interval[key] * factor for key in ("value", "low", "high")}
-        responses.append({"fields": fields})
-    return {**record, **processes.combine(responses)["fields"]}
+        responses.append(Measurement.model_validate(fields))
+    return processes.combine(responses).model_dump(mode="json")
 
 
 def test_an_interval_widened_to_a_spread_shows_the_published_process_s_own():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from pydantic import MISSING
 from results_folder import example, gpu_folder, judged, make, put
 
 from elastickv import records
@@ -54,13 +55,13 @@ def test_a_curve_of_this_machine_fits_the_schema(cpu_build, monkeypatch):
     backend = SmallMachine(cpu_build / "cpu")
     points = ceilings.curve(backend, limit_seconds=0.0)
     backend.free_all()
-    assert [point["bytes"] for point in points] == [256 * KIB << power for power in range(5)]
+    assert [point.bytes for point in points] == [256 * KIB << power for power in range(5)]
     for point in points:
-        assert point["cold"] and "dependent" not in point
+        assert point.cold and point.dependent is MISSING
         for kind in ceilings.KINDS:
-            assert len(point[kind]["samples"]) == ceilings.FEWEST_ROUNDS
-            assert 0 < point[kind]["value"] < 2000  # on a busy machine a pass of 256 KiB may wait for its core
-    record = example("ceilings") | {"points": points, "backend": "cpu"}
+            assert len(getattr(point, kind).samples) == ceilings.FEWEST_ROUNDS
+            assert 0 < getattr(point, kind).value < 2000  # on a busy machine a pass of 256 KiB may wait for its core
+    record = example("ceilings") | {"points": [point.model_dump() for point in points], "backend": "cpu"}
     records.check(record, "ceilings", "a curve")
 
 

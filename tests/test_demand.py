@@ -19,7 +19,7 @@ def case(**said) -> AnyCase:
     return matrix.case_from_flags({"seq": 1024, "heads": 16, "dim": 64, "compress": 2, **said})
 
 
-def with_measure(**settings) -> dict:
+def with_measure(**settings) -> AnyCase:
     return case(measure=settings)
 
 

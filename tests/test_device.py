@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
+from pydantic import MISSING
+from results_folder import example
 
 from elastickv import device, matrix, records
 from elastickv.device import cgroup, cpu_state, throttle
@@ -22,7 +24,7 @@ from elastickv.device.cpu_state import CpuState
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.nvml import Nvml
 from elastickv.measure import energy, machine, supervisor
-from elastickv.schemas.measurement import Range
+from elastickv.schemas.measurement import Measurement, Range
 from elastickv.schemas.parts import Others, Process, Told, Untold
 
 BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
@@ -317,10 +319,10 @@ BUSY = LOAD | {"others_cores": 1.3, "busiest": [{"pid": 9, "name": "make", "core
 NOISY = {"status": "noisy", "reason": "the A/A control is off"}
 
 
-def fields(others=None, load=LOAD, **more):
+def record(others=None, load=LOAD, **more) -> Measurement:
     settings = {"cpu": {"usable_cores": told(2)}} | ({"gpu": {}, "others_on_gpu": others} if others else {})
-    head = {"status": "ok", "reason": None, "clocks": {"after": {"load": load}}, "throttling": {}, "machine": settings}
-    return head | more
+    changes = {"clocks": {"after": {"load": load}}, "throttling": {}, "machine": settings}
+    return Measurement.model_validate(example("4096_cpu") | changes | more)
 
 
 def other(percent: int | None) -> dict:
@@ -330,40 +332,53 @@ def other(percent: int | None) -> dict:
 @pytest.mark.parametrize(
     ("before", "status", "reason"),
     [
-        (fields(), "ok", None),
-        (fields(load=BUSY), "ok", None),  # the control is steady all the same
-        (fields(**NOISY), "noisy", "the A/A control is off"),
+        (record(), "ok", None),
+        (record(load=BUSY), "ok", None),  # the control is steady all the same
+        (record(**NOISY), "noisy", "the A/A control is off"),
         (
-            fields(load=BUSY, **NOISY),
+            record(load=BUSY, **NOISY),
             "noisy",
             "the A/A control is off; meanwhile other processes kept 1.3 of 2 cores busy: make (9)",
         ),
         (
-            fields(load=LOAD | {"stolen_cores": 0.5}, throttling={"quota": {"periods": 3, "seconds": 0.25}}, **NOISY),
+            record(load=LOAD | {"stolen_cores": 0.5}, throttling={"quota": {"periods": 3, "seconds": 0.25}}, **NOISY),
             "noisy",
             "the A/A control is off; meanwhile the hypervisor gave 0.5 of 2 cores to others; "
             "the container's CPU quota stopped it for 0.25 s",
         ),
-        (fields(load=untold("too short"), **NOISY), "noisy", "the A/A control is off"),
-        (fields(told([])), "ok", None),
-        (fields(untold("NVML: no driver")), "ok", None),
-        (fields(told([other(0)])), "ok", None),  # holds memory, computes nothing
+        (record(load=untold("too short"), **NOISY), "noisy", "the A/A control is off"),
+        (record(told([])), "ok", None),
+        (record(untold("NVML: no driver")), "ok", None),
+        (record(told([other(0)])), "ok", None),  # holds memory, computes nothing
         (
-            fields(told([other(45), other(0)])),
+            record(told([other(45), other(0)])),
             "noisy",
             "the GPU was shared: process 4711 (python3) computed on it, up to 45% of the time",
         ),
         (
-            fields(told([other(None)]), **NOISY),
+            record(told([other(None)]), **NOISY),
             "noisy",
             "the GPU was shared: process 4711 (python3) was on it, computing or not; the A/A control is off",
         ),
-        (fields(told([other(45)]), status="failed", reason="roofline 1.4"), "failed", "roofline 1.4"),
+        (record(told([other(45)]), status="failed", reason="roofline 1.4"), "failed", "roofline 1.4"),
     ],
 )
 def test_a_shared_machine_is_named(before, status, reason):
     after = machine.disturbed(before)
-    assert (after["status"], after["reason"]) == (status, reason)
+    assert (after.status, after.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [
+        (record(load=BUSY), "other processes kept 1.3 of 2 cores busy: make (9)"),
+        (record(load=BUSY, **NOISY), "other processes kept 1.3 of 2 cores busy: make (9)"),
+        (record(), None),
+        (record(told([])), MISSING),  # on a GPU the host's load is no reason
+    ],
+)
+def test_a_record_of_a_cpu_names_what_kept_it_busy_whatever_its_status(before, meanwhile):
+    assert machine.disturbed(before).machine.meanwhile == meanwhile
 
 
 # The CPU.
@@ -509,30 +524,32 @@ def test_energy_of_a_launch_is_right_whatever_the_counters_period():
     for watts, period in itertools.product((100.0, 640.0), (0.02, 0.05, 0.1)):
         meter = Meter(watts, period)
         taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
-        assert taken["watts"] == pytest.approx(watts, rel=3e-3)
-        assert taken["joules_per_launch"] == pytest.approx(watts * 0.0013 / 64, rel=3e-3)
-        assert taken["seconds"] >= energy.SECONDS
+        assert taken.watts == pytest.approx(watts, rel=3e-3)
+        assert taken.joules_per_launch == pytest.approx(watts * 0.0013 / 64, rel=3e-3)
+        assert taken.seconds >= energy.SECONDS
 
 
 @pytest.mark.parametrize("period", [1.0, 100.0])
 def test_a_counter_too_slow_to_tell_is_said_to_be(period):
     meter = Meter(300.0, period)
     taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
-    assert taken["value"] is None
-    assert "too seldom" in taken["reason"]
+    assert taken.value is None
+    assert "too seldom" in taken.reason
     assert meter.now < energy.LONGEST_SECONDS + 0.1
 
 
 def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
-    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: {"joules_per_launch": replay()})
+    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: energy.Drawn(replay(), 100.0, 1.0, 64))
     state = SimpleNamespace(energy=lambda: 1.0, energy_reason=None)
     arms = {"full": lambda: 8.0, "elastic": lambda: 2.0}
-    assert energy.of_arms(arms, state, 4)["joules_per_token"] == {"full": 2.0, "elastic": 0.5}
-    assert energy.of_arms(arms, state, None)["joules_per_token"]["value"] is None
+    assert energy.of_arms(arms, state, 4).joules_per_token.model_dump() == {"full": 2.0, "elastic": 0.5}
+    assert energy.of_arms(arms, state, None).joules_per_token.value is None
     slow = {"full": lambda: 8.0, "elastic": lambda: 2.0}
-    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold("too seldom"))
-    assert energy.of_arms(slow, state, 4)["joules_per_token"] == untold("too seldom")
-    assert energy.of_arms(slow, CpuState(), 4) == untold(cpu_state.NO_ENERGY)
+    untold = Untold(value=None, reason="too seldom")
+    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold)
+    assert energy.of_arms(slow, state, 4).joules_per_token.model_dump() == untold.model_dump()
+    unread = {"value": None, "reason": cpu_state.NO_ENERGY}
+    assert energy.of_arms(slow, CpuState(), 4).model_dump() == unread
 
 
 # On a GPU.
@@ -558,9 +575,8 @@ def test_a_gpu_tells_its_state():
 def test_a_record_of_a_cpu_tells_its_machine(cpu_build):
     quick = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 0}
     case = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "dim": 64, "window": 32, "compress": 4}
-    record = supervisor.measure_case(
-        matrix.case_from_flags({**case, "measure": quick}).model_dump(mode="json"), str(cpu_build)
-    )
+    made = supervisor.measure_case(matrix.case_from_flags({**case, "measure": quick}), str(cpu_build))
+    record = made.model_dump(mode="json")
     records.check(record, "measurement", "a record")
     assert record["machine"]["cpu"]["cpus"] == told(cpu_state.ranges(cpu_state.usable_cpus()))
     assert "gpu" not in record["machine"]

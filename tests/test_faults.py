@@ -27,6 +27,7 @@ from elastickv.audit import verify
 from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
+from elastickv.schemas.case import AnyCase, case_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PR_CAPBSET_DROP = 24  # linux/prctl.h
@@ -44,6 +45,10 @@ def case_file(folder: Path, **changes) -> Path:
         records.canonical_json(matrix.case_from_flags(shape | changes | {"measure": measure}).model_dump(mode="json"))
     )
     return path
+
+
+def read_case(path: Path) -> AnyCase:
+    return case_of(json.loads(path.read_text(encoding="utf-8")))
 
 
 def measure_command(case: Path, out: Path, store: Path) -> list[str]:
@@ -120,10 +125,10 @@ def test_a_killed_worker_is_a_failed_record_and_the_next_try_measures(cpu_build,
 
 def test_a_worker_that_cannot_be_started_is_a_failed_record(cpu_build, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.process, "interpreter", lambda _: str(tmp_path / "no-python"))
-    record = supervisor.measure_case(json.loads(case_file(tmp_path).read_text()), str(ROOT / "build"))
-    records.check(record, "measurement", "failed")
-    assert record["status"] == "failed"
-    assert "could not be started" in record["reason"]
+    record = supervisor.measure_case(read_case(case_file(tmp_path)), str(ROOT / "build"))
+    records.check(record.model_dump(mode="json"), "measurement", "failed")
+    assert record.status == "failed"
+    assert "could not be started" in record.reason
 
 
 # Disk
@@ -199,10 +204,10 @@ def test_a_store_that_refuses_a_record_costs_no_measurement(cpu_build, tmp_path,
     store = jobs.RecordStore(tmp_path / "store")
     monkeypatch.setattr(jobs.RecordStore, "path", lambda self, key: self.folder / "taken")
     (tmp_path / "store/taken").mkdir(parents=True)
-    record = supervisor.measure_case(json.loads(case.read_text()), str(ROOT / "build"), store=store)
-    assert record["status"] in ("ok", "noisy"), record["reason"]
+    record = supervisor.measure_case(read_case(case), str(ROOT / "build"), store=store)
+    assert record.status in ("ok", "noisy"), record.reason
     assert "taken: cannot be written: Is a directory" in capfd.readouterr().err
-    records.write(out, record, "measurement")
+    records.write(out, record.model_dump(mode="json"), "measurement")
     assert records.read(out, "measurement")["samples"]["full_us"]
 
 
@@ -341,7 +346,7 @@ def test_a_library_that_its_manifest_does_not_describe_is_refused(cpu_build, tmp
     library = tmp_path / "build/cpu/libelastickv.so"
     library.write_bytes(library.read_bytes() + b"\0")
     with pytest.raises(MachineError, match="not the binary") as caught:
-        supervisor.measure_case(json.loads(case_file(tmp_path).read_text()), str(tmp_path / "build"))
+        supervisor.measure_case(read_case(case_file(tmp_path)), str(tmp_path / "build"))
     assert caught.value.fix == "elastickv build cpu"
     library.unlink()
     with pytest.raises(MachineError, match="not the binary"):

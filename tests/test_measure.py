@@ -9,31 +9,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import MISSING
 from results_folder import example, typed
 
 from elastickv import cli, jobs, matrix, records, workloads
-from elastickv.build import binary, fingerprint
+from elastickv.build import fingerprint
 from elastickv.cache import numerics, oracle
 from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
-from elastickv.measure import cycle, run, sampling, supervisor
-from elastickv.measure.stopwatch import Stopwatch
-from elastickv.schemas.case import case_of
+from elastickv.measure import cycle, record, run, sampling, supervisor
+from elastickv.schemas.base import given
+from elastickv.schemas.case import AnyCase
+from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.parts import BuildUsed, Device
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
 
 
-def tiny_case(**changes) -> dict:
+def tiny_case(**changes) -> AnyCase:
     measure = {**QUICK, **changes.pop("measure", {})}
-    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure}).model_dump(mode="json")
+    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure})
 
 
-def measure_in_process(backend, case) -> dict:
-    fields, _ = run.measure(backend, case, {"reps", "warmup", "inner_loops"}, CpuState(), lambda done, total: None)
-    return fields
+def measure_in_process(backend, case, state=None) -> Measurement:
+    built = BuildUsed.model_validate(example("4096_cpu")["build"])
+    blank = record.unmeasured(case, "cpu", built, Device.model_validate(backend.facts()))
+    made, _ = run.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState(), lambda *_: None)
+    records.check(made.model_dump(mode="json"), "measurement", made.status)
+    return made
 
 
 @pytest.fixture
@@ -57,26 +63,26 @@ def backend(cpu_build):
     ids=str,
 )
 def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend, changes):
-    fields = measure_in_process(backend, tiny_case(**changes))
-    assert fields["status"] in ("ok", "noisy"), fields["reason"]
-    for correctness in (fields["correctness"], fields["inference_cycle"]["correctness"]):
-        assert all(oracle.passes(entry) for entry in correctness.values())
-    assert fields["correctness"]["elastic"]["anchors"] == "right"
-    assert len(fields["samples"]["full_us"]) == 3
-    taken = fields["inference_cycle"]
-    assert taken["decode_tokens"] == 10
-    assert taken["tokens_per_sample"] == changes.get("compress", 4)
+    made = measure_in_process(backend, tiny_case(**changes))
+    assert made.status in ("ok", "noisy"), made.reason
+    for correctness in (made.correctness, made.inference_cycle.correctness):
+        assert all(oracle.passes(answer.model_dump()) for _, answer in correctness)
+    assert made.correctness.elastic.anchors == "right"
+    assert len(made.samples.full_us) == 3
+    taken = made.inference_cycle
+    assert taken.decode_tokens == 10
+    assert taken.tokens_per_sample == changes.get("compress", 4)
 
 
-def elementwise_case(**changes) -> dict:
+def elementwise_case(**changes) -> AnyCase:
     flags = {"id": "pass", "workload": "elementwise", "backend": "cpu", "seq": 101, "heads": 3, "dim": 64}
     measure = {key: QUICK[key] for key in ("reps", "warmup", "inner_loops")}
-    return matrix.case_from_flags(flags | {"compress": 4, "measure": measure} | changes).model_dump(mode="json")
+    return matrix.case_from_flags(flags | {"compress": 4, "measure": measure} | changes)
 
 
 def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backend):
     for order, turns in (("forward", 0), ("alternating", 1)):
-        workload = workloads.create(backend, case_of(elementwise_case(pass_order=order)))
+        workload = workloads.create(backend, elementwise_case(pass_order=order))
         for arm in ("full", "elastic"):
             launches = range(2 * workload.period)
             turned = [workload.call(arm, index).params.reverse for index in launches]
@@ -87,19 +93,19 @@ def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backen
 @pytest.mark.parametrize("pass_order", ["forward", "alternating"])
 @pytest.mark.parametrize("compress", [1, 4, 7])
 def test_elementwise_is_right(backend, compress, pass_order):
-    fields = measure_in_process(backend, elementwise_case(compress=compress, pass_order=pass_order))
-    assert fields["status"] in ("ok", "noisy"), fields["reason"]
-    assert fields.get("inference_cycle") is None
+    made = measure_in_process(backend, elementwise_case(compress=compress, pass_order=pass_order))
+    assert made.status in ("ok", "noisy"), made.reason
+    assert made.inference_cycle is None
 
 
 def test_too_few_rounds_make_no_published_interval(backend):
     """One round has a ratio and no spread: its interval would be the narrowest of all."""
-    fields = measure_in_process(backend, tiny_case(measure={"reps": 3, "decode_tokens": 0}))
-    assert fields["status"] == "noisy"
-    assert "after 3 rounds" in fields["reason"] and "raise measure.reps" in fields["reason"]
-    assert fields["statistics"]["speedup"]["confidence"] == 0.75
-    assert fields["resolved"]["stopped"] == "reps"
-    assert fields["resolved"]["warm_up"]["stationary"] is None
+    made = measure_in_process(backend, tiny_case(measure={"reps": 3, "decode_tokens": 0}))
+    assert made.status == "noisy"
+    assert "after 3 rounds" in made.reason and "raise measure.reps" in made.reason
+    assert made.statistics.speedup.confidence == 0.75
+    assert made.resolved.stopped == "reps"
+    assert made.resolved.warm_up.stationary is None
 
 
 def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, monkeypatch):
@@ -107,19 +113,19 @@ def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, mo
     controls = sampling.Samples.controls
 
     def strayed(samples: sampling.Samples, confidence: float) -> dict:
-        found = controls(samples, confidence)
-        return {arm: control | {"ratio": 1.3, "low": 1.2, "high": 1.4} for arm, control in found.items()}
+        off = {"ratio": 1.3, "low": 1.2, "high": 1.4}
+        return {arm: control.model_copy(update=off) for arm, control in controls(samples, confidence).items()}
 
     monkeypatch.setattr(sampling.Samples, "controls", strayed)
-    fields = measure_in_process(backend, tiny_case(measure={"reps": 12, "decode_tokens": 0}))
-    assert (fields["status"], fields["reason"]) == ("ok", None)
-    assert fields["statistics"]["controls"]["full"]["low"] == 1.2
+    made = measure_in_process(backend, tiny_case(measure={"reps": 12, "decode_tokens": 0}))
+    assert (made.status, made.reason) == ("ok", None)
+    assert made.statistics.controls.full.low == 1.2
 
 
 def test_the_control_that_sampling_waits_for_is_the_case_s_precision_s():
     """`test_sampling` shows what that does; no threshold of the judge decides how long a case is sampled."""
-    settings = tiny_case(measure={"precision": 0.02})["measure"]
-    assert run._rule(settings, set()).control == settings["precision"] == 0.02
+    settings = tiny_case(measure={"precision": 0.02}).measure
+    assert run._rule(settings, set()).control == settings.precision == 0.02
 
 
 class Throttled(CpuState):
@@ -135,31 +141,20 @@ class Throttled(CpuState):
         return None if self.good >= 0 else "hardware thermal slowdown"
 
 
-def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(cpu_build, backend):
-    case = tiny_case()
-    fields, _ = run.measure(backend, case, {"reps", "warmup", "inner_loops"}, Throttled(0), lambda done, total: None)
-    assert fields["status"] == "noisy"
-    assert fields["reason"] == "all 3 rounds were dropped: hardware thermal slowdown"
-    response = {"fields": fields, "device": backend.facts()}
-    built = records.content(binary.facts(str(cpu_build), "cpu", "decode"))
-    record = supervisor.compose(case, "cpu", built, response, Stopwatch())
-    records.check(record, "measurement", "dropped")
-    assert [entry["reason"] for entry in record["samples"]["dropped"]] == ["hardware thermal slowdown"] * 3
-    assert record["throttling"]["dropped_rounds"] == 3
-    assert record.get("statistics") is None
+def test_all_rounds_dropped_is_noisy_with_its_reason_and_no_figure(backend):
+    made = measure_in_process(backend, tiny_case(), Throttled(0))
+    assert made.status == "noisy"
+    assert made.reason == "all 3 rounds were dropped: hardware thermal slowdown"
+    assert [entry.reason for entry in made.samples.dropped] == ["hardware thermal slowdown"] * 3
+    assert made.throttling.dropped_rounds == 3
+    assert given(made.statistics) is None
 
 
 def test_a_throttled_round_is_dropped_and_counted_and_the_others_stay(backend):
-    fields, _ = run.measure(
-        backend,
-        tiny_case(measure={"decode_tokens": 0}),
-        {"reps", "warmup", "inner_loops"},
-        Throttled(2),
-        lambda *_: None,
-    )
-    assert len(fields["samples"]["full_us"]) == 2
-    assert fields["throttling"]["dropped_rounds"] == 1
-    assert "(1 more dropped)" in fields["reason"]
+    made = measure_in_process(backend, tiny_case(measure={"decode_tokens": 0}), Throttled(2))
+    assert len(made.samples.full_us) == 2
+    assert made.throttling.dropped_rounds == 1
+    assert "(1 more dropped)" in made.reason
 
 
 class WrongByOnePercent(CpuBackend):
@@ -200,32 +195,32 @@ class KeepsAnotherToken(CpuBackend):
 )
 def test_a_wrong_kernel_is_incorrect_and_has_no_statistics(cpu_build, faulty, reason):
     backend = faulty(cpu_build / "cpu")
-    fields = measure_in_process(backend, tiny_case())
+    made = measure_in_process(backend, tiny_case())
     backend.free_all()
-    assert fields["status"] == "incorrect"
-    assert reason in fields["reason"]
-    assert "statistics" not in fields
-    assert "samples" not in fields
+    assert made.status == "incorrect"
+    assert reason in made.reason
+    assert made.statistics is MISSING
+    assert made.samples is MISSING
 
 
 def test_a_record_of_every_kind_fits_its_schema(cpu_build):
     ok = supervisor.measure_case(tiny_case(), str(cpu_build))
-    assert ok["status"] in ("ok", "noisy")
+    assert ok.status in ("ok", "noisy")
     unsupported = supervisor.measure_case(tiny_case(dim=72), str(cpu_build))
-    assert unsupported["status"] == "unsupported"
-    assert "72" in unsupported["reason"]
+    assert unsupported.status == "unsupported"
+    assert "72" in unsupported.reason
     huge = supervisor.measure_case(tiny_case(seq=2**22, batch=64, heads=64, kv_heads=64, dim=256), str(cpu_build))
-    assert huge["status"] == "out_of_memory"
-    for record in (ok, unsupported, huge):
-        records.check(record, "measurement", record["status"])
+    assert huge.status == "out_of_memory"
+    for made in (ok, unsupported, huge):
+        records.check(made.model_dump(mode="json"), "measurement", made.status)
 
 
 def test_a_worker_that_dies_is_a_failed_record(cpu_build, monkeypatch):
     monkeypatch.setattr(jobs.process, "interpreter", lambda _: "/bin/false")
-    record = supervisor.measure_case(tiny_case(), str(cpu_build))
-    records.check(record, "measurement", "failed")
-    assert record["status"] == "failed"
-    assert "exit code 1" in record["reason"]
+    made = supervisor.measure_case(tiny_case(), str(cpu_build))
+    records.check(made.model_dump(mode="json"), "measurement", "failed")
+    assert made.status == "failed"
+    assert "exit code 1" in made.reason
 
 
 def test_a_worker_that_hangs_is_stopped(monkeypatch, tmp_path):
@@ -241,13 +236,13 @@ def test_a_finished_measurement_is_not_repeated_unless_asked(cpu_build, tmp_path
     store = jobs.RecordStore(tmp_path / "store")
     case = tiny_case(measure={"decode_tokens": 0})
     first = supervisor.measure_case(case, str(cpu_build), store=store)
-    again = supervisor.measure_case({**case, "id": "renamed"}, str(cpu_build), store=store)
+    again = supervisor.measure_case(case.model_copy(update={"id": "renamed"}), str(cpu_build), store=store)
     fresh = supervisor.measure_case(case, str(cpu_build), store=store, fresh=True)
     other = supervisor.measure_case(tiny_case(seq=301, measure={"decode_tokens": 0}), str(cpu_build), store=store)
-    assert again["started"] == first["started"]
-    assert again["case"]["id"] == "renamed"
-    assert fresh["started"] != first["started"]
-    assert other["case"]["seq"] == 301
+    assert again.started == first.started
+    assert again.case.root.id == "renamed"
+    assert fresh.started != first.started
+    assert other.case.root.seq == 301
 
 
 def test_a_damaged_stored_record_is_measured_again(cpu_build, tmp_path):
@@ -256,7 +251,7 @@ def test_a_damaged_stored_record_is_measured_again(cpu_build, tmp_path):
     supervisor.measure_case(case, str(cpu_build), store=store)
     stored = next((tmp_path / "store").glob("*.json"))
     stored.write_text(stored.read_text()[:200])
-    assert supervisor.measure_case(case, str(cpu_build), store=store)["status"] in ("ok", "noisy")
+    assert supervisor.measure_case(case, str(cpu_build), store=store).status in ("ok", "noisy")
     json.loads(stored.read_text())
 
 
@@ -357,7 +352,7 @@ def test_every_flag_of_a_case_reaches_the_case():
     passes = {key: (words | numbers)[key] for key in ("workload", "pass_order", "seq", "heads", "dim", "compress")}
     for said in (decode, passes):
         case = bench_command.case_of(parser.parse_args(["bench", *(f"--{key}={value}" for key, value in said.items())]))
-        assert said.items() <= case.items()
+        assert said.items() <= case.model_dump(mode="json").items()
     assert set(decode) | set(passes) == set(bench_command.CASE_FLAGS)
 
 
@@ -435,5 +430,5 @@ def test_a_case_launches_only_what_its_fingerprint_is_made_of(backend, monkeypat
     shape = {"seq": 300, "heads": 4, "dim": 64, "compress": 4}
     cycle = {"decode_tokens": QUICK["decode_tokens"] if workload == "decode" else 0}
     flags = {"id": "tiny", "backend": "cpu", "workload": workload, **shape, "measure": QUICK | cycle}
-    measure_in_process(backend, matrix.case_from_flags(flags).model_dump(mode="json"))
+    measure_in_process(backend, matrix.case_from_flags(flags))
     assert {"stream", workload} <= launched <= set(fingerprint.WORKLOADS[workload])

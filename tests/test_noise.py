@@ -23,6 +23,7 @@ from elastickv.models import record as baseline_record
 from elastickv.report import explanation, markdown, readme, show, sweeps
 from elastickv.report.inputs import load
 from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Control, Interval
 from elastickv.schemas.verdict import Thresholds
 
@@ -253,11 +254,12 @@ def test_compare_takes_the_limits_of_each_folder(folder: Path, tmp_path: Path, c
 
 def test_what_measuring_prints_goes_by_the_default_limits():
     steady, loud = example("4096_cpu"), with_controls("4096_cpu", (0.96, 1.01))
-    assert supervisor.by_default(steady) == typed(steady)
-    line = supervisor.describe(supervisor.by_default(loud))
+    assert supervisor.by_default(typed(steady)) == typed(steady)
+    line = supervisor.describe(supervisor.by_default(typed(loud)))
     low = steady["statistics"]["speedup"]["low"] * 0.96
     assert line.startswith(f"4096_cpu: imprecise, 3.317x [{low:.3f}, ")
-    biased = supervisor.describe(supervisor.by_default(with_controls("4096_cpu", (1.04, 1.05))))
+    off = Measurement.model_validate(with_controls("4096_cpu", (1.04, 1.05)))
+    biased = supervisor.describe(supervisor.by_default(off))
     assert biased.startswith(
         "4096_cpu: noisy (the A/A control of the full cache, [1.0400, 1.0500], lies outside 1 +- 3%"
     )
@@ -267,7 +269,7 @@ def test_what_measuring_prints_goes_by_the_default_limits():
 @pytest.mark.parametrize(("control", "code"), [((0.999, 1.001), 0), ((0.96, 1.01), 1), ((1.04, 1.05), 1)])
 def test_strict_goes_by_what_the_judge_says(tmp_path: Path, monkeypatch, capsys, control, code):
     record = with_controls("4096_cpu", control)
-    monkeypatch.setattr(supervisor, "measure_case", lambda *_, **__: record)
+    monkeypatch.setattr(supervisor, "measure_case", lambda *_, **__: Measurement.model_validate(record))
     monkeypatch.setattr(bench, "_built", lambda *_: None)
     (tmp_path / "case.json").write_text(json.dumps(record["case"]), encoding="utf-8")
     files = ["--case", str(tmp_path / "case.json"), "--out", str(tmp_path / "r.json"), "--store", str(tmp_path)]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from elastickv.measure import sampling
+from elastickv.schemas.base import Model
 
 
 def rule(**changes) -> sampling.Rule:
@@ -52,8 +53,8 @@ def test_throttled_rounds_are_dropped_whole_and_recorded():
     answers = iter([None, "thermal", None, None])
     samples = sampling.interleave(lambda _: 1.0, rule(reps=4, fixed_reps=True), disturbed=lambda: next(answers))
     assert len(samples.us["reference"]) == len(samples.us["candidate"]) == len(samples.us["reference_again"]) == 3
-    assert samples.dropped[0]["reason"] == "thermal"
-    assert samples.dropped[0]["index"] == 1
+    assert samples.dropped[0].reason == "thermal"
+    assert samples.dropped[0].index == 1
 
 
 def test_the_clock_ends_a_measurement_that_never_settles():
@@ -65,14 +66,14 @@ def test_the_clock_ends_a_measurement_that_never_settles():
 
 def test_warm_up_waits_until_both_arms_are_stationary():
     ramp = {"reference": iter([5, 4, 3, 2] + [1] * 100), "candidate": iter([1] * 100)}
-    done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule())
+    done = sampling.warm_up(lambda arm: float(next(ramp[arm])), rule(), clock=lambda: 0.0)
     assert 10 < done.samples < 20
     assert (done.stationary, done.ended) == (True, "stationary")
 
 
 def test_warm_up_that_never_settles_ends_at_its_bound_and_says_so():
     taken = iter(range(1, 1000))
-    done = sampling.warm_up(lambda _: float(next(taken)), rule(warmup=30))
+    done = sampling.warm_up(lambda _: float(next(taken)), rule(warmup=30), clock=lambda: 0.0)
     assert done == (30, False, "warmup")
 
 
@@ -80,7 +81,7 @@ def test_warm_up_ends_when_its_share_of_the_time_is_up():
     now = iter(range(1000))
     done = sampling.warm_up(lambda _: 1.0, rule(max_seconds=20), clock=lambda: next(now))
     assert done == (6, None, "max_seconds")  # too few samples to tell
-    assert done.facts()["stationary"] is None
+    assert done.facts().stationary is None
 
 
 def test_stationary_is_no_trend_or_a_small_one():
@@ -122,7 +123,7 @@ def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
     careful = sampling.interleave(take, rule(control=0.005))
     assert len(careless) == sampling.FEWEST_ROUNDS < len(careful) < rule().reps
     control = careful.controls(0.99)["reference"]
-    assert 0.995 <= control["low"] <= control["ratio"] <= control["high"] <= 1.005
+    assert 0.995 <= control.low <= control.ratio <= control.high <= 1.005
 
 
 def test_a_pair_samples_two_arms_and_takes_a_control_from_its_own_arm():
@@ -132,12 +133,22 @@ def test_a_pair_samples_two_arms_and_takes_a_control_from_its_own_arm():
     }  # fmt: skip
 
 
+class Sides(Model):
+    """A part of a record of a caller who names the arms in his own way."""
+
+    order: list[list[str]]
+    left_us: list[float]
+    right_us: list[float]
+    left_again_us: list[float]
+    dropped: list[dict]
+
+
 def test_the_series_of_a_record_have_the_names_of_their_caller():
     answers, values = iter([None, "thermal"]), iter(range(1, 7))
     samples = sampling.interleave(
         lambda _: float(next(values)), rule(reps=2, fixed_reps=True), disturbed=lambda: next(answers)
     )
-    assert samples.named({"reference": "left", "candidate": "right"}) == {
+    assert samples.named({"reference": "left", "candidate": "right"}, Sides).model_dump() == {
         "order": [["left", "right", "left_again"]],
         "left_us": [1.0],
         "right_us": [2.0],

@@ -58,8 +58,8 @@ def beside(python: str, how: str) -> Iterator[int]:
 
 def measured() -> dict:
     flags = {"id": "shared", "backend": "cuda", "seq": 4096, "heads": 32, "dim": 128, "compress": 4}
-    case = matrix.case_from_flags({**flags, "measure": {"max_seconds": 5, "decode_tokens": 0}}).model_dump(mode="json")
-    record = supervisor.measure_case(case, str(BUILD))
+    case = matrix.case_from_flags({**flags, "measure": {"max_seconds": 5, "decode_tokens": 0}})
+    record = supervisor.measure_case(case, str(BUILD)).model_dump(mode="json")
     records.check(record, "measurement", "on a GPU")
     return record
 

@@ -18,14 +18,14 @@ def test_trimming_takes_floor_of_the_percentage_off_each_end():
 def test_cv_is_of_the_trimmed_samples_with_ddof_1():
     samples = [10.0] * 48 + [1000.0, 1.0]
     stats = statistics.arm_statistics(samples, truncate=5)
-    assert stats["cv_trimmed"] == 0
-    assert stats["cv"] == pytest.approx(np.std(samples, ddof=1) / np.mean(samples))
-    assert stats["median_us"] == 10
+    assert stats.cv_trimmed == 0
+    assert stats.cv == pytest.approx(np.std(samples, ddof=1) / np.mean(samples))
+    assert stats.median_us == 10
 
 
 def test_speedup_is_the_median_of_pairwise_ratios_not_the_ratio_of_medians():
     full, elastic = [2.0, 30.0, 8.0, 10.0, 4.0], [1.0, 10.0, 4.0, 5.0, 2.0]
-    assert statistics.ratio_interval(full, elastic, 0.99)["value"] == 2
+    assert statistics.ratio_interval(full, elastic, 0.99).value == 2
 
 
 def ar1(rng: np.random.Generator, count: int, coefficient: float) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_interval_holds_the_true_ratio_under_common_drift():
     full = 20 * drift * (1 + 0.01 * rng.standard_normal(200))
     elastic = 10 * drift * (1 + 0.01 * rng.standard_normal(200))
     interval = statistics.ratio_interval(full, elastic, 0.99)
-    assert interval["low"] <= 2 <= interval["high"]
+    assert interval.low <= 2 <= interval.high
     assert statistics.relative_half_width(interval) < 0.005
 
 
@@ -51,8 +51,8 @@ def test_autocorrelated_ratios_take_longer_blocks_and_a_wider_interval():
     shuffled = rng.permutation(walk)
     assert statistics.block_length(walk) > 2 * statistics.block_length(shuffled)
     wide, narrow = (statistics.median_interval(values, 0.99) for values in (walk, shuffled))
-    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
-    assert f"block {statistics.block_length(walk)}, widened" in wide["method"]
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert f"block {statistics.block_length(walk)}, widened" in wide.method
 
 
 def test_autocorrelation_is_of_ranks_so_that_slow_samples_do_not_hide_it():
@@ -100,26 +100,26 @@ def test_same_samples_same_interval():
 
 def test_values_without_spread_give_their_one_value():
     interval = statistics.median_interval([2.0] * 30, 0.99)
-    assert (interval["low"], interval["high"], interval["confidence"]) == (2.0, 2.0, 0.99)
+    assert (interval.low, interval.high, interval.confidence) == (2.0, 2.0, 0.99)
 
 
 def test_a_range_of_few_values_has_the_confidence_that_it_has():
     few = statistics.median_interval([1.0, 3.0, 2.0], 0.99)
-    assert (few["low"], few["high"], few["method"]) == (1.0, 3.0, "range")
-    assert few["confidence"] == 0.75
-    assert statistics.median_interval([1.0], 0.99)["confidence"] == 0
-    assert statistics.median_interval(np.arange(1.0, 12.0), 0.99)["confidence"] == 0.99
-    assert statistics.median_interval(np.arange(1.0, 13.0), 0.99)["method"] != "range"
+    assert (few.low, few.high, few.method) == (1.0, 3.0, "range")
+    assert few.confidence == 0.75
+    assert statistics.median_interval([1.0], 0.99).confidence == 0
+    assert statistics.median_interval(np.arange(1.0, 12.0), 0.99).confidence == 0.99
+    assert statistics.median_interval(np.arange(1.0, 13.0), 0.99).method != "range"
 
 
 def test_nearly_constant_series_has_finite_bounds():
     interval = statistics.median_interval([2.0] * 40 + [2.1], 0.99)
-    assert interval["low"] <= interval["value"] <= interval["high"]
+    assert interval.low <= interval.value <= interval.high
 
 
 def test_bounds_stay_positive_however_wide():
     values = np.exp(np.random.default_rng(1).normal(0, 3, 12))
-    assert statistics.median_interval(values, 0.99)["low"] > 0
+    assert statistics.median_interval(values, 0.99).low > 0
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])

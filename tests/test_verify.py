@@ -395,10 +395,10 @@ def in_processes() -> dict[str, Any]:
         fields = example("4096_cpu")
         samples, measured = fields["samples"], fields["statistics"]
         samples["elastic_us"] = [value / factor for value in samples["elastic_us"]]
-        measured["speedup"] = statistics.ratio_interval(samples["full_us"], samples["elastic_us"], 0.99)
+        measured["speedup"] = statistics.ratio_interval(samples["full_us"], samples["elastic_us"], 0.99).model_dump()
         fields["inference_cycle"]["speedup"]["value"] *= factor if factor != 1 else 1
-        responses.append({"fields": fields})
-    record = {**example("4096_cpu"), **processes.combine(responses)["fields"]}
+        responses.append(Measurement.model_validate(fields))
+    record = processes.combine(responses).model_dump(mode="json")
     record["case"]["measure"]["processes"] = 3
     records.check(record, "measurement", "three processes")
     return record
@@ -903,7 +903,7 @@ def series(kind: str, count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 11, 12, 20, 61, 200])
 def test_intervals_are_those_that_records_hold(kind: str, count: int):
     values = series(kind, count, seed=count)
-    written = statistics.median_interval(values, 0.99)
+    written = statistics.median_interval(values, 0.99).model_dump()
     findings = Findings()
     intervals.check(findings.of("record"), "speedup", values.tolist(), written)
     assert findings.faults == []

@@ -52,11 +52,11 @@ def compare(backends, case, seconds, tolerance):
     for workload in made:
         wrong = [arm for arm, entry in workload.check().items() if not oracle.passes(entry)]
         if wrong:
-            raise SystemExit(f"{case['id']}: wrong answers of {', '.join(wrong)}")
+            raise SystemExit(f"{case.id}: wrong answers of {', '.join(wrong)}")
     head = backends[0]
-    dependent = head.launch_mode(case["launch"]) == "dependent"
-    mode = Mode(bool(case["measure"]["graphs"]) and head.name == "cuda", dependent)
-    loops = choose_loops(head, made[0], case["measure"], mode, fixed=False)
+    dependent = head.launch_mode(case.launch) == "dependent"
+    mode = Mode(case.measure.graphs and head.name == "cuda", dependent)
+    loops = choose_loops(head, made[0], case.measure, mode, fixed=False)
     rule = sampling.Rule(reps=2000, warmup=20, precision=0.001, max_seconds=seconds, confidence=0.99)
     for arm in ARMS:
         take = sampling.pair(
@@ -69,11 +69,11 @@ def compare(backends, case, seconds, tolerance):
         samples = sampling.interleave(take, rule)
         ratio = statistics.ratio_interval(samples.us["reference"], samples.us["candidate"], 0.99)
         control = samples.controls(0.99)["reference"]
-        base = statistics.median_interval(samples.us["candidate"], 0.99)["value"]
+        base = statistics.median_interval(samples.us["candidate"], 0.99).value
         yield (
-            f"{arm:8} {base:10.3f} {ratio['value']:12.4f} [{ratio['low']:.4f}, {ratio['high']:.4f}]"
-            f" [{control['low']:.4f}, {control['high']:.4f}] {len(samples)}",
-            ratio["high"] > 1 + tolerance or ratio["low"] < 1 - tolerance,
+            f"{arm:8} {base:10.3f} {ratio.value:12.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"
+            f" [{control.low:.4f}, {control.high:.4f}] {len(samples)}",
+            ratio.high > 1 + tolerance or ratio.low < 1 - tolerance,
         )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.judge import noise
 from elastickv.measure import demand, supervisor
-from elastickv.schemas import case as cases
 from elastickv.schemas.base import given
-from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.case import AnyCase
+from elastickv.schemas.measurement import Forced, Measurement
+from elastickv.schemas.once import Once
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
@@ -25,7 +25,7 @@ STUDY_FLAGS = ("loop", "warps", "splits", "stage")
 FILE_FLAGS = ("out", "save_tensors")
 
 
-def case_of(args: argparse.Namespace) -> dict[str, Any]:
+def case_of(args: argparse.Namespace) -> AnyCase:
     """The canonical case of the flags; the documented defaults fill in what was not given."""
     flags = {name: getattr(args, name) for name in CASE_FLAGS if getattr(args, name) is not None}
     measure = {name: getattr(args, name) for name in MEASURE_FLAGS if getattr(args, name) is not None}
@@ -36,15 +36,15 @@ def case_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.workload == "elementwise":
         if args.inference:
             raise UsageError(f"bench: --inference: {matrix.NO_CYCLE}")
-        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure}).model_dump(mode="json")
-    case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure}).model_dump(mode="json")
+        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+    case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
     if args.inference:
-        if not case["measure"]["decode_tokens"]:
+        if not case.measure.decode_tokens:
             raise UsageError("bench: --decode_tokens: at least 1 is needed with --inference, this is 0")
         return case
-    if case["measure"]["decode_tokens"] and args.decode_tokens is not None:
+    if case.measure.decode_tokens and args.decode_tokens is not None:
         print("elastickv: note: --decode_tokens counts with --inference only: no cycle is timed", file=sys.stderr)
-    return case | {"measure": case["measure"] | {"decode_tokens": 0}}
+    return case.model_copy(update={"measure": case.measure.model_copy(update={"decode_tokens": 0})})
 
 
 def _built(build: str, backend: str) -> None:
@@ -64,23 +64,24 @@ def _built(build: str, backend: str) -> None:
         print(f"elastickv: note: {told}", file=sys.stderr)
 
 
-def _forced(args: argparse.Namespace, case: dict[str, Any], backend: str) -> dict[str, Any]:
-    """Choices of the launch that the flags take from its rules."""
+def _forced(args: argparse.Namespace, case: AnyCase, backend: str) -> Forced | None:
+    """Choices of the launch that the flags take from its rules; None: they take none."""
     forced = {name: getattr(args, name) for name in STUDY_FLAGS if getattr(args, name) is not None}
-    if forced and (backend != "cuda" or case["workload"] != "decode"):
+    if forced and (backend != "cuda" or case.workload != "decode"):
         raise UsageError(f"bench: --{next(iter(forced))}: only decode on a GPU has such a choice")
-    return forced
+    return Forced(**forced) if forced else None
 
 
-def _once(args: argparse.Namespace, case: dict[str, Any], backend: str, forced: dict[str, Any]) -> int:
+def _once(args: argparse.Namespace, case: AnyCase, backend: str, forced: Forced | None) -> int:
     """A single launch of the elastic arm; with `--json` one object that says so."""
-    request = {"task": "once", "case": case, "build": args.build, "forced": forced}
+    request = {"task": "once", "case": case.model_dump(mode="json"), "build": args.build,
+               "forced": forced and forced.model_dump(mode="json")}  # fmt: skip
     with device.exclusive_device(backend) as uuid:
-        answer = supervisor.in_worker(backend, request, demand.worker_seconds(cases.case_of(case)), uuid)
+        answer = supervisor.in_worker(backend, request, demand.worker_seconds(case), uuid)
     if "launched" not in answer:
         raise MachineError(answer["reason"], answer.get("fix", "choose a smaller or supported case"))
     if args.json:
-        told = {"schema": "once/1", "case": case, "backend": backend, "launched": answer["launched"]}
+        told = Once(case=case, backend=backend, launched=answer["launched"]).model_dump(mode="json")
         records.check(told, "once", "bench")
         sys.stdout.write(records.to_json(told))
     return 0
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     out, tensors = (path if path is None else records.destination(path) for path in (args.out, args.save_tensors))
     if out and out == tensors and not out.is_char_device():
         raise UsageError(f"bench: --save-tensors: {args.save_tensors} is the file of --out too; name another one")
-    backend = device.resolve_backend(case["backend"])
+    backend = device.resolve_backend(case.backend)
     forced = _forced(args, case, backend)
     _built(args.build, backend)
     if args.once:
@@ -121,13 +122,14 @@ def run(args: argparse.Namespace) -> int:
     fixed = tuple(name for name in FIXED_FLAGS if getattr(args, name) is not None)
     before = tensors and _which(tensors)
     record = supervisor.measure_case(case, args.build, fixed=fixed, save_tensors=tensors, forced=forced)
-    records.check(record, "measurement", "bench")
+    content = record.model_dump(mode="json")
+    records.check(content, "measurement", "bench")
     if tensors and not tensors.is_char_device() and _which(tensors) == before:
-        print(f"elastickv: note: --save-tensors: nothing was written: {record['status']}", file=sys.stderr)
+        print(f"elastickv: note: --save-tensors: nothing was written: {record.status}", file=sys.stderr)
     if out:
-        records.write(out, record, "measurement")
+        records.write(out, content, "measurement")
     if args.json:
-        sys.stdout.write(records.to_json(record))
+        sys.stdout.write(records.to_json(content))
     judged = supervisor.by_default(record)
     if not args.json:
         print(supervisor.describe(judged))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import MISSING
 
 from elastickv import device, jobs, records
 from elastickv.build import binary
@@ -15,13 +17,16 @@ from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import FillParams, StreamParams
 from elastickv.measure import demand, statistics
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas.base import Model
+from elastickv.schemas.ceilings import Ceilings, Pair, Point
+from elastickv.schemas.parts import BuildUsed, Device, Machine, Rate, Software
 
 LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
 GRAPH_LAUNCHES = 20
 CONFIDENCE = 0.99
 
 # The curve by size.
-KINDS = ("read_gbps", "copy_gbps")
+KINDS = tuple(Pair.model_fields)
 SMALLEST_BYTES = 256 << 10
 LARGEST_BYTES = {"cuda": 4 << 30, "cpu": 1 << 30}
 MOST_BYTES = {"cuda": 4 << 30, "cpu": 2 << 30}
@@ -32,6 +37,7 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 9
 LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
 
 Clock = Callable[[], float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def large_bytes(backend: str, budget: int) -> int:
@@ -102,6 +108,14 @@ def launches_of(backend: str, nbytes: int, buffer: int, last_level_cache: int) -
     return launches, places, places * nbytes >= COLD_FACTOR * last_level_cache
 
 
+class Shape(NamedTuple):
+    """One pass of the curve: bytes of a launch, whether it reads or copies, how its launches follow each other."""
+
+    nbytes: int
+    kind: str
+    dependent: bool
+
+
 def _pass(backend: Backend, buffer: LargeBuffer, nbytes: int, launches: int, copy: bool, dependent: bool) -> Pass:
     places, half = max(1, buffer.nbytes // nbytes), nbytes // 2
     calls = []
@@ -112,15 +126,14 @@ def _pass(backend: Backend, buffer: LargeBuffer, nbytes: int, launches: int, cop
     return Pass(nbytes, launches, backend.program(calls, Mode(backend.name == "cuda", dependent)))
 
 
-def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = time.monotonic) -> list[dict[str, Any]]:
+def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = time.monotonic) -> list[Point]:
     """Read and copy bandwidth by size on this device, ascending; every pass cold where the point says so.
 
     Rounds over all sizes, so that a disturbance costs each of them one sample and none of them all: at least
     FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into `limit_seconds`. Where the device has dependent
     launches, a point has them beside the plain ones.
     """
-    facts = backend.facts()
-    cache = facts["last_level_cache_bytes"]
+    cache = backend.facts()["last_level_cache_bytes"]
     buffer = LargeBuffer(backend, buffer_bytes(backend.name, cache, backend.memory_budget()))
     modes = (False, True) if backend.launch_mode("auto") == "dependent" else (False,)
     shapes = {
@@ -128,7 +141,7 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
         for nbytes in sizes_of(backend.name, buffer.nbytes)
     }
     passes = {
-        (nbytes, kind, dependent): _pass(backend, buffer, nbytes, shape[0], kind == "copy_gbps", dependent)
+        Shape(nbytes, kind, dependent): _pass(backend, buffer, nbytes, shape[0], kind == "copy_gbps", dependent)
         for nbytes, shape in shapes.items()
         for kind in KINDS
         for dependent in modes
@@ -136,61 +149,72 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
     rates = _rounds(backend, passes, LIMIT_SECONDS[backend.name] if limit_seconds is None else limit_seconds, clock)
     points = []
     for nbytes, (_, places, cold) in shapes.items():
-        plain, *more = ({kind: _rate(rates[nbytes, kind, dependent]) for kind in KINDS} for dependent in modes)
-        beside = {"dependent": more[0]} if more else {}
-        points.append({"bytes": nbytes, **plain, **beside, "layers": places, "cold": cold})
+        plain, *more = ({kind: _rate(rates[Shape(nbytes, kind, mode)]) for kind in KINDS} for mode in modes)
+        dependent = Pair(**more[0]) if more else MISSING
+        points.append(Point(bytes=nbytes, **plain, dependent=dependent, layers=places, cold=cold))
     return points
 
 
-def _rounds(backend: Backend, passes: dict[Any, Pass], limit: float, clock: Clock) -> dict[Any, list[float]]:
+def _rounds(backend: Backend, passes: dict[Key, Pass], limit: float, clock: Clock) -> dict[Key, list[float]]:
     """GB/s of each pass, round after round; a first round warms up and tells how many fit into the time."""
     began = clock()
     for one in passes.values():
         one.gbps(backend)
     fitting = int(limit / max(clock() - began, limit / MOST_ROUNDS)) if limit else 0
-    rates: dict[Any, list[float]] = {key: [] for key in passes}
+    rates: dict[Key, list[float]] = {key: [] for key in passes}
     for _ in range(max(FEWEST_ROUNDS, fitting)):
         for key, one in passes.items():
             rates[key].append(one.gbps(backend))
     return rates
 
 
-def _rate(rates: list[float]) -> dict[str, Any]:
+def _rate(rates: list[float]) -> Rate:
     interval = statistics.median_interval(rates, CONFIDENCE)
-    return {**{key: interval[key] for key in ("value", "low", "high")}, "samples": rates}
+    return Rate(value=interval.value, low=interval.low, high=interval.high, samples=rates)
 
 
-def measure(backend: Backend) -> dict[str, Any]:
-    """The measured part of `ceilings.json`; the plateau is the median at the largest size."""
-    points = curve(backend)
-    plateau = {kind: points[-1][kind]["value"] for kind in KINDS}
-    return {"device": backend.facts(), "software": device.software(), "points": points, **plateau}
+class Measured(Model):
+    """What the worker answers: the measured fields of the record."""
+
+    device: Device
+    software: Software
+    points: list[Point]
+    machine: Machine
 
 
-def _not_measured(answer: jobs.Answer) -> dict[str, Any]:
-    """Status and reason of a worker that brought no curve."""
-    status, reason = jobs.ended(answer)
-    empty = {"device": None, "software": device.software(), "points": [], "read_gbps": None, "copy_gbps": None}
-    return {"status": status, "reason": reason, **empty}
+def measure(backend: Backend, machine: Machine) -> Measured:
+    """The measured fields of `ceilings.json`."""
+    return Measured(device=backend.facts(), software=device.software(), points=curve(backend), machine=machine)
 
 
-def compose(backend: str, built: dict[str, Any], answer: jobs.Answer, watch: Stopwatch) -> dict[str, Any]:
-    """The record from a worker's answer."""
-    measured = {"status": "ok", "reason": None, **answer["record"]} if "record" in answer else None
-    return {
-        "schema": "ceilings/1",
-        "backend": backend,
-        "build": built,
-        "started": watch.started,
-        "ended": watch.ended(),
-        **(measured or _not_measured(answer)),
-    }
+def compose(backend: str, built: BuildUsed, answer: jobs.Answer, watch: Stopwatch) -> Ceilings:
+    """The record from a worker's answer; the plateau is the median at the largest size."""
+    head = {"backend": backend, "build": built, "started": watch.started, "ended": watch.ended()}
+    if "record" not in answer:
+        status, reason = jobs.ended(answer)
+        return Ceilings(
+            **head, status=status, reason=reason, device=None, software=device.software(), points=[], read_gbps=None,
+            copy_gbps=None,
+        )  # fmt: skip
+    found = Measured.model_validate(answer["record"])
+    largest = found.points[-1]
+    return Ceilings(
+        **head,
+        status="ok",
+        reason=None,
+        device=found.device,
+        software=found.software,
+        points=found.points,
+        read_gbps=largest.read_gbps.value,
+        copy_gbps=largest.copy_gbps.value,
+        machine=found.machine,
+    )
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: Ceilings) -> str:
     """One line on a record, for logs and terminals."""
-    rates = "" if record["reason"] else f", read {record['read_gbps']:.1f} GB/s, copy {record['copy_gbps']:.1f} GB/s"
-    return f"ceilings on {record['backend']}: {record['status']}{rates}"
+    rates = "" if record.reason else f", read {record.read_gbps:.1f} GB/s, copy {record.copy_gbps:.1f} GB/s"
+    return f"ceilings on {record.backend}: {record.status}{rates}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -199,8 +223,8 @@ def run(args: argparse.Namespace) -> int:
 
     records.check_file(args.out)
     backend = device.resolve_backend(args.backend)
-    built, watch = records.content(binary.facts(args.build, backend, "ceilings")), Stopwatch()
+    built, watch = binary.facts(args.build, backend, "ceilings"), Stopwatch()
     with device.exclusive_device(backend) as uuid:
         answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
     record = compose(backend, built, answer, watch)
-    return jobs.deliver(args.out, record, describe(record))
+    return jobs.deliver(args.out, record.model_dump(mode="json"), describe(record))

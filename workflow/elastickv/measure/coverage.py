@@ -114,7 +114,7 @@ def trial(speedup_noise: np.ndarray, control_noise: np.ndarray, time_for: int) -
     samples = sampling.interleave(arms.take, rule, clock=arms.clock)
     both = [samples.us[arm] for arm in sampling.ARMS]
     interval, ratios = statistics.ratio_interval(*both, CONFIDENCE), statistics.ratios(*both)
-    return interval["low"] <= SPEEDUP <= interval["high"], len(ratios), statistics.autocorrelation(ratios)
+    return interval.low <= SPEEDUP <= interval.high, len(ratios), statistics.autocorrelation(ratios)
 
 
 def simulate(cell: Cell, trials: int, seed: int) -> Outcome:

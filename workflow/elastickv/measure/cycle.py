@@ -9,12 +9,13 @@ two rounds that close groups and append only, in launches of their own; the seco
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from elastickv.device.base import Backend, Mode
 from elastickv.measure import statistics
+from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.measurement import Correctness, CycleSamples, InferenceCycle, PerArm
 from elastickv.workloads.base import Cycle
 
 MOST_SAMPLES = 320  # of each arm
@@ -53,35 +54,37 @@ def _round(workload: Cycle, arms: dict[str, _Arm], parts: list[range]) -> Times:
     return times
 
 
-def measure(backend: Backend, workload: Cycle, settings: dict[str, Any], mode: Mode) -> dict[str, Any]:
+def measure(backend: Backend, workload: Cycle, case: DecodeCase, mode: Mode) -> InferenceCycle:
     """The `inference_cycle` of a record."""
     began = time.monotonic()
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
-    parts = blocks(workload.steps, workload.case.compress)
+    parts = blocks(workload.steps, case.compress)
     first = _round(workload, arms, parts)
-    correctness = workload.check_cycle()
+    correctness = Correctness.model_validate(workload.check_cycle())
     times: Times = {arm: [] for arm in ARMS}
-    while time.monotonic() - began < SECONDS_SHARE * settings["max_seconds"] and len(times["elastic"]) < MOST_SAMPLES:
+    limit = SECONDS_SHARE * case.measure.max_seconds
+    while time.monotonic() - began < limit and len(times["elastic"]) < MOST_SAMPLES:
         for arm, series in _round(workload, arms, parts).items():
             times[arm] += series
     times = times if times["elastic"] else first
     appending = {arm: _Arm(backend, workload, arm, mode, attend=False) for arm in ARMS}
     _round(workload, appending, parts)
     appends = _round(workload, appending, parts)
-    layer_steps, confidence = len(parts[0]) * workload.layers, settings["confidence"]
-    return {
-        "decode_tokens": workload.steps,
-        "layers": workload.layers,
-        "tokens_per_sample": len(parts[0]),
-        "layer_steps_per_second": {
-            arm: statistics.median_interval([layer_steps / seconds for seconds in series], confidence)["value"]
-            for arm, series in times.items()
-        },
-        "speedup": statistics.ratio_interval(times["full"], times["elastic"], confidence),
-        "append_us": {arm: float(np.median(series)) * 1e6 / layer_steps for arm, series in appends.items()},
-        "samples": {
-            **{f"{arm}_seconds": series for arm, series in times.items()},
-            **{f"{arm}_append_seconds": series for arm, series in appends.items()},
-        },
-        "correctness": correctness,
-    }
+    layer_steps = len(parts[0]) * workload.layers
+    rates = {arm: float(np.median([layer_steps / seconds for seconds in series])) for arm, series in times.items()}
+    alone = {arm: float(np.median(series)) * 1e6 / layer_steps for arm, series in appends.items()}
+    return InferenceCycle(
+        decode_tokens=workload.steps,
+        layers=workload.layers,
+        tokens_per_sample=len(parts[0]),
+        layer_steps_per_second=PerArm(**rates),
+        speedup=statistics.ratio_interval(times["full"], times["elastic"], case.measure.confidence),
+        append_us=PerArm(**alone),
+        samples=CycleSamples(
+            full_seconds=times["full"],
+            elastic_seconds=times["elastic"],
+            full_append_seconds=appends["full"],
+            elastic_append_seconds=appends["elastic"],
+        ),
+        correctness=correctness,
+    )

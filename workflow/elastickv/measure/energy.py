@@ -8,11 +8,12 @@ least a second later, and its launches between the two are counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from elastickv.device import State
-from elastickv.device.nvml import untold
+from elastickv.schemas.measurement import Energy, ReadingPerArm, ReadingsOfArms
+from elastickv.schemas.parts import Reading, Untold
 
 SECONDS = 1.0  # from first to last movement of the counter
 LONGEST_SECONDS = 4.0
@@ -22,8 +23,19 @@ SETTLING_SECONDS = 0.3  # NVIDIA's power readings are averages over up to this l
 Clock = Callable[[], float]
 
 
-def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock: Clock = time.monotonic) -> dict:
-    """Joules and watts of an arm; a reading with its reason where the counter is too slow.
+class Drawn(NamedTuple):
+    """What an arm drew while it ran alone: in all `launches`, for `seconds`."""
+
+    joules_per_launch: float
+    watts: float
+    seconds: float
+    launches: int
+
+
+def of_arm(
+    replay: Callable[[], int], counter: Callable[[], float | None], clock: Clock = time.monotonic
+) -> Drawn | Untold:
+    """Joules and watts of an arm; why there are none where the counter is too slow.
 
     replay: runs the arm once and returns the number of launches. counter: joules since some moment.
     """
@@ -34,7 +46,7 @@ def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock
         launches += replay()
         now = counter()
         if now is None or before is None:
-            return untold("the energy counter cannot be read").to_json()
+            return Untold(value=None, reason="the energy counter cannot be read")
         if now == before or clock() - began < SETTLING_SECONDS:
             before = now
             continue
@@ -44,24 +56,35 @@ def of_arm(replay: Callable[[], int], counter: Callable[[], float | None], clock
         if last[1] - first[1] >= SECONDS:
             break
     if movements < FEWEST_MOVEMENTS or first is None or last is None:
-        return untold(
-            f"the energy counter moved {movements} times in {clock() - began:.1f} s, too seldom to tell"
-        ).to_json()
+        moved = f"the energy counter moved {movements} times in {clock() - began:.1f} s"
+        return Untold(value=None, reason=f"{moved}, too seldom to tell")
     joules, seconds, count = (end - start for start, end in zip(first, last, strict=True))
-    return {"joules_per_launch": joules / count, "watts": joules / seconds, "seconds": seconds, "launches": count}
+    return Drawn(joules / count, joules / seconds, seconds, count)
 
 
-def of_arms(arms: dict[str, Callable[[], int]], state: State, tokens: int | None) -> dict[str, Any]:
+def of_arms(arms: Mapping[str, Callable[[], int]], state: State, tokens: int | None) -> Energy:
     """The arms' part of a record's `energy`.
 
     tokens: how many a launch attends, for decode: one per sequence of the batch, in one attention layer.
     """
     if state.energy() is None:
-        return untold(state.energy_reason).to_json()
+        return Energy(value=None, reason=state.energy_reason)
     taken = {arm: of_arm(replay, state.energy) for arm, replay in arms.items()}
-    lacking = next((reading for reading in taken.values() if "joules_per_launch" not in reading), None)
-    per_launch = lacking or {arm: reading["joules_per_launch"] for arm, reading in taken.items()}
-    per_token = untold("an elementwise pass attends no token").to_json()
-    if tokens:
-        per_token = lacking or {arm: joules / tokens for arm, joules in per_launch.items()}
-    return {"arms": taken, "joules_per_launch": per_launch, "joules_per_token": per_token}
+    per_token = ReadingPerArm(value=None, reason="an elementwise pass attends no token")
+    return Energy(
+        arms=ReadingsOfArms(**{arm: _reading(found) for arm, found in taken.items()}),
+        joules_per_launch=_per_arm(taken, 1),
+        joules_per_token=_per_arm(taken, tokens) if tokens else per_token,
+    )
+
+
+def _reading(found: Drawn | Untold) -> Reading:
+    return Reading(**(found.model_dump() if isinstance(found, Untold) else found._asdict()))
+
+
+def _per_arm(taken: Mapping[str, Drawn | Untold], parts: int) -> ReadingPerArm:
+    """Joules of a launch over `parts`, or why those of the first arm that has none are not known."""
+    lacking = next((found for found in taken.values() if isinstance(found, Untold)), None)
+    if lacking:
+        return ReadingPerArm(**lacking.model_dump())
+    return ReadingPerArm(**{arm: drawn.joules_per_launch / parts for arm, drawn in taken.items()})

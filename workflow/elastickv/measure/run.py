@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import MISSING
 
-from elastickv import records, workloads
+from elastickv import workloads
 from elastickv.cache import bytes_moved, oracle
 from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
 from elastickv.device.base import Backend, Call, Mode
-from elastickv.device.nvml import untold
 from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
-from elastickv.schemas.case import case_of
+from elastickv.measure.record import ended
+from elastickv.schemas.base import given
+from elastickv.schemas.case import AnyCase, DecodeCase
+from elastickv.schemas.config import Measure
+from elastickv.schemas.measurement import (
+    Bytes,
+    Clocks,
+    Controls,
+    Correctness,
+    DecodeShapes,
+    Efficiencies,
+    Efficiency,
+    Energy,
+    Measurement,
+    PurePass,
+    Reachable,
+    Resolved,
+    Samples,
+    Statistics,
+    Throttling,
+)
 from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
@@ -53,23 +73,32 @@ class Rotation:
         return self.launches
 
 
-def choose_loops(backend: Backend, workload: Workload, settings: dict[str, Any], mode: Mode, fixed: bool) -> int:
+def choose_loops(backend: Backend, workload: Workload, settings: Measure, mode: Mode, fixed: bool) -> int:
     """Launches per program: `inner_loops`, fewer where one would take over 50 ms (a graph holds at least 20).
 
     Unless given exactly, programs share a rotation evenly.
     """
     if fixed:
-        return settings["inner_loops"]
+        return settings.inner_loops
     trial = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
     slowest = 0.0
     for arm in ARMS.values():
         program = backend.program([workload.call(arm, i) for i in range(trial)], mode)
         backend.seconds(program)
         slowest = max(slowest, backend.seconds(program) / trial)
-    fitting = max(1, min(settings["inner_loops"], int(SAMPLE_SECONDS / slowest)))
+    fitting = max(1, min(settings.inner_loops, int(SAMPLE_SECONDS / slowest)))
     if fitting < workload.period:
         fitting = math.ceil(workload.period / math.ceil(workload.period / fitting))
     return max(fitting, FEWEST_GRAPH_LAUNCHES if mode.graph else 1)
+
+
+class Probe(NamedTuple):
+    """One pure pass: what it moves, before which round it was taken, its bytes, and microseconds of one launch."""
+
+    kind: str
+    round: int
+    bytes: int
+    us: float
 
 
 class Probes:
@@ -83,7 +112,7 @@ class Probes:
         }
         self.mixes = {"read": READ, "copy": COPY, **{f"mix_{arm}": workload.traffic[arm] for arm in self.pure}}
         self.large = {name: buffer.program(mix) for name, mix in self.mixes.items()}
-        self.taken: list[dict[str, Any]] = []
+        self.taken: list[Probe] = []
         self._bytes = {arm: workload.traffic[arm].total for arm in self.pure}
         for rotation in self.pure.values():
             rotation.sample()
@@ -96,14 +125,13 @@ class Probes:
             if name.startswith("mix") and self.mixes[name].write < self.mixes[name].read / 100:
                 continue  # a few bytes of output: the read ceiling is this mix's ceiling
             us = self.backend.seconds(program) * 1e6 / launches
-            self.taken.append({"kind": name, "round": index, "bytes": nbytes, "us": us})
+            self.taken.append(Probe(name, index, nbytes, us))
         for arm, rotation in self.pure.items():
-            entry = {"kind": f"pure_{arm}", "round": index, "bytes": self._bytes[arm], "us": rotation.sample()}
-            self.taken.append(entry)
+            self.taken.append(Probe(f"pure_{arm}", index, self._bytes[arm], rotation.sample()))
 
     def bandwidths(self, kind: str) -> np.ndarray:
         """GB/s of each sample of one kind of pass."""
-        return np.array([gbps(sample["bytes"], sample["us"]) for sample in self.taken if sample["kind"] == kind])
+        return np.array([gbps(probe.bytes, probe.us) for probe in self.taken if probe.kind == kind])
 
     def ceiling(self, arm: str) -> np.ndarray:
         """GB/s samples of the ceiling that arm is held against: that of its read-write mix, or the read ceiling."""
@@ -112,12 +140,12 @@ class Probes:
 
     def pure_us(self, arm: str) -> list[float]:
         """Microseconds of each pure pass over an arm's bytes."""
-        return [sample["us"] for sample in self.taken if sample["kind"] == f"pure_{arm}"]
+        return [probe.us for probe in self.taken if probe.kind == f"pure_{arm}"]
 
 
 def _efficiency(
     moved: int, samples_us: list[float], probes: Probes, arm: str, peak: float | None, cold: bool, confidence: float
-) -> dict[str, Any]:
+) -> Efficiency:
     """Achieved bandwidth against the datasheet peak and the ceiling of the same process. Never clipped."""
     time = statistics.median_interval(samples_us, confidence)
     ceiling = float(np.median(probes.ceiling(arm)))
@@ -126,28 +154,28 @@ def _efficiency(
     def over(limit: float | None, microseconds: float) -> float | None:
         return gbps(moved, microseconds) / limit if limit and cold else None
 
-    return {
-        "achieved_gbps": gbps(moved, time["value"]),
-        "peak_gbps": peak,
-        "ceiling_gbps": ceiling,
-        "memory": over(peak, time["value"]),
-        "memory_low": over(peak, time["high"]),
-        "memory_high": over(peak, time["low"]),
-        "roofline": over(ceiling, time["value"]),
-        "roofline_low": over(ceiling, time["high"]),
-        "roofline_high": over(ceiling, time["low"]),
-        "pure_memory": pure / peak if peak and cold else None,
-        "pure_roofline": pure / ceiling if cold else None,
-        "reason": None if cold else "the rotation does not flush the last-level cache, so the cache is not cold",
-    }
+    return Efficiency(
+        achieved_gbps=gbps(moved, time.value),
+        peak_gbps=peak,
+        ceiling_gbps=ceiling,
+        memory=over(peak, time.value),
+        memory_low=over(peak, time.high),
+        memory_high=over(peak, time.low),
+        roofline=over(ceiling, time.value),
+        roofline_low=over(ceiling, time.high),
+        roofline_high=over(ceiling, time.low),
+        pure_memory=pure / peak if peak and cold else None,
+        pure_roofline=pure / ceiling if cold else None,
+        reason=None if cold else "the rotation does not flush the last-level cache, so the cache is not cold",
+    )
 
 
-def _quality(record: dict[str, Any], backend: str, probes: Probes, alone: bool) -> tuple[str, str | None]:
+def _quality(record: Measurement, backend: str, probes: Probes, alone: bool) -> tuple[str, str | None]:
     """Status and reason of finished samples: `ok`, `noisy` or `failed`. alone: nobody else computed on the GPU.
 
     What the controls say is not judged here but by `noise`, so that a record does not depend on thresholds.
     """
-    highest = max(record["efficiency"][arm]["roofline"] or 0 for arm in ARMS.values())
+    highest = max(efficiency.roofline or 0 for _, efficiency in record.efficiency)
     if backend == "cuda" and highest > bytes_moved.BEYOND_PEAK and alone:
         return "failed", f"roofline {highest:.3f} is above 1.02: the byte count is wrong or the cache was warm"
     ceilings = probes.ceiling("elastic")
@@ -158,12 +186,12 @@ def _quality(record: dict[str, Any], backend: str, probes: Probes, alone: bool) 
     return ("noisy", few) if few else ("ok", None)
 
 
-def _too_few(record: dict[str, Any]) -> str | None:
+def _too_few(record: Measurement) -> str | None:
     """Why the rounds are too few for an interval that holds, or None when they are not."""
-    count, dropped = len(record["samples"]["full_us"]), len(record["samples"]["dropped"])
+    count, dropped = len(record.samples.full_us), len(record.samples.dropped)
     if count >= sampling.FEWEST_FOR_INTERVAL:
         return None
-    bound = record["resolved"]["stopped"]
+    bound = record.resolved.stopped
     left = f" ({dropped} more dropped)" if dropped else ""
     return (
         f"{bound} ended the sampling after {count} rounds{left}, too few for an interval, which takes "
@@ -171,158 +199,215 @@ def _too_few(record: dict[str, Any]) -> str | None:
     )
 
 
-def _reachable(probes: Probes, confidence: float) -> dict[str, Any]:
-    interval = statistics.ratio_interval(probes.pure_us("full"), probes.pure_us("elastic"), confidence)
-    return {
-        "full_us": float(np.median(probes.pure_us("full"))),
-        "elastic_us": float(np.median(probes.pure_us("elastic"))),
-        **{key: interval[key] for key in ("value", "low", "high")},
-    }
-
-
-def _rule(settings: dict[str, Any], fixed: set[str]) -> sampling.Rule:
+def _rule(settings: Measure, fixed: set[str]) -> sampling.Rule:
     return sampling.Rule(
-        **{key: settings[key] for key in ("reps", "warmup", "precision", "max_seconds", "confidence")},
-        control=settings["precision"],
+        reps=settings.reps,
+        warmup=settings.warmup,
+        precision=settings.precision,
+        max_seconds=settings.max_seconds,
+        confidence=settings.confidence,
+        control=settings.precision,
         fixed_reps="reps" in fixed,
         fixed_warmup="warmup" in fixed,
     )
 
 
 def measure(
-    backend: Backend, case: dict[str, Any], fixed: set[str], state: State, progress: Progress
-) -> tuple[dict[str, Any], Workload | None]:
-    """Measures one case; returns the measured fields of its record and the workload (None when it could not be made).
+    backend: Backend, blank: Measurement, fixed: set[str], state: State, progress: Progress
+) -> tuple[Measurement, Workload | None]:
+    """Measures one case; returns its record and the workload (None when it could not be made).
 
-    fixed: names among reps, warmup, inner_loops that are to be used as given rather than as upper bounds.
+    blank: the record as long as nothing is known but case, build and device. fixed: names among reps, warmup,
+    inner_loops that are to be used as given rather than as upper bounds.
     """
-    record: dict[str, Any] = {"status": "unsupported", "reason": backend.supports(case_of(case)) or ""}
-    if record["reason"]:
-        return record, None
+    case = blank.case.root
+    unsupported = backend.supports(case)
+    if unsupported:
+        return ended(blank, "unsupported", unsupported), None
     try:
         buffer = LargeBuffer(backend)
-        workload = workloads.create(backend, case_of(case))
+        workload = workloads.create(backend, case)
     except MemoryError as error:
-        return {"status": "out_of_memory", "reason": str(error) or "allocation failed"}, None
-    resolved = {"layers": workload.layers, "cold": workload.cold, **_decode_shapes(backend, case, workload)}
-    correctness = workload.check()
-    record = {"resolved": resolved, "correctness": correctness}
+        return ended(blank, "out_of_memory", str(error) or "allocation failed"), None
+    correctness = Correctness.model_validate(workload.check())
+    checked = blank.model_copy(update={"resolved": _rotated(backend, case, workload), "correctness": correctness})
     wrong = _wrong(correctness)
     if wrong:
-        return {**record, "status": "incorrect", "reason": wrong}, workload
-    record.update(_timed(backend, case, fixed, state, workload, buffer, progress))
-    record["resolved"].update(resolved)
-    if record.get("statistics") and case["workload"] == "decode" and case["measure"]["decode_tokens"]:
-        record["inference_cycle"] = cycle.measure(
-            backend,
-            workload,
-            case["measure"],
-            Mode(record["resolved"]["graphs"], record["resolved"]["launch"] == "dependent"),
-        )
-        wrong = _wrong(record["inference_cycle"]["correctness"])
+        return ended(checked, "incorrect", wrong), workload
+    record = _timed(backend, checked, fixed, state, workload, buffer, progress)
+    untimed = checked.model_copy(update={"resolved": record.resolved})
+    if given(record.statistics) and case.workload == "decode" and case.measure.decode_tokens:
+        mode = Mode(record.resolved.graphs, record.resolved.launch == "dependent")
+        taken = cycle.measure(backend, workload, case, mode)
+        wrong = _wrong(taken.correctness)
         if wrong:
-            fields = {"resolved": record["resolved"], "correctness": correctness, "status": "incorrect"}
-            return {**fields, "reason": f"at the end of the inference cycle: {wrong}"}, workload
-    if record["status"] == "failed":
-        record = {key: record[key] for key in ("resolved", "correctness", "status", "reason")}
+            return ended(untimed, "incorrect", f"at the end of the inference cycle: {wrong}"), workload
+        record = record.model_copy(update={"inference_cycle": taken})
+    if record.status == "failed":
+        return ended(untimed, record.status, record.reason), workload
     return record, workload
 
 
-def _decode_shapes(backend: Backend, case: dict[str, Any], workload: Workload) -> dict[str, Any]:
+def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
+    """What is known of a measurement once the workload is there."""
+    return Resolved(
+        backend=backend.name,
+        layers=workload.layers,
+        cold=workload.cold,
+        decode_shapes=_decode_shapes(backend, case, workload),
+    )
+
+
+def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> DecodeShapes | MISSING:
     """How each arm's decode is launched, where the backend has a choice."""
-    if case["workload"] != "decode":
-        return {}
+    if case.workload != "decode":
+        return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
-    return {"decode_shapes": shapes} if all(shapes.values()) else {}
+    return DecodeShapes(**shapes) if all(shapes.values()) else MISSING
 
 
-def _wrong(correctness: dict[str, dict[str, Any]]) -> str | None:
+def _wrong(correctness: Correctness) -> str | None:
     """What is wrong with the first arm that is, or None."""
-    for arm, entry in correctness.items():
-        if entry["anchors"] == "wrong":
+    for arm, answer in correctness:
+        if answer.anchors == "wrong":
             return f"{arm} arm: the device kept other tokens than the policy"
-        if not entry["written"] or not entry["finite"]:
+        if not answer.written or not answer.finite:
             return f"{arm} arm: the output holds NaN or infinity, or was not written everywhere"
-        if not oracle.passes(entry):
-            return f"{arm} arm: relative error {entry['relative_error']:.3g}, allowed {entry['tolerance']:.3g}"
+        if not oracle.passes(answer.model_dump()):
+            return f"{arm} arm: relative error {answer.relative_error:.3g}, allowed {answer.tolerance:.3g}"
     return None
 
 
-def _timed(
-    backend: Backend,
-    case: dict[str, Any],
-    fixed: set[str],
-    state: State,
-    workload: Workload,
-    buffer: LargeBuffer,
-    progress: Progress,
-) -> dict[str, Any]:
-    settings, peak = case["measure"], backend.facts().get("peak_gbps")
-    launch = backend.launch_mode(case["launch"])
-    mode = Mode(bool(settings["graphs"]) and backend.name == "cuda", launch == "dependent")
+class Setup(NamedTuple):
+    """What a case is timed with. launch: what `auto` became; loops: launches of a program; fixed: see `measure`."""
+
+    launch: str
+    mode: Mode
+    loops: int
+    arms: dict[str, Rotation]
+    probes: Probes
+    rule: sampling.Rule
+    fixed: set[str]
+
+
+def _setup(backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuffer, fixed: set[str]) -> Setup:
+    settings, launch = case.measure, backend.launch_mode(case.launch)
+    mode = Mode(settings.graphs and backend.name == "cuda", launch == "dependent")
     loops = choose_loops(backend, workload, settings, mode, "inner_loops" in fixed)
     arms = {
         arm: Rotation(backend, lambda i, arm=arm: workload.call(arm, i), loops, workload.period, mode)
         for arm in ARMS.values()
     }
     probes = Probes(backend, workload, buffer, loops, mode)
-    rule = _rule(settings, fixed)
-    before = records.content(state.snapshot())
-    take = sampling.pair(*(rotation.sample for rotation in arms.values()))
-    warm_up = sampling.warm_up(take, rule)
+    return Setup(launch, mode, loops, arms, probes, _rule(settings, fixed), fixed)
+
+
+def _timed(
+    backend: Backend,
+    checked: Measurement,
+    fixed: set[str],
+    state: State,
+    workload: Workload,
+    buffer: LargeBuffer,
+    progress: Progress,
+) -> Measurement:
+    """The record with samples and what follows from them, without an inference cycle."""
+    case = checked.case.root
+    setup = _setup(backend, case, workload, buffer, fixed)
+    record, samples = _sampled(checked, setup, state, progress)
+    if not len(samples):
+        nothing = record.model_copy(update={"energy": Energy(value=None, reason="no round was left")})
+        dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
+        return ended(nothing, "noisy", dropped)
+    peak = given(record.device.peak_gbps)
+    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak)._asdict())
+    record = ended(record, *_quality(record, backend.name, setup.probes, machine.gpu_alone(state)))
+    replays = {arm: rotation.replay for arm, rotation in setup.arms.items()}
+    tokens = case.batch if isinstance(case, DecodeCase) else None
+    return record.model_copy(update={"energy": energy.of_arms(replays, state, tokens)})
+
+
+def _sampled(
+    checked: Measurement, setup: Setup, state: State, progress: Progress
+) -> tuple[Measurement, sampling.Samples]:
+    """The record with its raw samples, and these; not yet a figure of them."""
+    before = state.snapshot()
+    take = sampling.pair(*(rotation.sample for rotation in setup.arms.values()))
+    warm_up = sampling.warm_up(take, setup.rule)
 
     def between(index: int) -> None:
-        progress(index, rule.reps)
-        probes.take(index)
+        progress(index, setup.rule.reps)
+        setup.probes.take(index)
 
-    samples = sampling.interleave(take, rule, disturbed=state.throttled, between=between)
-    record: dict[str, Any] = {
-        "resolved": {
-            "inner_loops": loops,
-            "reps": len(samples),
-            "warmup": warm_up.samples,
-            "warm_up": warm_up.facts(),
-            "stopped": samples.stopped,
-            "graphs": mode.graph,
-            "led": list(arms) if backend.name == "cuda" else [],
-            "launch": launch,
-            "fixed": sorted(fixed),
-        },
-        "samples": {**samples.named(ARMS), "read_ceiling": probes.taken},
-        "clocks": {"before": before, "after": records.content(state.snapshot())},
-        "throttling": {"dropped_rounds": len(samples.dropped)},
+    samples = sampling.interleave(take, setup.rule, disturbed=state.throttled, between=between)
+    clocks = Clocks(before=before, after=state.snapshot())
+    taken = {
+        "resolved": _used(checked.resolved, setup, warm_up, samples),
+        "samples": samples.named(ARMS, Samples, read_ceiling=[PurePass(**one._asdict()) for one in setup.probes.taken]),
+        "clocks": clocks,
+        "throttling": Throttling(dropped_rounds=len(samples.dropped)),
     }
-    if not len(samples):
-        reason = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1]['reason']}"
-        return {**record, "status": "noisy", "reason": reason, "energy": untold("no round was left").to_json()}
-    record.update(_figures(samples, probes, workload, settings, peak))
-    record["status"], record["reason"] = _quality(record, backend.name, probes, machine.gpu_alone(state))
-    replays = {arm: rotation.replay for arm, rotation in arms.items()}
-    record["energy"] = energy.of_arms(replays, state, case["batch"] if case["workload"] == "decode" else None)
-    return record
+    return checked.model_copy(update=taken), samples
+
+
+def _used(resolved: Resolved, setup: Setup, warm_up: sampling.WarmUp, samples: sampling.Samples) -> Resolved:
+    """With what the sampling used."""
+    used = {
+        "inner_loops": setup.loops,
+        "reps": len(samples),
+        "warmup": warm_up.samples,
+        "warm_up": warm_up.facts(),
+        "stopped": samples.stopped,
+        "graphs": setup.mode.graph,
+        "led": list(setup.arms) if resolved.backend == "cuda" else [],
+        "launch": setup.launch,
+        "fixed": sorted(setup.fixed),
+    }
+    return resolved.model_copy(update=used)
+
+
+class Figures(NamedTuple):
+    """What follows from the samples: fields of a record."""
+
+    statistics: Statistics
+    bytes: Bytes
+    efficiency: Efficiencies
+    original_score: float | None
 
 
 def _figures(
-    samples: sampling.Samples, probes: Probes, workload: Workload, settings: dict[str, Any], peak: float | None
-) -> dict[str, Any]:
-    """What follows from the samples: `statistics`, `bytes`, `efficiency` and `original_score` of a record."""
-    confidence, truncate = settings["confidence"], settings["truncate"]
+    samples: sampling.Samples, probes: Probes, workload: Workload, settings: Measure, peak: float | None
+) -> Figures:
+    confidence = settings.confidence
     taken = {arm: samples.us[series] for series, arm in ARMS.items()}
     speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
-    reachable = _reachable(probes, confidence)
-    moved = bytes_moved.byte_ceilings(workload.traffic)
+    controls = {ARMS[series]: control for series, control in samples.controls(confidence).items()}
+    moved = {arm: workload.traffic[arm].total for arm in taken}
     copy = float(np.median(probes.bandwidths("copy")))
-    return {
-        "statistics": {
-            **{arm: statistics.arm_statistics(times, truncate) for arm, times in taken.items()},
-            "speedup": speedup,
-            "autocorrelation": statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
-            "controls": {ARMS[series]: control for series, control in samples.controls(confidence).items()},
-        },
-        "bytes": {**moved, "reachable_ceiling": reachable.pop("value"), "reachable": reachable},
-        "efficiency": {
-            arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
-            for arm, times in taken.items()
-        },
-        "original_score": bytes_moved.original_score(copy, peak, speedup["value"]) if peak else None,
-    }
+    return Figures(
+        statistics=Statistics(
+            **{arm: statistics.arm_statistics(times, settings.truncate) for arm, times in taken.items()},
+            speedup=speedup,
+            autocorrelation=statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
+            controls=Controls(**controls),
+        ),
+        bytes=_bytes(workload, probes, confidence),
+        efficiency=Efficiencies(
+            **{
+                arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
+                for arm, times in taken.items()
+            }
+        ),
+        original_score=bytes_moved.original_score(copy, peak, speedup.value) if peak else None,
+    )
+
+
+def _bytes(workload: Workload, probes: Probes, confidence: float) -> Bytes:
+    """The ceilings of the speedup: by bytes, and in time by the pure passes over them."""
+    full, elastic = probes.pure_us("full"), probes.pure_us("elastic")
+    ratio = statistics.ratio_interval(full, elastic, confidence)
+    reachable = Reachable(
+        full_us=float(np.median(full)), elastic_us=float(np.median(elastic)), low=ratio.low, high=ratio.high
+    )
+    by_bytes = Bytes.model_validate(bytes_moved.byte_ceilings(workload.traffic))
+    return by_bytes.model_copy(update={"reachable_ceiling": ratio.value, "reachable": reachable})

@@ -11,11 +11,14 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from elastickv.measure import statistics
+from elastickv.schemas import measurement
+from elastickv.schemas.base import Model
+from elastickv.schemas.parts import Control
 
 ARMS = ("reference", "candidate")
 CONTROLS = {"reference": "reference_again"}  # an arm, and the series that samples it once more in every round
@@ -29,6 +32,8 @@ WARMUP_SHARE = 0.25  # of max_seconds
 TREND_WINDOW = 10
 TREND_LEVEL = 0.05
 TREND_TEST = f"Mann-Kendall, last {TREND_WINDOW} samples of each arm, {TREND_LEVEL:.0%}"
+
+Part = TypeVar("Part", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Rule:
     def steady(self, samples: Samples) -> bool:
         """Whether every control's interval, as the record will state it, lies within `control` of 1."""
         controls = samples.controls(self.confidence).values()
-        return all(1 - self.control <= one["low"] and one["high"] <= 1 + self.control for one in controls)
+        return all(1 - self.control <= one.low and one.high <= 1 + self.control for one in controls)
 
 
 def next_look(count: int) -> int:
@@ -78,44 +83,51 @@ def next_look(count: int) -> int:
     return max(FEWEST_ROUNDS, -(-count // every) * every)
 
 
+class Dropped(NamedTuple):
+    """A round that was disturbed: its place among all rounds, and its sample of each series in the order taken."""
+
+    index: int
+    reason: str
+    us: dict[str, float]
+
+    def named(self, names: dict[str, str]) -> dict[str, int | str | float | list[str]]:
+        """As a record holds it: by `names` instead of series."""
+        taken = {names[series]: value for series, value in self.us.items()}
+        return {"index": self.index, "order": [*taken], "reason": self.reason, **taken}
+
+
 @dataclass
 class Samples:
     """Raw samples in the order taken, by series, in microseconds; sample i of each belongs to round i.
 
-    `stopped`: what the rule said. `dropped`: whole rounds, each with its index, order, reason and samples.
+    `stopped`: what the rule said. `dropped`: whole rounds.
     """
 
     order: list[list[str]] = field(default_factory=list)
     us: dict[str, list[float]] = field(default_factory=lambda: {series: [] for series in SERIES})
-    dropped: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     stopped: str | None = None
 
     def __len__(self) -> int:
         """Rounds that were kept."""
         return len(self.order)
 
-    def controls(self, confidence: float) -> dict[str, dict[str, Any]]:
-        """By arm: the interval of the ratio of its times to its times again; its value is called `ratio`."""
-        intervals = {
-            arm: statistics.ratio_interval(self.us[arm], self.us[again], confidence) for arm, again in CONTROLS.items()
-        }
-        return {arm: {"ratio": interval.pop("value"), **interval} for arm, interval in intervals.items()}
+    def controls(self, confidence: float) -> dict[str, Control]:
+        """By arm: the ratio of its times to its times again."""
+        return {arm: statistics.control(self.us[arm], self.us[again], confidence) for arm, again in CONTROLS.items()}
 
-    def named(self, names: dict[str, str]) -> dict[str, Any]:
-        """`order`, `<name>_us` of each series and `dropped` as a record holds them.
+    def named(self, names: dict[str, str], part: type[Part], **more: Any) -> Part:
+        """The part of a record that holds `order`, `<name>_us` of each series, `dropped`, and `more` fields.
 
         names: of `reference` and `candidate` in the record; a control has its arm's name with `_again`.
         """
         names = {**names, **{again: f"{names[arm]}_again" for arm, again in CONTROLS.items()}}
-        return {
+        content = {
             "order": [[names[series] for series in order] for order in self.order],
             **{f"{names[series]}_us": values for series, values in self.us.items()},
-            "dropped": [
-                {names.get(key, key): value for key, value in entry.items()}
-                | {"order": [names[series] for series in entry["order"]]}
-                for entry in self.dropped
-            ],
+            "dropped": [entry.named(names) for entry in self.dropped],
         }
+        return part.model_validate(content | more)
 
 
 def pair(reference: Callable[[], float], candidate: Callable[[], float]) -> Callable[[str], float]:
@@ -133,9 +145,9 @@ class WarmUp(NamedTuple):
     stationary: bool | None
     ended: str
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> measurement.WarmUp:
         """What a record says of it."""
-        return {"stationary": self.stationary, "ended": self.ended, "test": TREND_TEST}
+        return measurement.WarmUp(stationary=self.stationary, ended=self.ended, test=TREND_TEST)
 
 
 def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float] = time.monotonic) -> WarmUp:
@@ -198,7 +210,7 @@ def interleave(
         values = {series: take(series) for series in order}
         reason = disturbed()
         if reason:
-            samples.dropped.append({"index": index, "order": list(order), "reason": reason, **values})
+            samples.dropped.append(Dropped(index, reason, values))
         else:
             samples.order.append(list(order))
             for series, value in values.items():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+
+from elastickv.schemas.parts import Arm, Control, Interval
 
 RESAMPLES = 4999
 FEWEST_FOR_BOOTSTRAP = 12  # with 8 and autocorrelation of 0.5 a 99% interval holds the truth in 97%
@@ -28,18 +29,18 @@ def variation(samples: np.ndarray) -> float:
     return float(np.std(samples, ddof=1) / np.mean(samples)) if len(samples) > 1 else 0.0
 
 
-def arm_statistics(samples_us: Sequence[float], truncate: float) -> dict[str, Any]:
+def arm_statistics(samples_us: Sequence[float], truncate: float) -> Arm:
     """Median, means (us) and coefficients of variation of one arm's samples."""
     kept = trimmed(samples_us, truncate)
     everything = np.asarray(samples_us, dtype=float)
-    return {
-        "median_us": float(np.median(everything)),
-        "mean_us": float(np.mean(everything)),
-        "trimmed_mean_us": float(np.mean(kept)),
-        "cv": variation(everything),
-        "cv_trimmed": variation(kept),
-        "count": len(everything),
-    }
+    return Arm(
+        median_us=float(np.median(everything)),
+        mean_us=float(np.mean(everything)),
+        trimmed_mean_us=float(np.mean(kept)),
+        cv=variation(everything),
+        cv_trimmed=variation(kept),
+        count=len(everything),
+    )
 
 
 def autocorrelation(values: Sequence[float]) -> float:
@@ -119,9 +120,7 @@ def _block_bootstrap(
     return float(min(low, value)), float(max(high, value))
 
 
-def median_interval(
-    values: Sequence[float], confidence: float, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
+def median_interval(values: Sequence[float], confidence: float, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The median of positive `values` with a two-sided interval; `confidence` in it is what the interval has.
 
     A circular block bootstrap, as docs/statistics.md describes and tests it. Fewer than `FEWEST_FOR_BOOTSTRAP` values
@@ -138,15 +137,15 @@ def median_interval(
         block = block_length(series)
         method = f"circular block bootstrap, block {block}, widened"
         low, high = _block_bootstrap(series, block, confidence, resamples, seed)
-    return {
-        "value": float(np.median(series)),
-        "low": low,
-        "high": high,
-        "confidence": confidence,
-        "method": method,
-        "resamples": resamples,
-        "seed": seed,
-    }
+    return Interval(
+        value=float(np.median(series)),
+        low=low,
+        high=high,
+        confidence=confidence,
+        method=method,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> np.ndarray:
@@ -160,11 +159,17 @@ def ratio_interval(
     confidence: float,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Median of the pairwise ratios numerator / denominator with its interval: the speedup, and the A/A control."""
+) -> Interval:
+    """Median of the pairwise ratios numerator / denominator with its interval: the speedup."""
     return median_interval(ratios(numerator, denominator), confidence, resamples, seed)
 
 
-def relative_half_width(interval: dict[str, Any]) -> float:
+def control(times: Sequence[float], again: Sequence[float], confidence: float) -> Control:
+    """The A/A control of an arm: its times over its times again."""
+    interval = ratio_interval(times, again, confidence)
+    return Control(ratio=interval.value, **interval.model_dump(exclude={"value"}))
+
+
+def relative_half_width(interval: Interval) -> float:
     """Half the interval's width over its value."""
-    return (interval["high"] - interval["low"]) / 2 / interval["value"]
+    return (interval.high - interval.low) / 2 / interval.value

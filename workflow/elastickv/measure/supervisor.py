@@ -6,25 +6,24 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv import device, jobs, matrix, records
 from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.judge import noise
-from elastickv.measure import demand, processes
+from elastickv.measure import demand, processes, record
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import given
-from elastickv.schemas.case import case_of
-from elastickv.schemas.measurement import Measurement
+from elastickv.schemas.case import AnyCase, case_of
+from elastickv.schemas.measurement import Forced, Measurement
+from elastickv.schemas.parts import BuildUsed, OnBackend
 
 SCHEMA = "measurement/2"
 SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
-NOT_MEASURED = {"value": None, "reason": "not measured"}
 
 
-def in_worker(backend: str, request: dict[str, Any], timeout: float, uuid: str | None) -> jobs.Answer:
+def in_worker(backend: str, request: records.Json, timeout: float, uuid: str | None) -> jobs.Answer:
     """The answer of a worker to one task, on a device that is held. MachineError when its environment is missing."""
     worker = jobs.Worker("elastickv.measure.worker", "cuda" if backend == "cuda" else None)
     return worker.ask({"backend": backend, **request}, timeout, {"CUDA_VISIBLE_DEVICES": uuid} if uuid else {})
@@ -38,50 +37,59 @@ class Case(jobs.Job[str]):
     a study makes itself (`device.cuda_decode.Forced`); not with a store.
     """
 
-    case: dict[str, Any]
-    backend: str
+    case: AnyCase
+    backend: OnBackend
     build: str
-    built: dict[str, Any]
+    built: BuildUsed
     fixed: tuple[str, ...] = ()
     save_tensors: Path | None = None
-    forced: dict[str, Any] | None = None
+    forced: Forced | None = None
     schema = SCHEMA
 
     @property
     def parts(self) -> Sequence[str]:
-        return (self.case["id"],)
+        return (self.case.id,)
 
-    def known_by(self, part: str) -> dict[str, Any]:
+    def known_by(self, part: str) -> dict[str, str | int]:
         """The canonical case without its id, its kernels' fingerprint and the way of sampling."""
-        return {
-            "case": matrix.content_key(case_of(self.case)),
-            "build": self.built["fingerprint"],
-            "sampling": SAMPLING,
-        }
+        return {"case": matrix.content_key(self.case), "build": self.built.fingerprint, "sampling": SAMPLING}
 
-    def restored(self, part: str, record: jobs.Record) -> dict[str, Any]:
-        return {**record, "case": self.case}
+    def restored(self, part: str, record: jobs.Record) -> jobs.Record:
+        return {**record, "case": self.case.model_dump(mode="json")}
 
     def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
         watch = Stopwatch()
-        answer = self._in_processes(uuid)
-        yield parts[0], compose(self.case, self.backend, self.built, answer, watch)
+        made = self._in_processes(uuid)
+        yield parts[0], record.timed(made, watch).model_dump(mode="json")
 
-    def _in_processes(self, uuid: str | None) -> jobs.Answer:
-        """The answer of as many workers as the case asks for, one after another."""
-        request = {"task": "measure", "case": self.case, "build": self.build, "fixed": list(self.fixed),
-                   "save_tensors": self.save_tensors and str(self.save_tensors), "forced": self.forced}  # fmt: skip
-        answers, wanted = [], processes.count(self.case)
+    def _in_processes(self, uuid: str | None) -> Measurement:
+        """The record out of as many workers as the case asks for, one after another."""
+        found, wanted = [], self.case.measure.processes
         for index in range(wanted):
-            answer = in_worker(self.backend, request, demand.worker_seconds(case_of(self.case), self.fixed), uuid)
+            one = self._in_one(uuid, None if found else self.save_tensors)
             if wanted == 1:
-                return answer
-            stopped = processes.stopped_by(answer, index, wanted)
+                return one
+            stopped = processes.stopped_by(one, index, wanted)
             if stopped:
                 return stopped
-            answers.append(answer)
-            request = {**request, "save_tensors": None}
-        return processes.combine(answers)
+            found.append(one)
+        return processes.combine(found)
+
+    def _in_one(self, uuid: str | None, save_tensors: Path | None) -> Measurement:
+        """What one worker measures, or what is known of its end."""
+        request = {
+            "task": "measure",
+            "case": self.case.model_dump(mode="json"),
+            "build": self.build,
+            "built": self.built.model_dump(mode="json"),
+            "fixed": list(self.fixed),
+            "save_tensors": save_tensors and str(save_tensors),
+            "forced": self.forced and self.forced.model_dump(mode="json"),
+        }
+        answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.fixed), uuid)
+        if "record" in answer:
+            return Measurement.model_validate(answer["record"])
+        return record.ended(record.unmeasured(self.case, self.backend, self.built), *jobs.ended(answer))
 
     def is_finished(self, record: jobs.Record) -> bool:
         return bool(record.get("statistics"))
@@ -91,71 +99,44 @@ class Case(jobs.Job[str]):
 
 
 def measure_case(
-    case: dict[str, Any],
+    case: AnyCase,
     build: str,
     *,
     fixed: tuple[str, ...] = (),
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
     save_tensors: Path | None = None,
-    forced: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    forced: Forced | None = None,
+) -> Measurement:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
-    backend = device.resolve_backend(case["backend"])
-    built = records.content(binary.facts(build, backend, case["workload"]))
-    job = Case(case, backend, build, built, fixed, save_tensors, forced)
-    return jobs.run(job, store, fresh)[case["id"]]
-
-
-def compose(
-    case: dict[str, Any], backend: str, build: dict[str, Any], answer: jobs.Answer, watch: Stopwatch
-) -> dict[str, Any]:
-    """The full record from a worker's answer (or from what is known of its end)."""
-    fields = dict(answer.get("fields") or dict(zip(("status", "reason"), jobs.ended(answer), strict=True)))
-    resolved = {"backend": backend, **fields.pop("resolved", {})}
-    unmeasured = {"clocks", "throttling", "power", "energy"}
-    return {
-        "schema": SCHEMA,
-        "case": case,
-        "resolved": resolved,
-        "status": fields.pop("status"),
-        "reason": fields.pop("reason"),
-        "device": answer.get("device"),
-        "software": answer.get("software") or device.software(),
-        "build": build,
-        "started": watch.started,
-        "ended": watch.ended(),
-        "correctness": None,
-        "inference_cycle": None,
-        "original_score": None,
-        **dict.fromkeys(unmeasured, NOT_MEASURED),
-        **fields,
-    }
+    backend = device.resolve_backend(case.backend)
+    job = Case(case, backend, build, binary.facts(build, backend, case.workload), fixed, save_tensors, forced)
+    return Measurement.model_validate(jobs.run(job, store, fresh)[case.id])
 
 
 def run(args: argparse.Namespace) -> int:
     """`elastickv measure`. What it prints, and `--strict`, go by the default noise limits: the record has none."""
-    case = records.read(args.case, "case")
+    case = case_of(records.read(args.case, "case"))
     records.check_file(args.out)
-    record = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
-    judged = by_default(record)
-    return jobs.deliver(args.out, record, describe(judged), args.strict, judged.status)
+    made = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
+    judged = by_default(made)
+    return jobs.deliver(args.out, made.model_dump(mode="json"), describe(judged), args.strict, judged.status)
 
 
-def by_default(record: jobs.Record) -> Measurement:
+def by_default(made: Measurement) -> Measurement:
     """A record as the judge has it, by the default noise limits."""
-    return noise.as_judged(Measurement.model_validate(record), keys.Noise())
+    return noise.as_judged(made, keys.Noise())
 
 
-def describe(record: Measurement) -> str:
+def describe(judged: Measurement) -> str:
     """One line on a judged record, for logs and terminals. A number only where it holds."""
-    head = f"{record.case.root.id}: {record.status}"
-    if record.status in noise.PUBLISHED:
-        measured, several = record.statistics, given(record.processes)
+    head = f"{judged.case.root.id}: {judged.status}"
+    if judged.status in noise.PUBLISHED:
+        measured, several = judged.statistics, given(judged.processes)
         speedup = measured.speedup
         head += f", {speedup.value:.3f}x [{speedup.low:.3f}, {speedup.high:.3f}]"
-        head += f" ({measured.full.median_us:.2f} us -> {measured.elastic.median_us:.2f} us) on {record.device.name}"
+        head += f" ({measured.full.median_us:.2f} us -> {measured.elastic.median_us:.2f} us) on {judged.device.name}"
         if several:
             spread = several.spread
             head += f"; {len(several.runs)} processes: {spread.low:.3f}x to {spread.high:.3f}x"
-    return head + (f" ({record.reason})" if record.reason else "")
+    return head + (f" ({judged.reason})" if judged.reason else "")

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from elastickv import device, records
 from elastickv.device import State
 from elastickv.device.base import Backend
 from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
+from elastickv.records import Json
 from elastickv.schemas.case import case_of
+from elastickv.schemas.measurement import Forced
+from elastickv.schemas.parts import BuildUsed, Device
 
 
 def _progress(done: int, total: int) -> None:
@@ -22,24 +24,27 @@ def _progress(done: int, total: int) -> None:
     show(f"  round {done} of at most {total} ")
 
 
-def _measure(backend: Backend, request: dict[str, Any], state: State) -> dict[str, Any]:
-    from elastickv.measure import machine, run
+def _measure(backend: Backend, request: Json, state: State) -> Json:
+    from elastickv.measure import machine, record, run
 
-    begun = records.content(state.snapshot())
-    fields, workload = run.measure(backend, request["case"], set(request["fixed"]), state, _progress)
+    begun = state.snapshot()
+    built, facts = BuildUsed.model_validate(request["built"]), Device.model_validate(backend.facts())
+    blank = record.unmeasured(case_of(request["case"]), backend.name, built, facts)
+    made, workload = run.measure(backend, blank, set(request["fixed"]), state, _progress)
     show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np
 
         with records.replacing(request["save_tensors"]) as temporary, temporary.open("wb") as file:
             np.savez(file, **workload.tensors())  # given a name, it would add .npz
-    fields = machine.with_readings(fields, state, begun, records.content(state.snapshot()))
+    made = machine.with_readings(made, state, begun, state.snapshot())
     if request.get("forced"):
-        fields["resolved"] = {**fields.get("resolved", {}), "forced": request["forced"]}
-    return {"fields": fields, "device": backend.facts(), "software": device.software()}
+        forced = Forced.model_validate(request["forced"])
+        made = made.model_copy(update={"resolved": made.resolved.model_copy(update={"forced": forced})})
+    return {"record": made.model_dump(mode="json")}
 
 
-def _once(backend: Backend, request: dict[str, Any], _: State) -> dict[str, Any]:
+def _once(backend: Backend, request: Json, _: State) -> Json:
     """One launch of the elastic arm, for a profiler."""
     from elastickv import workloads
 
@@ -53,16 +58,16 @@ def _once(backend: Backend, request: dict[str, Any], _: State) -> dict[str, Any]
     return {"launched": 1}
 
 
-def _ceilings(backend: Backend, _: dict[str, Any], state: State) -> dict[str, Any]:
+def _ceilings(backend: Backend, _: Json, state: State) -> Json:
     from elastickv.measure import ceilings, machine
 
-    return {"record": {**ceilings.measure(backend), "machine": machine.readings(state)}}
+    return {"record": ceilings.measure(backend, machine.readings(state)).model_dump(mode="json")}
 
 
-def _on_device(task: Callable[[Backend, dict[str, Any], State], dict[str, Any]]) -> Task:
+def _on_device(task: Callable[[Backend, Json, State], Json]) -> Task:
     """A task that is given the backend that its request names, opened, and the device's state."""
 
-    def run(request: dict[str, Any]) -> dict[str, Any]:
+    def run(request: Json) -> Json:
         state = device.state_of(request["backend"])  # before the backend opens: who is on the GPU now is somebody else
         backend = open_backend(request["backend"], request["build"])
         state.opened()

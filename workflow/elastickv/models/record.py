@@ -15,7 +15,10 @@ NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 def rate(samples: Sequence[float]) -> dict[str, Any]:
     """Median of the repetitions with its interval (few: their range) and the samples themselves."""
-    return {**statistics.median_interval(samples, CONFIDENCE), "samples": [float(sample) for sample in samples]}
+    return {
+        **statistics.median_interval(samples, CONFIDENCE).model_dump(),
+        "samples": [float(sample) for sample in samples],
+    }
 
 
 def figures(fields: dict[str, Any]) -> dict[str, Any]:

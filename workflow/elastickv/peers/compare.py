@@ -16,6 +16,7 @@ from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
 from elastickv.peers.base import Inputs, Peer, elastic_refusal
 from elastickv.peers.runners import Runner
+from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.decode import DecodeWorkload, worst
 
@@ -41,7 +42,7 @@ class Bench:
         self.graphs = backend.name == "cuda"
         modes = dict.fromkeys(["plain", backend.launch_mode("auto")])
         self.modes = {name: Mode(self.graphs, name == "dependent") for name in modes}
-        self.loops = choose_loops(backend, self.workload, case.measure.model_dump(), self.modes["plain"], fixed=False)
+        self.loops = choose_loops(backend, self.workload, case.measure, self.modes["plain"], fixed=False)
         self._ours: dict[tuple[str, str], Rotation] = {}
         self._answers: dict[str, list[Answer]] = {}
 
@@ -190,7 +191,7 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]
     samples = sampling.interleave(take, rule, disturbed=bench.throttled)
     taken, limit = len(samples), settings.max_seconds
     if taken < FEWEST_ROUNDS:
-        dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1]['reason']})" if samples.dropped else ""
+        dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1].reason})" if samples.dropped else ""
         raise Refusal("failed", f"{taken} rounds in {limit} s{dropped}: raise baselines.peers.max_seconds")
     return figures(samples, settings.truncate, settings.confidence)
 
@@ -198,12 +199,13 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]
 def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
     """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
     taken = {side: samples.us[series] for series, side in SIDES.items()}
-    return {
+    compared = schema.Comparison(
         **{side: statistics.arm_statistics(times, truncate) for side, times in taken.items()},
-        "ratio": statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
-        "controls": {SIDES[series]: control for series, control in samples.controls(confidence).items()},
-        "samples": samples.named(SIDES),
-    }
+        ratio=statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
+        controls={SIDES[series]: control for series, control in samples.controls(confidence).items()},
+        samples=samples.named(SIDES, schema.Samples),
+    )
+    return compared.model_dump(mode="json")
 
 
 def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> tuple[str, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
@@ -234,7 +234,7 @@ class InferenceCycle(Model):
     speedup: Interval
     decode_tokens: int = field("tokens of a cycle", "tokens", ge=1)
     layers: int = field("caches that each token visits", ge=1)
-    correctness: dict[str, Any] | None
+    correctness: Correctness | None
     append_us: PerArm | MISSING = field(
         "of a layer step: appending a token's key and value and, as often as groups fill, closing one",
         "us",
@@ -266,6 +266,8 @@ class Snapshot(Open):
     """Readings at one moment; null where the device does not tell."""
 
     __pydantic_extra__: dict[str, float | None] = Field(init=False)
+    power_w: float | MISSING | None = field("power", "W", default=MISSING)
+    energy_j: float | MISSING | None = field("energy since the driver was loaded", "J", default=MISSING)
     load: Load | Untold | MISSING = MISSING
 
 
