@@ -21,6 +21,7 @@ from elastickv.measure import bench as bench_command
 from elastickv.measure import cycle, run, supervisor
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.schemas.case import case_of
+from elastickv.schemas.parts import Answer
 
 TINY = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "sinks": 4, "window": 32}
 QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -60,7 +61,7 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
     fields = measure_in_process(backend, tiny_case(**changes))
     assert fields["status"] in ("ok", "noisy"), fields["reason"]
     for correctness in (fields["correctness"], fields["inference_cycle"]["correctness"]):
-        assert all(oracle.passes(entry) for entry in correctness.values())
+        assert all(oracle.passes(Answer(**entry)) for entry in correctness.values())
     assert fields["correctness"]["elastic"]["anchors"] == "right"
     assert len(fields["samples"]["full_us"]) == 3
     taken = fields["inference_cycle"]

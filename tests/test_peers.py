@@ -28,6 +28,7 @@ from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase, DecodeCase
+from elastickv.schemas.parts import Answer
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -126,7 +127,7 @@ def test_a_right_answer_has_figures_for_both_caches(beside):
     found = beside(Fake(), seconds=1.0)
     for cache in ("full", "elastic"):
         assert found[cache]["status"] in ("ok", "noisy"), found[cache]["reason"]
-        assert oracle.passes(found[cache]["correctness"])
+        assert oracle.passes(Answer(**found[cache]["correctness"]))
         plain = found[cache]["ours"]["plain"]
         assert plain["peer"]["median_us"] == pytest.approx(1e6)
         assert plain["ours"]["median_us"] == pytest.approx(2)
@@ -299,7 +300,8 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
 def run_of(*cases: DecodeCase, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
     settings = keys.Peers(names=names)
-    found = supervisor.compare(settings, "cpu", cases or [case_of()], str(ROOT / "build"), **more)
+    made = supervisor.compare(settings, "cpu", cases or [case_of()], str(ROOT / "build"), **more)
+    found = {name: one.model_dump(mode="json") for name, one in made.items()}
     for name, made in found.items():
         records.check(made, "peers", name)
     return found
@@ -349,9 +351,9 @@ def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
     for made in supervisor.compare(keys.Peers(), "cuda", [case_of()], str(ROOT / "build")).values():
-        records.check(made, "peers", made["peer"])
-        assert made["status"] == "unsupported"
-        assert "no NVIDIA GPU" in made["reason"]
+        records.check(made.model_dump(mode="json"), "peers", made.peer)
+        assert made.status == "unsupported"
+        assert "no NVIDIA GPU" in made.reason
 
 
 def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_in, tmp_path, monkeypatch):
@@ -516,7 +518,7 @@ def test_the_readme_has_a_column_for_the_fastest_peer(tmp_path):
 
 
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
-    wrong = {**correctness(0.02)}
+    wrong = Answer(**correctness(0.02))
     incorrect = {"status": "incorrect", "reason": "relative error 0.02, allowed 0.001",
                  "full": compare.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
                  "elastic": compare.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
@@ -574,7 +576,7 @@ def command(folder: Path, *cases: AnyCase, **settings) -> subprocess.CompletedPr
 
 
 def right(entry_of_cache: dict) -> bool:
-    return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(entry_of_cache["correctness"])
+    return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(Answer(**entry_of_cache["correctness"]))
 
 
 @pytest.mark.slow  # it installs torch

@@ -8,6 +8,7 @@ from typing import Any
 
 from elastickv import records
 from elastickv.schemas.case import AnyCase, case_of
+from elastickv.schemas.cases import Cases
 
 COMES_BACK = "delete it and run again: what was measured comes back from the record store"
 
@@ -27,13 +28,16 @@ class Entry:
 
 def case_ids(cases_file: Path | str) -> list[str]:
     """The ids of the plan, in order. Raises RecordError."""
-    return records.read(cases_file, "cases")["cases"]
+    return _cases(cases_file).cases
 
 
 def sweep_of(cases_file: Path | str) -> dict[str, str]:
     """Id of each case that a sweep of the matrix became -> the sweep's name. Raises RecordError."""
-    sweeps = records.read(cases_file, "cases")["sweeps"]
-    return {case: name for name, cases in sweeps.items() for case in cases}
+    return {case: name for name, cases in _cases(cases_file).sweeps.items() for case in cases}
+
+
+def _cases(cases_file: Path | str) -> Cases:
+    return Cases.model_validate(records.read(cases_file, "cases"))
 
 
 def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:

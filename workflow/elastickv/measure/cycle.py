@@ -59,7 +59,7 @@ def measure(backend: Backend, workload: Cycle, settings: dict[str, Any], mode: M
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
     parts = blocks(workload.steps, workload.case.compress)
     first = _round(workload, arms, parts)
-    correctness = workload.check_cycle()
+    correctness = {arm: answer.model_dump(mode="json") for arm, answer in workload.check_cycle().items()}
     times: Times = {arm: [] for arm in ARMS}
     while time.monotonic() - began < SECONDS_SHARE * settings["max_seconds"] and len(times["elastic"]) < MOST_SAMPLES:
         for arm, series in _round(workload, arms, parts).items():

@@ -17,6 +17,7 @@ from elastickv.device.nvml import untold
 from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.schemas.case import case_of
+from elastickv.schemas.parts import Answer
 from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
@@ -209,7 +210,7 @@ def measure(
     except MemoryError as error:
         return {"status": "out_of_memory", "reason": str(error) or "allocation failed"}, None
     resolved = {"layers": workload.layers, "cold": workload.cold, **_decode_shapes(backend, case, workload)}
-    correctness = workload.check()
+    correctness = {arm: answer.model_dump(mode="json") for arm, answer in workload.check().items()}
     record = {"resolved": resolved, "correctness": correctness}
     wrong = _wrong(correctness)
     if wrong:
@@ -237,7 +238,9 @@ def _decode_shapes(backend: Backend, case: dict[str, Any], workload: Workload) -
     if case["workload"] != "decode":
         return {}
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
-    return {"decode_shapes": shapes} if all(shapes.values()) else {}
+    if None in shapes.values():
+        return {}
+    return {"decode_shapes": {arm: shape._asdict() for arm, shape in shapes.items()}}
 
 
 def _wrong(correctness: dict[str, dict[str, Any]]) -> str | None:
@@ -247,7 +250,7 @@ def _wrong(correctness: dict[str, dict[str, Any]]) -> str | None:
             return f"{arm} arm: the device kept other tokens than the policy"
         if not entry["written"] or not entry["finite"]:
             return f"{arm} arm: the output holds NaN or infinity, or was not written everywhere"
-        if not oracle.passes(entry):
+        if not oracle.passes(Answer(**entry)):
             return f"{arm} arm: relative error {entry['relative_error']:.3g}, allowed {entry['tolerance']:.3g}"
     return None
 
@@ -314,7 +317,7 @@ def _figures(
     taken = {arm: samples.us[series] for series, arm in ARMS.items()}
     speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
     reachable = _reachable(probes, confidence)
-    moved = bytes_moved.byte_ceilings(workload.traffic)
+    moved = bytes_moved.byte_ceilings(workload.traffic)._asdict()
     copy = float(np.median(probes.bandwidths("copy")))
     return {
         "statistics": {

@@ -12,6 +12,7 @@ from typing import Any
 from elastickv import device, records
 from elastickv.device import State
 from elastickv.device.base import Backend
+from elastickv.device.cuda_decode import Forced
 from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
 from elastickv.schemas.case import case_of
@@ -67,7 +68,7 @@ def _on_device(task: Callable[[Backend, dict[str, Any], State], dict[str, Any]])
         backend = open_backend(request["backend"], request["build"])
         state.opened()
         if request.get("forced"):
-            backend.force(request["forced"])
+            backend.force(Forced(**request["forced"]))
         return task(backend, request, state)
 
     return run

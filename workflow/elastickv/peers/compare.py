@@ -17,6 +17,7 @@ from elastickv.peers import views
 from elastickv.peers.base import Inputs, Peer, elastic_refusal
 from elastickv.peers.runners import Runner
 from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.parts import Answer as Correctness
 from elastickv.workloads.decode import DecodeWorkload, worst
 
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
@@ -75,26 +76,23 @@ class Bench:
             self._answers[cache] = [Answer(layer, *self.workload.reference(cache, layer)) for layer in layers]
         return self._answers[cache]
 
-    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> dict[str, Any]:
+    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> Correctness:
         """The `correctness` entry of outputs by layer, whatever their shape."""
         return worst(
             [
-                {
-                    **oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors),
-                    "layers_checked": [layer],
-                }
+                oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors, [layer])
                 for layer, reference, anchors in self.answers(cache)
             ]
         )
 
-    def _check_ours(self, cache: str, rotation: Rotation) -> dict[str, Any]:
+    def _check_ours(self, cache: str, rotation: Rotation) -> Correctness:
         for layer, *_ in self.answers(cache):
             self.workload.poison(cache, layer)
         rotation.sample()
         self.backend.synchronize()
         return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
 
-    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, dict[str, Any]]:
+    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, Correctness]:
         """A peer's launches in the same rotation, and their correctness."""
         count = self.workload.layers
         rotation = Rotation(
@@ -110,13 +108,13 @@ class Bench:
         return rotation, self.entry(cache, wrote.__getitem__)
 
 
-def fault(correctness: dict[str, Any]) -> str:
+def fault(correctness: Correctness) -> str:
     """What is wrong with an answer."""
-    if correctness["anchors"] == "wrong":
+    if correctness.anchors == "wrong":
         return "the device kept other tokens than the policy"
-    if not correctness["written"] or not correctness["finite"]:
+    if not correctness.written or not correctness.finite:
         return "the output holds NaN or infinity, or was not written everywhere"
-    return f"relative error {correctness['relative_error']:.3g}, allowed {correctness['tolerance']:.3g}"
+    return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"
 
 
 def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
@@ -133,9 +131,10 @@ def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
     return {"status": entries["full"]["status"], "reason": entries["full"]["reason"], **entries}
 
 
-def without(status: str, reason: str, correctness: dict[str, Any] | None = None) -> dict[str, Any]:
+def without(status: str, reason: str, correctness: Correctness | None = None) -> dict[str, Any]:
     """The entry of a cache without figures."""
-    return {"status": status, "reason": reason, "correctness": correctness}
+    checked = None if correctness is None else correctness.model_dump(mode="json")
+    return {"status": status, "reason": reason, "correctness": checked}
 
 
 def _cache(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
     compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
     moved = bench.workload.traffic[cache].total
     status, reason = _quality(bench, compared, moved)
-    entry = {"status": status, "reason": reason, "correctness": correctness}
+    entry = without(status, reason, correctness)
     if status == "failed":
         return entry
     return {**entry, "bytes": moved, "resolved": bench.resolved(cache), "ours": {"dependent": None, **compared}}

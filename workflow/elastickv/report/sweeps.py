@@ -115,7 +115,7 @@ def _cell(case: Case) -> dict[str, Any]:
         "mark": verdict["mark"],
         "status": status.replace("_", " "),
         "byte_ceiling": verdict["byte_ceiling"]
-        or bytes_moved.byte_ceilings(bytes_moved.traffic(case_of(case.content)))["ceiling"],
+        or bytes_moved.byte_ceilings(bytes_moved.traffic(case_of(case.content))).ceiling,
         "reachable_ceiling": verdict["reachable_ceiling"],
     }
 
