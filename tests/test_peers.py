@@ -696,15 +696,15 @@ STATE = {
 
 
 def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
-    assert crosscheck.read_nvbench(STATE) == {"us": pytest.approx(470.12345), "samples": 1100}
+    assert crosscheck.read_nvbench(STATE) == (pytest.approx(470.12345), 1100)
     with pytest.raises(LookupError, match="too slow"):
         crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
 
 
 def test_timers_agree_within_one_percent_and_not_at_all_when_none_tells():
-    near = {"ours_us": 472.0, "us": 470.0, "version": "1"}
-    far = {"ours_us": 480.0, "us": 470.0, "version": "1"}
-    silent = {"us": None, "reason": "no module named cuda.bench"}
+    near = crosscheck.Beside(16384, 472.0, 470.0, 5, "1")
+    far = crosscheck.Beside(16384, 480.0, 470.0, 5, "1")
+    silent = crosscheck.Silent(None, "no module named cuda.bench")
     assert crosscheck.agrees({"cupti": near, "nvbench": silent}) is True
     assert crosscheck.agrees({"cupti": near, "nvbench": far}) is False
     assert crosscheck.agrees({"nvbench": silent}) is None

@@ -63,7 +63,7 @@ def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
 
     backend = open_backend("cuda", request["build"])
     try:
-        return crosscheck.measure(backend, request["timer"])
+        return crosscheck.measure(backend, request["timer"])._asdict()
     except (ImportError, LookupError, RuntimeError) as error:
         return {"reason": one_line(error)}
 
