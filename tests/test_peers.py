@@ -113,7 +113,7 @@ def beside(cpu_build, bench_of):
     backend = TwoMicroseconds(cpu_build / "cpu")
 
     def measured(peer, **changes):
-        found = compare.beside(bench_of(backend, **changes), peer)
+        found = compare.beside(bench_of(backend, **changes), peer).model_dump(mode="json")
         made = peer_record("torch_default", {"4096_cpu": found}) if found["status"] in ("ok", "noisy") else None
         if made:
             records.check(made, "peers", found["status"])
@@ -208,16 +208,16 @@ def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
     backend = WrongByOnePercent(cpu_build / "cpu")
     found = compare.beside(bench_of(backend), Fake())
     backend.free_all()
-    assert found["status"] == "failed"
-    assert "our own kernel (full cache, plain) is wrong: relative error" in found["reason"]
+    assert found.status == "failed"
+    assert "our own kernel (full cache, plain) is wrong: relative error" in found.reason
 
 
 def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build, bench_of):
     backend = CpuBackend(cpu_build / "cpu")
     found = compare.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
     backend.free_all()
-    assert found["status"] == "failed"
-    assert "dropped (hardware slowdown)" in found["reason"]
+    assert found.status == "failed"
+    assert "dropped (hardware slowdown)" in found.reason
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------

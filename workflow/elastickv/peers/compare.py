@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from elastickv.measure import sampling, statistics
 from elastickv.measure.run import CONTROL_LIMIT, Rotation, choose_loops
 from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
-from elastickv.peers.base import Inputs, Peer, elastic_refusal
+from elastickv.peers.base import Inputs, Launch, Peer, elastic_refusal
 from elastickv.peers.runners import Runner
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import Answer as Correctness
+from elastickv.schemas.peers import Cache, Comparison, Controls, Entry, Ours, Resolved
 from elastickv.workloads.decode import DecodeWorkload, worst
 
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
@@ -46,12 +47,12 @@ class Bench:
         self._ours: dict[tuple[str, str], Rotation] = {}
         self._answers: dict[str, list[Answer]] = {}
 
-    def resolved(self, cache: str) -> dict[str, Any]:
+    def resolved(self, cache: str) -> Resolved:
         """How a cache's samples are taken."""
         moved = self.workload.traffic[cache].total
         cold = bytes_moved.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
         launches = self.rotation(cache, "plain").launches
-        return {"layers": self.workload.layers, "cold": cold, "launches": launches, "graphs": self.graphs}
+        return Resolved(layers=self.workload.layers, cold=cold, launches=launches, graphs=self.graphs)
 
     def rotation(self, cache: str, mode: str) -> Rotation:
         """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
@@ -92,7 +93,7 @@ class Bench:
         self.backend.synchronize()
         return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
 
-    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, Correctness]:
+    def peer_rotation(self, cache: str, launch_of: Callable[[int], Launch]) -> tuple[Rotation, Correctness]:
         """A peer's launches in the same rotation, and their correctness."""
         count = self.workload.layers
         rotation = Rotation(
@@ -117,27 +118,25 @@ def fault(correctness: Correctness) -> str:
     return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"
 
 
-def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
+def beside(bench: Bench, peer: Peer) -> Entry:
     """A peer's entry for one case: status and reason of its full cache, and what each cache came to."""
     refused = peer.supports(bench.case, bench.backend.name)
-    entries = {"full": without("unsupported", refused) if refused else _cache(bench, peer, "full")}
-    if entries["full"]["status"] not in ("ok", "noisy"):
+    full = without("unsupported", refused) if refused else _cache(bench, peer, "full")
+    if full.status not in ("ok", "noisy"):
         # A wrong answer is one of the full cache: of the elastic one there is none to show.
-        status = "failed" if entries["full"]["status"] == "incorrect" else entries["full"]["status"]
-        entries["elastic"] = without(status, entries["full"]["reason"])
+        elastic = without("failed" if full.status == "incorrect" else full.status, full.reason)
     else:
         refused = elastic_refusal(bench.case)
-        entries["elastic"] = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
-    return {"status": entries["full"]["status"], "reason": entries["full"]["reason"], **entries}
+        elastic = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
+    return Entry(case=bench.case, status=full.status, reason=full.reason, full=full, elastic=elastic)
 
 
-def without(status: str, reason: str, correctness: Correctness | None = None) -> dict[str, Any]:
+def without(status: str, reason: str, correctness: Correctness | None = None) -> Cache:
     """The entry of a cache without figures."""
-    checked = None if correctness is None else correctness.model_dump(mode="json")
-    return {"status": status, "reason": reason, "correctness": checked}
+    return Cache(status=status, reason=reason, correctness=correctness)
 
 
-def _cache(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+def _cache(bench: Bench, peer: Peer, cache: str) -> Cache:
     """One cache with one peer. What Python can catch becomes a status; a device that reports errors does not go on."""
     try:
         with peer.session():
@@ -160,7 +159,7 @@ def _free(bench: Bench) -> None:
             torch.cuda.empty_cache()
 
 
-def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+def _compared(bench: Bench, peer: Peer, cache: str) -> Cache:
     rotation, correctness = bench.peer_rotation(cache, peer.prepare(VIEWS[cache](bench.workload)))
     if not oracle.passes(correctness):
         return without("incorrect", fault(correctness), correctness)
@@ -170,10 +169,11 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
     entry = without(status, reason, correctness)
     if status == "failed":
         return entry
-    return {**entry, "bytes": moved, "resolved": bench.resolved(cache), "ours": {"dependent": None, **compared}}
+    ours = Ours(plain=compared["plain"], dependent=compared.get("dependent"))
+    return entry.model_copy(update={"bytes": moved, "resolved": bench.resolved(cache), "ours": ours})
 
 
-def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
+def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
     """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
     settings, backend = bench.case.measure, bench.backend.name
     take = sampling.pair(ours.sample, peer.sample)
@@ -194,32 +194,33 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]
     return figures(samples, settings.truncate, settings.confidence)
 
 
-def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
+def figures(samples: sampling.Samples, truncate: float, confidence: float) -> Comparison:
     """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
     taken = {side: samples.us[series] for series, side in SIDES.items()}
-    return {
-        **{side: statistics.arm_statistics(times, truncate) for side, times in taken.items()},
-        "ratio": statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
-        "controls": {SIDES[series]: control for series, control in samples.controls(confidence).items()},
-        "samples": samples.named(SIDES),
-    }
+    return Comparison(
+        peer=statistics.arm_statistics(taken["peer"], truncate),
+        ours=statistics.arm_statistics(taken["ours"], truncate),
+        ratio=statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
+        controls=Controls(**{SIDES[series]: control for series, control in samples.controls(confidence).items()}),
+        samples=samples.named(SIDES),
+    )
 
 
-def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> tuple[str, str | None]:
+def _quality(bench: Bench, compared: dict[str, Comparison], moved: int) -> tuple[str, str | None]:
     """`ok`, `noisy` or `failed`, as for a measurement."""
     peak, limit = bench.backend.facts().get("peak_gbps"), CONTROL_LIMIT[bench.backend.name]
     for mode, one in compared.items():
-        for side in ("peer", "ours"):
-            reached = bytes_moved.gbps(moved, one[side]["median_us"])
+        for side, arm in {"peer": one.peer, "ours": one.ours}.items():
+            reached = bytes_moved.gbps(moved, arm.median_us)
             if peak and reached > peak * bytes_moved.BEYOND_PEAK:
                 return (
                     "failed",
                     f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
                 )
-        count, fewest = one["peer"]["count"], statistics.FEWEST_FOR_BOOTSTRAP
+        count, fewest = one.peer.count, statistics.FEWEST_FOR_BOOTSTRAP
         if count < fewest:
             return "noisy", f"{count} rounds are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
-        low, high = one["controls"]["ours"]["low"], one["controls"]["ours"]["high"]
+        low, high = one.controls.ours.low, one.controls.ours.high
         if not (1 - limit <= low and high <= 1 + limit):
             interval = f"[{low:.4f}, {high:.4f}]"
             return "noisy", f"the A/A control's interval {interval} beside ours {mode} is not inside 1 +- {limit:.1%}"

@@ -47,7 +47,7 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     for name in request["names"]:
         progress.begin(name)
         show(f"  {case.id}: {name}")
-        progress.end(name, compare.beside(bench, peers.load(name)))
+        progress.end(name, compare.beside(bench, peers.load(name)).model_dump(mode="json"))
     show()
     return {"finished": True}
 
