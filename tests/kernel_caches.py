@@ -111,7 +111,7 @@ class Caches:
             k, v, bias = expected.k, expected.v, expected.bias
         answer = self.decode(arm)
         correctness = oracle.check(answer, oracle.decode_attention(self.q, k, v, bias), self.case.dtype)
-        print(f"{arm}: relative error {correctness['relative_error']}, worst {correctness['max_abs_error']}")
+        print(f"{arm}: relative error {correctness.relative_error}, worst {correctness.max_abs_error}")
         assert oracle.passes(correctness), correctness
 
 
@@ -127,7 +127,7 @@ def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: i
     backend.launch(Call("elementwise", ElementwiseParams(*addresses, *shape, compress, scale, reverse)))
     answer = backend.read(addresses[4], shape, np.float32)
     correctness = oracle.check(answer, oracle.elementwise(*arrays, compress), "fp32")
-    print(f"relative error {correctness['relative_error']}")
+    print(f"relative error {correctness.relative_error}")
     assert oracle.passes(correctness), correctness
 
 

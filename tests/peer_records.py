@@ -28,6 +28,11 @@ def samples(ours_us: float, peer_us: float) -> sampling.Samples:
     return made
 
 
+def figures(ours_us: float, peer_us: float) -> dict[str, Any]:
+    """A comparison of rounds with these medians."""
+    return compare.figures(samples(ours_us, peer_us), 5, 0.99).model_dump(mode="json")
+
+
 def correctness(error: float = 2e-4) -> dict[str, Any]:
     """A right answer of fp16."""
     return {
@@ -40,9 +45,9 @@ def cache(
     case: dict[str, Any], arm: str, peer_us: float, plain_us: float, dependent_us: float | None
 ) -> dict[str, Any]:
     """The entry of one cache with figures."""
-    compared = {"plain": compare.figures(samples(plain_us, peer_us), 5, 0.99), "dependent": None}
+    compared = {"plain": figures(plain_us, peer_us), "dependent": None}
     if dependent_us:
-        compared["dependent"] = compare.figures(samples(dependent_us, peer_us), 5, 0.99)
+        compared["dependent"] = figures(dependent_us, peer_us)
     return {
         "status": "ok",
         "reason": None,
@@ -56,20 +61,21 @@ def cache(
 def entry(case: dict[str, Any], peer_us: float, plain_us: float, dependent_us: float | None = None) -> dict[str, Any]:
     """A case whose full cache has figures; no peer takes the elastic one."""
     full = cache(case, "full", peer_us, plain_us, dependent_us)
-    return {"status": "ok", "reason": None, "full": full, "elastic": compare.without("unsupported", "no such slots")}
+    elastic = compare.without("unsupported", "no such slots").model_dump(mode="json")
+    return {"status": "ok", "reason": None, "full": full, "elastic": elastic}
 
 
 def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -> dict[str, Any]:
     """The record of a peer, of entries by the name of an example record, whose case, device and build they take."""
     peer, about = peers.load(name), example(next(iter(entries)))
+    settings = keys.Peers(reps=60, max_seconds=10)
     head = {
         "backend": about["resolved"]["backend"],
-        "settings": {"reps": 60, "max_seconds": 10},
+        "settings": {"reps": settings.reps, "max_seconds": settings.max_seconds},
         "library": {"name": peer.library, "version": "2.13.0"},
         **{key: about[key] for key in ("device", "software", "build", "started")},
         **changes,
     }
-    settings = keys.Peers(**head["settings"])
     measured = {case: record.for_peers(case_of(example(case)["case"]), settings) for case in entries}
     cases = [record.case_entry(measured[case], content) for case, content in entries.items()]
-    return record.compose(head, peer, cases, about["ended"])
+    return record.compose(record.About(**head), peer, cases, about["ended"]).model_dump(mode="json")

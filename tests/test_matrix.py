@@ -169,6 +169,7 @@ def test_equal_numbers_written_differently_are_one_case(load):
     first = load(f"measure: {{max_seconds: 20.0, truncate: 5.0}}\ncases: {{a: {SHAPE}}}")
     second = load(f"cases: {{a: {SHAPE}}}")
     assert json_of(first.cases["a"]) == json_of(second.cases["a"])
+    assert '"max_seconds":20,' in json_of(first.cases["a"])  # a case's content key is of this text
 
 
 def test_comments_and_key_order_change_no_canonical_json(load):

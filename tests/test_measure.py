@@ -66,7 +66,7 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
     made = measure_in_process(backend, tiny_case(**changes))
     assert made.status in ("ok", "noisy"), made.reason
     for correctness in (made.correctness, made.inference_cycle.correctness):
-        assert all(oracle.passes(answer.model_dump()) for _, answer in correctness)
+        assert all(oracle.passes(answer) for _, answer in correctness)
     assert made.correctness.elastic.anchors == "right"
     assert len(made.samples.full_us) == 3
     taken = made.inference_cycle

@@ -28,6 +28,7 @@ from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase, DecodeCase
+from elastickv.schemas.parts import Answer
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -112,7 +113,7 @@ def beside(cpu_build, bench_of):
     backend = TwoMicroseconds(cpu_build / "cpu")
 
     def measured(peer, **changes):
-        found = compare.beside(bench_of(backend, **changes), peer)
+        found = compare.beside(bench_of(backend, **changes), peer).model_dump(mode="json")
         made = peer_record("torch_default", {"4096_cpu": found}) if found["status"] in ("ok", "noisy") else None
         if made:
             records.check(made, "peers", found["status"])
@@ -126,7 +127,7 @@ def test_a_right_answer_has_figures_for_both_caches(beside):
     found = beside(Fake(), seconds=1.0)
     for cache in ("full", "elastic"):
         assert found[cache]["status"] in ("ok", "noisy"), found[cache]["reason"]
-        assert oracle.passes(found[cache]["correctness"])
+        assert oracle.passes(Answer(**found[cache]["correctness"]))
         plain = found[cache]["ours"]["plain"]
         assert plain["peer"]["median_us"] == pytest.approx(1e6)
         assert plain["ours"]["median_us"] == pytest.approx(2)
@@ -207,16 +208,16 @@ def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
     backend = WrongByOnePercent(cpu_build / "cpu")
     found = compare.beside(bench_of(backend), Fake())
     backend.free_all()
-    assert found["status"] == "failed"
-    assert "our own kernel (full cache, plain) is wrong: relative error" in found["reason"]
+    assert found.status == "failed"
+    assert "our own kernel (full cache, plain) is wrong: relative error" in found.reason
 
 
 def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build, bench_of):
     backend = CpuBackend(cpu_build / "cpu")
     found = compare.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
     backend.free_all()
-    assert found["status"] == "failed"
-    assert "dropped (hardware slowdown)" in found["reason"]
+    assert found.status == "failed"
+    assert "dropped (hardware slowdown)" in found.reason
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------
@@ -299,7 +300,8 @@ def stand_in(tmp_path, monkeypatch, cpu_build):
 def run_of(*cases: DecodeCase, **more) -> dict[str, dict]:
     names = more.pop("names", ["torch_default", "torch_flash", "torch_math"])
     settings = keys.Peers(names=names)
-    found = supervisor.compare(settings, "cpu", cases or [case_of()], str(ROOT / "build"), **more)
+    made = supervisor.compare(settings, "cpu", cases or [case_of()], str(ROOT / "build"), **more)
+    found = {name: one.model_dump(mode="json") for name, one in made.items()}
     for name, made in found.items():
         records.check(made, "peers", name)
     return found
@@ -349,9 +351,9 @@ def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
     for made in supervisor.compare(keys.Peers(), "cuda", [case_of()], str(ROOT / "build")).values():
-        records.check(made, "peers", made["peer"])
-        assert made["status"] == "unsupported"
-        assert "no NVIDIA GPU" in made["reason"]
+        records.check(made.model_dump(mode="json"), "peers", made.peer)
+        assert made.status == "unsupported"
+        assert "no NVIDIA GPU" in made.reason
 
 
 def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_in, tmp_path, monkeypatch):
@@ -516,7 +518,7 @@ def test_the_readme_has_a_column_for_the_fastest_peer(tmp_path):
 
 
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
-    wrong = {**correctness(0.02)}
+    wrong = Answer(**correctness(0.02))
     incorrect = {"status": "incorrect", "reason": "relative error 0.02, allowed 0.001",
                  "full": compare.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
                  "elastic": compare.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
@@ -574,7 +576,7 @@ def command(folder: Path, *cases: AnyCase, **settings) -> subprocess.CompletedPr
 
 
 def right(entry_of_cache: dict) -> bool:
-    return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(entry_of_cache["correctness"])
+    return entry_of_cache["status"] in ("ok", "noisy") and oracle.passes(Answer(**entry_of_cache["correctness"]))
 
 
 @pytest.mark.slow  # it installs torch
@@ -694,15 +696,15 @@ STATE = {
 
 
 def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
-    assert crosscheck.read_nvbench(STATE) == {"us": pytest.approx(470.12345), "samples": 1100}
+    assert crosscheck.read_nvbench(STATE) == (pytest.approx(470.12345), 1100)
     with pytest.raises(LookupError, match="too slow"):
         crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
 
 
 def test_timers_agree_within_one_percent_and_not_at_all_when_none_tells():
-    near = {"ours_us": 472.0, "us": 470.0, "version": "1"}
-    far = {"ours_us": 480.0, "us": 470.0, "version": "1"}
-    silent = {"us": None, "reason": "no module named cuda.bench"}
+    near = crosscheck.Beside(16384, 472.0, 470.0, 5, "1")
+    far = crosscheck.Beside(16384, 480.0, 470.0, 5, "1")
+    silent = crosscheck.Silent(None, "no module named cuda.bench")
     assert crosscheck.agrees({"cupti": near, "nvbench": silent}) is True
     assert crosscheck.agrees({"cupti": near, "nvbench": far}) is False
     assert crosscheck.agrees({"nvbench": silent}) is None

@@ -150,21 +150,21 @@ def test_decode_bytes_by_hand():
     # 3836 middle tokens -> 959 closed groups; exact: 4 + 256.
     query = 32 * 128 * 2
     moved = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case()))
-    assert moved["full"] == 32 * 4096 * 512 + 2 * query
-    assert moved["elastic"] == 32 * (260 + 959) * 512 + 2 * query
+    assert moved.full == 32 * 4096 * 512 + 2 * query
+    assert moved.elastic == 32 * (260 + 959) * 512 + 2 * query
     int4 = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case(compress=1, cache_dtype="int4")))
-    assert int4["elastic"] == 32 * (260 * 512 + 3836 * (128 + 4)) + 2 * query
-    assert int4["ceiling_slots"] == 1
-    assert int4["ceiling_bits"] == pytest.approx(int4["ceiling"])
+    assert int4.elastic == 32 * (260 * 512 + 3836 * (128 + 4)) + 2 * query
+    assert int4.ceiling_slots == 1
+    assert int4.ceiling_bits == pytest.approx(int4.ceiling)
     biased = bytes_moved.byte_ceilings(bytes_moved.decode_traffic(decode_case(bias="log_count")))
-    assert biased["elastic"] - moved["elastic"] == 32 * 1219 * 4
+    assert biased.elastic - moved.elastic == 32 * 1219 * 4
 
 
 @pytest.mark.parametrize(("compress", "ceiling"), [(4, 2.0), (2, 4 / 3), (8, 8 / 3)])
 def test_elementwise_byte_ceilings_of_the_design(compress, ceiling):
     shape = {"workload": "elementwise", "seq": 4096, "heads": 32, "dim": 128, "compress": compress}
     case = matrix.case_from_flags(shape)
-    assert bytes_moved.byte_ceilings(bytes_moved.traffic(case))["ceiling"] == pytest.approx(ceiling)
+    assert bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling == pytest.approx(ceiling)
 
 
 def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from elastickv.cache import numerics
 from elastickv.cache.policy import Policy
@@ -25,6 +25,16 @@ class Traffic(NamedTuple):
     @property
     def total(self) -> int:
         return self.read + self.write
+
+
+class Ceilings(NamedTuple):
+    """Bytes of a launch by arm, and the largest speedups that they allow: in all, by fewer slots, by fewer bits."""
+
+    full: int
+    elastic: int
+    ceiling: float
+    ceiling_slots: float
+    ceiling_bits: float
 
 
 def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
@@ -63,16 +73,10 @@ def traffic(case: AnyCase) -> dict[str, Traffic]:
     return decode_traffic(case) if case.workload == "decode" else elementwise_traffic(case)
 
 
-def byte_ceilings(moved: dict[str, Traffic]) -> dict[str, Any]:
-    """The `bytes` entry of a record, without the ceiling in time: totals and the largest speedups they allow."""
+def byte_ceilings(moved: dict[str, Traffic]) -> Ceilings:
+    """Totals and the largest speedups they allow."""
     full, elastic, slots_only = (moved[arm].total for arm in ("full", "elastic", "slots_only"))
-    return {
-        "full": full,
-        "elastic": elastic,
-        "ceiling": full / elastic,
-        "ceiling_slots": full / slots_only,
-        "ceiling_bits": slots_only / elastic,
-    }
+    return Ceilings(full, elastic, full / elastic, full / slots_only, slots_only / elastic)
 
 
 def layers(elastic_bytes: int, footprint_bytes: int, last_level_cache: int, budget: int) -> int:

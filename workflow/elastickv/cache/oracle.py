@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from pydantic import MISSING
+
+from elastickv.schemas.parts import Answer
 
 # Relative L2 error allowed against float64 on the stored inputs, by the dtype of the output (quantised middles too).
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 5e-3}
@@ -44,30 +48,33 @@ def elementwise(q: np.ndarray, k: np.ndarray, v: np.ndarray, previous: np.ndarra
     return out
 
 
-def check(answer: np.ndarray, reference: np.ndarray, dtype: str, anchors: str | None = None) -> dict:
+def check(
+    answer: np.ndarray, reference: np.ndarray, dtype: str, anchors: str | None = None, layers: Sequence[int] = ()
+) -> Answer:
     """The `correctness` entry of one arm. NaN or infinity in `answer` never passes.
 
     answer: float32, poisoned with NaN before the kernel ran; reference: float64 of the same shape.
     anchors: whether the device kept the tokens that the policy keeps (`right`, `wrong`; None: nothing was dropped).
+    layers: of which layers it is the answer.
     """
     finite = bool(np.isfinite(answer).all())
     written = not bool(np.isnan(answer).any())
     difference = np.abs(answer.astype(np.float64) - reference)
     norm = float(np.linalg.norm(reference))
     error = float(np.linalg.norm(difference)) / norm if norm > 0 else float(np.linalg.norm(difference))
-    return {
-        "reference": "float64",
-        "max_abs_error": float(difference.max()) if finite else None,
-        "relative_error": error if finite else None,
-        "tolerance": TOLERANCE[dtype],
-        "finite": finite,
-        "written": written,
-        "anchors": anchors,
-    }
+    return Answer(
+        reference="float64",
+        max_abs_error=float(difference.max()) if finite else None,
+        relative_error=error if finite else None,
+        tolerance=TOLERANCE[dtype],
+        finite=finite,
+        written=written,
+        layers_checked=list(layers) or MISSING,
+        anchors=anchors,
+    )
 
 
-def passes(correctness: dict) -> bool:
+def passes(answer: Answer) -> bool:
     """Whether one arm's answer is right."""
-    error = correctness["relative_error"]
-    whole = correctness["finite"] and correctness["written"] and correctness["anchors"] != "wrong"
-    return whole and error is not None and error <= correctness["tolerance"]
+    whole = answer.finite and answer.written and answer.anchors != "wrong"
+    return whole and answer.relative_error is not None and answer.relative_error <= answer.tolerance

@@ -32,6 +32,15 @@ def memory_budget(backend: str, free: int) -> int:
     return int(free * {"cuda": 0.8, "cpu": 0.5}[backend])
 
 
+class DecodeLaunch(NamedTuple):
+    """How one decode is launched. splits: blocks that share a row; warps: of a block; staged: in shared memory."""
+
+    kernel: str
+    splits: int
+    warps: int
+    staged: bool
+
+
 class Backend(Protocol):
     """Memory, launches and time on one device. Addresses are plain integers; nothing is shared between instances."""
 
@@ -64,8 +73,8 @@ class Backend(Protocol):
     def decode_workspace(self, params: ctypes.Structure) -> int:
         """Bytes of workspace that a decode launch with these parameters needs, each 0xff before its first launch."""
 
-    def decode_shape(self, params: ctypes.Structure) -> dict[str, Any] | None:
-        """How a decode is launched, where that is a choice: kernel, splits of a row, warps of a block, staging."""
+    def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch | None:
+        """How a decode is launched, where that is a choice."""
 
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from elastickv.device import cuda_decode, cuda_launch, driver, limits
-from elastickv.device.base import Call, Mode, memory_budget
+from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase
 
@@ -201,15 +201,14 @@ class CudaBackend:
             kernel.max_dynamic_shared_size_bytes = shared_bytes
         return kernel.kernel.ptr
 
-    def force(self, choices: dict[str, Any]) -> None:
-        """Takes choices (the fields of `cuda_decode.Forced`) from the rules that launch decode, for a study."""
-        self._gpu = self._gpu._replace(forced=cuda_decode.Forced(**choices))
+    def force(self, choices: cuda_decode.Forced) -> None:
+        """Takes choices from the rules that launch decode, for a study."""
+        self._gpu = self._gpu._replace(forced=choices)
 
-    def decode_shape(self, params: ctypes.Structure) -> dict[str, Any]:
-        """How a decode with these parameters is launched: kernel, splits of a row, warps of a block."""
+    def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch:
+        """How a decode with these parameters is launched."""
         shape = cuda_decode.shape_of(params, self._gpu)
-        told = {"kernel": shape.instance.kernel, "splits": shape.splits, "warps": shape.warps}
-        return told | {"staged": shape.staged}
+        return DecodeLaunch(shape.instance.kernel, shape.splits, shape.warps, shape.staged)
 
     def launch_mode(self, wanted: str) -> str:
         """`auto` is `dependent` where the device has it."""

@@ -70,6 +70,7 @@ def _word(override: str) -> str:
 def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> Needs:
     """What a valid config needs."""
     resolved = plan.resolve(config)
+    models = (_model(engine, getattr(config.baselines, engine)) for engine in resolved.baselines)
     return Needs(
         backend=config.backend,
         backends=resolved.backends,
@@ -78,7 +79,7 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
         ptx=config.build.ptx,
         environments=plan.needed_environments(resolved),
         cases=tuple(config.cases.values()),
-        models=tuple(model for model in map(_model, *_enabled(config)) if model),
+        models=tuple(model for model in models if model),
         results=config.results,
         written=_written(files or [matrix.CONFIG_DEFAULT], overrides),
         files=tuple(files),
@@ -89,11 +90,6 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
 def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
     tree = layers.merge(list(files), overrides).tree
     return tuple(tree.get("cases") or ())
-
-
-def _enabled(config: matrix.Config) -> tuple[tuple[str, ...], list[keys.LanguageModel]]:
-    engines = plan.resolve(config).baselines
-    return engines, [getattr(config.baselines, engine) for engine in engines]
 
 
 def _model(engine: str, settings: keys.LanguageModel) -> Model | None:

@@ -11,6 +11,7 @@ from pydantic import MISSING
 from elastickv.errors import UsageError
 from elastickv.matrix import cases, layers, results, structure, sweep
 from elastickv.matrix.layers import Layers, touches
+from elastickv.matrix.sweep import Row
 from elastickv.matrix.wording import KeyPath, dotted, shown
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase, case_of
@@ -120,12 +121,12 @@ def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[s
     return {key: value for key, value in section.items() if (name, key) not in concerned}
 
 
-def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[tuple[str, dict[str, Any], KeyPath]]:
-    """(id, what the case says, key path) of every structurally sound case; duplicate ids become problems."""
+def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[Row]:
+    """Every structurally sound case; duplicate ids become problems."""
     tree = merged.tree
     written = tree.get("cases") or {}
     rows = [
-        (case_id, said, ("cases", case_id))
+        Row(case_id, said, ("cases", case_id))
         for case_id, said in (written.items() if isinstance(written, dict) else ())
         if not touches(("cases", case_id), concerned)
     ]
@@ -136,38 +137,38 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
             continue
         expanded, faults = sweep.expand(name, content, _section(tree, "defaults", concerned))
         problems += [merged.problem((*path, *place), text) for place, text in faults]
-        rows += [(case_id, said, (*path, *place)) for case_id, said, place in expanded]
+        rows += [row._replace(path=(*path, *row.path)) for row in expanded]
         problems += _id_problems(merged, path, expanded)
     seen: dict[str, KeyPath] = {}
-    for case_id, _, path in rows:
-        if case_id in seen:
-            first = dotted(seen[case_id])
-            problems.append(merged.problem(path, f"id {case_id} is also that of {first}; ids must be unique"))
-        seen.setdefault(case_id, path)
+    for row in rows:
+        if row.id in seen:
+            first = dotted(seen[row.id])
+            problems.append(merged.problem(row.path, f"id {row.id} is also that of {first}; ids must be unique"))
+        seen.setdefault(row.id, row.path)
     return rows
 
 
-def _sweeps(rows: list[tuple[str, dict[str, Any], KeyPath]]) -> dict[str, list[str]]:
+def _sweeps(rows: list[Row]) -> dict[str, list[str]]:
     """Name of each sweep -> the ids of its cases."""
     found: dict[str, list[str]] = {}
-    for case_id, _, path in rows:
-        if path[0] == "matrices":
-            found.setdefault(path[1], []).append(case_id)
+    for row in rows:
+        if row.path[0] == "matrices":
+            found.setdefault(row.path[1], []).append(row.id)
     return found
 
 
-def _id_problems(merged: Layers, path: KeyPath, expanded: list[sweep.Row]) -> list[str]:
+def _id_problems(merged: Layers, path: KeyPath, expanded: list[Row]) -> list[str]:
     """One problem for each place of the sweep at `path` whose cases got names that cannot be ids."""
     ids: dict[KeyPath, list[str]] = {}
-    for case_id, _, place in expanded:
-        ids.setdefault((*path, *place), []).append(case_id)
+    for row in expanded:
+        ids.setdefault((*path, *row.path), []).append(row.id)
     found = ((place, structure.sweep_id_problem(made)) for place, made in ids.items())
     return [merged.problem(place, text) for place, text in found if text]
 
 
 def _resolve(
     merged: Layers,
-    rows: list[tuple[str, dict[str, Any], KeyPath]],
+    rows: list[Row],
     measure: keys.Measure,
     backend: str,
     concerned: set[KeyPath],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastickv.matrix import cases
 from elastickv.matrix.wording import KeyPath, shown
@@ -15,11 +15,18 @@ MOST_CASES = 10_000
 _WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
 _KEY_ORDER = (*(key for key in own_keys("decode") if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
-Row = tuple[str, Case, KeyPath]  # id, what the case says, key path within the sweep that it came from
+
+
+class Row(NamedTuple):
+    """A case before its defaults: its id, what it says itself, and the key path that it comes from."""
+
+    id: str
+    said: Case
+    path: KeyPath
 
 
 def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], list[tuple[KeyPath, str]]]:
-    """The cases of a structurally valid sweep, and its faults (key path within the sweep, message).
+    """The cases of a structurally valid sweep, and its faults as messages, each by its key path in the sweep.
 
     common: the config's `defaults`. `exclude` is held against what combinations resolve to, so it can name keys that
     are defaulted. An include's axis keys say which combinations it adds its other keys to; when no combination has them
@@ -40,7 +47,7 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
     rows, own = _included(name, points, rows, sweep.get("include", []))
     if not rows and not own:
         faults.append(((), "has no case left: exclude removes every combination"))
-    return [(case_id, case, ()) for case_id, case in rows] + own, faults
+    return [Row(case_id, case, ()) for case_id, case in rows] + own, faults
 
 
 def _excluded(
@@ -69,7 +76,7 @@ def _included(
             case_id, case = rows[i]
             rows[i] = (case_id, _with(case, include))
         if not hits:
-            own.append((_id(name, include), dict(include), ("include", index)))
+            own.append(Row(_id(name, include), dict(include), ("include", index)))
     return rows, own
 
 

@@ -60,7 +60,7 @@ def measure(backend: Backend, workload: Cycle, case: DecodeCase, mode: Mode) -> 
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
     parts = blocks(workload.steps, case.compress)
     first = _round(workload, arms, parts)
-    correctness = Correctness.model_validate(workload.check_cycle())
+    correctness = Correctness(**workload.check_cycle())
     times: Times = {arm: [] for arm in ARMS}
     limit = SECONDS_SHARE * case.measure.max_seconds
     while time.monotonic() - began < limit and len(times["elastic"]) < MOST_SAMPLES:

@@ -25,6 +25,7 @@ from elastickv.schemas.measurement import (
     Clocks,
     Controls,
     Correctness,
+    DecodeShape,
     DecodeShapes,
     Efficiencies,
     Efficiency,
@@ -229,7 +230,7 @@ def measure(
         workload = workloads.create(backend, case)
     except MemoryError as error:
         return ended(blank, "out_of_memory", str(error) or "allocation failed"), None
-    correctness = Correctness.model_validate(workload.check())
+    correctness = Correctness(**workload.check())
     checked = blank.model_copy(update={"resolved": _rotated(backend, case, workload), "correctness": correctness})
     wrong = _wrong(correctness)
     if wrong:
@@ -263,7 +264,11 @@ def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> Decod
     if case.workload != "decode":
         return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
-    return DecodeShapes(**shapes) if all(shapes.values()) else MISSING
+    return (
+        MISSING
+        if None in shapes.values()
+        else DecodeShapes(**{arm: DecodeShape(**shape._asdict()) for arm, shape in shapes.items()})
+    )
 
 
 def _wrong(correctness: Correctness) -> str | None:
@@ -273,7 +278,7 @@ def _wrong(correctness: Correctness) -> str | None:
             return f"{arm} arm: the device kept other tokens than the policy"
         if not answer.written or not answer.finite:
             return f"{arm} arm: the output holds NaN or infinity, or was not written everywhere"
-        if not oracle.passes(answer.model_dump()):
+        if not oracle.passes(answer):
             return f"{arm} arm: relative error {answer.relative_error:.3g}, allowed {answer.tolerance:.3g}"
     return None
 
@@ -409,5 +414,5 @@ def _bytes(workload: Workload, probes: Probes, confidence: float) -> Bytes:
     reachable = Reachable(
         full_us=float(np.median(full)), elastic_us=float(np.median(elastic)), low=ratio.low, high=ratio.high
     )
-    by_bytes = Bytes.model_validate(bytes_moved.byte_ceilings(workload.traffic))
-    return by_bytes.model_copy(update={"reachable_ceiling": ratio.value, "reachable": reachable})
+    by_bytes = bytes_moved.byte_ceilings(workload.traffic)
+    return Bytes(**by_bytes._asdict(), reachable_ceiling=ratio.value, reachable=reachable)

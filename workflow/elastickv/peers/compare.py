@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from elastickv.measure import sampling, statistics
 from elastickv.measure.run import Rotation, choose_loops
 from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
-from elastickv.peers.base import Inputs, Peer, elastic_refusal
+from elastickv.peers.base import Inputs, Launch, Peer, elastic_refusal
 from elastickv.peers.runners import Runner
-from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.parts import Answer as Correctness
+from elastickv.schemas.peers import Cache, Comparison, Controls, Entry, Ours, Resolved, Samples
 from elastickv.workloads.decode import DecodeWorkload, worst
 
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
@@ -46,12 +47,12 @@ class Bench:
         self._ours: dict[tuple[str, str], Rotation] = {}
         self._answers: dict[str, list[Answer]] = {}
 
-    def resolved(self, cache: str) -> dict[str, Any]:
+    def resolved(self, cache: str) -> Resolved:
         """How a cache's samples are taken."""
         moved = self.workload.traffic[cache].total
         cold = bytes_moved.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
         launches = self.rotation(cache, "plain").launches
-        return {"layers": self.workload.layers, "cold": cold, "launches": launches, "graphs": self.graphs}
+        return Resolved(layers=self.workload.layers, cold=cold, launches=launches, graphs=self.graphs)
 
     def rotation(self, cache: str, mode: str) -> Rotation:
         """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
@@ -76,26 +77,23 @@ class Bench:
             self._answers[cache] = [Answer(layer, *self.workload.reference(cache, layer)) for layer in layers]
         return self._answers[cache]
 
-    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> dict[str, Any]:
+    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> Correctness:
         """The `correctness` entry of outputs by layer, whatever their shape."""
         return worst(
             [
-                {
-                    **oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors),
-                    "layers_checked": [layer],
-                }
+                oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors, [layer])
                 for layer, reference, anchors in self.answers(cache)
             ]
         )
 
-    def _check_ours(self, cache: str, rotation: Rotation) -> dict[str, Any]:
+    def _check_ours(self, cache: str, rotation: Rotation) -> Correctness:
         for layer, *_ in self.answers(cache):
             self.workload.poison(cache, layer)
         rotation.sample()
         self.backend.synchronize()
         return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
 
-    def peer_rotation(self, cache: str, launch_of: Callable[[int], Any]) -> tuple[Rotation, dict[str, Any]]:
+    def peer_rotation(self, cache: str, launch_of: Callable[[int], Launch]) -> tuple[Rotation, Correctness]:
         """A peer's launches in the same rotation, and their correctness."""
         count = self.workload.layers
         rotation = Rotation(
@@ -111,35 +109,34 @@ class Bench:
         return rotation, self.entry(cache, wrote.__getitem__)
 
 
-def fault(correctness: dict[str, Any]) -> str:
+def fault(correctness: Correctness) -> str:
     """What is wrong with an answer."""
-    if correctness["anchors"] == "wrong":
+    if correctness.anchors == "wrong":
         return "the device kept other tokens than the policy"
-    if not correctness["written"] or not correctness["finite"]:
+    if not correctness.written or not correctness.finite:
         return "the output holds NaN or infinity, or was not written everywhere"
-    return f"relative error {correctness['relative_error']:.3g}, allowed {correctness['tolerance']:.3g}"
+    return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"
 
 
-def beside(bench: Bench, peer: Peer) -> dict[str, Any]:
+def beside(bench: Bench, peer: Peer) -> Entry:
     """A peer's entry for one case: status and reason of its full cache, and what each cache came to."""
     refused = peer.supports(bench.case, bench.backend.name)
-    entries = {"full": without("unsupported", refused) if refused else _cache(bench, peer, "full")}
-    if entries["full"]["status"] not in ("ok", "noisy"):
+    full = without("unsupported", refused) if refused else _cache(bench, peer, "full")
+    if full.status not in ("ok", "noisy"):
         # A wrong answer is one of the full cache: of the elastic one there is none to show.
-        status = "failed" if entries["full"]["status"] == "incorrect" else entries["full"]["status"]
-        entries["elastic"] = without(status, entries["full"]["reason"])
+        elastic = without("failed" if full.status == "incorrect" else full.status, full.reason)
     else:
         refused = elastic_refusal(bench.case)
-        entries["elastic"] = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
-    return {"status": entries["full"]["status"], "reason": entries["full"]["reason"], **entries}
+        elastic = without("unsupported", refused) if refused else _cache(bench, peer, "elastic")
+    return Entry(case=bench.case, status=full.status, reason=full.reason, full=full, elastic=elastic)
 
 
-def without(status: str, reason: str, correctness: dict[str, Any] | None = None) -> dict[str, Any]:
+def without(status: str, reason: str, correctness: Correctness | None = None) -> Cache:
     """The entry of a cache without figures."""
-    return {"status": status, "reason": reason, "correctness": correctness}
+    return Cache(status=status, reason=reason, correctness=correctness)
 
 
-def _cache(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+def _cache(bench: Bench, peer: Peer, cache: str) -> Cache:
     """One cache with one peer. What Python can catch becomes a status; a device that reports errors does not go on."""
     try:
         with peer.session():
@@ -162,20 +159,21 @@ def _free(bench: Bench) -> None:
             torch.cuda.empty_cache()
 
 
-def _compared(bench: Bench, peer: Peer, cache: str) -> dict[str, Any]:
+def _compared(bench: Bench, peer: Peer, cache: str) -> Cache:
     rotation, correctness = bench.peer_rotation(cache, peer.prepare(VIEWS[cache](bench.workload)))
     if not oracle.passes(correctness):
         return without("incorrect", fault(correctness), correctness)
     compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
     moved = bench.workload.traffic[cache].total
     status, reason = _quality(bench, compared, moved)
-    entry = {"status": status, "reason": reason, "correctness": correctness}
+    entry = without(status, reason, correctness)
     if status == "failed":
         return entry
-    return {**entry, "bytes": moved, "resolved": bench.resolved(cache), "ours": {"dependent": None, **compared}}
+    ours = Ours(plain=compared["plain"], dependent=compared.get("dependent"))
+    return entry.model_copy(update={"bytes": moved, "resolved": bench.resolved(cache), "ours": ours})
 
 
-def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]:
+def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
     """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
     settings = bench.case.measure
     take = sampling.pair(ours.sample, peer.sample)
@@ -196,30 +194,30 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> dict[str, Any]
     return figures(samples, settings.truncate, settings.confidence)
 
 
-def figures(samples: sampling.Samples, truncate: float, confidence: float) -> dict[str, Any]:
+def figures(samples: sampling.Samples, truncate: float, confidence: float) -> Comparison:
     """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
     taken = {side: samples.us[series] for series, side in SIDES.items()}
-    compared = schema.Comparison(
-        **{side: statistics.arm_statistics(times, truncate) for side, times in taken.items()},
+    return Comparison(
+        peer=statistics.arm_statistics(taken["peer"], truncate),
+        ours=statistics.arm_statistics(taken["ours"], truncate),
         ratio=statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
-        controls={SIDES[series]: control for series, control in samples.controls(confidence).items()},
-        samples=samples.named(SIDES, schema.Samples),
+        controls=Controls(**{SIDES[series]: control for series, control in samples.controls(confidence).items()}),
+        samples=samples.named(SIDES, Samples),
     )
-    return compared.model_dump(mode="json")
 
 
-def _quality(bench: Bench, compared: dict[str, dict[str, Any]], moved: int) -> tuple[str, str | None]:
+def _quality(bench: Bench, compared: dict[str, Comparison], moved: int) -> tuple[str, str | None]:
     """`ok`, `noisy` or `failed`, as for a measurement: controls are the judge's."""
     peak = bench.backend.facts().get("peak_gbps")
     for mode, one in compared.items():
-        for side in ("peer", "ours"):
-            reached = bytes_moved.gbps(moved, one[side]["median_us"])
+        for side, arm in {"peer": one.peer, "ours": one.ours}.items():
+            reached = bytes_moved.gbps(moved, arm.median_us)
             if peak and reached > peak * bytes_moved.BEYOND_PEAK:
                 return (
                     "failed",
                     f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
                 )
-        count, fewest = one["peer"]["count"], statistics.FEWEST_FOR_BOOTSTRAP
+        count, fewest = one.peer.count, statistics.FEWEST_FOR_BOOTSTRAP
         if count < fewest:
             return "noisy", f"{count} rounds are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
     return "ok", None

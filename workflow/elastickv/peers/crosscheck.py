@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,13 +34,43 @@ GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
 TOLERANCE = 0.01
 
 
+class Told(NamedTuple):
+    """What another timer says of a launch, of how many, and which timer it is."""
+
+    us: float
+    samples: int
+    version: str
+
+
+class Beside(NamedTuple):
+    """Our timer beside another one, on one kernel over a cache of `tokens`; times in us."""
+
+    tokens: int
+    ours_us: float
+    us: float
+    samples: int
+    version: str
+
+    @property
+    def difference(self) -> float:
+        """By how much ours is above the other, relative."""
+        return self.ours_us / self.us - 1
+
+
+class Silent(NamedTuple):
+    """Why another timer told no time."""
+
+    us: None
+    reason: str | None
+
+
 def case_of(tokens: int) -> AnyCase:
     """The case whose full cache is read."""
     return matrix.case_from_flags({"id": "crosscheck", "backend": "cuda", "seq": tokens, **SHAPE,
                                    "measure": {"decode_tokens": 0}})  # fmt: skip
 
 
-def measure(backend: Backend, name: str) -> dict[str, Any]:
+def measure(backend: Backend, name: str) -> Beside:
     """What our timer and another one, of TIMERS, say of a launch, in us; ours before and after the other's."""
     workload = _workload(backend)
     rotation = Rotation(
@@ -53,7 +84,7 @@ def measure(backend: Backend, name: str) -> dict[str, Any]:
         ours += [rotation.sample() for _ in range(SAMPLES)]
     else:
         told = nvbench(backend, workload)  # may reset the device: nothing is timed after it
-    return {"tokens": workload.tokens, "ours_us": float(np.median(ours)), **told}
+    return Beside(workload.tokens, float(np.median(ours)), *told)
 
 
 def _workload(backend: Backend) -> DecodeWorkload:
@@ -65,7 +96,7 @@ def _workload(backend: Backend) -> DecodeWorkload:
     raise MemoryError(f"not even {TOKENS[-1]} tokens fit")
 
 
-def cupti(rotation: Rotation) -> dict[str, Any]:
+def cupti(rotation: Rotation) -> Told:
     """The median of the kernel's own durations while our graphs are replayed."""
     import torch
 
@@ -80,10 +111,10 @@ def cupti(rotation: Rotation) -> dict[str, Any]:
     ]
     if not durations:
         raise RuntimeError("CUPTI told of no kernel named decode")
-    return {"us": float(np.median(durations)), "samples": len(durations), "version": f"torch {torch.__version__}"}
+    return Told(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
 
 
-def nvbench(backend: Any, workload: DecodeWorkload) -> dict[str, Any]:
+def nvbench(backend: Any, workload: DecodeWorkload) -> Told:
     """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
     from cuda import bench
 
@@ -97,10 +128,10 @@ def nvbench(backend: Any, workload: DecodeWorkload) -> dict[str, Any]:
         out = Path(folder, "nvbench.json")
         bench.run_all_benchmarks(["elastickv", "--devices", "0", "--timeout", "60", "--json", str(out), "--quiet"])
         state = json.loads(out.read_text(encoding="utf-8"))["benchmarks"][0]["states"][0]
-    return {**read_nvbench(state), "version": f"cuda-bench {bench.__version__}"}
+    return Told(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
 
 
-def read_nvbench(state: dict[str, Any]) -> dict[str, Any]:
+def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
     """Mean GPU time in us and launches out of one state of NVBench's JSON. LookupError when it measured nothing."""
     if state.get("is_skipped"):
         raise LookupError(f"NVBench skipped it: {state.get('skip_reason')}")
@@ -110,50 +141,45 @@ def read_nvbench(state: dict[str, Any]) -> dict[str, Any]:
         for entry in summary.get("data", [])
         if entry["name"] == "value"
     }
-    return {"us": float(values[GPU_TIME]) * 1e6, "samples": int(values.get(LAUNCHED, 0))}
+    return float(values[GPU_TIME]) * 1e6, int(values.get(LAUNCHED, 0))
 
 
-def difference(entry: dict[str, Any]) -> float | None:
-    """By how much ours is above the other timer, relative; None where that told no time."""
-    return entry["ours_us"] / entry["us"] - 1 if entry.get("us") else None
-
-
-def agrees(entries: dict[str, dict[str, Any]]) -> bool | None:
+def agrees(timers: Mapping[str, Beside | Silent]) -> bool | None:
     """Whether ours is within TOLERANCE of every other timer; None when none told a time."""
-    found = [one for one in map(difference, entries.values()) if one is not None]
+    found = [one.difference for one in timers.values() if isinstance(one, Beside)]
     return all(abs(one) <= TOLERANCE for one in found) if found else None
 
 
 def run(args: argparse.Namespace) -> int:
     """`elastickv crosscheck`: one worker for each other timer. Exit 1 when ours is off by more than TOLERANCE."""
-    entries = timers(args.build)
+    found = timers(args.build)
     if args.json:
-        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(entries), "timers": entries}, indent=1))
+        told = {name: one._asdict() for name, one in found.items()}
+        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(found), "timers": told}, indent=1))
     else:
-        print("\n".join(line(name, entry) for name, entry in entries.items()))
-    if agrees(entries) is None:
+        print("\n".join(line(name, one) for name, one in found.items()))
+    if agrees(found) is None:
         raise MachineError("no other timer told a time", "elastickv env peers, on a machine with a GPU and a network")
-    return 0 if agrees(entries) else 1
+    return 0 if agrees(found) else 1
 
 
-def timers(build: str) -> dict[str, dict[str, Any]]:
+def timers(build: str) -> dict[str, Beside | Silent]:
     """What each says, or why it says nothing. Raises MachineError without a GPU, its build or the environment."""
     from elastickv.peers import supervisor
 
     device.resolve_backend("cuda")
     binary.facts(build, "cuda", "decode")
-    entries = {}
+    found: dict[str, Beside | Silent] = {}
     with device.exclusive_device("cuda") as uuid:
         for name in TIMERS:
             request = {"task": "crosscheck", "build": build, "timer": name}
             answer = supervisor.ask("cuda", request, SECONDS, uuid)
-            entries[name] = answer if "us" in answer else {"us": None, "reason": answer.get("reason")}
-    return entries
+            found[name] = Beside(**answer) if answer.get("us") else Silent(None, answer.get("reason"))
+    return found
 
 
-def line(name: str, entry: dict[str, Any]) -> str:
+def line(name: str, told: Beside | Silent) -> str:
     """One line on one timer."""
-    off = difference(entry)
-    if off is None:
-        return f"{name}: no time ({entry['reason']})"
-    return f"{name} ({entry['version']}): {entry['us']:.2f} us, ours {entry['ours_us']:.2f} us, {off:+.2%}"
+    if isinstance(told, Silent):
+        return f"{name}: no time ({told.reason})"
+    return f"{name} ({told.version}): {told.us:.2f} us, ours {told.ours_us:.2f} us, {told.difference:+.2%}"

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from elastickv.judge import noise
 from elastickv.peers.base import Peer
 from elastickv.schemas import config as keys
-from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.parts import BuildUsed, Device, Software
+from elastickv.schemas.peers import Cache, Comparison, Entry, Library, Peers, Settings
 
 SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 
-class JudgedComparison(schema.Comparison):
+class JudgedComparison(Comparison):
     """A comparison with the ratio that may be shown, and what its controls make of it."""
 
     status: Literal["ok", "imprecise", "noisy"]
 
 
-def for_peers(case: DecodeCase, settings: keys.Peers | schema.Settings) -> DecodeCase:
+class About(NamedTuple):
+    """What a record says beside its cases: with which bounds and libraries, on what and since when they were measured.
+
+    device, build: None where nothing was measured.
+    """
+
+    backend: str | None
+    settings: Settings
+    library: Library
+    device: Device | None
+    software: Software
+    build: BuildUsed | None
+    started: str
+
+
+def for_peers(case: DecodeCase, settings: keys.Peers | Settings) -> DecodeCase:
     """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
     limits = {"decode_tokens": 0, "reps": settings.reps, "max_seconds": settings.max_seconds}
     return case.model_copy(update={"launch": "auto", "measure": case.measure.model_copy(update=limits)})
 
 
-def case_entry(case: DecodeCase, found: dict[str, Any]) -> dict[str, Any]:
+def case_entry(case: DecodeCase, found: Mapping[str, Any]) -> Entry:
     """One case's entry out of a worker's, or of a status and a reason that hold for all of it. case: as measured."""
-    content = case.model_dump(mode="json")
+    status, reason = found["status"], found["reason"]
     if "full" in found:
-        return {"case": content, **{key: found[key] for key in ("status", "reason", "full", "elastic")}}
-    status = {"status": found["status"], "reason": found["reason"]}
-    nothing = {**status, "correctness": None}
-    return {"case": content, **status, "full": nothing, "elastic": dict(nothing)}
+        return Entry(case=case, status=status, reason=reason, full=found["full"], elastic=found["elastic"])
+    nothing = Cache(status=status, reason=reason, correctness=None)
+    return Entry(case=case, status=status, reason=reason, full=nothing, elastic=nothing)
 
 
-def compose(head: dict[str, Any], peer: Peer, entries: list[dict[str, Any]], ended: str) -> dict[str, Any]:
-    """The record. Its status: the best of its cases'; without figures also every reason that was given.
-
-    head: backend, settings, library, device, software, build, started.
-    """
-    status, reason = overall([(entry["status"], entry["reason"]) for entry in entries])
-    return {
-        "schema": SCHEMA,
-        "peer": peer.name,
-        "times": peer.times,
-        "status": status,
-        "reason": reason,
-        **head,
-        "ended": ended,
-        "cases": entries,
-    }
+def compose(about: About, peer: Peer, entries: Sequence[Entry], ended: str) -> Peers:
+    """The record. Its status: the best of its cases'; without figures also every reason that was given."""
+    status, reason = overall([(entry.status, entry.reason) for entry in entries])
+    return Peers(
+        peer=peer.name,
+        times=peer.times,
+        status=status,
+        reason=reason,
+        **about._asdict(),
+        ended=ended,
+        cases=list(entries),
+    )
 
 
 def overall(cases: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
@@ -67,7 +78,7 @@ def overall(cases: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
     return next((status for status in ("imprecise", "noisy") if status in statuses), statuses[0]), reasons
 
 
-def as_judged(record: schema.Peers, limits: keys.Noise) -> schema.Peers:
+def as_judged(record: Peers, limits: keys.Noise) -> Peers:
     """A peer's record with the statuses, reasons and ratios that the judge gives it. limits: the config's `noise`.
 
     Its comparisons are `JudgedComparison`; the copies are not validated, for no written record is `imprecise`.
@@ -79,12 +90,12 @@ def as_judged(record: schema.Peers, limits: keys.Noise) -> schema.Peers:
     return record.model_copy(update={"status": status, "reason": reason, "cases": entries})
 
 
-def _judged_entry(entry: schema.Entry, backend: str, limits: keys.Noise) -> schema.Entry:
+def _judged_entry(entry: Entry, backend: str, limits: keys.Noise) -> Entry:
     full, elastic = (_judged_cache(cache, backend, limits) for cache in (entry.full, entry.elastic))
     return entry.model_copy(update={"status": full.status, "reason": full.reason, "full": full, "elastic": elastic})
 
 
-def _judged_cache(found: schema.Cache, backend: str, limits: keys.Noise) -> schema.Cache:
+def _judged_cache(found: Cache, backend: str, limits: keys.Noise) -> Cache:
     """One cache: `noisy` where one way of our launches is, else `imprecise` where one is, its ratio widened."""
     if found.status != "ok":
         return found
@@ -101,10 +112,10 @@ def _judged_cache(found: schema.Cache, backend: str, limits: keys.Noise) -> sche
     return found.model_copy(update=judged)
 
 
-def merged(peer: Peer, records: list[dict[str, Any]]) -> dict[str, Any]:
+def merged(peer: Peer, records: Sequence[Peers]) -> Peers:
     """One record of records of single cases, in their order: what they share is the first measured one's."""
-    first = next((one for one in records if one["status"] in MEASURED), records[0])
-    shared = {key: first[key] for key in ("backend", "settings", "library", "device", "software", "build")}
-    shared["started"] = min(one["started"] for one in records)
-    entries = [entry for one in records for entry in one["cases"]]
-    return compose(shared, peer, entries, max(one["ended"] for one in records))
+    first = next((one for one in records if one.status in MEASURED), records[0])
+    about = About(**{name: getattr(first, name) for name in About._fields})
+    about = about._replace(started=min(one.started for one in records))
+    entries = [entry for one in records for entry in one.cases]
+    return compose(about, peer, entries, max(one.ended for one in records))

@@ -16,10 +16,9 @@ from elastickv.measure import demand
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
-from elastickv.peers.base import attention_only
 from elastickv.schemas import config as keys
-from elastickv.schemas import peers as schema
 from elastickv.schemas.case import DecodeCase, case_of
+from elastickv.schemas.peers import Library, Peers, Settings
 
 VERSIONS_SECONDS = 60
 NO_CASE = "the matrix has no case of the workload decode"
@@ -47,7 +46,7 @@ class Comparison(jobs.Job[Part]):
             "peer": part[0],
             "versions": {name: self.versions.get(name) for name in sorted({library, "torch"})},
             "case": matrix.content_key(self._measured(self.cases[part[1]])),
-            "settings": self._bounds,
+            "settings": self._bounds.model_dump(mode="json"),
             "sampling": SAMPLING,
             "build": self.built["fingerprint"] if self.built else None,
         }
@@ -64,9 +63,9 @@ class Comparison(jobs.Job[Part]):
             while names:
                 for name, made in self._in_one_worker(case, names, uuid).items():
                     names.remove(name)
-                    yield (name, case.id), made
+                    yield (name, case.id), made.model_dump(mode="json")
 
-    def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, jobs.Record]:
+    def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
         request = {"task": "compare", "backend": self.backend, "build": self.build, "names": names,
                    "case": case.model_dump(mode="json"), "settings": self.settings.model_dump(mode="json")}  # fmt: skip
@@ -81,32 +80,32 @@ class Comparison(jobs.Job[Part]):
         return found
 
     def refused(self, part: Part, error: MachineError) -> jobs.Record:
-        return self.without("failed", error.one_line, part)
+        return self.without("failed", error.one_line, part).model_dump(mode="json")
 
-    def without(self, status: str, reason: str, part: Part) -> jobs.Record:
+    def without(self, status: str, reason: str, part: Part) -> Peers:
         """The record of a part that no worker is asked about."""
         return self.compose(part[0], self.cases[part[1]], {"status": status, "reason": reason}, {})
 
-    def compose(self, name: str, case: DecodeCase, entry: dict[str, Any], answer: jobs.Answer) -> jobs.Record:
+    def compose(self, name: str, case: DecodeCase, entry: Mapping[str, Any], answer: jobs.Answer) -> Peers:
         """One case's result as a record; of the worker's answer what it told of device and software."""
         peer = peers.load(name)
-        head = {
-            "backend": self.backend,
-            "settings": self._bounds,
-            "library": {"name": peer.library, "version": self.versions.get(peer.library)},
-            "device": answer.get("device"),
-            "software": answer.get("software") or device.software(),
-            "build": self.built,
-            "started": self.watch.started,
-        }
-        return record.compose(head, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+        about = record.About(
+            backend=self.backend,
+            settings=self._bounds,
+            library=Library(name=peer.library, version=self.versions.get(peer.library)),
+            device=answer.get("device"),
+            software=answer.get("software") or device.software(),
+            build=self.built,
+            started=self.watch.started,
+        )
+        return record.compose(about, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
 
     def _measured(self, case: DecodeCase) -> DecodeCase:
         return record.for_peers(case, self.settings)
 
     @property
-    def _bounds(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json", include={"reps", "max_seconds"})
+    def _bounds(self) -> Settings:
+        return Settings(reps=self.settings.reps, max_seconds=self.settings.max_seconds)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,8 +119,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.results)
     codes = []
     for name, made in found.items():
-        judged = record.as_judged(schema.Peers.model_validate(made), keys.Noise())
-        codes.append(jobs.deliver(folder / f"peers_{name}.json", made, describe(judged), args.strict, judged.status))
+        judged, content = record.as_judged(made, keys.Noise()), made.model_dump(mode="json")
+        path = folder / f"peers_{name}.json"
+        codes.append(jobs.deliver(path, content, describe(judged), args.strict, judged.status))
     return max(codes)
 
 
@@ -131,7 +131,7 @@ def read_cases(paths: list[str]) -> list[DecodeCase]:
         cases = [case_of(records.read(path, "case")) for path in paths]
     except records.RecordError as error:
         raise UsageError(str(error)) from error
-    return [case for case in cases if not attention_only(case)]
+    return [case for case in cases if isinstance(case, DecodeCase)]
 
 
 def compare(
@@ -141,11 +141,11 @@ def compare(
     build: str,
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
-) -> dict[str, jobs.Record]:
+) -> dict[str, Peers]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
     job = Comparison(settings, {case.id: case for case in cases}, build)
     parts = [(name, case.id) for case in cases for name in settings.names]
-    found: dict[Part, jobs.Record] = {}
+    found: dict[Part, Peers] = {}
     try:
         job = replace(job, backend=device.resolve_backend(backend))
         for part in parts:
@@ -161,9 +161,7 @@ def compare(
     return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings.names}
 
 
-def _beside_ours(
-    job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool
-) -> dict[Part, jobs.Record]:
+def _beside_ours(job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool) -> dict[Part, Peers]:
     """Records of parts whose libraries the environment has, and of those whose it has not."""
     answer = ask(job.backend, {"task": "versions"}, VERSIONS_SECONDS, None)
     if "versions" not in answer:
@@ -171,7 +169,8 @@ def _beside_ours(
     job = replace(job, versions=answer["versions"])
     missing = {part: library for part in parts if (library := peers.load(part[0]).library) not in job.versions}
     found = {part: job.without("unsupported", _missing(library), part) for part, library in missing.items()}
-    return found | jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
+    made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
+    return found | {part: Peers.model_validate(one) for part, one in made.items()}
 
 
 def _missing(library: str) -> str:
@@ -192,7 +191,7 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
     return jobs.Worker("elastickv.peers.worker", "peers").ask(request, timeout, variables)
 
 
-def describe(made: schema.Peers) -> str:
+def describe(made: Peers) -> str:
     """One line on a judged record, for logs and terminals. Numbers only where they hold."""
     line = f"peer {made.peer}: {made.status}"
     shown = [

@@ -47,7 +47,7 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     for name in request["names"]:
         progress.begin(name)
         show(f"  {case.id}: {name}")
-        progress.end(name, compare.beside(bench, peers.load(name)))
+        progress.end(name, compare.beside(bench, peers.load(name)).model_dump(mode="json"))
     show()
     return {"finished": True}
 
@@ -63,7 +63,7 @@ def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
 
     backend = open_backend("cuda", request["build"])
     try:
-        return crosscheck.measure(backend, request["timer"])
+        return crosscheck.measure(backend, request["timer"])._asdict()
     except (ImportError, LookupError, RuntimeError) as error:
         return {"reason": one_line(error)}
 

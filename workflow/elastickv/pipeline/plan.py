@@ -15,6 +15,7 @@ from typing import Any
 from elastickv import environments, matrix, records
 from elastickv.build import images, provenance, sources
 from elastickv.schemas.base import Model
+from elastickv.schemas.cases import Cases
 
 BUILD = Path("build")
 BUILD_PLAN = BUILD / ".plan"
@@ -89,7 +90,7 @@ def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of a results folder's plan files: what measuring, judging and reporting depend on."""
     files = {plan.folder / "cases" / f"{name}.json": _line(_content(case)) for name, case in config.cases.items()}
-    files[plan.folder / "cases.json"] = _line({"schema": "cases/2", "cases": list(plan.cases), "sweeps": config.sweeps})
+    files[plan.folder / "cases.json"] = _line(_content(Cases(cases=list(plan.cases), sweeps=config.sweeps)))
     files[plan.folder / "golden.json"] = _line(_content(config.golden))
     files[plan.folder / "noise.json"] = _line(_content(config.noise))
     # Only where there is none: a run that has something to do states itself there (`state_run`).

@@ -20,7 +20,7 @@ def table(cases: Sequence[AnyCase]) -> str:
 
     refused, rows = unsupported(cases), []
     for case in cases:
-        ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case))["ceiling"]
+        ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling
         last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"
         rows.append([case.id, *(getattr(case, column, "") for column in COLUMNS), last])
     shown = tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)

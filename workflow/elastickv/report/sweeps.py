@@ -126,7 +126,7 @@ def _cell(case: Case) -> Cell:
         mark=verdict.mark,
         imprecise=verdict.status == "imprecise",
         status=status.replace("_", " "),
-        byte_ceiling=verdict.byte_ceiling or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content))["ceiling"],
+        byte_ceiling=verdict.byte_ceiling or bytes_moved.byte_ceilings(bytes_moved.traffic(case.content)).ceiling,
         reachable_ceiling=verdict.reachable_ceiling,
     )
 

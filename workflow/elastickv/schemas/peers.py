@@ -8,6 +8,7 @@ from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, Positive, Text, Time, field, version
 from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.config import Real
 from elastickv.schemas.parts import (
     Answer,
     Arm,
@@ -35,7 +36,7 @@ class Settings(Model):
     """Bounds of a comparison."""
 
     reps: int = field("rounds", "rounds", ge=3)
-    max_seconds: float = field("time of sampling", "seconds", gt=0)
+    max_seconds: Real = field("time of sampling", "seconds", gt=0)
 
 
 class Library(Model):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+import numpy as np
 
 from elastickv.cache.bytes_moved import Traffic
 from elastickv.device.base import Call
 from elastickv.schemas.case import AnyCase
+from elastickv.schemas.parts import Answer
 
 
 class Workload(Protocol):
@@ -28,10 +31,10 @@ class Workload(Protocol):
     def pure_call(self, arm: str, index: int) -> Call:
         """The pure pass over the bytes of that launch."""
 
-    def check(self) -> dict[str, dict[str, Any]]:
+    def check(self) -> dict[str, Answer]:
         """The `correctness` of a record: by arm, each checked on the first and the last layer."""
 
-    def tensors(self) -> dict[str, Any]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """NumPy arrays by name with which anyone can check the first layer again."""
 
 
@@ -46,5 +49,5 @@ class Cycle(Workload, Protocol):
     def restore(self) -> None:
         """Brings both arms' caches back to `seq` tokens."""
 
-    def check_cycle(self) -> dict[str, dict[str, Any]]:
+    def check_cycle(self) -> dict[str, Answer]:
         """The `correctness` of both arms' last outputs."""

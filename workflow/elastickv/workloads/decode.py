@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from elastickv.device.params import (
     StreamParams,
 )
 from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.parts import Answer
 from elastickv.workloads import rotation
 from elastickv.workloads.cache import CacheShape, LayerCaches
 
@@ -110,7 +110,7 @@ class DecodeWorkload:
             ),
         )  # fmt: skip
 
-    def _cache(self, arm: str, layer: int) -> Any:
+    def _cache(self, arm: str, layer: int) -> Cache:
         return self.caches[layer].full if arm == "full" else self.caches[layer].elastic
 
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
@@ -184,7 +184,7 @@ class DecodeWorkload:
         """Address and bytes of each layer's output for tokens of one parity."""
         return [(address, self._query_bytes) for address in self._chain[arm][parity]]
 
-    def check_cycle(self) -> dict[str, dict[str, Any]]:
+    def check_cycle(self) -> dict[str, Answer]:
         """Correctness of a finished cycle's last token: elastic anchors against the policy, answers against float64."""
         tokens, last = self.tokens + self.steps, (self.steps - 1) % 2
         results = {}
@@ -198,7 +198,7 @@ class DecodeWorkload:
 
     # -- correctness ---------------------------------------------------------------------------------------------------
 
-    def check(self) -> dict[str, dict[str, Any]]:
+    def check(self) -> dict[str, Answer]:
         """Correctness per arm on the first and the last layer, outputs poisoned with NaN beforehand."""
         results = {}
         layers = sorted({0, self.layers - 1})
@@ -237,12 +237,9 @@ class DecodeWorkload:
         rows = max(1, CHECK_CHUNK_BYTES // (self.shape.capacity * self.shape.dim * 4))
         return [(row, min(rows, self.shape.rows - row)) for row in range(0, self.shape.rows, rows)]
 
-    def _check(self, arm: str, layer: int, query: int, out: int, tokens: int) -> dict[str, Any]:
+    def _check(self, arm: str, layer: int, query: int, out: int, tokens: int) -> Answer:
         reference, anchors = self._reference(arm, layer, self._vectors(query), tokens)
-        return {
-            **oracle.check(self._vectors(out), reference, self.case.dtype, anchors),
-            "layers_checked": [layer],
-        }
+        return oracle.check(self._vectors(out), reference, self.case.dtype, anchors, [layer])
 
     def _reference(self, arm: str, layer: int, q: np.ndarray, tokens: int) -> tuple[np.ndarray, str | None]:
         reference = np.empty(q.shape, np.float64)
@@ -297,8 +294,8 @@ class DecodeWorkload:
         return saved
 
 
-def worst(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The entry of the layer with the largest error (not finite counts as largest), naming all layers checked."""
-    failing = [e for e in entries if e["relative_error"] is None or e["anchors"] == "wrong"]
-    worst = failing[0] if failing else max(entries, key=lambda e: e["relative_error"])
-    return {**worst, "layers_checked": [e["layers_checked"][0] for e in entries]}
+def worst(answers: list[Answer]) -> Answer:
+    """That of the layer with the largest error (not finite counts as largest), naming all layers checked."""
+    failing = [one for one in answers if one.relative_error is None or one.anchors == "wrong"]
+    worst = failing[0] if failing else max(answers, key=lambda one: one.relative_error)
+    return worst.model_copy(update={"layers_checked": [layer for one in answers for layer in one.layers_checked]})

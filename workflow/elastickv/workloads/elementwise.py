@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from elastickv.cache import bytes_moved, oracle
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import ElementwiseParams, FillParams, StreamParams
 from elastickv.schemas.case import ElementwiseCase
+from elastickv.schemas.parts import Answer
 from elastickv.workloads import rotation
 from elastickv.workloads.arena import Arena
 
@@ -75,13 +75,13 @@ class ElementwiseWorkload:
         _, seq, dim = self.shape
         return self.backend.read(address + head * seq * dim * 4, (heads, seq, dim), np.float32)
 
-    def check(self) -> dict[str, dict[str, Any]]:
+    def check(self) -> dict[str, Answer]:
         """Correctness per arm on the first and the last set, outputs poisoned with NaN beforehand."""
         sets = sorted({0, self.layers - 1})
         return {arm: self._check(arm, sets) for arm in ("full", "elastic")}
 
-    def _check(self, arm: str, sets: list[int]) -> dict[str, Any]:
-        entries = []
+    def _check(self, arm: str, sets: list[int]) -> Answer:
+        answers = []
         heads, seq, dim = self.shape
         step = max(1, CHECK_CHUNK_BYTES // (seq * dim * 4))
         for number in sets:
@@ -95,10 +95,10 @@ class ElementwiseWorkload:
                 q, k, v, previous, out = (
                     self._array(buffers[name], head, rows) for name in (*INPUTS, f"{arm}1", f"{arm}0")
                 )
-                entries.append(oracle.check(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
-        worst = next((e for e in entries if e["relative_error"] is None), None)
-        worst = worst or max(entries, key=lambda e: e["relative_error"])
-        return {**worst, "layers_checked": sets}
+                answers.append(oracle.check(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
+        worst = next((one for one in answers if one.relative_error is None), None)
+        worst = worst or max(answers, key=lambda one: one.relative_error)
+        return worst.model_copy(update={"layers_checked": sets})
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Set 0 for `--save-tensors`, [heads, seq, dim]: valid right after `check`."""
