@@ -24,6 +24,7 @@ from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job
 from elastickv.measure import supervisor
+from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import BuildUsed
 
 HOLD = """
@@ -304,7 +305,7 @@ def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypa
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
     monkeypatch.setattr(binary, "facts", lambda build, backend, workload: BuildUsed(**record["build"]))
     case = supervisor.Case(record["case"], "cuda", "build", record["build"])
-    store.keep(job.key(case, record["case"]["id"], names[measured_on]), record)
+    store.keep(job.key(case, record["case"]["id"], names[measured_on]), Measurement(**record))
     with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them
         monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
         assert supervisor.measure_case(record["case"], "build", store=store) == record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from elastickv import records
 from elastickv.errors import UsageError
-from elastickv.jobs.job import Record
+from elastickv.jobs.job import Measured
 
 if TYPE_CHECKING:  # pydantic, which the environments of workers do not have
     from elastickv.schemas.base import Model
@@ -41,13 +41,13 @@ def read_settings(path: str, model: type[Settings]) -> tuple[Settings, str]:
     return model(**given), backend
 
 
-def exit_code(record: Record, strict: bool) -> int:
+def exit_code(record: Measured, strict: bool) -> int:
     """0, or 1 with `--strict` and a status other than `ok`."""
-    return 1 if strict and record["status"] != "ok" else 0
+    return 1 if strict and record.status != "ok" else 0
 
 
-def deliver(path: Path | str, record: Record, line: str, strict: bool = False) -> int:
-    """Writes a record, which names its schema, prints a line about it and returns the exit code."""
-    records.write(path, record, record["schema"].partition("/")[0])
+def deliver(path: Path | str, record: Measured, line: str, strict: bool = False) -> int:
+    """Writes a record, prints a line about it and returns the exit code."""
+    records.save(path, record)
     print(line)
     return exit_code(record, strict)

@@ -10,6 +10,7 @@ from typing import Any
 from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
 from elastickv.measure import demand, supervisor
+from elastickv.schemas.measurement import Measurement
 
 CASE_FLAGS = (
     "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
@@ -127,4 +128,4 @@ def run(args: argparse.Namespace) -> int:
         print(supervisor.describe(record))
         if record["status"] == "ok":
             print("\n".join(_details(record)))
-    return jobs.exit_code(record, args.strict)
+    return jobs.exit_code(Measurement.model_validate(record), args.strict)

@@ -15,6 +15,7 @@ from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import FillParams, StreamParams
 from elastickv.measure import demand, statistics
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas.ceilings import Ceilings
 
 LARGE_BYTES = {"cuda": 1 << 30, "cpu": 256 << 20}
 GRAPH_LAUNCHES = 20
@@ -203,4 +204,4 @@ def run(args: argparse.Namespace) -> int:
     with device.exclusive_device(backend) as uuid:
         answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
     record = compose(backend, built, answer, watch)
-    return jobs.deliver(args.out, record, describe(record))
+    return jobs.deliver(args.out, Ceilings.model_validate(record), describe(record))

@@ -13,6 +13,10 @@ from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import demand, processes
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas import case as schemas_case
+from elastickv.schemas.base import given
+from elastickv.schemas.case import case_of
+from elastickv.schemas.measurement import Measurement
 
 SCHEMA = "measurement/2"
 SAMPLING = 4  # a finished measurement is not repeated unless how samples are taken or judged has changed
@@ -26,7 +30,7 @@ def in_worker(backend: str, request: dict[str, Any], timeout: float, uuid: str |
 
 
 @dataclass(frozen=True)
-class Case(jobs.Job[str]):
+class Case(jobs.Job[str, Measurement]):
     """The job of one canonical case on the binary of `build`.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
@@ -40,7 +44,7 @@ class Case(jobs.Job[str]):
     fixed: tuple[str, ...] = ()
     save_tensors: Path | None = None
     forced: dict[str, Any] | None = None
-    schema = SCHEMA
+    model = Measurement
 
     @property
     def parts(self) -> Sequence[str]:
@@ -50,13 +54,13 @@ class Case(jobs.Job[str]):
         """The canonical case without its id, its kernels' fingerprint and the way of sampling."""
         return {"case": matrix.content_key(self.case), "build": self.built["fingerprint"], "sampling": SAMPLING}
 
-    def restored(self, part: str, record: jobs.Record) -> dict[str, Any]:
-        return {**record, "case": self.case}
+    def restored(self, part: str, record: Measurement) -> Measurement:
+        return record.model_copy(update={"case": schemas_case.Case(case_of(self.case))})
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, Measurement]]:
         watch = Stopwatch()
         answer = self._in_processes(uuid)
-        yield parts[0], compose(self.case, self.backend, self.built, answer, watch)
+        yield parts[0], Measurement.model_validate(compose(self.case, self.backend, self.built, answer, watch))
 
     def _in_processes(self, uuid: str | None) -> jobs.Answer:
         """The answer of as many workers as the case asks for, one after another."""
@@ -74,10 +78,10 @@ class Case(jobs.Job[str]):
             request = {**request, "save_tensors": None}
         return processes.combine(answers)
 
-    def is_finished(self, record: jobs.Record) -> bool:
-        return bool(record.get("statistics"))
+    def is_finished(self, record: Measurement) -> bool:
+        return bool(given(record.statistics))
 
-    def refused(self, part: str, error: MachineError) -> jobs.Record:
+    def refused(self, part: str, error: MachineError) -> Measurement:
         raise error
 
 
@@ -95,7 +99,7 @@ def measure_case(
     backend = device.resolve_backend(case["backend"])
     built = records.content(binary.facts(build, backend, case["workload"]))
     job = Case(case, backend, build, built, fixed, save_tensors, forced)
-    return jobs.run(job, store, fresh)[case["id"]]
+    return records.content(jobs.run(job, store, fresh)[case["id"]])
 
 
 def compose(
@@ -129,10 +133,10 @@ def run(args: argparse.Namespace) -> int:
     case = records.read(args.case, "case")
     records.check_file(args.out)
     record = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
-    return jobs.deliver(args.out, record, describe(record), args.strict)
+    return jobs.deliver(args.out, Measurement.model_validate(record), describe(record), args.strict)
 
 
-def describe(record: jobs.Record) -> str:
+def describe(record: dict[str, Any]) -> str:
     """One line on a record, for logs and terminals. A number only where it holds."""
     head = f"{record['case']['id']}: {record['status']}"
     if record["status"] == "ok":

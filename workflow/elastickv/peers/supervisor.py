@@ -17,6 +17,8 @@ from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.peers.base import attention_only
 from elastickv.schemas import config as keys
+from elastickv.schemas.case import case_of
+from elastickv.schemas.peers import Peers
 
 VERSIONS_SECONDS = 60
 NO_CASE = "the matrix has no case of the workload decode"
@@ -24,7 +26,7 @@ Part = tuple[str, str]  # a peer's name and a case's id
 
 
 @dataclass(frozen=True)
-class Comparison(jobs.Job[Part]):
+class Comparison(jobs.Job[Part, Peers]):
     """The job of these peers beside our kernel on these cases. versions: of the libraries of the environment."""
 
     settings: dict[str, Any]
@@ -35,7 +37,7 @@ class Comparison(jobs.Job[Part]):
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
-    schema = record.SCHEMA
+    model = Peers
 
     def known_by(self, part: Part) -> dict[str, Any]:
         """Case, bounds, sampling, and both kernels: our fingerprint, the libraries' versions."""
@@ -49,18 +51,19 @@ class Comparison(jobs.Job[Part]):
             "build": self.built["fingerprint"] if self.built else None,
         }
 
-    def restored(self, part: Part, record: jobs.Record) -> jobs.Record:
-        return {**record, "cases": [{**record["cases"][0], "case": self._measured(self.cases[part[1]])}]}
+    def restored(self, part: Part, record: Peers) -> Peers:
+        measured = case_of(self._measured(self.cases[part[1]]))
+        return record.model_copy(update={"cases": [record.cases[0].model_copy(update={"case": measured})]})
 
-    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, jobs.Record]]:
+    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Peers]]:
         for case in self.cases.values():
             names = [name for name, of in parts if of == case["id"]]
             while names:
                 for name, made in self._in_one_worker(case, names, uuid).items():
                     names.remove(name)
-                    yield (name, case["id"]), made
+                    yield (name, case["id"]), Peers.model_validate(made)
 
-    def _in_one_worker(self, case: dict[str, Any], names: list[str], uuid: str | None) -> dict[str, jobs.Record]:
+    def _in_one_worker(self, case: dict[str, Any], names: list[str], uuid: str | None) -> dict[str, records.Json]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
         request = {"task": "compare", "backend": self.backend, "build": self.build, "case": case, "names": names,
                    "settings": self.settings}  # fmt: skip
@@ -74,14 +77,14 @@ class Comparison(jobs.Job[Part]):
             found |= {name: self.compose(name, case, failed, answer) for name in culprits}
         return found
 
-    def refused(self, part: Part, error: MachineError) -> jobs.Record:
-        return self.without("failed", error.one_line, part)
+    def refused(self, part: Part, error: MachineError) -> Peers:
+        return Peers.model_validate(self.without("failed", error.one_line, part))
 
-    def without(self, status: str, reason: str, part: Part) -> jobs.Record:
+    def without(self, status: str, reason: str, part: Part) -> records.Json:
         """The record of a part that no worker is asked about."""
         return self.compose(part[0], self.cases[part[1]], {"status": status, "reason": reason}, {})
 
-    def compose(self, name: str, case: dict[str, Any], entry: dict[str, Any], answer: jobs.Answer) -> jobs.Record:
+    def compose(self, name: str, case: dict[str, Any], entry: dict[str, Any], answer: jobs.Answer) -> records.Json:
         """One case's result as a record; of the worker's answer what it told of device and software."""
         peer = peers.load(name)
         head = {
@@ -106,14 +109,15 @@ class Comparison(jobs.Job[Part]):
 def run(args: argparse.Namespace) -> int:
     """Writes `peers_<name>.json` into `args.results` for every peer of the settings."""
     settings = read_settings(args.settings)
-    store = jobs.RecordStore(args.store, "peers") if args.store else None
+    store = jobs.RecordStore(args.store) if args.store else None
     cases = read_cases(args.cases)
     if not cases:
         raise UsageError(f"{args.settings}: {NO_CASE}")
     found = compare(settings, cases, args.build, store, args.fresh)
     folder = Path(args.results)
     return max(
-        jobs.deliver(folder / f"peers_{name}.json", made, describe(made), args.strict) for name, made in found.items()
+        jobs.deliver(folder / f"peers_{name}.json", Peers.model_validate(made), describe(made), args.strict)
+        for name, made in found.items()
     )
 
 
@@ -138,11 +142,11 @@ def compare(
     build: str,
     store: jobs.RecordStore | None = None,
     fresh: bool = False,
-) -> dict[str, jobs.Record]:
+) -> dict[str, records.Json]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
     job = Comparison(settings, {case["id"]: case for case in cases}, build)
     parts = [(name, case["id"]) for case in cases for name in settings["names"]]
-    found: dict[Part, jobs.Record] = {}
+    found: dict[Part, records.Json] = {}
     try:
         job = replace(job, backend=device.resolve_backend(settings["backend"]))
         for part in parts:
@@ -160,7 +164,7 @@ def compare(
 
 def _beside_ours(
     job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool
-) -> dict[Part, jobs.Record]:
+) -> dict[Part, records.Json]:
     """Records of parts whose libraries the environment has, and of those whose it has not."""
     answer = ask(job.backend, {"task": "versions"}, VERSIONS_SECONDS, None)
     if "versions" not in answer:
@@ -168,7 +172,8 @@ def _beside_ours(
     job = replace(job, versions=answer["versions"])
     missing = {part: library for part in parts if (library := peers.load(part[0]).library) not in job.versions}
     found = {part: job.without("unsupported", _missing(library), part) for part, library in missing.items()}
-    return found | jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
+    made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
+    return found | {part: records.content(one) for part, one in made.items()}
 
 
 def _missing(library: str) -> str:
@@ -189,7 +194,7 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
     return jobs.Worker("elastickv.peers.worker", "peers").ask(request, timeout, variables)
 
 
-def describe(made: jobs.Record) -> str:
+def describe(made: records.Json) -> str:
     """One line on a record, for logs and terminals. Numbers only where they hold."""
     line = f"peer {made['peer']}: {made['status']}"
     shown = [

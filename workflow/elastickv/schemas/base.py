@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import MISSING, BaseModel, ConfigDict, Field
 
 LARGEST = 1e300  # finite: JSON texts such as 1e999 read as infinity
 
@@ -45,6 +45,11 @@ def field(meaning: str = "", unit: str = "", words: str = "", unique: bool = Fal
 def version(name: str) -> Any:
     """The field `schema`: name and version of the record's format."""
     return Field(name, alias="schema")
+
+
+def given(value: Any) -> Any:
+    """The value of a field that a record may lack: None where it lacks it."""
+    return None if value is MISSING else value
 
 
 Text = Annotated[str, Field(min_length=1)]
