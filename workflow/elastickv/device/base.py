@@ -6,6 +6,8 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from elastickv import records
+
 
 class Call(NamedTuple):
     """One kernel launch: a name out of `params.KERNELS` and its filled parameter block."""
@@ -35,7 +37,7 @@ class Backend(Protocol):
 
     name: str
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> records.Json:
         """The device part of a record: name, uuid, driver, last_level_cache_bytes, peak_gbps (None where unknown), …"""
 
     def memory_budget(self) -> int:
