@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 
 from elastickv.models import text, transformers_engine
+from elastickv.models.fetching import Fetched, Identity
+from elastickv.models.protocol import Settings
 from elastickv.models.refusal import Refusal, one_line
 
 VOCABULARY = 400
@@ -193,9 +195,9 @@ MODELS: dict[str, Callable[[Path], None]] = {
 
 
 def outcome(folder: Path) -> tuple[str, str]:
-    settings = {"context": 100, "decode_tokens": 8, "threads": 1, "caches": ["dynamic"]}
+    settings = Settings(context=100, decode_tokens=8, reps=3, max_seconds=20, threads=1, caches=["dynamic"])
     file = "model.gguf" if (folder / "model.gguf").is_file() else None
-    fetched = {"folder": str(folder), "gguf_file": file, "model": {"parameters": 1}}
+    fetched = Fetched(Identity("m", parameters=1), str(folder), file, 1, None)
     try:
         transformers_engine.load(fetched, settings, "cpu").tokenize(text.read())
     except Refusal as refusal:

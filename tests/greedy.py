@@ -12,19 +12,17 @@ import json
 import sys
 from importlib import import_module
 
-from elastickv.models import fetching, text
+from elastickv.models import fetching, protocol, text
 from elastickv.models.worker import ENGINES
 
 TOKENS = 32
 PASSAGE, AGAIN = 256, 64
-SETTINGS = {"model": "smollm2", "context": 1024, "decode_tokens": 64, "threads": None}
-SETTINGS |= {"caches": ["dynamic"], "n_gpu_layers": -1, "kv_type": "f16"}
+SETTINGS = protocol.Settings(context=1024, decode_tokens=64, reps=3, max_seconds=20, caches=["dynamic"])
 
 
 def main(name: str) -> None:
-    settings = SETTINGS[name]
-    fetched = fetching.fetch(settings, name)
-    engine = import_module(ENGINES[name]).load(fetched, settings, "cpu")
+    fetched = fetching.fetch(fetching.Wanted(model="smollm2"), name)
+    engine = import_module(ENGINES[name]).load(fetched, SETTINGS, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])
     print(json.dumps(engine.decode(engine.likeliest(), TOKENS)))

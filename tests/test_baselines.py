@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +20,24 @@ import pytest
 from elastickv import device, environments, jobs, records
 from elastickv.errors import UsageError
 from elastickv.measure.stopwatch import now
-from elastickv.models import protocol, record, supervisor, text
+from elastickv.models import fetching, protocol, record, self_check, supervisor, text
 from elastickv.models.refusal import Refusal, status_of
-from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.baseline import Baseline, LanguageModel
+from elastickv.schemas.parts import Device, Software
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
-HEAD = {
-    "schema": "baseline/2",
-    "engine": "transformers",
-    "backend": "cpu",
-    "settings": {},
-    "model": {"name": "m"},
-    "device": {"name": "a CPU"},
-    "software": {"elastickv": "0"},
-    "started": now(),
-}
-FIELDS = {
+HEAD = record.Head(
+    engine="transformers",
+    backend="cpu",
+    settings={},
+    model=LanguageModel(name="m"),
+    device=Device(name="a CPU"),
+    software=Software(elastickv="0"),
+    started=now(),
+)
+ANSWER = {
+    "about": {"dtype": "float32", "attention": "sdpa", "cache": "dynamic", "threads": 1},
     "prompt_tokens": 100,
     "decode_tokens": 10,
     "seconds": [{"prefill": 0.5, "first": 0.51, "decode": seconds} for seconds in (1.0, 1.1, 0.9)],
@@ -44,7 +46,6 @@ FIELDS = {
     "peak_memory_bytes": 10**9,
     "generated_tokens": [1, 2],
     "generated_text": "and",
-    "dtype": "float32",
     "self_check": {
         "tokens": 104,
         "tolerance": 0.001,
@@ -52,7 +53,9 @@ FIELDS = {
         "causality_difference": 0.0,
         "seconds": 0.2,
     },
+    "caches": [],
 }
+MEASURED = record.read(ANSWER)
 
 
 def logits_after(tokens) -> np.ndarray:
@@ -112,22 +115,32 @@ class Bigrams:
     def peak_memory_bytes(self):
         return 5
 
-    def facts(self):
-        return {"dtype": "float32", "cache": "dynamic"}
+    def about(self):
+        return self_check.About("float32", None, "dynamic", None)
 
 
-def measured(engine=None, **changes) -> dict:
+def measured(engine=None, **changes) -> protocol.Measured:
     settings = {"decode_tokens": 8, "context": 60, "reps": 4, "max_seconds": 60, **changes}
-    return protocol.measure(engine or Bigrams(), settings, lambda phase: None)
+    return protocol.measure(engine or Bigrams(), protocol.Settings(**settings), lambda phase: None)
 
 
 def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
-    fields = measured()
-    assert fields["perplexity"] == pytest.approx(4)
-    assert (fields["prompt_tokens"], fields["perplexity_tokens"], fields["decode_tokens"]) == (60, 60, 8)
-    assert len(fields["seconds"]) == 4
-    assert fields["generated_tokens"] == [10, 11, 12, 13, 14, 15, 16, 17]
-    assert (fields["self_check"]["tokens"], fields["self_check"]["largest_difference"]) == (64, 0)
+    found = measured()
+    assert found.perplexity == pytest.approx(4)
+    assert (found.prompt_tokens, found.perplexity_tokens, found.decode_tokens) == (60, 60, 8)
+    assert len(found.seconds) == 4
+    assert found.generated_tokens == [10, 11, 12, 13, 14, 15, 16, 17]
+    assert (found.self_check.tokens, found.self_check.largest_difference) == (64, 0)
+
+
+@pytest.mark.parametrize("about", [MEASURED.about, protocol.AboutLayers("Q4_1", "flash", "f16", 2, None)])
+def test_an_answer_of_a_worker_is_what_it_measured(about):
+    """Through JSON and back; of llama.cpp with the layers on the GPU, of which the other engine says nothing."""
+    found = replace(measured(Caches(), caches=["first", "same", "absent"]), about=about)
+    assert record.read(json.loads(json.dumps(found.to_json()))) == found
+    made = records.content(record.compose(HEAD, found, now()))
+    records.check(made, "baseline", "answered")
+    assert ("gpu_layers" in made) == isinstance(about, protocol.AboutLayers)
 
 
 class Slow(Bigrams):
@@ -145,12 +158,12 @@ class Slow(Bigrams):
 
 
 def test_what_happens_once_is_in_no_repetition():
-    assert max(times["decode"] for times in measured(Slow())["seconds"]) < 0.2
+    assert max(times.decode for times in measured(Slow()).seconds) < 0.2
 
 
 @pytest.mark.parametrize(("max_seconds", "count"), [(1e-9, 3), (60, 10)])
 def test_repetitions_end_after_their_time_but_not_before_the_third(max_seconds, count):
-    assert len(measured(reps=10, max_seconds=max_seconds)["seconds"]) == count
+    assert len(measured(reps=10, max_seconds=max_seconds).seconds) == count
 
 
 def test_prompt_and_generated_tokens_fit_into_text_and_model():
@@ -190,13 +203,13 @@ class Caches(Bigrams):
 
 
 def test_caches_beside_the_first_have_a_rate_and_say_how_far_they_agree_or_why_not():
-    fields = measured(Caches(), caches=["first", "same", "lossy", "absent"], decode_tokens=8)
-    first, same, lossy, absent = record.compose(HEAD, {"fields": fields}, now())["caches"]
-    assert first["decode_tokens_per_second"]["samples"] == [8 / times["decode"] for times in fields["seconds"]]
-    assert len(same["decode_tokens_per_second"]["samples"]) == protocol.CACHE_RUNS
-    assert (same["equal_tokens"], same["tokens"], lossy["equal_tokens"]) == (6, 6, 4)
-    assert absent["decode_tokens_per_second"] is None
-    assert absent["reason"] == "ImportError: You need to install `absent`"
+    found = measured(Caches(), caches=["first", "same", "lossy", "absent"], decode_tokens=8)
+    first, same, lossy, absent = record.compose(HEAD, found, now()).caches
+    assert first.decode_tokens_per_second.samples == [8 / times.decode for times in found.seconds]
+    assert len(same.decode_tokens_per_second.samples) == protocol.CACHE_RUNS
+    assert (same.equal_tokens, same.tokens, lossy.equal_tokens) == (6, 6, 4)
+    assert absent.decode_tokens_per_second is None
+    assert absent.reason == "ImportError: You need to install `absent`"
 
 
 def test_tokens_are_compared_up_to_the_first_that_differs():
@@ -212,23 +225,23 @@ def test_a_likelihood_that_is_no_number_is_refused(nll):
 
 
 def test_rates_come_from_the_seconds_with_median_and_interval():
-    rates = record.figures(FIELDS)
-    assert rates["prefill_tokens_per_second"]["value"] == 200
-    assert rates["time_to_first_token_ms"]["value"] == pytest.approx(510)
-    decode = rates["decode_tokens_per_second"]
-    assert decode["samples"] == pytest.approx([10, 10 / 1.1, 10 / 0.9])
-    assert (decode["low"], decode["value"], decode["high"]) == pytest.approx((10 / 1.1, 10, 10 / 0.9))
-    assert decode["method"] == "range"
+    rates = record.rates(MEASURED)
+    assert rates.prefill_tokens_per_second.value == 200
+    assert rates.time_to_first_token_ms.value == pytest.approx(510)
+    decode = rates.decode_tokens_per_second
+    assert decode.samples == pytest.approx([10, 10 / 1.1, 10 / 0.9])
+    assert (decode.low, decode.value, decode.high) == pytest.approx((10 / 1.1, 10, 10 / 0.9))
+    assert decode.method == "range"
 
 
 def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
-    wide = [{"prefill": 0.5, "first": 0.5, "decode": seconds} for seconds in (1.0, 3.0, 0.9)]
-    loud = record.compose(HEAD, {"fields": FIELDS | {"seconds": wide}}, now())
-    quiet = record.compose(HEAD, {"fields": FIELDS}, now())
+    wide = [protocol.Repetition(0.5, 0.5, seconds) for seconds in (1.0, 3.0, 0.9)]
+    loud = record.compose(HEAD, replace(MEASURED, seconds=wide), now())
+    quiet = record.compose(HEAD, MEASURED, now())
     for made in (loud, quiet):
-        assert (made["status"], made["reason"]) == ("ok", None)
-        records.check(made, "baseline", made["status"])
-    noisy, ok = (record.as_judged(Baseline.model_validate(made)) for made in (loud, quiet))
+        assert (made.status, made.reason) == ("ok", None)
+        check(made)
+    noisy, ok = record.as_judged(loud), record.as_judged(quiet)
     assert (noisy.status, ok.status, ok.reason) == ("noisy", "ok", None)
     assert "interval" in noisy.reason
 
@@ -243,11 +256,11 @@ def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
     ],
 )
 def test_without_figures_the_record_says_why(response, status, reason):
-    made = record.compose(HEAD, response, now())
-    records.check(made, "baseline", status)
-    assert made["status"] == status
-    assert reason in made["reason"]
-    assert "perplexity" not in made
+    made = record.without(HEAD, *jobs.ended(response), now())
+    check(made)
+    assert made.status == status
+    assert reason in made.reason
+    assert "perplexity" not in records.content(made)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +272,18 @@ def test_engines_say_out_of_memory_in_several_ways(error):
 
 
 def test_the_text_is_the_one_that_figures_were_taken_on():
-    assert text.facts()["sha256"] == "1cacfbf748893f5d51c8d48413479d5f6118d139dbf69e69936a91d530d8c9c1"
+    assert text.sha256() == "1cacfbf748893f5d51c8d48413479d5f6118d139dbf69e69936a91d530d8c9c1"
     assert text.read().startswith("Sir Walter Elliot")
+
+
+def check(made: Baseline) -> None:
+    """A record fits its schema."""
+    records.check(records.content(made), "baseline", made.status)
+
+
+def asked(engine: supervisor.Engine, backend: str = "cpu", **said) -> supervisor.Settings:
+    """Settings as a config says them."""
+    return supervisor.Settings(engine.settings(**said), backend)
 
 
 def settings_file(folder: Path, **said) -> Path:
@@ -271,14 +294,16 @@ def settings_file(folder: Path, **said) -> Path:
 
 def test_settings_are_completed(tmp_path):
     settings = supervisor.read_settings(str(settings_file(tmp_path, model="x/y", backend="cpu")), TRANSFORMERS)
-    assert settings == {
+    assert settings.to_json() == {
         "model": "x/y", "decode_tokens": 64, "context": 1024, "reps": 5, "max_seconds": 20, "backend": "cpu",
         "threads": None, "caches": ["dynamic", "static", "fp8", "hqq_int4"],
     }  # fmt: skip
 
 
 def test_a_repository_and_file_take_the_place_of_the_model(tmp_path):
-    settings = supervisor.read_settings(str(settings_file(tmp_path, repo="a/b", file="c.gguf")), GGUF)
+    said = supervisor.read_settings(str(settings_file(tmp_path, repo="a/b", file="c.gguf")), GGUF)
+    settings = said.to_json()
+    assert said.wanted == "a/b/c.gguf"
     assert "model" not in settings
     assert (settings["repo"], settings["kv_type"], settings["n_gpu_layers"]) == ("a/b", "f16", -1)
 
@@ -316,10 +341,10 @@ def here(monkeypatch):
 
 def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
     """The reason of a record that is `failed` and valid."""
-    made = supervisor.baseline(engine, engine.settings().model_dump() | {"model": model, "backend": "cpu"})
-    records.check(made, "baseline", model)
-    assert made["status"] == "failed"
-    return made["reason"]
+    made = supervisor.baseline(engine, asked(engine, model=model))
+    check(made)
+    assert made.status == "failed"
+    return made.reason
 
 
 def test_a_missing_folder_is_a_failed_record(here, tmp_path):
@@ -370,36 +395,60 @@ def test_a_worker_that_hangs_is_stopped(tmp_path, monkeypatch):
     assert "no answer" in refused("smollm2")
 
 
+FETCHED = fetching.Fetched(fetching.Identity("m"), "/nowhere", None, 1, None).to_json()
 ANSWERING = f"""exec {sys.executable} - "$3" "$4" <<'END'
 import json, sys
 request = json.load(open(sys.argv[1]))
-answer = {{"model": {{"name": "m"}}}} if request["task"] == "fetch" else {{"fields": {json.dumps(FIELDS)}}}
-json.dump(answer, open(sys.argv[2], "w"))
+answers = {{"fetch": {json.dumps(FETCHED)!r}, "measure": {json.dumps({"measured": ANSWER})!r}}}
+open(sys.argv[2], "w").write(answers[request["task"]])
 END"""
 
 
 def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, ANSWERING)
-    store = jobs.RecordStore(tmp_path / "store", "baseline")
-    settings = TRANSFORMERS.settings().model_dump() | {"backend": "cpu"}
+    store = jobs.RecordStore(tmp_path / "store")
+    settings = asked(TRANSFORMERS)
     first = supervisor.baseline(TRANSFORMERS, settings, store)
     again = supervisor.baseline(TRANSFORMERS, settings, store)
     fresh = supervisor.baseline(TRANSFORMERS, settings, store, fresh=True)
-    other = supervisor.baseline(TRANSFORMERS, settings | {"context": 99}, store)
-    assert first["status"] == "ok", first["reason"]
-    assert first["device"]["name"] == device.cpu_model()
+    other = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, context=99), store)
+    assert first.status == "ok", first.reason
+    assert first.device.name == device.cpu_model()
     assert again == first
-    assert first["started"] < fresh["started"] < other["started"]
-    assert other["settings"]["context"] == 99
+    assert first.started < fresh.started < other.started
+    assert other.settings["context"] == 99
+
+
+NO_GPU_ANSWER = """exec {python} - "$3" "$4" <<'END'
+import json, sys
+request = json.load(open(sys.argv[1]))
+answers = {{"fetch": {fetched!r}, "cuda": '{{"status": "no_gpu", "reason": "cannot use it"}}', "cpu": {measured!r}}}
+open(sys.argv[2], "w").write(answers[request.get("backend", "fetch")])
+END"""
+
+
+@pytest.mark.parametrize(("backend", "outcome"), [("auto", ("cpu", "ok")), ("cuda", ("cuda", "unsupported"))])
+def test_an_engine_that_cannot_use_the_gpu_takes_the_cpu_where_it_may(tmp_path, monkeypatch, backend, outcome):
+    measured = json.dumps({"measured": ANSWER})
+    stand_in(tmp_path, monkeypatch,
+             NO_GPU_ANSWER.format(python=sys.executable, fetched=json.dumps(FETCHED), measured=measured))  # fmt: skip
+    monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
+    monkeypatch.setattr(device, "exclusive_device", lambda backend: contextlib.nullcontext())
+    store = jobs.RecordStore(tmp_path / "store")
+    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, backend), store)
+    check(made)
+    assert (made.backend, made.status) == outcome
+    assert made.reason == (None if backend == "auto" else "cannot use it")
+    assert len(list(store.folder.glob("*.json"))) == (backend == "auto")
 
 
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    made = supervisor.baseline(TRANSFORMERS, TRANSFORMERS.settings().model_dump() | {"backend": "cuda"})
-    records.check(made, "baseline", "cuda")
-    assert made["status"] == "unsupported"
-    assert "no NVIDIA GPU" in made["reason"]
+    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, "cuda"))
+    check(made)
+    assert made.status == "unsupported"
+    assert "no NVIDIA GPU" in made.reason
 
 
 def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -517,21 +566,20 @@ def gguf() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
 def test_llama_cpp_runs_with_quantised_keys_and_values(gguf, tmp_path, kv_type):
-    settings = GGUF.settings().model_dump() | SMALL | {"kv_type": kv_type, "threads": 1}
-    made = supervisor.baseline(GGUF, settings)
-    records.check(made, "baseline", kv_type)
-    assert made["status"] in ("ok", "noisy"), made["reason"]
-    assert (made["cache"], made["threads"]) == (kv_type, 1)
-    assert 20 < made["perplexity"] < 60
+    made = supervisor.baseline(GGUF, asked(GGUF, **SMALL, kv_type=kv_type, threads=1))
+    check(made)
+    assert made.status in ("ok", "noisy"), made.reason
+    assert (made.cache, made.threads) == (kv_type, 1)
+    assert 20 < made.perplexity < 60
 
 
-SMALL = {"backend": "cpu", "context": 512, "decode_tokens": 32, "reps": 3}
+SMALL = {"context": 512, "decode_tokens": 32, "reps": 3}
 
 
 @pytest.mark.slow
 def test_transformers_runs_the_embedded_model_and_a_deleted_record_comes_back_untimed(llm, tmp_path):
     out = tmp_path / "record.json"
-    settings = settings_file(tmp_path, model="smollm2", **SMALL)
+    settings = settings_file(tmp_path, model="smollm2", backend="cpu", **SMALL)
     arguments = ["transformers", f"--settings={settings}", f"--out={out}", f"--store={tmp_path / 'store'}"]
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
@@ -567,31 +615,32 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
     made_by = [str(environments.interpreter("llm")), "-c", TINY_MODEL, str(folder), str(text.FILE)]
     subprocess.run(made_by, check=True, capture_output=True)
     chosen = {"model": str(folder), "caches": ["static", "dynamic", "hqq_int4"]}
-    settings = TRANSFORMERS.settings().model_dump() | SMALL | chosen
-    made = supervisor.baseline(TRANSFORMERS, settings)
-    records.check(made, "baseline", "tiny")
-    assert made["status"] in ("ok", "noisy"), made["reason"]
-    assert made["prompt_tokens"] == 300 - 32
-    assert made["model"]["sha256"] == records.sha256_file(folder / "model.safetensors")
-    assert 200 < made["perplexity"] < 800  # of a model that knows nothing: about as many as it has tokens
-    assert [entry["reason"] for entry in made["caches"]] == [None] * 3
-    assert made["caches"][1]["equal_tokens"] == 24
+    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, **SMALL, **chosen))
+    check(made)
+    assert made.status in ("ok", "noisy"), made.reason
+    assert made.prompt_tokens == 300 - 32
+    assert made.model.sha256 == records.sha256_file(folder / "model.safetensors")
+    assert 200 < made.perplexity < 800  # of a model that knows nothing: about as many as it has tokens
+    assert [entry.reason for entry in made.caches] == [None] * 3
+    assert made.caches[1].equal_tokens == 24
 
 
 @pytest.mark.slow
 def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
     """What was fetched says so: no disk here holds the file."""
-    fetched = {"model": {"parameters": 10**14}, "folder": str(tmp_path), "gguf_file": None}
-    request = {"engine": "transformers", "settings": TRANSFORMERS.defaults | SMALL, "fetched": fetched}
-    python = str(environments.interpreter("llm"))
-    answer = supervisor.ask(python, {"task": "measure", "backend": "cpu", **request}, 100)
+    fetched = fetching.Fetched(fetching.Identity("m", parameters=10**14), str(tmp_path), None, 10**14, None)
+    request = {"settings": asked(TRANSFORMERS, **SMALL).to_json(), "fetched": fetched.to_json()}
+    answer = supervisor.ask(TRANSFORMERS, {"task": "measure", "backend": "cpu", **request}, 100)
     assert answer["status"] == "out_of_memory"
     assert "400000.00 GB as float32" in answer["reason"]
 
 
 @pytest.mark.slow
 def test_a_killed_supervisor_takes_its_worker_along(llm, tmp_path):
-    arguments = [f"--settings={settings_file(tmp_path, model='smollm2', **SMALL)}", f"--out={tmp_path / 'o.json'}"]
+    arguments = [
+        f"--settings={settings_file(tmp_path, model='smollm2', backend='cpu', **SMALL)}",
+        f"--out={tmp_path / 'o.json'}",
+    ]
     process = subprocess.Popen([sys.executable, "-m", "elastickv", "baseline", "transformers", *arguments])
     worker = None
     while worker is None and process.poll() is None:

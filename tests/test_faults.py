@@ -28,6 +28,7 @@ from elastickv.build import binary
 from elastickv.errors import MachineError
 from elastickv.measure import supervisor
 from elastickv.schemas.case import AnyCase, case_of
+from elastickv.schemas.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[1]
 PR_CAPBSET_DROP = 24  # linux/prctl.h
@@ -297,18 +298,18 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
 def test_a_broken_record_in_the_store_is_measured_again(tmp_path, fault):
     store = jobs.RecordStore(tmp_path)
     places(store.path("k"), BROKEN.get(fault, fault))
-    assert store.find("k") is None
+    assert store.find("k", Measurement) is None
 
 
 def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(tmp_path, capsys):
     store = jobs.RecordStore(tmp_path)
     store.path("k").write_bytes(BROKEN["old schema"])
-    assert store.find("k") is None
+    assert store.find("k", Measurement) is None
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"a record of schema {OLD}" in told and "measurement/2" in told
     (aside,) = tmp_path.iterdir()
     assert str(aside) in told and aside.read_bytes() == BROKEN["old schema"]
-    assert store.find("k") is None and capsys.readouterr().err == ""
+    assert store.find("k", Measurement) is None and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

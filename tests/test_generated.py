@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from elastickv import matrix, records
 from elastickv.jobs import process
 from elastickv.schemas import generate
+from elastickv.schemas.case import case_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENTS = generate.contents()
@@ -29,6 +31,12 @@ def test_every_key_of_a_config_has_a_meaning():
 def test_no_schema_is_written_by_hand():
     schemas = {path.relative_to(ROOT) for path in (ROOT / "schemas").iterdir()}
     assert schemas == {path for path in CONTENTS if path.parts[0] == "schemas"}
+
+
+def test_a_case_read_as_its_model_is_written_to_the_letter():
+    """Keys of the record store are hashes of the text."""
+    case = matrix.case_from_flags({"id": "a", "backend": "cpu", "seq": 300, "heads": 4, "dim": 64, "compress": 4})
+    assert records.canonical_json(records.content(case_of(case))) == records.canonical_json(case)
 
 
 def test_workers_of_language_models_need_no_pydantic():

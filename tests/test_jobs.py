@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,18 +11,21 @@ from pathlib import Path
 import pytest
 from results_folder import example
 
-from elastickv import device, jobs
+from elastickv import device, jobs, records
 from elastickv.device import lease
 from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job, process
+from elastickv.models import fetching
 from elastickv.models import supervisor as models
 from elastickv.schemas import config as keys
+from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.measurement import Measurement
 
-RECORD = example("4096_golden_ticket")
+RECORD = Measurement(**example("4096_golden_ticket"))
 
 
 @dataclass
-class Letters(jobs.Job[str]):
+class Letters(jobs.Job[str, Measurement]):
     """A job whose parts are letters, and which measures them in its own process."""
 
     parts: Sequence[str] = ("a", "b", "c")
@@ -31,20 +33,24 @@ class Letters(jobs.Job[str]):
     status: str = "ok"
     dies_at: str = ""
     measured: list[str] = field(default_factory=list)
-    schema = "measurement/2"
+    model = Measurement
 
     def known_by(self, part: str) -> dict:
         return {"letter": part}
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, Measurement]]:
         for part in parts:
             if part == self.dies_at:
                 raise MachineError(f"no {part} left", "bring one")
             self.measured.append(part)
-            yield part, {**RECORD, "status": self.status, "reason": None if self.status == "ok" else "why"}
+            yield part, ended(self.status, None if self.status == "ok" else "why")
 
-    def refused(self, part: str, error: MachineError) -> jobs.Record:
-        return {"status": "failed", "reason": error.one_line}
+    def refused(self, part: str, error: MachineError) -> Measurement:
+        return ended("failed", error.one_line)
+
+
+def ended(status: str, reason: str | None) -> Measurement:
+    return RECORD.model_copy(update={"status": status, "reason": reason})
 
 
 @pytest.fixture
@@ -74,8 +80,8 @@ def test_what_is_finished_does_not_wait_for_the_device(store, monkeypatch):
     with lease.exclusive_cpu():
         assert set(jobs.run(Letters(), store)) == {"a", "b", "c"}
         refused = jobs.run(Letters(parts=("a", "new")), store)
-    assert refused["a"]["status"] == "ok"
-    assert "in use by other measurements" in refused["new"]["reason"]
+    assert refused["a"].status == "ok"
+    assert "in use by other measurements" in refused["new"].reason
 
 
 def test_what_another_run_measured_meanwhile_is_not_measured_again(store, monkeypatch):
@@ -95,16 +101,15 @@ def test_what_another_run_measured_meanwhile_is_not_measured_again(store, monkey
 
 def test_what_was_measured_before_the_machine_gave_up_is_kept(store):
     found = jobs.run(Letters(dies_at="c"), store)
-    assert [found[part]["status"] for part in "abc"] == ["ok", "ok", "failed"]
-    assert found["c"]["reason"] == "no c left (fix: bring one)"
+    assert [found[part].status for part in "abc"] == ["ok", "ok", "failed"]
+    assert found["c"].reason == "no c left (fix: bring one)"
     second = Letters()
     jobs.run(second, store)
     assert second.measured == ["c"]
 
 
 def test_only_finished_records_are_stored(store):
-    failed = {**RECORD, "status": "failed"}
-    assert not Letters().is_finished(failed)
+    assert not Letters().is_finished(ended("failed", "why"))
     jobs.run(Letters(status="unsupported"), store)
     assert not list(store.folder.glob("*.json"))
 
@@ -112,7 +117,7 @@ def test_only_finished_records_are_stored(store):
 def test_nothing_is_measured_without_room_for_the_record(store):
     store.folder.write_text("a file in the store's place")
     made = Letters()
-    assert "cannot be written" in jobs.run(made, store)["a"]["reason"]
+    assert "cannot be written" in jobs.run(made, store)["a"].reason
     assert made.measured == []
 
 
@@ -126,21 +131,17 @@ def test_the_key_holds_schema_device_and_content(monkeypatch):
 
 
 def test_a_stored_language_model_does_not_wait_for_the_device(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "ask", lambda *_: {"model": {"name": "m"}})
-    stored = {**example_baseline(), "status": "ok"}
+    fetched = fetching.Fetched(fetching.Identity("m"), "/nowhere", None, 1, None)
+    monkeypatch.setattr(models, "ask", lambda *_: fetched.to_json())
+    path = Path(__file__).parent / "fixtures/records/transformers_baseline.json"
+    stored = records.load(path, Baseline).model_copy(update={"status": "ok"})
     engine = models.ENGINES["transformers"]
-    settings = engine.settings().model_dump() | {"backend": "cpu"}
-    kept = jobs.RecordStore(tmp_path / "store", "baseline")
-    head = {"model": {"name": "m"}}
-    kept.keep(job.key(models.Model(engine, settings, {}, head, None, "cpu"), "transformers", None), stored)
+    settings = models.Settings(engine.settings(), "cpu")
+    kept = jobs.RecordStore(tmp_path / "store")
+    kept.keep(job.key(models.Model(engine, settings, fetched, None, None, "cpu"), "transformers", None), stored)
     monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
     with lease.exclusive_cpu():
         assert models.baseline(engine, settings, kept) == stored
-
-
-def example_baseline() -> dict:
-    path = Path(__file__).parent / "fixtures/records/transformers_baseline.json"
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 # Workers.
@@ -200,7 +201,7 @@ def test_a_worker_without_a_program_or_in_time_is_a_failure_too(tmp_path):
 def test_a_record_is_delivered_with_its_line_and_exit_code(tmp_path, capsys):
     assert jobs.deliver(tmp_path / "r.json", RECORD, "a line") == 0
     assert capsys.readouterr().out == "a line\n"
-    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == RECORD
+    assert records.load(tmp_path / "r.json", Measurement) == RECORD
     assert [jobs.exit_code(status, True) for status in ("ok", "noisy", "failed")] == [0, 1, 1]
 
 

@@ -25,6 +25,7 @@ from elastickv.errors import MachineError, UsageError
 from elastickv.jobs import job
 from elastickv.measure import supervisor
 from elastickv.schemas.case import case_of
+from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import BuildUsed
 
 HOLD = """
@@ -307,7 +308,7 @@ def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypa
     monkeypatch.setattr(binary, "facts", lambda build, backend, workload: built)
     case = case_of(record["case"])
     measured = supervisor.Case(case, "cuda", "build", built)
-    store.keep(job.key(measured, case.id, names[measured_on]), record)
+    store.keep(job.key(measured, case.id, names[measured_on]), Measurement(**record))
     with lease.one_of(names[:1]), lease.one_of(names[1:]):  # without waiting for one of them
         monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
         assert supervisor.measure_case(case, "build", store=store).model_dump(mode="json") == record

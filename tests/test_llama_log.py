@@ -11,6 +11,7 @@ import pytest
 from elastickv import environments
 from elastickv.jobs import process
 from elastickv.models import supervisor
+from elastickv.models.fetching import Fetched, Identity
 from elastickv.models.llama_log import CONTINUATION, ERROR, KEPT, WARNING, Messages
 
 INFORMATION = 2
@@ -114,9 +115,9 @@ def models(tmp_path_factory) -> Path:
 
 def answer(models: Path, name: str, **settings: str) -> dict:
     """What the gguf engine's worker answers for a model on a CPU."""
-    made = GGUF.defaults | {"context": 64, "decode_tokens": 8, "reps": 3} | settings
+    made = GGUF.settings(context=64, decode_tokens=8, reps=3, **settings).model_dump()
     file = models / f"{name}.gguf"
-    fetched = {"folder": str(models), "gguf_file": file.name, "bytes": file.stat().st_size, "dtype": "F32"}
+    fetched = Fetched(Identity(name), str(models), file.name, file.stat().st_size, "F32").to_json()
     request = {"task": "measure", "engine": "gguf", "backend": "cpu", "settings": made, "fetched": fetched}
     line = [str(environments.make("gguf")), "-m", "elastickv.models.worker"]
     return process.ask(line, request, 300, process.environment(OMP_WAIT_POLICY="passive", CUDA_VISIBLE_DEVICES=""))
@@ -146,23 +147,23 @@ def test_a_model_that_llama_cpp_refuses_has_its_words_in_the_reason(models, name
     ("name", "said"), [("blocks", "GGML_ASSERT(hparams.n_layer"), ("vocabulary", "GGML_ASSERT(tokenizer && ")]
 )
 def test_a_failed_assertion_of_llama_cpp_is_in_the_reason_while_it_loads_and_after(models, name, said):
-    reason = answer(models, name)["crashed"]
+    reason = answer(models, name)["reason"]
     assert reason.startswith("the worker was killed by SIGABRT")
     assert said in reason
 
 
 @pytest.mark.slow
 def test_a_model_that_llama_cpp_takes_is_measured(models):
-    assert answer(models, "whole")["fields"]["decode_tokens"] == 8
+    assert answer(models, "whole")["measured"]["decode_tokens"] == 8
 
 
 EVALUATE = """
 import sys
 from elastickv.models import gguf_engine
-from elastickv.matrix import defaults
-settings = defaults.GGUF | {"context": 64, "decode_tokens": 8}
-fetched = {"folder": sys.argv[1], "gguf_file": "whole.gguf", "bytes": 1, "dtype": "F32"}
-engine = gguf_engine.load(fetched, settings, "cpu")
+from elastickv.models.fetching import Fetched, Identity
+from elastickv.models.protocol import Settings
+fetched = Fetched(Identity("whole"), sys.argv[1], "whole.gguf", 1, "F32")
+engine = gguf_engine.load(fetched, Settings(context=64, decode_tokens=8, reps=3, max_seconds=20), "cpu")
 try:
     engine.prefill([int(sys.argv[2])])
     engine.decode(5, 5000)

@@ -20,8 +20,8 @@ from elastickv.models.refusal import Refusal
 GGUF, TRANSFORMERS = supervisor.ENGINES["gguf"], supervisor.ENGINES["transformers"]
 
 
-def fetched(path: Path, engine: str, **pins: str) -> dict:
-    return fetching.fetch({"model": str(path), **pins}, engine)
+def fetched(path: Path, engine: str, **pins: str) -> fetching.Fetched:
+    return fetching.fetch(fetching.Wanted(model=str(path), **pins), engine)
 
 
 def refusal(path: Path, engine: str, **pins: str) -> Refusal:
@@ -37,9 +37,10 @@ def combined(paths: list[Path]) -> str:
     return sha256(lines.encode()).hexdigest()
 
 
-def store_key(engine: supervisor.Engine, settings: dict, model: dict) -> str:
+def store_key(engine: supervisor.Engine, path: Path, found: fetching.Fetched) -> str:
     """What the store knows the record of a run with that model on this CPU by."""
-    job = supervisor.Model(engine, settings, {}, {"model": model}, Stopwatch(), "cpu")
+    settings = supervisor.Settings(engine.settings(model=str(path)), "cpu")
+    job = supervisor.Model(engine, settings, found, None, Stopwatch(), "cpu")
     return key(job, engine.name, None)
 
 
@@ -49,21 +50,20 @@ def store_key(engine: supervisor.Engine, settings: dict, model: dict) -> str:
 def test_a_split_gguf_is_all_its_shards(tmp_path):
     paths = write_shards(tmp_path)
     found = fetched(paths[0], "gguf")
-    assert found["model"]["file"] == "m-00001-of-00003.gguf (3 files)"
-    assert (found["model"]["name"], found["model"]["parameters"]) == ("m", 60)
-    assert found["model"]["sha256"] == combined(paths)
-    assert found["gguf_file"] == "m-00001-of-00003.gguf"
-    assert found["bytes"] == sum(path.stat().st_size for path in paths)
+    assert found.model.file == "m-00001-of-00003.gguf (3 files)"
+    assert (found.model.name, found.model.parameters) == ("m", 60)
+    assert found.model.sha256 == combined(paths)
+    assert found.gguf_file == "m-00001-of-00003.gguf"
+    assert found.bytes == sum(path.stat().st_size for path in paths)
 
 
 def test_a_shard_that_was_swapped_is_another_model(tmp_path):
     paths = write_shards(tmp_path)
-    pinned = fetched(paths[0], "gguf")["model"]
+    pinned = fetched(paths[0], "gguf")
     paths[1].write_bytes(shard(2, 3, 3, {"t2": 20}, fill=9))
-    assert "pinned is" in str(refusal(paths[0], "gguf", sha256=pinned["sha256"]))
-    other = fetched(paths[0], "gguf")["model"]
-    settings = {"model": str(paths[0])}
-    assert store_key(GGUF, settings, other) != store_key(GGUF, settings, pinned)
+    assert "pinned is" in str(refusal(paths[0], "gguf", sha256=pinned.model.sha256))
+    other = fetched(paths[0], "gguf")
+    assert store_key(GGUF, paths[0], other) != store_key(GGUF, paths[0], pinned)
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -122,7 +122,7 @@ def test_transformers_does_not_load_a_part_of_a_split_gguf(tmp_path):
     assert "llama-gguf-split --merge m-00001-of-00003.gguf m.gguf" in str(refused)
     alone = tmp_path / "alone.gguf"
     alone.write_bytes(shard(1, 1, 1, {"t": 5}))
-    assert fetched(alone, "transformers")["model"]["parameters"] == 5
+    assert fetched(alone, "transformers").model.parameters == 5
 
 
 # folders of safetensors
@@ -132,32 +132,32 @@ def test_only_what_transformers_loads_is_counted_and_hashed(tmp_path):
     folder = write_folder(tmp_path / "model")
     shards = sorted(folder.glob("model-*.safetensors"))
     (folder / "consolidated.safetensors").write_bytes(safetensors_bytes({"copy": 500}))
-    model = fetched(folder, "transformers")["model"]
-    assert (model["parameters"], model["sha256"]) == (30, combined(shards))
-    assert model["file"] == "model-00001-of-00002.safetensors (2 files)"
+    model = fetched(folder, "transformers").model
+    assert (model.parameters, model.sha256) == (30, combined(shards))
+    assert model.file == "model-00001-of-00002.safetensors (2 files)"
     (folder / "model.safetensors").write_bytes(safetensors_bytes({"whole": 7}))  # goes before an index
     found = fetched(folder, "transformers")
-    assert (found["model"]["parameters"], found["model"]["file"]) == (7, "model.safetensors")
-    assert found["model"]["sha256"] == sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert found["bytes"] == (folder / "model.safetensors").stat().st_size
+    assert (found.model.parameters, found.model.file) == (7, "model.safetensors")
+    assert found.model.sha256 == sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert found.bytes == (folder / "model.safetensors").stat().st_size
 
 
 def test_another_configuration_or_tokenizer_is_another_model(tmp_path):
     folder = write_folder(tmp_path / "model")
-    first = fetched(folder, "transformers")["model"]
-    settings, keys = {"model": str(folder)}, set()
+    first = fetched(folder, "transformers")
+    keys = set()
     for file, content in (
         ("config.json", json.dumps(LLAMA | {"rope_theta": 500})),
         ("tokenizer.json", '{"a": 1}'),
         ("merges.txt", "a b"),
     ):
         (folder / file).write_text(content, encoding="utf-8")
-        model = fetched(folder, "transformers")["model"]
-        assert model["sha256"] == first["sha256"]
-        assert "its config_sha256 is" in str(refusal(folder, "transformers", config_sha256=first["config_sha256"]))
-        keys.add(store_key(TRANSFORMERS, settings, model))
+        found, pin = fetched(folder, "transformers"), first.model.config_sha256
+        assert found.model.sha256 == first.model.sha256
+        assert "its config_sha256 is" in str(refusal(folder, "transformers", config_sha256=pin))
+        keys.add(store_key(TRANSFORMERS, folder, found))
     assert len(keys) == 3
-    assert store_key(TRANSFORMERS, settings, first) not in keys
+    assert store_key(TRANSFORMERS, folder, first) not in keys
 
 
 INDEX = "model.safetensors.index.json"
@@ -206,14 +206,14 @@ def test_a_path_may_hold_spaces_and_a_home(tmp_path, monkeypatch):
     (tmp_path / "my models").mkdir()
     folder = write_folder(tmp_path / "my models" / "a model (v2)")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert fetched(folder, "transformers") == fetching.fetch({"model": "~/my models/a model (v2)"}, "transformers")
+    assert fetched(folder, "transformers") == fetched(Path("~/my models/a model (v2)"), "transformers")
 
 
 @pytest.mark.parametrize("name", ["~no-such-user/model", "/" + "x" * 300, "a b", "/dev/null"])
 @pytest.mark.parametrize("engine", ["transformers", "gguf"])
 def test_a_path_that_leads_nowhere_is_refused(name, engine):
     with pytest.raises(Refusal, match="(?s)^" + name[:10]):
-        fetching.fetch({"model": name}, engine)
+        fetching.fetch(fetching.Wanted(model=name), engine)
 
 
 # GGUF headers

@@ -17,6 +17,7 @@ from results_folder import RECORDS, gpu_folder, limits_of
 from elastickv import jobs, records
 from elastickv.cli import main
 from elastickv.errors import UsageError
+from elastickv.schemas.measurement import Measurement
 
 TINY = ("--backend=cpu", "--seq=64", "--heads=2", "--dim=64", "--reps=3", "--warmup=1", "--inner_loops=1")
 
@@ -101,7 +102,7 @@ def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys
 def test_a_folder_in_the_record_store_loses_no_measurement(tmp_path: Path, capsys):
     store = jobs.RecordStore(tmp_path)
     store.path("key").mkdir()
-    store.keep("key", json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8")))
+    store.keep("key", records.load(RECORDS / "4096_cpu.json", Measurement))
     assert "key.json: cannot be written: Is a directory" in capsys.readouterr().err
 
 

@@ -357,7 +357,7 @@ def test_cuda_without_a_gpu_is_unsupported():
 
 
 def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_in, tmp_path, monkeypatch):
-    store = jobs.RecordStore(tmp_path / "store", "peers")
+    store = jobs.RecordStore(tmp_path / "store")
     names = ["torch_default", "torch_flash"]
     first = run_of(names=names, store=store)
     renamed = run_of(case_of(id="renamed"), names=names, store=store)

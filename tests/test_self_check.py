@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_baselines import SMALL, Bigrams, logits_after, measured
+from test_baselines import SMALL, Bigrams, asked, check, logits_after, measured
 
 from elastickv import environments, records
 from elastickv.models import protocol, self_check, supervisor
@@ -140,8 +140,8 @@ def test_memory_that_is_exhausted_is_not_called_unsupported():
 class Rounded(Bigrams):
     """Computes with fewer bits, and one token goes to other experts."""
 
-    def facts(self):
-        return {"dtype": "bfloat16", "cache": "dynamic"}
+    def about(self):
+        return self_check.About("bfloat16", None, "dynamic", None)
 
     def extend(self, tokens, positions):
         rows = super().extend(tokens, positions)
@@ -151,19 +151,19 @@ class Rounded(Bigrams):
 
 
 class QuantisedCache(Rounded):
-    def facts(self):
-        return {"dtype": "float32", "cache": "fp8"}
+    def about(self):
+        return self_check.About("float32", None, "fp8", None)
 
 
 class RoundedAndForgetful(Forgetful):
-    def facts(self):
-        return {"dtype": "bfloat16", "cache": "dynamic"}
+    def about(self):
+        return self_check.About("bfloat16", None, "dynamic", None)
 
 
 @pytest.mark.parametrize("engine", [Rounded, QuantisedCache])
 def test_what_rounding_can_do_is_allowed_where_it_rounds_and_no_more(engine):
-    checked = measured(engine())["self_check"]
-    assert 0.001 < checked["largest_difference"] < checked["tolerance"]
+    checked = measured(engine()).self_check
+    assert 0.001 < checked.largest_difference < checked.tolerance
     with pytest.raises(Refusal, match="ignores the cache"):
         measured(RoundedAndForgetful())
 
@@ -181,7 +181,7 @@ class Masking(Bigrams):
 
 
 def test_tokens_that_a_model_masks_are_left_out():
-    assert measured(Masking())["self_check"]["largest_difference"] == 0
+    assert measured(Masking()).self_check.largest_difference == 0
 
 
 class BadStatic(Bigrams):
@@ -197,15 +197,15 @@ class BadStatic(Bigrams):
 
 
 def test_a_static_cache_that_changes_answers_has_no_rate():
-    static, lossy = measured(BadStatic(), caches=["dynamic", "static", "fp8"])["caches"][1:]
-    assert "with a prefill, logits at position 59 are not those" in static["reason"]
-    assert lossy["reason"] is None
+    static, lossy = measured(BadStatic(), caches=["dynamic", "static", "fp8"]).caches[1:]
+    assert "with a prefill, logits at position 59 are not those" in static.reason
+    assert lossy.reason is None
 
 
 def test_a_prompt_too_short_to_check_is_unsupported():
     with pytest.raises(Refusal, match="a prompt of 7 tokens is too short"):
         measured(context=7)
-    assert measured(context=8)["self_check"]["tokens"] == 12
+    assert measured(context=8).self_check.tokens == 12
 
 
 @pytest.mark.parametrize(("prompt", "head"), [(8, 4), (600, 300), (1024, 512), (5000, 4488)])
@@ -314,9 +314,8 @@ def test_architectures_pass_or_are_refused_with_what_differs(llm):
 def test_a_model_that_ignores_its_cache_is_a_record_without_figures(llm, tmp_path):
     in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path), "mamba", "one tensor missing")
     for name, status, words in (("mamba", "unsupported", "cache"), ("one tensor missing", "failed", "up_proj")):
-        settings = TRANSFORMERS.defaults | SMALL | {"model": str(tmp_path / name)}
-        made = supervisor.baseline(TRANSFORMERS, settings)
-        records.check(made, "baseline", name)
-        assert made["status"] == status
-        assert words in made["reason"]
-        assert "perplexity" not in made
+        made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, **SMALL, model=str(tmp_path / name)))
+        check(made)
+        assert made.status == status
+        assert words in made.reason
+        assert "perplexity" not in records.content(made)

@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from elastickv.models import protocol, self_check, text, transformers_engine
+from elastickv.models.fetching import Fetched, Identity
 from elastickv.models.refusal import Refusal, one_line
 
 SECONDS = 120
@@ -140,14 +142,14 @@ def outcome(config_class: type, decoder: bool, dtype: str) -> dict[str, Any]:
 
 
 def checked(folder: str, dtype: str) -> dict[str, Any]:
-    settings = {"context": CONTEXT, "decode_tokens": DECODE, "threads": 1, "caches": ["dynamic"]}
-    fetched = {"folder": folder, "gguf_file": None, "model": {"parameters": 1}}
+    settings = protocol.Settings(CONTEXT, DECODE, reps=3, max_seconds=20, threads=1, caches=["dynamic"])
+    fetched = Fetched(Identity("m", parameters=1), folder, None, 1, None)
     transformers_engine._dtype = lambda backend: getattr(torch, dtype)
     engine = transformers_engine.load(fetched, settings, "cpu")
     tokens = engine.tokenize(text.read())
     prompt = protocol.prompt_length(len(tokens), CONTEXT, DECODE, engine.longest)
-    facts, reference = self_check.check(engine, tokens, prompt, DECODE)
-    return {"status": "passes", "reason": "", **facts, "static": static(engine, reference)}
+    checked, reference = self_check.check(engine, tokens, prompt, DECODE)
+    return {"status": "passes", "reason": "", **asdict(checked), "static": static(engine, reference)}
 
 
 def static(engine: Any, reference: self_check.Reference) -> float | str:

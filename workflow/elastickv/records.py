@@ -319,8 +319,8 @@ def save(path: Path | str, record: BaseModel) -> None:
 
 
 def content(record: BaseModel) -> Json:
-    """A record as JSON has it."""
-    return record.model_dump(mode="json")
+    """A record as JSON has it. Settings that are whole numbers stay so: pydantic's mode for JSON makes 20.0 of 20."""
+    return record.model_dump()
 
 
 def sha256_file(path: Path | str) -> str:

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from elastickv import records
 from elastickv.schemas.case import AnyCase
 
 
@@ -46,7 +47,7 @@ class Backend(Protocol):
 
     name: str
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> records.Json:
         """The device part of a record: name, uuid, driver, last_level_cache_bytes, peak_gbps (None where unknown), …"""
 
     def memory_budget(self) -> int:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from elastickv import records
 from elastickv.device import cuda_decode, cuda_launch, driver, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
+from elastickv.device.nvml import Reading, told, untold
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase
 
@@ -57,13 +59,13 @@ class Program:
     prepared: list[Prepared]
 
 
-def _peak(clock_khz: int, bus_bits: int, instance: bool) -> dict[str, Any]:
-    """Bandwidth as a datasheet counts it: two transfers a clock (double data rate); None and why where unknown."""
+def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
+    """Bandwidth (10^9 bytes/s) as a datasheet counts it: two transfers a clock (double data rate)."""
     if instance:
-        return {"peak_gbps": None, "peak_gbps_reason": "a MIG instance has a share of its board's that is not told"}
+        return untold("a MIG instance has a share of its board's that is not told")
     if not (clock_khz and bus_bits):
-        return {"peak_gbps": None, "peak_gbps_reason": "the driver tells no memory clock or no bus width"}
-    return {"peak_gbps": 2 * clock_khz * 1e3 * bus_bits / 8 / 1e9}
+        return untold("the driver tells no memory clock or no bus width")
+    return told(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 
 class CudaBackend:
@@ -97,7 +99,7 @@ class CudaBackend:
         self._facts = self._read_facts()
         capability = 10 * self._properties["major"] + self._properties["minor"]
         shared_bytes = self._runtime.deviceGetAttribute(81, 0)  # cudaDevAttrMaxSharedMemoryPerMultiprocessor
-        self._gpu = cuda_decode.Gpu(self._facts["multiprocessors"], capability, shared_bytes)
+        self._gpu = cuda_decode.Gpu(self._properties["multiProcessorCount"], capability, shared_bytes)
 
     def _load(self, fatbin: Path) -> Any:
         try:
@@ -113,7 +115,7 @@ class CudaBackend:
             raise
         return module
 
-    def _read_facts(self) -> dict[str, Any]:
+    def _read_facts(self) -> records.Json:
         from elastickv import device
 
         properties, runtime = self._properties, self._runtime
@@ -121,6 +123,7 @@ class CudaBackend:
         clock_khz = runtime.deviceGetAttribute(36, 0)  # cudaDevAttrMemoryClockRate
         bus_bits = runtime.deviceGetAttribute(37, 0)  # cudaDevAttrGlobalMemoryBusWidth
         uuid = device.visible_gpus()[0]
+        peak = _peak(clock_khz, bus_bits, instance=uuid.startswith("MIG-"))
         return {
             "name": properties["name"].decode(),
             "uuid": uuid,
@@ -134,10 +137,11 @@ class CudaBackend:
             "total_memory_bytes": properties["totalGlobalMem"],
             "memory_clock_khz": clock_khz,
             "memory_bus_bits": bus_bits,
-            **_peak(clock_khz, bus_bits, instance=uuid.startswith("MIG-")),
+            "peak_gbps": peak.value,
+            **({"peak_gbps_reason": peak.reason} if peak.reason else {}),
         }
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> records.Json:
         """The device part of a record; `peak_gbps` is bus width x memory clock, as a datasheet counts it."""
         return dict(self._facts)
 

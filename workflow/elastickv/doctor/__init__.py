@@ -16,6 +16,7 @@ from elastickv import matrix, records
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note
 from elastickv.doctor.needs import Needs, of_config
+from elastickv.schemas.doctor import Doctor
 
 THEMES = ("interpreter", "environment", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub")
 MISSING = 3
@@ -27,13 +28,16 @@ def run(args: argparse.Namespace) -> int:
     files = args.configfile or [matrix.CONFIG_DEFAULT]
     needs = of_config(matrix.load(files, args.config), args.configfile or [], args.config)
     findings = diagnose(needs)
-    report = {"schema": "doctor/1", "config": list(map(str, files)), "ready": ready(findings)}
-    report["findings"] = [dataclasses.asdict(finding) for finding in findings]
-    records.check(report, "doctor", "elastickv doctor")
-    print(records.to_json(report) if args.json else f"{table(findings)}\n\n{summary(findings, files)}", end="")
+    found = [dataclasses.asdict(finding) for finding in findings]
+    report = Doctor(config=list(map(str, files)), ready=ready(findings), findings=found)
+    records.check(records.content(report), "doctor", "elastickv doctor")
+    print(
+        records.to_json(records.content(report)) if args.json else f"{table(findings)}\n\n{summary(findings, files)}",
+        end="",
+    )
     if not args.json:
         print()
-    return 0 if report["ready"] else MISSING
+    return 0 if report.ready else MISSING
 
 
 def diagnose(needs: Needs) -> list[Finding]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elastickv import environments
 from elastickv.doctor.finding import Finding, note, ok, problem
@@ -42,22 +40,13 @@ def _installer() -> bool:
     return Path(sys.executable).with_name("uv").exists() or shutil.which("uv") is not None
 
 
-def _mark(name: str) -> dict[str, Any] | None:
-    """The mark of a finished environment whose Python is still there."""
-    try:
-        mark = json.loads(environments.ready_file(name).read_text(encoding="utf-8"))
-        return mark if Path(mark["python"]).exists() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _environment(name: str) -> Environment:
-    mark = _mark(name)
+    mark = environments.mark(name)
     if mark is None:
         return Environment(name, made=False, current=False, adopted=False)
     wanted = environments.NEEDED.get(name, ())
-    lacking = tuple(module for module in wanted if not environments.finds(str(mark["python"]), (module,)))
-    return Environment(name, True, environments.is_current(name), bool(mark.get("adopted")), lacking)
+    lacking = tuple(module for module in wanted if not environments.finds(str(mark.python), (module,)))
+    return Environment(name, True, environments.is_current(name), mark.adopted, lacking)
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:

@@ -14,8 +14,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from elastickv import device, records
 from elastickv.environments import compiled
@@ -71,23 +71,44 @@ def _of_gpus(name: str) -> list[str]:
     return requirement_lines(LOCKS / f"{name}.gpu.in")
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What says that an environment is finished.
+
+    adopted: it is another interpreter's, used by hand; of_gpus: it has what only a machine with a GPU has a use for.
+    """
+
+    python: Path
+    lock_sha256: str | None
+    adopted: bool
+    of_gpus: bool = False
+
+    def to_json(self) -> records.Json:
+        """As it stands in the file."""
+        content = {"schema": "environment/1", "python": str(self.python), "lock_sha256": self.lock_sha256}
+        return content | {"adopted": self.adopted} | ({"of_gpus": True} if self.of_gpus else {})
+
+
 def ready_file(name: str) -> Path:
-    """The mark of a finished environment: JSON {schema, python, lock_sha256, adopted}."""
+    """Where the mark of a finished environment stands."""
     return ENVIRONMENTS / name / "ready"
 
 
-def _ready(name: str) -> dict[str, Any] | None:
+def mark(name: str) -> Mark | None:
+    """The mark of a finished environment whose Python is still there."""
     try:
-        mark = json.loads(ready_file(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(ready_file(name).read_text(encoding="utf-8"))
+        python = Path(found["python"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return mark if isinstance(mark, dict) and Path(str(mark.get("python"))).exists() else None
+    made = Mark(python, found.get("lock_sha256"), bool(found.get("adopted")), bool(found.get("of_gpus")))
+    return made if python.exists() else None
 
 
 def is_current(name: str) -> bool:
     """Whether environment `name` was made, or adopted by hand, and its lock has not changed since."""
-    mark = _ready(name)
-    return mark is not None and mark.get("lock_sha256") == lock_sha256(name)
+    found = mark(name)
+    return found is not None and found.lock_sha256 == lock_sha256(name)
 
 
 def finds(python: str, modules: tuple[str, ...]) -> bool:
@@ -101,9 +122,9 @@ def finds(python: str, modules: tuple[str, ...]) -> bool:
 
 def interpreter(name: str) -> Path:
     """The Python that runs workers of environment `name`: the made or adopted one, else this one if it will do."""
-    mark = _ready(name)
-    if mark:
-        return Path(mark["python"])
+    found = mark(name)
+    if found:
+        return found.python
     if finds(sys.executable, NEEDED.get(name, ())):
         return Path(sys.executable)
     raise MachineError(f"environment {name} is missing", f"elastickv env {name}")
@@ -111,8 +132,8 @@ def interpreter(name: str) -> Path:
 
 def site_packages(name: str) -> Path | None:
     """Where the packages of a made environment lie, or None when it was not made (or adopted)."""
-    mark = _ready(name)
-    if not mark or mark["adopted"]:
+    made = mark(name)
+    if made is None or made.adopted:
         return None
     found = sorted((ENVIRONMENTS / name / "lib").glob("python3*/site-packages"))
     return found[0].resolve() if found else None
@@ -208,12 +229,12 @@ def make(name: str, adopt: bool = False) -> Path:
         raise UsageError(f"env: {name}: no lock envs/{name}.txt; allowed: {', '.join(known)}")
     ENVIRONMENTS.mkdir(exist_ok=True)
     with filelock.FileLock(ENVIRONMENTS / f".{name}.lock"):
-        mark = _ready(name)
-        if mark and mark["lock_sha256"] == lock_sha256(name) and mark["adopted"] == adopt:
-            if _lacks_of_gpus(name) and not mark.get("of_gpus") and not adopt:  # it was made where there was none
-                _add_optional(name, Path(mark["python"]))
-                records.write_text(ready_file(name), records.to_json({**mark, "of_gpus": True}))
-            return Path(mark["python"])
+        found = mark(name)
+        if found and found.lock_sha256 == lock_sha256(name) and found.adopted == adopt:
+            if _lacks_of_gpus(name) and not found.of_gpus and not adopt:  # it was made where there was none
+                _add_optional(name, found.python)
+                _write(name, replace(found, of_gpus=True))
+            return found.python
         folder, of_gpus = ENVIRONMENTS / name, False
         if adopt:
             modules = NEEDED.get(name, ())
@@ -229,10 +250,12 @@ def make(name: str, adopt: bool = False) -> Path:
             if _lacks_of_gpus(name):
                 _add_optional(name, python)
                 of_gpus = True
-        content = {"schema": "environment/1", "python": str(python), "lock_sha256": lock_sha256(name), "adopted": adopt}
-        content |= {"of_gpus": True} if of_gpus else {}
-        records.write_text(ready_file(name), records.to_json(content))
+        _write(name, Mark(python, lock_sha256(name), adopt, of_gpus))
         return python
+
+
+def _write(name: str, made: Mark) -> None:
+    records.write_text(ready_file(name), records.to_json(made.to_json()))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from elastickv import records
 from elastickv.errors import UsageError
-from elastickv.jobs.job import Record
+from elastickv.jobs.job import Measured
 
 if TYPE_CHECKING:  # pydantic, which the environments of workers do not have
     from elastickv.schemas.base import Model
@@ -46,11 +46,11 @@ def exit_code(status: str, strict: bool) -> int:
     return 1 if strict and status != "ok" else 0
 
 
-def deliver(path: Path | str, record: Record, line: str, strict: bool = False, status: str | None = None) -> int:
-    """Writes a record, which names its schema, prints a line about it and returns the exit code.
+def deliver(path: Path | str, record: Measured, line: str, strict: bool = False, status: str | None = None) -> int:
+    """Writes a record, prints a line about it and returns the exit code.
 
     status: what the judge makes of the record's own.
     """
-    records.write(path, record, record["schema"].partition("/")[0])
+    records.save(path, record)
     print(line)
-    return exit_code(status or record["status"], strict)
+    return exit_code(status or record.status, strict)

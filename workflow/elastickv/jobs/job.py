@@ -5,30 +5,46 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
-from elastickv import device
+from elastickv import device, records
 from elastickv.errors import MachineError
 from elastickv.jobs.store import RecordStore, key_of
 
+if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
+    from elastickv.schemas.base import Model
+
 MEASURED = ("ok", "noisy")
-Record = dict[str, Any]
 Part = TypeVar("Part", bound=Hashable)
 
 
-class Job(abc.ABC, Generic[Part]):
-    """Records of one schema that are measured under one hold of a device.
+class Measured(Protocol):
+    """What every record says: whether figures are in it, and why not."""
 
-    schema: name and version, as the records state it. backend: `cuda` or `cpu`, already resolved. parts: one for each
-    record.
+    status: str
+    reason: str | None
+
+
+Record = TypeVar("Record", bound="Model")  # one that is `Measured`
+
+
+class Job(abc.ABC, Generic[Part, Record]):
+    """Records of one model that are measured under one hold of a device.
+
+    model: that of the records. backend: `cuda` or `cpu`, already resolved. parts: one for each record.
     """
 
-    schema: ClassVar[str]
+    model: ClassVar[type[Record]]
     backend: str
     parts: Sequence[Part]
 
+    @property
+    def schema(self) -> str | None:
+        """Name and version, as the records state it."""
+        return records.version(records.schema_of(self.model))
+
     @abc.abstractmethod
-    def known_by(self, part: Part) -> dict[str, Any]:
+    def known_by(self, part: Part) -> records.Json:
         """Everything that decides a part's record, beside its schema and the device. JSON."""
 
     @abc.abstractmethod
@@ -48,10 +64,10 @@ class Job(abc.ABC, Generic[Part]):
 
     def is_finished(self, record: Record) -> bool:
         """Whether a record goes to the store: not what may come out differently on a machine in a better state."""
-        return record["status"] in MEASURED
+        return record.status in MEASURED
 
 
-def run(job: Job[Part], store: RecordStore | None = None, fresh: bool = False) -> dict[Part, Record]:
+def run(job: Job[Part, Record], store: RecordStore | None = None, fresh: bool = False) -> dict[Part, Record]:
     """The record of every part: out of the store where it has it (unless `fresh`), else measured."""
     found: dict[Part, Record] = {}
     readable = None if fresh else store
@@ -68,24 +84,26 @@ def run(job: Job[Part], store: RecordStore | None = None, fresh: bool = False) -
     return found
 
 
-def _open(job: Job[Part], found: dict[Part, Record]) -> list[Part]:
+def _open(job: Job[Part, Record], found: dict[Part, Record]) -> list[Part]:
     return [part for part in job.parts if part not in found]
 
 
-def key(job: Job[Part], part: Part, uuid: str | None) -> str:
+def key(job: Job[Part, Record], part: Part, uuid: str | None) -> str:
     """What the store knows a part by, measured on one device."""
     known_by = {"schema": job.schema, "device": device.identity(job.backend, uuid), **job.known_by(part)}
     return key_of(known_by)
 
 
-def _stored(job: Job[Part], parts: list[Part], store: RecordStore | None, uuid: str | None) -> dict[Part, Record]:
+def _stored(
+    job: Job[Part, Record], parts: list[Part], store: RecordStore | None, uuid: str | None
+) -> dict[Part, Record]:
     """What the store has of these parts as measured on one device."""
-    found = {part: store.find(key(job, part, uuid)) for part in parts} if store else {}
+    found = {part: store.find(key(job, part, uuid), job.model) for part in parts} if store else {}
     return {part: job.restored(part, record) for part, record in found.items() if record is not None}
 
 
 def _measured(
-    job: Job[Part], parts: list[Part], store: RecordStore | None, uuid: str | None
+    job: Job[Part, Record], parts: list[Part], store: RecordStore | None, uuid: str | None
 ) -> Iterator[tuple[Part, Record]]:
     """Measures parts and stores what is finished; nothing is timed that the disk has no room for."""
     if not parts:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elastickv import records
 from elastickv.device import lease
 from elastickv.system import orphans
 
-Answer = dict[str, Any]  # JSON
+Answer = records.Json
 
 STDERR_LINES = 3
 FOREIGN_PROCESSOR = "(most likely by code for another kind of processor: rm -r build/cpu, then build on this kind)"

@@ -9,10 +9,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from elastickv import records
 from elastickv.errors import MachineError, UsageError
+
+if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
+    from elastickv.schemas.base import Model
+
+    Record = TypeVar("Record", bound=Model)
 
 ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
@@ -25,15 +30,14 @@ def key_of(known_by: Mapping[str, Any]) -> str:
 class RecordStore:
     """Finished records in a folder, a file for each key."""
 
-    def __init__(self, folder: Path | str, schema_name: str = "measurement"):
+    def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self.schema_name = schema_name
 
     def path(self, key: str) -> Path:
         """Where the record of `key` lies or would lie."""
         return self.folder / f"{key}.json"
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str, model: type[Record]) -> Record | None:
         """The stored record of `key`, or None when there is none that is whole and valid.
 
         One of another version is set aside, with a message, so that none takes its place: it stays for who wants it.
@@ -41,7 +45,7 @@ class RecordStore:
         if not self.path(key).exists():
             return None
         try:
-            return records.read(self.path(key), self.schema_name)
+            return records.load(self.path(key), model)
         except records.OtherVersion as error:
             aside = self.path(key).with_suffix(".json.other_version")
             self.path(key).replace(aside)
@@ -65,9 +69,9 @@ class RecordStore:
                 raise records.cannot_write(self.folder, error) from error
             yield
 
-    def keep(self, key: str, record: dict[str, Any]) -> None:
+    def keep(self, key: str, record: Model) -> None:
         """Stores a record. If the system refuses, this only says so on stderr: the record has a file of its own."""
         try:
-            records.write(self.path(key), record, self.schema_name)
+            records.save(self.path(key), record)
         except (MachineError, UsageError) as error:
             print(f"elastickv: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from elastickv import records
 from elastickv.errors import MachineError, UsageError
 from elastickv.system import orphans
 
-Task = Callable[[dict[str, Any]], dict[str, Any]]
+Task = Callable[[records.Json], records.Json]
 
 
 def serve(tasks: Mapping[str, Task]) -> int:
@@ -46,7 +46,7 @@ def show(text: str = "") -> None:
 class Progress:
     """A file that always says what is done and what is under way, for whoever survives this process."""
 
-    def __init__(self, request: dict[str, Any], known: dict[str, Any]):
+    def __init__(self, request: records.Json, known: records.Json):
         """known: what holds for everything that is done, such as the device; it becomes part of the answer."""
         self._path, self._content = Path(request["progress"]), {**known, "current": None, "done": {}}
 
@@ -54,7 +54,7 @@ class Progress:
         """`name` is under way from now on."""
         self._write(current=name)
 
-    def end(self, name: str, result: dict[str, Any]) -> None:
+    def end(self, name: str, result: records.Json) -> None:
         """It is done."""
         self._write(current=None, done={**self._content["done"], name: result})
 

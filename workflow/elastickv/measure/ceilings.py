@@ -227,4 +227,4 @@ def run(args: argparse.Namespace) -> int:
     with device.exclusive_device(backend) as uuid:
         answer = in_worker(backend, {"task": "ceilings", "build": args.build}, demand.CEILINGS_SECONDS, uuid)
     record = compose(backend, built, answer, watch)
-    return jobs.deliver(args.out, record.model_dump(mode="json"), describe(record))
+    return jobs.deliver(args.out, record, describe(record))

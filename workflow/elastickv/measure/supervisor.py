@@ -13,13 +13,13 @@ from elastickv.errors import MachineError
 from elastickv.judge import noise
 from elastickv.measure import demand, processes, record
 from elastickv.measure.stopwatch import Stopwatch
+from elastickv.schemas import case as schemas_case
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import given
 from elastickv.schemas.case import AnyCase, case_of
 from elastickv.schemas.measurement import Forced, Measurement
 from elastickv.schemas.parts import BuildUsed, OnBackend
 
-SCHEMA = "measurement/2"
 SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
 
 
@@ -30,7 +30,7 @@ def in_worker(backend: str, request: records.Json, timeout: float, uuid: str | N
 
 
 @dataclass(frozen=True)
-class Case(jobs.Job[str]):
+class Case(jobs.Job[str, Measurement]):
     """The job of one canonical case on the binary of `build`.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
@@ -44,7 +44,7 @@ class Case(jobs.Job[str]):
     fixed: tuple[str, ...] = ()
     save_tensors: Path | None = None
     forced: Forced | None = None
-    schema = SCHEMA
+    model = Measurement
 
     @property
     def parts(self) -> Sequence[str]:
@@ -54,13 +54,13 @@ class Case(jobs.Job[str]):
         """The canonical case without its id, its kernels' fingerprint and the way of sampling."""
         return {"case": matrix.content_key(self.case), "build": self.built.fingerprint, "sampling": SAMPLING}
 
-    def restored(self, part: str, record: jobs.Record) -> jobs.Record:
-        return {**record, "case": self.case.model_dump(mode="json")}
+    def restored(self, part: str, record: Measurement) -> Measurement:
+        return record.model_copy(update={"case": schemas_case.Case(self.case)})
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, Measurement]]:
         watch = Stopwatch()
         made = self._in_processes(uuid)
-        yield parts[0], record.timed(made, watch).model_dump(mode="json")
+        yield parts[0], record.timed(made, watch)
 
     def _in_processes(self, uuid: str | None) -> Measurement:
         """The record out of as many workers as the case asks for, one after another."""
@@ -91,10 +91,10 @@ class Case(jobs.Job[str]):
             return Measurement.model_validate(answer["record"])
         return record.ended(record.unmeasured(self.case, self.backend, self.built), *jobs.ended(answer))
 
-    def is_finished(self, record: jobs.Record) -> bool:
-        return bool(record.get("statistics"))
+    def is_finished(self, record: Measurement) -> bool:
+        return bool(given(record.statistics))
 
-    def refused(self, part: str, error: MachineError) -> jobs.Record:
+    def refused(self, part: str, error: MachineError) -> Measurement:
         raise error
 
 
@@ -111,7 +111,7 @@ def measure_case(
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case.backend)
     job = Case(case, backend, build, binary.facts(build, backend, case.workload), fixed, save_tensors, forced)
-    return Measurement.model_validate(jobs.run(job, store, fresh)[case.id])
+    return jobs.run(job, store, fresh)[case.id]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     records.check_file(args.out)
     made = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
     judged = by_default(made)
-    return jobs.deliver(args.out, made.model_dump(mode="json"), describe(judged), args.strict, judged.status)
+    return jobs.deliver(args.out, made, describe(judged), args.strict, judged.status)
 
 
 def by_default(made: Measurement) -> Measurement:

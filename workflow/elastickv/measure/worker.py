@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable
 
 from elastickv import device, records
-from elastickv.device import State
+from elastickv.device import State, cuda_decode
 from elastickv.device.base import Backend
-from elastickv.device.cuda_decode import Forced
 from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
 from elastickv.records import Json
@@ -73,7 +72,7 @@ def _on_device(task: Callable[[Backend, Json, State], Json]) -> Task:
         backend = open_backend(request["backend"], request["build"])
         state.opened()
         if request.get("forced"):
-            backend.force(Forced(**request["forced"]))
+            backend.force(cuda_decode.Forced(**request["forced"]))
         return task(backend, request, state)
 
     return run

@@ -14,8 +14,8 @@ import importlib.util
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,41 +43,91 @@ class Found:
     license: str | None = None
 
 
-def fetch(settings: dict[str, Any], engine: str) -> dict[str, Any]:
-    """The record's `model`, and what its engine needs to load it. Raises Refusal.
+@dataclass(frozen=True)
+class Wanted:
+    """Which model, as the config says it.
 
-    settings: `model` (`smollm2`, a folder, a .gguf file or a hub id), or `repo` and `file` (a .gguf file of the hub).
-    `revision`, `sha256` and `config_sha256` pin what must come: a commit of the hub's repository, the hash of the
-    weights, the hash of the configuration and tokenizer beside them.
-    engine: `transformers`, or `gguf`, which reads GGUF files alone.
-    Returned beside `model`: folder; gguf_file, the first one's name there or None; bytes, the size of the weights;
-    dtype, that of most GGUF weights or None.
+    model: `smollm2`, a folder, a .gguf file or a hub id; or `repo` and `file`, a .gguf file of the hub. The others pin
+    what must come: a commit of the hub's repository, the hash of the weights, the hash of the configuration and
+    tokenizer beside them.
     """
-    found = _find(settings, engine)
+
+    model: str | None = None
+    repo: str | None = None
+    file: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    config_sha256: str | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Wanted:
+        """That of a request's settings, which say more."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The record's `model`. parameters: elements of all tensors."""
+
+    name: str
+    file: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    config_sha256: str | None = None
+    license: str | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model that is there, and what its engine needs to load it.
+
+    gguf_file: the first one's name in the folder, None of safetensors; bytes: the size of the weights; dtype: that of
+    most GGUF weights or None.
+    """
+
+    model: Identity
+    folder: str
+    gguf_file: str | None
+    bytes: int
+    dtype: str | None
+
+    def to_json(self) -> records.Json:
+        """As a worker answers it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Fetched:
+        """From such an answer."""
+        return cls(**{**content, "model": Identity(**content["model"])})
+
+
+def fetch(wanted: Wanted, engine: str) -> Fetched:
+    """The model that is wanted. Raises Refusal. engine: `transformers`, or `gguf`, which reads GGUF files alone."""
+    found = _find(wanted, engine)
     files = found.weights
-    model = {
-        "name": found.name,
-        "file": files.described,
-        "revision": found.revision,
-        "sha256": _sha256_of(files.files),
-        "config_sha256": _sha256_of(files.beside) if files.beside else None,
-        "license": found.license or files.license,
-        "parameters": files.parameters,
-    }
+    model = Identity(
+        name=found.name,
+        file=files.described,
+        revision=found.revision,
+        sha256=_sha256_of(files.files),
+        config_sha256=_sha256_of(files.beside) if files.beside else None,
+        license=found.license or files.license,
+        parameters=files.parameters,
+    )
     for key in PINS:
-        has, pinned = model[key], settings.get(key)
+        has, pinned = getattr(model, key), getattr(wanted, key)
         if pinned and has != pinned:
             raise Refusal("failed", f"{found.name}: its {key} is {has or 'not known'}, pinned is {pinned}")
     gguf_file = files.files[0].name if files.is_gguf else None
-    folder = str(files.folder.resolve())
-    return {"model": model, "folder": folder, "gguf_file": gguf_file, "bytes": files.bytes, "dtype": files.dtype}
+    return Fetched(model, str(files.folder.resolve()), gguf_file, files.bytes, files.dtype)
 
 
-def _find(settings: dict[str, Any], engine: str) -> Found:
-    revision = settings.get("revision")
-    if "repo" in settings:
-        return _hub_file(settings["repo"], settings["file"], revision)
-    name = settings["model"]
+def _find(wanted: Wanted, engine: str) -> Found:
+    revision = wanted.revision
+    if wanted.repo is not None:
+        return _hub_file(wanted.repo, wanted.file, revision)
+    name = wanted.model
     if name == EMBEDDED:
         return embedded()
     if is_local(name):

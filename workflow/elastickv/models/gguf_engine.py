@@ -9,6 +9,8 @@ from typing import Any
 
 from elastickv.device import host
 from elastickv.models import gguf_header, gpu, llama_log, memory
+from elastickv.models.fetching import Fetched
+from elastickv.models.protocol import AboutLayers, Settings
 from elastickv.models.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
@@ -17,21 +19,21 @@ MEMORY_SHARE = 0.9  # of what is free that weights alone may take
 TENSOR_TYPES = {name: number for number, name in gguf_header.TENSOR_TYPES.items()}
 
 
-def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> LlamaEngine:
+def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
     """The model with room for prompt and generated tokens. Raises Refusal; what llama.cpp raises passes through."""
     import llama_cpp
 
     if backend == "cuda" and not llama_cpp.llama_supports_gpu_offload():
         raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
-    path = Path(fetched["folder"], fetched["gguf_file"])
+    path = Path(fetched.folder, fetched.gguf_file)
     used_before = gpu.used_bytes() if backend == "cuda" else None
-    if backend == "cpu" and fetched["bytes"] > MEMORY_SHARE * host.available_memory():
+    if backend == "cpu" and fetched.bytes > MEMORY_SHARE * host.available_memory():
         free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights take {fetched['bytes'] / 1e9:.2f} GB, {free}")
-    positions = settings["context"] + settings["decode_tokens"]
-    threads = settings["threads"] or host.usable_cores()
-    layers = settings["n_gpu_layers"] if backend == "cuda" else 0
-    kind = TENSOR_TYPES[settings["kv_type"].upper()]
+        raise Refusal("out_of_memory", f"the weights take {fetched.bytes / 1e9:.2f} GB, {free}")
+    positions = settings.context + settings.decode_tokens
+    threads = settings.threads or host.usable_cores()
+    layers = settings.n_gpu_layers if backend == "cuda" else 0
+    kind = TENSOR_TYPES[settings.kv_type.upper()]
     try:
         with llama_log.loading():
             model = llama_cpp.Llama(
@@ -48,13 +50,14 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Lla
             )
     except ValueError as error:
         raise failure(llama_log.reason(f"{path.name}: llama.cpp cannot load it")) from error
-    about = {
-        "dtype": fetched["dtype"],
-        "attention": "flash",
-        "cache": settings["kv_type"],
-        "threads": threads,
-    }
-    return LlamaEngine(model, about | {"gpu_layers": layers if backend == "cuda" else None}, used_before)
+    about = AboutLayers(
+        dtype=fetched.dtype,
+        attention="flash",
+        cache=settings.kv_type,
+        threads=threads,
+        gpu_layers=layers if backend == "cuda" else None,
+    )
+    return LlamaEngine(model, about, used_before)
 
 
 def inspect(folder: str, gguf_file: str) -> None:
@@ -84,10 +87,10 @@ def _fill(batch: Any, tokens: Sequence[int], begin: int, wanted: Container[int])
 class LlamaEngine:
     """One sequence in llama.cpp's cache, evaluated through its C interface.
 
-    about: the facts of the record. used_before: what was in use on the GPU before the model was loaded; None on a CPU.
+    used_before: what was in use on the GPU before the model was loaded; None on a CPU.
     """
 
-    def __init__(self, model: Any, about: dict[str, Any], used_before: int | None):
+    def __init__(self, model: Any, about: AboutLayers, used_before: int | None):
         import llama_cpp
 
         self._api, self._model, self._about, self._used_before = llama_cpp, model, about, used_before
@@ -198,7 +201,7 @@ class LlamaEngine:
         used = gpu.used_bytes() if self._used_before is not None else None
         return memory.peak_bytes() if used is None else used - self._used_before
 
-    def facts(self) -> dict[str, Any]:
+    def about(self) -> AboutLayers:
         return self._about
 
 

@@ -40,6 +40,9 @@ MOST_STRINGS = 1 << 24  # in an array: sixty times the largest vocabulary
 SMALLEST_PAIR, SMALLEST_TENSOR = 8 + 4 + 1, 8 + 4 + 4 + 8  # bytes of a header
 
 
+Scalar = int | float | bool | str
+
+
 @dataclass(frozen=True)
 class Header:
     """`metadata`: scalars and strings by key (arrays and very long strings left out). `elements`: by type of tensor.
@@ -47,7 +50,7 @@ class Header:
     `tensors`: their names; `end`: the size in bytes that the file has to have to hold them.
     """
 
-    metadata: dict[str, Any]
+    metadata: dict[str, Scalar]
     elements: Counter[str]
     tensors: frozenset[str]
     end: int
@@ -133,8 +136,8 @@ class _Reader:
             raise ValueError("big endian GGUF; little endian is needed")
         raise ValueError(f"GGUF version {version}; versions 2 and 3 can be read")
 
-    def _metadata(self, pairs: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _metadata(self, pairs: int) -> dict[str, Scalar]:
+        found: dict[str, Scalar] = {}
         for number in range(pairs):
             self.field = f"the key of metadata entry {number + 1}"
             key = self._new_name(found)
@@ -173,7 +176,7 @@ class _Reader:
             raise self._damage(f"is {_shown(name)}, which is there already")
         return name
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int) -> Scalar | None:
         """A scalar or string; None for an array or a very long string, which are skipped."""
         if kind == STRING:
             return self._string(LONGEST_KEPT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastickv.device.nvml import Nvml
 
@@ -16,17 +16,26 @@ def _read(function: str, *arguments: Any) -> Any:
     return Nvml(os.environ.get("CUDA_VISIBLE_DEVICES", "")).read_own(function, *arguments).value
 
 
-def facts() -> dict[str, Any]:
-    """Name, compute capability, memory; `peak_gbps` is bus width x memory clock (both edges), null where not told."""
+class Gpu(NamedTuple):
+    """What a record's `device` says of a GPU beside its identity; None where it is not told."""
+
+    name: str
+    compute_capability: str | None
+    memory_bytes: int | None
+    peak_gbps: float | None
+
+
+def facts() -> Gpu:
+    """The GPU; `peak_gbps` is bus width x memory clock (both edges)."""
     name, capability = _read("Name"), _read("CudaComputeCapability")
     memory, bits = _read("MemoryInfo"), _read("MemoryBusWidth")
     mhz = _read("MaxClockInfo", MEMORY_CLOCK)
-    return {
-        "name": name or UNNAMED,
-        "compute_capability": ".".join(map(str, capability)) if capability else None,
-        "memory_bytes": memory.total if memory else None,
-        "peak_gbps": 2 * bits / 8 * mhz / 1e3 if bits and mhz else None,
-    }
+    return Gpu(
+        name=name or UNNAMED,
+        compute_capability=".".join(map(str, capability)) if capability else None,
+        memory_bytes=memory.total if memory else None,
+        peak_gbps=2 * bits / 8 * mhz / 1e3 if bits and mhz else None,
+    )
 
 
 def used_bytes() -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from elastickv.models.refusal import Refusal
 SHOWN = 3  # names in a message
 
 
-def check(model: Any, loaded: dict[str, Any], gguf: Path | None) -> None:
+def check(model: Any, loaded: Mapping[str, Any], gguf: Path | None) -> None:
     """Raises Refusal unless every parameter of the model comes from the file and the file holds no others.
 
     loaded: what `from_pretrained(..., output_loading_info=True)` returns beside the model. gguf: the file, if it is a

@@ -17,15 +17,89 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
+from elastickv import records
 from elastickv.models import self_check, text
 from elastickv.models.refusal import Refusal, one_line
+from elastickv.models.self_check import About, Checked
 
 VERSION = 4  # of what is described above: records of another version are not taken from the store
 FEWEST_REPS = 3
 CACHE_RUNS, CACHE_STEPS = 3, 8  # of each cache implementation beside the first
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is run, as the config says it; of the last ones an engine reads those that it has."""
+
+    context: int
+    decode_tokens: int
+    reps: int
+    max_seconds: float
+    threads: int | None = None
+    caches: Sequence[str] = ()
+    n_gpu_layers: int = 0
+    kv_type: str = "f16"
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Settings:
+        """Those of a request, which has more."""
+        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
+
+
+@dataclass(frozen=True)
+class AboutLayers(About):
+    """How llama.cpp runs a model. gpu_layers: of them on the GPU, None on a CPU."""
+
+    gpu_layers: int | None
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Seconds of prefill, to the first token and of all decode steps."""
+
+    prefill: float
+    first: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class CacheRun:
+    """Seconds of a decode step in each run with a cache implementation, or why there are none.
+
+    tokens: decoded in all runs, equal_tokens: the first so many are the first cache's. Of the first cache itself only
+    the name: its figures are those of the repetitions.
+    """
+
+    name: str
+    reason: str | None = None
+    step_seconds: list[float] | None = None
+    tokens: int | None = None
+    equal_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a worker finds: raw figures."""
+
+    about: AboutLayers | About
+    self_check: Checked
+    prompt_tokens: int
+    decode_tokens: int
+    seconds: list[Repetition]
+    perplexity: float
+    perplexity_tokens: int
+    peak_memory_bytes: int
+    generated_tokens: list[int]
+    generated_text: str
+    caches: list[CacheRun]
+
+    def to_json(self) -> records.Json:
+        """As a worker answers it."""
+        return asdict(self)
 
 
 class Engine(self_check.Engine, Protocol):
@@ -56,9 +130,6 @@ class Engine(self_check.Engine, Protocol):
 
     def peak_memory_bytes(self) -> int: ...
 
-    def facts(self) -> dict[str, Any]:
-        """Fields of the record: dtype, attention, cache, threads."""
-
 
 def prompt_length(available: int, context: int, decode_tokens: int, longest: int | None) -> int:
     """Tokens of the prompt. Raises Refusal when the model has no room for two of them and what is generated."""
@@ -69,11 +140,11 @@ def prompt_length(available: int, context: int, decode_tokens: int, longest: int
     return int(length)
 
 
-def measure(engine: Engine, settings: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
+def measure(engine: Engine, settings: Settings, progress: Callable[[str], None]) -> Measured:
     """Raw figures: seconds of each repetition, perplexity, peak memory, what was generated. Raises Refusal."""
     available = engine.tokenize(text.read())
-    steps = settings["decode_tokens"]
-    prompt = available[: prompt_length(len(available), settings["context"], steps, engine.longest)]
+    steps = settings.decode_tokens
+    prompt = available[: prompt_length(len(available), settings.context, steps, engine.longest)]
     progress("self-check")
     checked, reference = self_check.check(engine, available, len(prompt), steps)
     progress("perplexity")
@@ -83,30 +154,31 @@ def measure(engine: Engine, settings: dict[str, Any], progress: Callable[[str], 
     repetition(engine, prompt, steps)
     seconds, generated = [], []
     started = time.perf_counter()
-    while len(seconds) < settings["reps"]:
-        if len(seconds) >= FEWEST_REPS and time.perf_counter() - started > settings["max_seconds"]:
+    while len(seconds) < settings.reps:
+        if len(seconds) >= FEWEST_REPS and time.perf_counter() - started > settings.max_seconds:
             break
-        progress(f"repetition {len(seconds) + 1} of at most {settings['reps']}")
+        progress(f"repetition {len(seconds) + 1} of at most {settings.reps}")
         times, tokens = repetition(engine, prompt, steps)
         if generated and tokens != generated:
             raise Refusal("failed", "greedy decoding gave other tokens when repeated")
         seconds.append(times)
         generated = tokens
-    fields = {
-        **engine.facts(),
-        "self_check": checked,
-        "prompt_tokens": len(prompt),
-        "decode_tokens": steps,
-        "seconds": seconds,
-        "perplexity": perplexity,
-        "perplexity_tokens": len(prompt),
-        "peak_memory_bytes": engine.peak_memory_bytes(),
-        "generated_tokens": generated,
-        "generated_text": engine.detokenize(generated),
-    }
-    names = settings.get("caches", [])
+    about, peak = engine.about(), engine.peak_memory_bytes()  # before other caches change them
+    names = settings.caches
     others = [other_cache(engine, name, prompt, generated, reference, progress) for name in names[1:]]
-    return {**fields, "caches": [{"name": name, "reason": None} for name in names[:1]] + others}
+    return Measured(
+        about=about,
+        self_check=checked,
+        prompt_tokens=len(prompt),
+        decode_tokens=steps,
+        seconds=seconds,
+        perplexity=perplexity,
+        perplexity_tokens=len(prompt),
+        peak_memory_bytes=peak,
+        generated_tokens=generated,
+        generated_text=engine.detokenize(generated),
+        caches=[CacheRun(name) for name in names[:1]] + others,
+    )
 
 
 def other_cache(
@@ -116,7 +188,7 @@ def other_cache(
     expected: Sequence[int],
     reference: self_check.Reference,
     progress: Callable[[str], None],
-) -> dict[str, Any]:
+) -> CacheRun:
     """Seconds of a few runs of decode steps with another cache implementation, or why there are none.
 
     No more tokens than `expected`: model and caches have room for those. `reference`: what a cache that loses nothing
@@ -137,11 +209,10 @@ def other_cache(
             tokens += engine.decode(first, steps)
             seconds.append((time.perf_counter() - begin) / steps)
     except Refusal as refusal:
-        return {"name": name, "reason": str(refusal)}
+        return CacheRun(name, str(refusal))
     except Exception as error:  # the other caches have their figures: one that fails takes nothing from them
-        return {"name": name, "reason": one_line(error)}
-    equal = equal_tokens(tokens, expected)
-    return {"name": name, "reason": None, "step_seconds": seconds, "tokens": len(tokens), "equal_tokens": equal}
+        return CacheRun(name, one_line(error))
+    return CacheRun(name, None, seconds, len(tokens), equal_tokens(tokens, expected))
 
 
 def equal_tokens(tokens: Sequence[int], expected: Sequence[int]) -> int:
@@ -158,8 +229,8 @@ def perplexity_of(negative_log_likelihood: float, tokens: int) -> float:
     return math.exp(mean)
 
 
-def repetition(engine: Engine, prompt: Sequence[int], steps: int) -> tuple[dict[str, float], list[int]]:
-    """Seconds of prefill, to the first token and of `steps` decode steps, and the tokens that were fed in those."""
+def repetition(engine: Engine, prompt: Sequence[int], steps: int) -> tuple[Repetition, list[int]]:
+    """The seconds of a repetition of `steps` decode steps, and the tokens that were fed in those."""
     begin = time.perf_counter()
     engine.prefill(prompt)
     prefilled = time.perf_counter()
@@ -167,4 +238,4 @@ def repetition(engine: Engine, prompt: Sequence[int], steps: int) -> tuple[dict[
     chosen = time.perf_counter()
     tokens = engine.decode(first, steps)
     end = time.perf_counter()
-    return {"prefill": prefilled - begin, "first": chosen - begin, "decode": end - chosen}, tokens
+    return Repetition(prefilled - begin, chosen - begin, end - chosen), tokens

@@ -3,32 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import cache
 
+from pydantic import TypeAdapter
+
+from elastickv import records
 from elastickv.measure import statistics
-from elastickv.schemas.baseline import Baseline
+from elastickv.models import protocol
+from elastickv.schemas.base import given
+from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage, SelfCheck
+from elastickv.schemas.parts import Device, OnBackend, Software
 
 CONFIDENCE = 0.99
 # Relative half-width of the decode rate's interval beyond which a reader calls a record `noisy`; the record is `ok`.
 NOISE = {"cuda": 0.10, "cpu": 0.25}
 
 
-def rate(samples: Sequence[float]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Head:
+    """What is known of a record without measuring; text: the passage, once it is known that it will be run."""
+
+    engine: str
+    backend: OnBackend | None
+    settings: records.Json
+    model: LanguageModel
+    device: Device | None
+    software: Software
+    started: str
+    text: Passage | None = None
+
+    def fields(self) -> dict[str, object]:
+        """Fields of the record."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in found.items() if name != "text" or value is not None}
+
+
+@cache
+def _measured() -> TypeAdapter[protocol.Measured]:
+    return TypeAdapter(protocol.Measured)
+
+
+def read(content: records.Json) -> protocol.Measured:
+    """What a worker measured, of its answer."""
+    return _measured().validate_python(content)
+
+
+def rate(samples: Sequence[float]) -> MeasuredRate:
     """Median of the repetitions with its interval (few: their range) and the samples themselves."""
-    return {
-        **statistics.median_interval(samples, CONFIDENCE).model_dump(),
-        "samples": [float(sample) for sample in samples],
-    }
+    interval = statistics.median_interval(samples, CONFIDENCE)
+    return MeasuredRate(**interval.model_dump(), samples=[float(sample) for sample in samples])
 
 
-def figures(fields: dict[str, Any]) -> dict[str, Any]:
-    """Rates from the seconds of each repetition: tokens/s of prefill and decode, ms to the first token."""
-    seconds = fields["seconds"]
-    return {
-        "prefill_tokens_per_second": rate([fields["prompt_tokens"] / times["prefill"] for times in seconds]),
-        "decode_tokens_per_second": rate([fields["decode_tokens"] / times["decode"] for times in seconds]),
-        "time_to_first_token_ms": rate([times["first"] * 1e3 for times in seconds]),
-    }
+@dataclass(frozen=True)
+class Rates:
+    """Tokens/s of prefill and decode, ms to the first token."""
+
+    prefill_tokens_per_second: MeasuredRate
+    decode_tokens_per_second: MeasuredRate
+    time_to_first_token_ms: MeasuredRate
 
 
 def as_judged(record: Baseline) -> Baseline:
@@ -46,30 +79,65 @@ def as_judged(record: Baseline) -> Baseline:
     return record.model_copy(update={"status": "noisy", "reason": f"{told}: other work on the machine?"})
 
 
-def compose(head: dict[str, Any], response: dict[str, Any], ended: str) -> dict[str, Any]:
-    """The record: `head` (what is known without measuring) with what the worker answered, or why it did not.
-
-    head: schema, engine, backend, settings, model, device, software, started, text.
-    """
-    if "fields" not in response:
-        status = response.get("status", "failed")
-        reason = response.get("reason") or response.get("crashed") or "the worker gave no reason"
-        return {**head, "status": status, "reason": reason, "ended": ended}
-    fields = response["fields"]
-    rates = figures(fields)
-    measured = {key: value for key, value in fields.items() if key not in ("seconds", "caches")}
-    caches = (
-        {"caches": cache_rates(fields["caches"], rates["decode_tokens_per_second"])} if fields.get("caches") else {}
+def rates(measured: protocol.Measured) -> Rates:
+    """From the seconds of each repetition."""
+    seconds = measured.seconds
+    return Rates(
+        prefill_tokens_per_second=rate([measured.prompt_tokens / times.prefill for times in seconds]),
+        decode_tokens_per_second=rate([measured.decode_tokens / times.decode for times in seconds]),
+        time_to_first_token_ms=rate([times.first * 1e3 for times in seconds]),
     )
-    return {**head, "status": "ok", "reason": None, "ended": ended, **rates, **measured, **caches}
 
 
-def cache_rates(caches: list[dict[str, Any]], first: dict[str, Any]) -> list[dict[str, Any]]:
-    """Decode rates by cache implementation. The first one's is the record's own."""
-    entries = []
-    for entry in caches:
-        seconds = entry.get("step_seconds")
-        own = rate([1 / step for step in seconds]) if seconds else None
-        kept = {key: value for key, value in entry.items() if key != "step_seconds"}
-        entries.append({**kept, "decode_tokens_per_second": first if entry is caches[0] else own})
-    return entries
+def without(head: Head, status: str, reason: str, ended: str) -> Baseline:
+    """The record of what was not measured."""
+    return Baseline(**head.fields(), status=status, reason=reason, ended=ended)
+
+
+def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
+    """The record of what a worker measured."""
+    found = rates(measured)
+    caches = [_cache(run, found.decode_tokens_per_second) for run in measured.caches]
+    return Baseline(
+        **head.fields(),
+        status="ok",
+        reason=None,
+        ended=ended,
+        prefill_tokens_per_second=found.prefill_tokens_per_second,
+        decode_tokens_per_second=found.decode_tokens_per_second,
+        time_to_first_token_ms=found.time_to_first_token_ms,
+        perplexity=measured.perplexity,
+        perplexity_tokens=measured.perplexity_tokens,
+        self_check=SelfCheck(**asdict(measured.self_check)),
+        peak_memory_bytes=measured.peak_memory_bytes,
+        generated_text=measured.generated_text,
+        generated_tokens=measured.generated_tokens,
+        prompt_tokens=measured.prompt_tokens,
+        decode_tokens=measured.decode_tokens,
+        **asdict(measured.about),
+        **({"caches": caches} if caches else {}),
+    )
+
+
+def _cache(run: protocol.CacheRun, first: MeasuredRate) -> Cache:
+    """The decode rate of a cache implementation; without runs of its own the first one's, which is the record's."""
+    if run.step_seconds is None:
+        return Cache(name=run.name, decode_tokens_per_second=None if run.reason else first, reason=run.reason)
+    own = rate([1 / step for step in run.step_seconds])
+    return Cache(
+        name=run.name,
+        decode_tokens_per_second=own,
+        tokens=run.tokens,
+        equal_tokens=run.equal_tokens,
+        reason=run.reason,
+    )
+
+
+def describe(made: Baseline) -> str:
+    """One line on a record, for logs and terminals."""
+    line = f"{made.engine} baseline: {made.status}, {made.model.name}"
+    decode = given(made.decode_tokens_per_second)
+    if made.status in ("ok", "noisy"):
+        line += f", decode {decode.value:.1f} [{decode.low:.1f}, {decode.high:.1f}] tokens/s"
+        line += f", perplexity {made.perplexity:.2f} on {made.device.name}"
+    return line + (f" ({made.reason})" if made.reason else "")

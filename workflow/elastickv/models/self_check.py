@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -50,7 +50,28 @@ class Engine(Protocol):
     def logits(self) -> np.ndarray:
         """[vocabulary] after the last token of a prefill or of decoding."""
 
-    def facts(self) -> dict[str, Any]: ...
+    def about(self) -> About: ...
+
+
+@dataclass(frozen=True)
+class About:
+    """How an engine runs a model: fields of the record. None: not known, or none of its own."""
+
+    dtype: str | None
+    attention: str | None
+    cache: str | None
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Field `self_check` of a record."""
+
+    tokens: int
+    tolerance: float
+    largest_difference: float
+    causality_difference: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -138,8 +159,8 @@ def reference(engine: Engine, plan: Plan) -> tuple[Reference, float]:
         dict(zip(positions, engine.whole_pass(tokens, positions), strict=True))
         for tokens in (plan.tokens, plan.changed)
     )
-    facts = engine.facts()
-    tolerance = EXACT if facts["dtype"] == "float32" and facts["cache"] in LOSSLESS else ROUNDED
+    about = engine.about()
+    tolerance = EXACT if about.dtype == "float32" and about.cache in LOSSLESS else ROUNDED
     least = LEAST_UNIT[tolerance]
     after = plan.chunk[:NEAR]
     effect = float(np.median([distance(rows[p], others[p], p) for p in after]))
@@ -231,8 +252,8 @@ def _naming(call: str) -> Iterator[None]:
         raise Refusal("unsupported", f"the engine cannot run {call} with this model: {one_line(error)}") from error
 
 
-def check(engine: Engine, text: Sequence[int], prompt: int, steps: int) -> tuple[dict[str, Any], Reference]:
-    """Field `self_check` of a record, and what other caches are compared with. Raises Refusal.
+def check(engine: Engine, text: Sequence[int], prompt: int, steps: int) -> tuple[Checked, Reference]:
+    """How far the calls are off, and what other caches are compared with. Raises Refusal.
 
     text: tokens; the first `prompt` ones are a run's prompt. steps: tokens that the run decodes.
     """
@@ -242,5 +263,5 @@ def check(engine: Engine, text: Sequence[int], prompt: int, steps: int) -> tuple
         made, causality = reference(engine, planned)
     with _naming("a filled cache"):
         largest = largest_difference(engine, made)
-    facts = {"tokens": len(planned.tokens), "tolerance": made.tolerance, "largest_difference": largest}
-    return {**facts, "causality_difference": causality, "seconds": time.perf_counter() - began}, made
+    seconds = time.perf_counter() - began
+    return Checked(len(planned.tokens), made.tolerance, largest, causality, seconds), made

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from elastickv import device, environments, jobs, records
 from elastickv.device import host
 from elastickv.errors import MachineError
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.models import protocol, record, text
+from elastickv.models.fetching import Fetched
 from elastickv.models.refusal import NO_GPU
 from elastickv.schemas import config as keys
-from elastickv.schemas.baseline import Baseline
+from elastickv.schemas.base import given
+from elastickv.schemas.baseline import Baseline, LanguageModel, Passage
+from elastickv.schemas.parts import Device, Software
 
 FETCH_SECONDS = 6 * 3600  # a model of the hub may have to be downloaded
 MEASURE_SECONDS = 2 * 3600
-SCHEMA = "baseline/2"
 OF_A_CPU = {"uuid": None, "driver": None, "driver_reason": "a CPU has none", "peak_gbps": None}
 
 
@@ -38,106 +39,156 @@ ENGINES = {
 }
 
 
+class NoGpu(Exception):
+    """The engine cannot use the GPU that is there; with the record that says so."""
+
+    def __init__(self, made: Baseline):
+        super().__init__(made.reason)
+        self.made = made
+
+
 @dataclass(frozen=True)
-class Model(jobs.Job[str]):
-    """The job of one engine with one model. fetched: the answer of the worker that fetched it. head: see `record`."""
+class Settings:
+    """The keys of an engine's section of the config, and the backend that is asked for."""
+
+    section: keys.LanguageModel
+    backend: str = "auto"
+
+    @property
+    def wanted(self) -> str:
+        """The name of the model that is wanted."""
+        repo = self._repo
+        return f"{repo}/{self.section.file}" if repo else self.section.model
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether no layer is to run on a GPU."""
+        return isinstance(self.section, keys.Gguf) and self.section.n_gpu_layers == 0
+
+    @property
+    def _repo(self) -> str | None:
+        return given(self.section.repo) if isinstance(self.section, keys.Gguf) else None
+
+    def to_json(self) -> records.Json:
+        """As the record states them and the workers read them."""
+        left_out = {"enable", "model"} if self._repo else {"enable"}
+        return self.section.model_dump(exclude=left_out) | {"backend": self.backend}
+
+
+@dataclass(frozen=True)
+class Model(jobs.Job[str, Baseline]):
+    """The job of one engine with one model."""
 
     engine: Engine
-    settings: dict[str, Any]
-    fetched: jobs.Answer
-    head: dict[str, Any]
+    settings: Settings
+    fetched: Fetched
+    head: record.Head
     watch: Stopwatch
     backend: str
-    schema = SCHEMA
+    model = Baseline
 
     @property
     def parts(self) -> Sequence[str]:
         return (self.engine.name,)
 
-    def known_by(self, part: str) -> dict[str, Any]:
+    def known_by(self, part: str) -> records.Json:
         """Settings and model, the engine and its pins, protocol and text."""
+        model = asdict(self.fetched.model)
         return {
             "engine": self.engine.name,
             "environment": environments.lock_sha256(self.engine.environment),
             "protocol": protocol.VERSION,
-            "text": text.facts()["sha256"],
-            "settings": self.settings,
-            "model": {
-                key: self.head["model"].get(key) for key in ("name", "file", "revision", "sha256", "config_sha256")
-            },
+            "text": text.sha256(),
+            "settings": self.settings.to_json(),
+            "model": {key: model[key] for key in ("name", "file", "revision", "sha256", "config_sha256")},
         }
 
-    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, jobs.Record]]:
-        request = {"task": "measure", "backend": self.backend, "settings": self.settings, "fetched": self.fetched}
+    def measure(self, parts: Sequence[str], uuid: str | None) -> Iterator[tuple[str, Baseline]]:
+        request = {"task": "measure", "backend": self.backend, "settings": self.settings.to_json(),
+                   "fetched": self.fetched.to_json()}  # fmt: skip
         answer = ask(self.engine, request, MEASURE_SECONDS, uuid)
-        head = {**self.head, **about(self.backend, uuid, answer), "text": text.facts()}
-        yield parts[0], record.compose(head, answer, self.watch.ended())
+        head = replace(
+            self.head,
+            backend=self.backend,
+            device=device_of(self.backend, uuid, answer),
+            software=Software(**device.software(), **answer.get("software", {})),
+            text=Passage(source=text.SOURCE, sha256=text.sha256()),
+        )
+        if "measured" in answer:
+            yield parts[0], record.compose(head, record.read(answer["measured"]), self.watch.ended())
+            return
+        status, reason = jobs.ended(answer)
+        if status == NO_GPU:
+            raise NoGpu(record.without(head, "unsupported", reason, self.watch.ended()))
+        yield parts[0], record.without(head, status, reason, self.watch.ended())
 
-    def refused(self, part: str, error: MachineError) -> jobs.Record:
-        return record.compose(self.head, {"status": "failed", "reason": error.one_line}, self.watch.ended())
+    def refused(self, part: str, error: MachineError) -> Baseline:
+        return record.without(self.head, "failed", error.one_line, self.watch.ended())
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes `args.out`."""
     engine = ENGINES[args.which]
     records.check_file(args.out)
-    store = jobs.RecordStore(args.store, "baseline") if args.store else None
-    result = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
-    judged = record.as_judged(Baseline.model_validate(result))
-    return jobs.deliver(args.out, result, describe(judged), args.strict, judged.status)
+    store = jobs.RecordStore(args.store) if args.store else None
+    made = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
+    judged = record.as_judged(made)
+    return jobs.deliver(args.out, made, record.describe(judged), args.strict, judged.status)
 
 
-def read_settings(path: str, engine: Engine) -> dict[str, Any]:
+def read_settings(path: str, engine: Engine) -> Settings:
     """The settings in a file of the plan, complete. Raises UsageError."""
-    settings, backend = jobs.read_settings(path, engine.settings)
-    left_out = {"enable", "model"} if "repo" in settings.model_fields_set else {"enable"}
-    return settings.model_dump(exclude=left_out) | {"backend": backend}
+    return Settings(*jobs.read_settings(path, engine.settings))
 
 
 def baseline(
-    engine: Engine, settings: dict[str, Any], store: jobs.RecordStore | None = None, fresh: bool = False
-) -> dict[str, Any]:
+    engine: Engine, settings: Settings, store: jobs.RecordStore | None = None, fresh: bool = False
+) -> Baseline:
     """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
     watch = Stopwatch()
-    head = {
-        "schema": SCHEMA,
-        "engine": engine.name,
-        "backend": None,
-        "settings": settings,
-        "model": {"name": settings.get("model") or f"{settings['repo']}/{settings['file']}"},
-        "device": None,
-        "software": device.software(),
-        "started": watch.started,
-    }
+    head = record.Head(
+        engine=engine.name,
+        backend=None,
+        settings=settings.to_json(),
+        model=LanguageModel(name=settings.wanted),
+        device=None,
+        software=Software(**device.software()),
+        started=watch.started,
+    )
     try:
-        on_cpu = settings.get("n_gpu_layers") == 0
-        backend = "cpu" if on_cpu else device.resolve_backend(settings["backend"])
+        backend = "cpu" if settings.on_cpu else device.resolve_backend(settings.backend)
     except MachineError as error:
-        return record.compose(head, {"status": "unsupported", "reason": error.one_line}, watch.ended())
+        return record.without(head, "unsupported", error.one_line, watch.ended())
     try:
-        fetched = ask(engine, {"task": "fetch", "settings": settings}, FETCH_SECONDS)
+        answer = ask(engine, {"task": "fetch", "settings": settings.to_json()}, FETCH_SECONDS)
     except MachineError as error:
-        return record.compose(head, {"status": "failed", "reason": error.one_line}, watch.ended())
-    if "model" not in fetched:
-        return record.compose(head, fetched, watch.ended())
-    job = Model(engine, settings, fetched, {**head, "model": fetched["model"]}, watch, backend)
-    made = jobs.run(job, store, fresh)[engine.name]
-    if made["status"] == NO_GPU and settings["backend"] == "auto":
-        made = jobs.run(replace(job, backend="cpu"), store, fresh)[engine.name]
-    return made if made["status"] != NO_GPU else {**made, "status": "unsupported"}
+        return record.without(head, "failed", error.one_line, watch.ended())
+    if "model" not in answer:
+        return record.without(head, *jobs.ended(answer), watch.ended())
+    fetched = Fetched.of(answer)
+    head = replace(head, model=LanguageModel(**asdict(fetched.model)))
+    return _measured(Model(engine, settings, fetched, head, watch, backend), store, fresh)
 
 
-def about(backend: str, uuid: str | None, answer: jobs.Answer) -> dict[str, Any]:
-    """Backend, device and software of a record, as far as a worker's answer tells of them."""
+def _measured(job: Model, store: jobs.RecordStore | None, fresh: bool) -> Baseline:
+    """The record of the job; where its engine cannot use the GPU, that of the CPU if the backend is `auto`."""
+    try:
+        return jobs.run(job, store, fresh)[job.engine.name]
+    except NoGpu as error:
+        if job.settings.backend == "auto":
+            return jobs.run(replace(job, backend="cpu"), store, fresh)[job.engine.name]
+        return error.made
+
+
+def device_of(backend: str, uuid: str | None, answer: jobs.Answer) -> Device | None:
+    """The device of a record, as far as a worker's answer tells of it."""
     who = {key: value for key, value in device.identity(backend, uuid).items() if key != "cuda_driver"}
     if backend == "cuda":
-        found = {**answer["gpu"], **who} if answer.get("gpu") else None
-    else:
-        found = {**host.facts()._asdict(), **OF_A_CPU}
-    return {"backend": backend, "device": found, "software": device.software() | answer.get("software", {})}
+        return Device(**answer["gpu"] | who) if answer.get("gpu") else None
+    return Device(**host.facts()._asdict(), **OF_A_CPU)
 
 
-def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | None = None) -> jobs.Answer:
+def ask(engine: Engine, request: records.Json, timeout: float, uuid: str | None = None) -> jobs.Answer:
     """A worker's answer. Only fetching may use the network."""
     variables = {"HF_HUB_DISABLE_TELEMETRY": "1"}
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
@@ -150,13 +201,3 @@ def ask(engine: Engine, request: dict[str, Any], timeout: float, uuid: str | Non
         variables["TQDM_DISABLE"] = "1"
     worker = jobs.Worker("elastickv.models.worker", engine.environment)
     return worker.ask({"engine": engine.name, **request}, timeout, variables)
-
-
-def describe(result: Baseline) -> str:
-    """One line on a judged record, for logs and terminals."""
-    line = f"{result.engine} baseline: {result.status}, {result.model.name}"
-    if result.status in ("ok", "noisy"):
-        decode = result.decode_tokens_per_second
-        line += f", decode {decode.value:.1f} [{decode.low:.1f}, {decode.high:.1f}] tokens/s"
-        line += f", perplexity {result.perplexity:.2f} on {result.device.name}"
-    return line + (f" ({result.reason})" if result.reason else "")

@@ -18,6 +18,6 @@ def read() -> str:
     return FILE.read_text(encoding="utf-8")
 
 
-def facts() -> dict[str, str]:
-    """Source and hash, for records."""
-    return {"source": SOURCE, "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest()}
+def sha256() -> str:
+    """The text's hash, for records."""
+    return hashlib.sha256(FILE.read_bytes()).hexdigest()

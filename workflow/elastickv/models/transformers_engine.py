@@ -13,7 +13,10 @@ from typing import Any
 
 from elastickv.device import host
 from elastickv.models import loading, memory
+from elastickv.models.fetching import Fetched
+from elastickv.models.protocol import Settings
 from elastickv.models.refusal import NO_GPU, Refusal, one_line
+from elastickv.models.self_check import About
 
 CHUNK = 512  # tokens whose logits are held at once
 MEMORY_SHARE = 0.9  # of what is free that weights alone may take
@@ -22,7 +25,7 @@ POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 CODE_NEEDED = "trust_remote_code"
 
 
-def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> TransformersEngine:
+def load(fetched: Fetched, settings: Settings, backend: str) -> TransformersEngine:
     """The model, in evaluation mode on its device. Raises Refusal; what Transformers raises passes through."""
     import torch
     import transformers
@@ -32,16 +35,16 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    torch.set_num_threads(settings["threads"] or host.usable_cores())
+    torch.set_num_threads(settings.threads or host.usable_cores())
     dtype = _dtype(backend)
-    _check_room(fetched["model"]["parameters"] or 0, dtype.itemsize, backend)
-    is_gguf = fetched["gguf_file"] is not None
+    _check_room(fetched.model.parameters or 0, dtype.itemsize, backend)
+    is_gguf = fetched.gguf_file is not None
     weights = (
         {"quantization_config": transformers.GgufConfig(dequantize=True)} if is_gguf else {"use_safetensors": True}
     )
     gc.disable()  # reading a GGUF file makes millions of small objects; with collections it takes half as long again
     try:
-        with _no_code(), _only(fetched["folder"], fetched["gguf_file"]) as (folder, common):
+        with _no_code(), _only(fetched.folder, fetched.gguf_file) as (folder, common):
             tokenizer = _tokenizer(folder, common)
             # Other shapes are let through here and named by `loading.check`, with the rest that does not fit.
             model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
@@ -52,16 +55,16 @@ def load(fetched: dict[str, Any], settings: dict[str, Any], backend: str) -> Tra
                 **common,
                 **weights,
             )
-            loading.check(model, loaded, Path(folder, fetched["gguf_file"]) if is_gguf else None)
+            loading.check(model, loaded, Path(folder, fetched.gguf_file) if is_gguf else None)
     finally:
         gc.enable()
     engine = TransformersEngine(model.to("cuda" if backend == "cuda" else "cpu").eval(), tokenizer, settings)
-    engine.use_cache(settings["caches"][0])
+    engine.use_cache(settings.caches[0])
     return engine
 
 
 @contextlib.contextmanager
-def _only(folder: str, gguf_file: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _only(folder: str, gguf_file: str | None) -> Iterator[tuple[str, dict[str, bool | str]]]:
     """The folder to load from, and what every `from_pretrained` is given.
 
     A GGUF file is alone in it: of a tokenizer beside it Transformers would take parts.
@@ -75,7 +78,7 @@ def _only(folder: str, gguf_file: str | None) -> Iterator[tuple[str, dict[str, A
         yield alone, {**common, "gguf_file": gguf_file}
 
 
-def _tokenizer(folder: str, common: dict[str, Any]) -> Any:
+def _tokenizer(folder: str, common: dict[str, bool | str]) -> Any:
     """The tokenizer, after a look at the configuration: what Transformers refuses of it is named with its file."""
     import transformers
 
@@ -154,11 +157,11 @@ def positions(config: Any) -> int | None:
 class TransformersEngine:
     """A causal language model with one of Transformers' caches."""
 
-    def __init__(self, model: Any, tokenizer: Any, settings: dict[str, Any]):
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings):
         import torch
 
         self._torch, self._model, self._tokenizer = torch, model, tokenizer
-        self._positions = settings["context"] + settings["decode_tokens"]
+        self._positions = settings.context + settings.decode_tokens
         self._kind = "dynamic"
         self._cuda = model.device.type == "cuda"
         self._cache: Any = None
@@ -275,13 +278,13 @@ class TransformersEngine:
         """On a GPU what torch allocated there, on a CPU what the process held."""
         return self._torch.cuda.max_memory_allocated() if self._cuda else memory.peak_bytes()
 
-    def facts(self) -> dict[str, Any]:
-        return {
-            "dtype": _name(self._model.dtype),
-            "attention": self._model.config._attn_implementation,
-            "cache": self._kind,
-            "threads": None if self._cuda else self._torch.get_num_threads(),
-        }
+    def about(self) -> About:
+        return About(
+            dtype=_name(self._model.dtype),
+            attention=self._model.config._attn_implementation,
+            cache=self._kind,
+            threads=None if self._cuda else self._torch.get_num_threads(),
+        )
 
 
 def software() -> dict[str, str | None]:

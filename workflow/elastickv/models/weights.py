@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from elastickv import records
 from elastickv.models import gguf_header
 from elastickv.models.refusal import Refusal, one_line
 
@@ -195,7 +195,7 @@ def weight_files(folder: Path, name: str, has: Callable[[str], bool]) -> list[st
     return shards
 
 
-def _read_json(folder: Path, name: str, file: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str, file: str) -> records.Json:
     try:
         content = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from elastickv import records
 from elastickv.models import fetching, gpu, protocol
@@ -23,11 +22,11 @@ ENGINES = {"transformers": "elastickv.models.transformers_engine", "gguf": "elas
 PHASES = 4  # loading, self-check, perplexity, warm-up; repetitions and further caches come on top
 
 
-def _fetch(request: dict[str, Any]) -> dict[str, Any]:
-    return fetching.fetch(request["settings"], request["engine"])
+def _fetch(request: records.Json) -> records.Json:
+    return fetching.fetch(fetching.Wanted.of(request["settings"]), request["engine"]).to_json()
 
 
-def _inspect(request: dict[str, Any]) -> dict[str, Any]:
+def _inspect(request: records.Json) -> records.Json:
     """Whether the engine knows a model of this machine: its configuration and tokenizer, without the weights."""
     found = fetching.local(request["model"], request["engine"]).weights
     module = import_module(ENGINES[request["engine"]])
@@ -38,14 +37,15 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     return {"known": True}
 
 
-def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    settings, backend = request["settings"], request["backend"]
-    with _progress(PHASES + settings["reps"] + len(settings.get("caches", [])[1:])) as progress:
+def _measure(request: records.Json) -> records.Json:
+    settings, backend = protocol.Settings.of(request["settings"]), request["backend"]
+    with _progress(PHASES + settings.reps + len(settings.caches[1:])) as progress:
         progress("loading")
         module = import_module(ENGINES[request["engine"]])
-        engine = module.load(request["fetched"], settings, backend)
-        fields = protocol.measure(engine, settings, progress)
-    return {"fields": fields, "software": module.software(), "gpu": gpu.facts() if backend == "cuda" else None}
+        engine = module.load(fetching.Fetched.of(request["fetched"]), settings, backend)
+        measured = protocol.measure(engine, settings, progress)
+    found = gpu.facts()._asdict() if backend == "cuda" else None
+    return {"measured": measured.to_json(), "software": module.software(), "gpu": found}
 
 
 @contextlib.contextmanager

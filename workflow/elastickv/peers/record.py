@@ -12,7 +12,6 @@ from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import BuildUsed, Device, Software
 from elastickv.schemas.peers import Cache, Comparison, Entry, Library, Peers, Settings
 
-SCHEMA = "peers/2"
 MEASURED = ("ok", "noisy")
 
 

@@ -18,6 +18,7 @@ from elastickv.measure.supervisor import SAMPLING
 from elastickv.peers import record, toolchain
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase, case_of
+from elastickv.schemas.parts import BuildUsed
 from elastickv.schemas.peers import Library, Peers, Settings
 
 VERSIONS_SECONDS = 60
@@ -26,18 +27,18 @@ Part = tuple[str, str]  # a peer's name and a case's id
 
 
 @dataclass(frozen=True)
-class Comparison(jobs.Job[Part]):
+class Comparison(jobs.Job[Part, Peers]):
     """The job of these peers beside our kernel on these cases. versions: of the libraries of the environment."""
 
     settings: keys.Peers
     cases: dict[str, DecodeCase]
     build: str
     backend: str | None = None
-    built: dict[str, Any] | None = None
+    built: BuildUsed | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
-    schema = record.SCHEMA
+    model = Peers
 
     def known_by(self, part: Part) -> dict[str, Any]:
         """Case, bounds, sampling, and both kernels: our fingerprint, the libraries' versions."""
@@ -48,22 +49,20 @@ class Comparison(jobs.Job[Part]):
             "case": matrix.content_key(self._measured(self.cases[part[1]])),
             "settings": self._bounds.model_dump(mode="json"),
             "sampling": SAMPLING,
-            "build": self.built["fingerprint"] if self.built else None,
+            "build": self.built.fingerprint if self.built else None,
         }
 
-    def restored(self, part: Part, record: jobs.Record) -> jobs.Record:
-        return {
-            **record,
-            "cases": [{**record["cases"][0], "case": self._measured(self.cases[part[1]]).model_dump(mode="json")}],
-        }
+    def restored(self, part: Part, record: Peers) -> Peers:
+        measured = self._measured(self.cases[part[1]])
+        return record.model_copy(update={"cases": [record.cases[0].model_copy(update={"case": measured})]})
 
-    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, jobs.Record]]:
+    def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Peers]]:
         for case in self.cases.values():
             names = [name for name, of in parts if of == case.id]
             while names:
                 for name, made in self._in_one_worker(case, names, uuid).items():
                     names.remove(name)
-                    yield (name, case.id), made.model_dump(mode="json")
+                    yield (name, case.id), made
 
     def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
@@ -79,8 +78,8 @@ class Comparison(jobs.Job[Part]):
             found |= {name: self.compose(name, case, failed, answer) for name in culprits}
         return found
 
-    def refused(self, part: Part, error: MachineError) -> jobs.Record:
-        return self.without("failed", error.one_line, part).model_dump(mode="json")
+    def refused(self, part: Part, error: MachineError) -> Peers:
+        return self.without("failed", error.one_line, part)
 
     def without(self, status: str, reason: str, part: Part) -> Peers:
         """The record of a part that no worker is asked about."""
@@ -111,7 +110,7 @@ class Comparison(jobs.Job[Part]):
 def run(args: argparse.Namespace) -> int:
     """Writes `peers_<name>.json` into `args.results` for every peer of the settings."""
     settings, backend = jobs.read_settings(args.settings, keys.Peers)
-    store = jobs.RecordStore(args.store, "peers") if args.store else None
+    store = jobs.RecordStore(args.store) if args.store else None
     cases = read_cases(args.cases)
     if not cases:
         raise UsageError(f"{args.settings}: {NO_CASE}")
@@ -119,9 +118,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.results)
     codes = []
     for name, made in found.items():
-        judged, content = record.as_judged(made, keys.Noise()), made.model_dump(mode="json")
+        judged = record.as_judged(made, keys.Noise())
         path = folder / f"peers_{name}.json"
-        codes.append(jobs.deliver(path, content, describe(judged), args.strict, judged.status))
+        codes.append(jobs.deliver(path, made, describe(judged), args.strict, judged.status))
     return max(codes)
 
 
@@ -153,7 +152,7 @@ def compare(
             if reason:
                 found[part] = job.without("unsupported", reason, part)
         if len(found) < len(parts):
-            job = replace(job, built=records.content(binary.facts(build, job.backend, "decode")))
+            job = replace(job, built=binary.facts(build, job.backend, "decode"))
             found |= _beside_ours(job, [part for part in parts if part not in found], store, fresh)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
@@ -170,7 +169,7 @@ def _beside_ours(job: Comparison, parts: list[Part], store: jobs.RecordStore | N
     missing = {part: library for part in parts if (library := peers.load(part[0]).library) not in job.versions}
     found = {part: job.without("unsupported", _missing(library), part) for part, library in missing.items()}
     made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
-    return found | {part: Peers.model_validate(one) for part, one in made.items()}
+    return found | made
 
 
 def _missing(library: str) -> str:
