@@ -10,6 +10,8 @@ import pytest
 from results_folder import BROKEN_CASES, GPU_CASES, RECORDS, example
 
 from elastickv import records
+from elastickv.schemas.base import at, given
+from elastickv.schemas.measurement import Measurement
 
 MEASURED = (*GPU_CASES, "4096_cpu", "4096_noisy")
 UNMEASURED = BROKEN_CASES
@@ -180,3 +182,23 @@ def test_examples_are_what_the_script_makes(tmp_path, monkeypatch):
             )
         else:
             assert made == example(path.stem)
+
+
+def test_a_typed_record_is_the_one_that_was_written(tmp_path):
+    record, path = example("4096_golden_ticket"), tmp_path / "record.json"
+    records.write(path, record, "measurement")
+    found = records.load(path, Measurement)
+    assert (found.case.root.seq, found.statistics.speedup.value) == (4096, record["statistics"]["speedup"]["value"])
+    assert found.model_dump() == record
+    assert at(found, ("statistics", "speedup", "low")) == record["statistics"]["speedup"]["low"]
+    assert at(found, ("case", "dim")) == 128
+    assert at(found, ("processes", "spread")) is None and given(found.processes) is None
+
+
+def test_an_integer_beyond_all_integers_is_refused_by_name(tmp_path):
+    """The schema takes 1e300 for an integer; no field can hold it as one."""
+    record, path = example("4096_golden_ticket"), tmp_path / "record.json"
+    record["bytes"]["full"] = 1e300
+    records.write(path, record, "measurement")
+    with pytest.raises(records.RecordError, match=r"record.json: not a valid measurement record: bytes.full: "):
+        records.load(path, Measurement)

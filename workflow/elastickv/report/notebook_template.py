@@ -118,6 +118,7 @@ NEEDED = {  # module: package
     "pandas": "pandas",
     "pkg_resources": "setuptools",
     "psutil": "psutil",
+    "pydantic": "pydantic",
     "pynvml": "nvidia-ml-py",
     "rapidfuzz": "rapidfuzz",
     "scipy": "scipy",
@@ -127,7 +128,8 @@ NEEDED = {  # module: package
     "yaml": "pyyaml",
 } | ({"cupy": "cupy-cuda12x"} if GPUS else {})
 
-missing = [package for module, package in NEEDED.items() if absent(module, package)]
+OLDEST = {"pydantic": (2, 12)}  # earlier versions do not know a field that is absent from one that is null
+missing = [package for module, package in NEEDED.items() if absent(module, package, OLDEST.get(module))]
 if not install(missing):
     raise RuntimeError(f"these packages are needed: {', '.join(missing)} (no network? install them by hand)")
 print("installed:" if missing else "nothing was missing", ", ".join(missing))
