@@ -43,7 +43,7 @@ run: setup ## build, measure, judge, report; then print the verdicts
 	$(SHOW)
 
 remeasure: setup ## as run, but time every case again
-	@$(OVERRIDES) ELASTICKV_FRESH=1 ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
+	@$(OVERRIDES) ELASTICKV_REMEASURE=1 ELASTICKV_MAKE=$@ $(TIED) $(SNAKEMAKE) --forcerun measure ceilings
 	$(SHOW)
 
 test: setup-dev lint ## lint and the fast tests (minutes)

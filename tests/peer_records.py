@@ -9,7 +9,7 @@ from results_folder import example
 from elastickv import peers
 from elastickv.cache import bytes_moved
 from elastickv.measure import sampling
-from elastickv.peers import compare, record
+from elastickv.peers import comparison, record
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import case_of
 
@@ -30,7 +30,7 @@ def samples(ours_us: float, peer_us: float) -> sampling.Samples:
 
 def figures(ours_us: float, peer_us: float) -> dict[str, Any]:
     """A comparison of rounds with these medians."""
-    return compare.figures(samples(ours_us, peer_us), 5, 0.99).model_dump(mode="json")
+    return comparison.figures(samples(ours_us, peer_us), 5, 0.99).model_dump(mode="json")
 
 
 def correctness(error: float = 2e-4) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def cache(
 def entry(case: dict[str, Any], peer_us: float, plain_us: float, dependent_us: float | None = None) -> dict[str, Any]:
     """A case whose full cache has figures; no peer takes the elastic one."""
     full = cache(case, "full", peer_us, plain_us, dependent_us)
-    elastic = compare.without("unsupported", "no such slots").model_dump(mode="json")
+    elastic = comparison.without("unsupported", "no such slots").model_dump(mode="json")
     return {"status": "ok", "reason": None, "full": full, "elastic": elastic}
 
 

@@ -410,7 +410,7 @@ def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkey
     settings = asked(TRANSFORMERS)
     first = supervisor.baseline(TRANSFORMERS, settings, store)
     again = supervisor.baseline(TRANSFORMERS, settings, store)
-    fresh = supervisor.baseline(TRANSFORMERS, settings, store, fresh=True)
+    fresh = supervisor.baseline(TRANSFORMERS, settings, store, remeasure=True)
     other = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, context=99), store)
     assert first.status == "ok", first.reason
     assert first.device.name == device.cpu_model()

@@ -265,7 +265,7 @@ def test_a_deleted_record_comes_back_from_the_store_untimed(checkout: Checkout):
 @pytest.mark.slow
 def test_fresh_measures_again_and_is_forgotten_afterwards(checkout: Checkout):
     before = started(checkout, "first")
-    run = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_FRESH="1")
+    run = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_REMEASURE="1")
     text, _ = run.communicate(timeout=300)
     assert run.returncode == 0, text
     assert started(checkout, "first") != before
@@ -316,7 +316,7 @@ def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: 
 def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checkout: Checkout):
     """SIGKILL of Snakemake alone, while a measurement runs: no orphan, no unlocking by hand, nothing lost."""
     before = started(checkout, "first")
-    snakemake = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_FRESH="1")
+    snakemake = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_REMEASURE="1")
     wait_until(lambda: any("--case" in command for command in commands_in(checkout.root)), 600)
     os.kill(snakemake.pid, signal.SIGKILL)
     snakemake.communicate(timeout=60)

@@ -81,7 +81,7 @@ def listed(checkout: Checkout) -> dict[str, tuple[set[str], set[str], set[str]]]
     found: dict[str, tuple[set[str], set[str], set[str]]] = {}
     for row in csv.DictReader(io.StringIO(done.stdout), delimiter="\t"):
         words = shlex.split(row["shellcmd"].partition(" 2> ")[0])
-        command = shlex.join(word for word in words if word not in ("exec", "${ELASTICKV_FRESH:+--fresh}"))
+        command = shlex.join(word for word in words if word not in ("exec", "${ELASTICKV_REMEASURE:+--remeasure}"))
         inputs, outputs, rules = found.setdefault(command, (set(), set(), set()))
         inputs.update(filter(None, row["input-file(s)"].split(",")))
         outputs.add(row["output_file"])

@@ -67,7 +67,7 @@ def test_each_part_is_measured_once_and_then_found(store):
     first, again, fresh = Letters(), Letters(), Letters()
     assert list(jobs.run(first, store)) == ["a", "b", "c"]
     assert jobs.run(again, store) == jobs.run(first, store)
-    jobs.run(fresh, store, fresh=True)
+    jobs.run(fresh, store, remeasure=True)
     assert (first.measured, again.measured, fresh.measured) == (["a", "b", "c"], [], ["a", "b", "c"])
     more = Letters(parts=("a", "d"))
     assert list(jobs.run(more, store)) == ["a", "d"]

@@ -19,7 +19,7 @@ from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
-from elastickv.measure import cycle, record, run, sampling, supervisor
+from elastickv.measure import cycle, record, sampling, steps, supervisor
 from elastickv.schemas.base import given
 from elastickv.schemas.case import AnyCase
 from elastickv.schemas.measurement import Measurement
@@ -37,7 +37,7 @@ def tiny_case(**changes) -> AnyCase:
 def measure_in_process(backend, case, state=None) -> Measurement:
     built = BuildUsed.model_validate(example("4096_cpu")["build"])
     blank = record.unmeasured(case, "cpu", built, Device.model_validate(backend.facts()))
-    made, _ = run.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState(), lambda *_: None)
+    made, _ = steps.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState(), lambda *_: None)
     records.check(made.model_dump(mode="json"), "measurement", made.status)
     return made
 
@@ -125,7 +125,7 @@ def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, mo
 def test_the_control_that_sampling_waits_for_is_the_case_s_precision_s():
     """`test_sampling` shows what that does; no threshold of the judge decides how long a case is sampled."""
     settings = tiny_case(measure={"precision": 0.02}).measure
-    assert run._rule(settings, set()).control == settings.precision == 0.02
+    assert steps._rule(settings, set()).control == settings.precision == 0.02
 
 
 class Throttled(CpuState):
@@ -237,7 +237,7 @@ def test_a_finished_measurement_is_not_repeated_unless_asked(cpu_build, tmp_path
     case = tiny_case(measure={"decode_tokens": 0})
     first = supervisor.measure_case(case, str(cpu_build), store=store)
     again = supervisor.measure_case(case.model_copy(update={"id": "renamed"}), str(cpu_build), store=store)
-    fresh = supervisor.measure_case(case, str(cpu_build), store=store, fresh=True)
+    fresh = supervisor.measure_case(case, str(cpu_build), store=store, remeasure=True)
     other = supervisor.measure_case(tiny_case(seq=301, measure={"decode_tokens": 0}), str(cpu_build), store=store)
     assert again.started == first.started
     assert again.case.root.id == "renamed"
@@ -382,7 +382,7 @@ def test_every_sample_visits_every_layer(loops, period):
             visited.extend(timed)
             return len(timed) * 2e-6
 
-    rotation = run.Rotation(Recorder(), lambda index: index % period, loops, period, Mode())
+    rotation = steps.Rotation(Recorder(), lambda index: index % period, loops, period, Mode())
     for _ in range(2):
         visited.clear()
         assert rotation.sample() == pytest.approx(2.0)
@@ -402,7 +402,7 @@ def test_a_sample_follows_an_untimed_replay_and_energy_counts_every_launch():
             replayed.extend((program, True) for program in programs)
             return 8e-6
 
-    rotation = run.Rotation(Recorder(), lambda index: "abcd"[index], 2, 4, Mode())
+    rotation = steps.Rotation(Recorder(), lambda index: "abcd"[index], 2, 4, Mode())
     assert rotation.sample() == pytest.approx(2.0)
     assert replayed == [("ab", False), ("cd", False), ("ab", True), ("cd", True)]
     replayed.clear()

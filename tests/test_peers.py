@@ -22,7 +22,7 @@ from elastickv.cache import bytes_moved, oracle
 from elastickv.device.cpu import CpuBackend
 from elastickv.errors import MachineError, UsageError
 from elastickv.models.refusal import Refusal
-from elastickv.peers import base, compare, crosscheck, record, runners, supervisor
+from elastickv.peers import base, comparison, crosscheck, record, runners, supervisor
 from elastickv.pipeline import plan
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
@@ -92,8 +92,10 @@ def bench_of(monkeypatch):
 
     def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
         case = record.for_peers(case_of(**changes), SETTINGS)
-        bench = compare.Bench(backend, FakeRunner(backend, seconds), case, throttled)
-        monkeypatch.setattr(compare, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in compare.VIEWS})
+        bench = comparison.Bench(backend, FakeRunner(backend, seconds), case, throttled)
+        monkeypatch.setattr(
+            comparison, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in comparison.VIEWS}
+        )
         return bench
 
     return made
@@ -113,7 +115,7 @@ def beside(cpu_build, bench_of):
     backend = TwoMicroseconds(cpu_build / "cpu")
 
     def measured(peer, **changes):
-        found = compare.beside(bench_of(backend, **changes), peer).model_dump(mode="json")
+        found = comparison.beside(bench_of(backend, **changes), peer).model_dump(mode="json")
         made = peer_record("torch_default", {"4096_cpu": found}) if found["status"] in ("ok", "noisy") else None
         if made:
             records.check(made, "peers", found["status"])
@@ -206,7 +208,7 @@ class WrongByOnePercent(CpuBackend):
 
 def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
     backend = WrongByOnePercent(cpu_build / "cpu")
-    found = compare.beside(bench_of(backend), Fake())
+    found = comparison.beside(bench_of(backend), Fake())
     backend.free_all()
     assert found.status == "failed"
     assert "our own kernel (full cache, plain) is wrong: relative error" in found.reason
@@ -214,7 +216,7 @@ def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
 
 def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build, bench_of):
     backend = CpuBackend(cpu_build / "cpu")
-    found = compare.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
+    found = comparison.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
     backend.free_all()
     assert found.status == "failed"
     assert "dropped (hardware slowdown)" in found.reason
@@ -374,7 +376,7 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     assert measured == {**case, "launch": "auto", "measure": {**case["measure"], **limits}}
     run_of(names=[*names, "torch_math"], store=store)
     run_of(case_of(seq=301), names=names, store=store)
-    run_of(names=names, store=store, fresh=True)
+    run_of(names=names, store=store, remeasure=True)
     monkeypatch.setenv("VERSIONS", json.dumps({"torch": "2.14.0"}))
     run_of(names=names, store=store)
     both = "tiny torch_default torch_flash"
@@ -520,8 +522,8 @@ def test_the_readme_has_a_column_for_the_fastest_peer(tmp_path):
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
     wrong = Answer(**correctness(0.02))
     incorrect = {"status": "incorrect", "reason": "relative error 0.02, allowed 0.001",
-                 "full": compare.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
-                 "elastic": compare.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
+                 "full": comparison.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
+                 "elastic": comparison.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
     text, summary = reported(peer_record("torch_cudnn", {GOLDEN: incorrect}))
     told = section_of(text, "Beside other libraries' kernels", "##") + section_of(text, "Peers without figures")
     assert "incorrect" in told and "relative error 0.02" in told

@@ -17,7 +17,7 @@ from elastickv.cache import oracle
 from elastickv.device.base import Mode
 from elastickv.device.opening import open_backend
 from elastickv.measure import sampling, statistics
-from elastickv.measure.run import Rotation, choose_loops
+from elastickv.measure.steps import Rotation, choose_loops
 
 ARMS = ("full", "elastic")
 

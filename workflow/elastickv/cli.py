@@ -136,7 +136,7 @@ def _add_measure(commands) -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--store", required=True, help="record store: a finished measurement there is not repeated")
     parser.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
-    parser.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+    parser.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
     parser.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
     parser.set_defaults(module="elastickv.measure.supervisor")
 
@@ -222,7 +222,7 @@ def _add_baseline(commands) -> None:
         one.add_argument("--settings", required=True, help="JSON settings of the plan")
         one.add_argument("--out", required=True)
         one.add_argument("--store", help="record store: a finished measurement there is not repeated")
-        one.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+        one.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
         one.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
     peers = kinds.add_parser("peers", help="attention kernels of other libraries beside ours")
     peers.add_argument("--settings", required=True, help="JSON settings of the plan")
@@ -230,7 +230,7 @@ def _add_baseline(commands) -> None:
     peers.add_argument("--results", required=True, help="folder for peers_<name>.json")
     peers.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
     peers.add_argument("--store", help="record store: a finished comparison there is not repeated")
-    peers.add_argument("--fresh", action="store_true", help="measure even if the store has the record")
+    peers.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
     peers.add_argument("--strict", action="store_true", help="exit 1 when a status is not ok")
     peers.set_defaults(module="elastickv.peers.supervisor")
 

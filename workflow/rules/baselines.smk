@@ -23,7 +23,7 @@ rule transformers_baseline:
         "Transformers baseline"
     shell:
         "exec python -m elastickv baseline transformers --settings {input.settings:q}"
-        " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " --out {output:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"
 
 
@@ -45,5 +45,5 @@ rule gguf_baseline:
         "GGUF baseline"
     shell:
         "exec python -m elastickv baseline gguf --settings {input.settings:q}"
-        " --out {output:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " --out {output:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"

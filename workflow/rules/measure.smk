@@ -58,5 +58,5 @@ rule measure:
         "measure {wildcards.case}"
     shell:
         "exec python -m elastickv measure --case {input.case:q} --out {output:q}"
-        " --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"

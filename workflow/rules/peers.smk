@@ -28,5 +28,5 @@ rule peer:
         "measure peers' kernels"
     shell:
         "exec python -m elastickv baseline peers --settings {input.settings:q}"
-        " --cases {input.cases:q} --results {params.results:q} --store {params.store:q} ${{ELASTICKV_FRESH:+--fresh}}"
+        " --cases {input.cases:q} --results {params.results:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"

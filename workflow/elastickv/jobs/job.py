@@ -67,10 +67,10 @@ class Job(abc.ABC, Generic[Part, Record]):
         return record.status in MEASURED
 
 
-def run(job: Job[Part, Record], store: RecordStore | None = None, fresh: bool = False) -> dict[Part, Record]:
-    """The record of every part: out of the store where it has it (unless `fresh`), else measured."""
+def run(job: Job[Part, Record], store: RecordStore | None = None, remeasure: bool = False) -> dict[Part, Record]:
+    """The record of every part: out of the store where it has it (unless `remeasure`), else measured."""
     found: dict[Part, Record] = {}
-    readable = None if fresh else store
+    readable = None if remeasure else store
     for uuid in device.uuids(job.backend):
         found |= _stored(job, _open(job, found), readable, uuid)  # without waiting for a device
     try:

@@ -1,1 +1,1 @@
-"""From a case to a record: the supervisor always writes one, the worker measures, run.py holds the order of steps."""
+"""From a case to a record: the supervisor always writes one, the worker measures, steps.py holds their order."""

@@ -104,21 +104,21 @@ def measure_case(
     *,
     fixed: tuple[str, ...] = (),
     store: jobs.RecordStore | None = None,
-    fresh: bool = False,
+    remeasure: bool = False,
     save_tensors: Path | None = None,
     forced: Forced | None = None,
 ) -> Measurement:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case.backend)
     job = Case(case, backend, build, binary.facts(build, backend, case.workload), fixed, save_tensors, forced)
-    return jobs.run(job, store, fresh)[case.id]
+    return jobs.run(job, store, remeasure)[case.id]
 
 
 def run(args: argparse.Namespace) -> int:
     """`elastickv measure`. What it prints, and `--strict`, go by the default noise limits: the record has none."""
     case = case_of(records.read(args.case, "case"))
     records.check_file(args.out)
-    made = measure_case(case, args.build, store=jobs.RecordStore(args.store), fresh=args.fresh)
+    made = measure_case(case, args.build, store=jobs.RecordStore(args.store), remeasure=args.remeasure)
     judged = by_default(made)
     return jobs.deliver(args.out, made, describe(judged), args.strict, judged.status)
 

@@ -25,12 +25,12 @@ def _progress(done: int, total: int) -> None:
 
 
 def _measure(backend: Backend, request: Json, state: State) -> Json:
-    from elastickv.measure import machine, record, run
+    from elastickv.measure import machine, record, steps
 
     begun = state.snapshot()
     built, facts = BuildUsed.model_validate(request["built"]), Device.model_validate(backend.facts())
     blank = record.unmeasured(case_of(request["case"]), backend.name, built, facts)
-    made, workload = run.measure(backend, blank, set(request["fixed"]), state, _progress)
+    made, workload = steps.measure(backend, blank, set(request["fixed"]), state, _progress)
     show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np

@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     engine = ENGINES[args.which]
     records.check_file(args.out)
     store = jobs.RecordStore(args.store) if args.store else None
-    made = baseline(engine, read_settings(args.settings, engine), store, args.fresh)
+    made = baseline(engine, read_settings(args.settings, engine), store, args.remeasure)
     judged = record.as_judged(made)
     return jobs.deliver(args.out, made, record.describe(judged), args.strict, judged.status)
 
@@ -142,7 +142,7 @@ def read_settings(path: str, engine: Engine) -> Settings:
 
 
 def baseline(
-    engine: Engine, settings: Settings, store: jobs.RecordStore | None = None, fresh: bool = False
+    engine: Engine, settings: Settings, store: jobs.RecordStore | None = None, remeasure: bool = False
 ) -> Baseline:
     """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
     watch = Stopwatch()
@@ -167,16 +167,16 @@ def baseline(
         return record.without(head, *jobs.ended(answer), watch.ended())
     fetched = Fetched.of(answer)
     head = replace(head, model=LanguageModel(**asdict(fetched.model)))
-    return _measured(Model(engine, settings, fetched, head, watch, backend), store, fresh)
+    return _measured(Model(engine, settings, fetched, head, watch, backend), store, remeasure)
 
 
-def _measured(job: Model, store: jobs.RecordStore | None, fresh: bool) -> Baseline:
+def _measured(job: Model, store: jobs.RecordStore | None, remeasure: bool) -> Baseline:
     """The record of the job; where its engine cannot use the GPU, that of the CPU if the backend is `auto`."""
     try:
-        return jobs.run(job, store, fresh)[job.engine.name]
+        return jobs.run(job, store, remeasure)[job.engine.name]
     except NoGpu as error:
         if job.settings.backend == "auto":
-            return jobs.run(replace(job, backend="cpu"), store, fresh)[job.engine.name]
+            return jobs.run(replace(job, backend="cpu"), store, remeasure)[job.engine.name]
         return error.made
 
 

@@ -20,7 +20,7 @@ from elastickv import device, matrix
 from elastickv.build import binary
 from elastickv.device.base import Backend, Mode
 from elastickv.errors import MachineError
-from elastickv.measure.run import Rotation
+from elastickv.measure.steps import Rotation
 from elastickv.schemas.case import AnyCase
 from elastickv.workloads.decode import DecodeWorkload
 

@@ -15,7 +15,7 @@ from elastickv.peers.base import Launch
 
 
 class Runner(Protocol):
-    """Programs of peers' launches. The first two methods are what `measure.run.Rotation` needs of a backend.
+    """Programs of peers' launches. The first two methods are what `measure.steps.Rotation` needs of a backend.
 
     `ours` offers the same two for our own launches, replayed by the very same call.
     """

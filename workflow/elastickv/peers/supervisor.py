@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     cases = read_cases(args.cases)
     if not cases:
         raise UsageError(f"{args.settings}: {NO_CASE}")
-    found = compare(settings, backend, cases, args.build, store, args.fresh)
+    found = compare(settings, backend, cases, args.build, store, args.remeasure)
     folder = Path(args.results)
     codes = []
     for name, made in found.items():
@@ -139,7 +139,7 @@ def compare(
     cases: Sequence[DecodeCase],
     build: str,
     store: jobs.RecordStore | None = None,
-    fresh: bool = False,
+    remeasure: bool = False,
 ) -> dict[str, Peers]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
     job = Comparison(settings, {case.id: case for case in cases}, build)
@@ -153,14 +153,16 @@ def compare(
                 found[part] = job.without("unsupported", reason, part)
         if len(found) < len(parts):
             job = replace(job, built=binary.facts(build, job.backend, "decode"))
-            found |= _beside_ours(job, [part for part in parts if part not in found], store, fresh)
+            found |= _beside_ours(job, [part for part in parts if part not in found], store, remeasure)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
     ids = [case.id for case in cases]
     return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings.names}
 
 
-def _beside_ours(job: Comparison, parts: list[Part], store: jobs.RecordStore | None, fresh: bool) -> dict[Part, Peers]:
+def _beside_ours(
+    job: Comparison, parts: list[Part], store: jobs.RecordStore | None, remeasure: bool
+) -> dict[Part, Peers]:
     """Records of parts whose libraries the environment has, and of those whose it has not."""
     answer = ask(job.backend, {"task": "versions"}, VERSIONS_SECONDS, None)
     if "versions" not in answer:
@@ -168,7 +170,7 @@ def _beside_ours(job: Comparison, parts: list[Part], store: jobs.RecordStore | N
     job = replace(job, versions=answer["versions"])
     missing = {part: library for part in parts if (library := peers.load(part[0]).library) not in job.versions}
     found = {part: job.without("unsupported", _missing(library), part) for part, library in missing.items()}
-    made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, fresh)
+    made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, remeasure)
     return found | made
 
 

@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 def _compare(request: dict[str, Any]) -> dict[str, Any]:
     from elastickv import device, peers
     from elastickv.device.opening import open_backend
-    from elastickv.peers import compare, record, runners
+    from elastickv.peers import comparison, record, runners
 
     state = device.state_of(request["backend"])  # before the backend opens: who is on a GPU now is somebody else
     backend = open_backend(request["backend"], request["build"])
@@ -43,11 +43,11 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     refused = backend.supports(case)
     if refused:
         return {"device": facts, "software": software, "status": "unsupported", "reason": f"our kernel: {refused}"}
-    bench = compare.Bench(backend, runners.open_runner(backend), case, state.throttled)
+    bench = comparison.Bench(backend, runners.open_runner(backend), case, state.throttled)
     for name in request["names"]:
         progress.begin(name)
         show(f"  {case.id}: {name}")
-        progress.end(name, compare.beside(bench, peers.load(name)).model_dump(mode="json"))
+        progress.end(name, comparison.beside(bench, peers.load(name)).model_dump(mode="json"))
     show()
     return {"finished": True}
 

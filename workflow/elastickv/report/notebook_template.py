@@ -299,7 +299,7 @@ if elastickv("plan", "--configfile", MATRIX, *overrides):
 
 CASES = json.loads((PLAN / "cases.json").read_text(encoding="utf-8"))["cases"]
 # What an earlier run of this cell has timed is taken from the store.
-STORE = ["--store", RESULTS / ".records", *(["--fresh"] if REMEASURE else [])]
+STORE = ["--store", RESULTS / ".records", *(["--remeasure"] if REMEASURE else [])]
 elastickv("ceilings", "--backend", USED, "--out", RESULTS / "ceilings.json")
 for case in CASES:
     record = RESULTS / f"results_{case}.json"

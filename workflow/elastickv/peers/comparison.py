@@ -11,7 +11,7 @@ import numpy as np
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device.base import Backend, Mode
 from elastickv.measure import sampling, statistics
-from elastickv.measure.run import Rotation, choose_loops
+from elastickv.measure.steps import Rotation, choose_loops
 from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
 from elastickv.peers.base import Inputs, Launch, Peer, elastic_refusal
