@@ -210,7 +210,7 @@ def test_a_prompt_too_short_to_check_is_unsupported():
 
 @pytest.mark.parametrize(("prompt", "head"), [(8, 4), (600, 300), (1024, 512), (5000, 4488)])
 def test_the_calls_meet_where_a_run_has_its_seams(prompt, head):
-    plan = self_check.plan(range(3000), prompt, 4, 512)
+    plan = self_check.split(range(3000), prompt, 4, 512)
     assert (plan.head, plan.prompt, len(plan.tokens)) == (head, prompt, prompt + 4)
     assert plan.chunk[:4] == [head, head + 1, head + 2, head + 3]
     assert plan.chunk[-1] == prompt - 1

@@ -75,7 +75,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Split:
     """Tokens by the call that they go through: prefill up to `head`, a chunk up to `prompt`, then single steps.
 
     `changed`: the same tokens but for those from `change` up to `head`.
@@ -110,7 +110,7 @@ def spread(count: int) -> list[int]:
     return sorted({*range(min(NEAR, count)), *rest})
 
 
-def plan(text: Sequence[int], prompt: int, steps: int, chunk: int) -> Plan:
+def split(text: Sequence[int], prompt: int, steps: int, chunk: int) -> Split:
     """The first `prompt` tokens of a text and `steps` more (from its beginning where it is too short).
 
     Raises Refusal when that is too little to tell anything.
@@ -126,14 +126,14 @@ def plan(text: Sequence[int], prompt: int, steps: int, chunk: int) -> Plan:
     tokens = [text[i % len(text)] for i in range(prompt + steps)]
     other = dict(zip(kinds, kinds[1:] + kinds[:1], strict=True))
     middle = [other[token] for token in tokens[change:head]]
-    return Plan(tokens, tokens[:change] + middle + tokens[head:], change, head, prompt)
+    return Split(tokens, tokens[:change] + middle + tokens[head:], change, head, prompt)
 
 
 @dataclass(frozen=True)
 class Reference:
     """What the calls of a run are compared with: logits by position, and the unit of differences."""
 
-    plan: Plan
+    split: Split
     rows: dict[int, np.ndarray]
     unit: float
     tolerance: float
@@ -152,17 +152,17 @@ def distance(logits: np.ndarray, others: np.ndarray, position: int) -> float:
     return float(np.linalg.norm(apart - apart.mean()))
 
 
-def reference(engine: Engine, plan: Plan) -> tuple[Reference, float]:
+def reference(engine: Engine, split: Split) -> tuple[Reference, float]:
     """The logits of a whole pass, and how far the model is from causal. Raises Refusal."""
-    positions = plan.compared
+    positions = split.compared
     rows, others = (
         dict(zip(positions, engine.whole_pass(tokens, positions), strict=True))
-        for tokens in (plan.tokens, plan.changed)
+        for tokens in (split.tokens, split.changed)
     )
     about = engine.about()
     tolerance = EXACT if about.dtype == "float32" and about.cache in LOSSLESS else ROUNDED
     least = LEAST_UNIT[tolerance]
-    after = plan.chunk[:NEAR]
+    after = split.chunk[:NEAR]
     effect = float(np.median([distance(rows[p], others[p], p) for p in after]))
     size = float(np.median([distance(rows[p], np.where(rows[p] <= MASKED, MASKED, 0), p) for p in after]))
     if effect <= MARGIN * tolerance * least * size:
@@ -171,8 +171,8 @@ def reference(engine: Engine, plan: Plan) -> tuple[Reference, float]:
         raise Refusal(
             "unsupported" if effect else "failed", f"{what} ({share} to tell a use of the cache from rounding)"
         )
-    made = Reference(plan, rows, max(effect, least * size), tolerance)
-    worst, position = max((made.difference(p, others[p]), p) for p in plan.before)
+    made = Reference(split, rows, max(effect, least * size), tolerance)
+    worst, position = max((made.difference(p, others[p]), p) for p in split.before)
     if not worst <= made.tolerance:
         what = f"the model is not causal: other tokens after position {position} change its logits there"
         raise Refusal("unsupported", f"{what} ({_by(worst, made)})")
@@ -188,24 +188,24 @@ class Call:
     rows: dict[int, np.ndarray]
 
 
-def calls(engine: Engine, plan: Plan, chunk: bool) -> Iterator[Call]:
+def calls(engine: Engine, split: Split, chunk: bool) -> Iterator[Call]:
     """The calls of a run; those right after a seam and those further on apart.
 
     Without `chunk` the prefill takes the whole prompt.
     """
-    head = plan.head if chunk else plan.prompt
-    engine.prefill(plan.tokens[:head])
+    head = split.head if chunk else split.prompt
+    engine.prefill(split.tokens[:head])
     yield Call("a prefill", 0, {head - 1: engine.logits()})
     if chunk:
-        rows = engine.extend(plan.tokens[head : plan.prompt], [position - head for position in plan.chunk])
-        pairs = list(zip(plan.chunk, rows, strict=True))
+        rows = engine.extend(split.tokens[head : split.prompt], [position - head for position in split.chunk])
+        pairs = list(zip(split.chunk, rows, strict=True))
         for part in filter(None, (pairs[:NEAR], pairs[NEAR:])):
             yield Call("several tokens at once after a filled cache", head, dict(part))
     steps = {}
-    for position in plan.steps:
-        engine.decode(plan.tokens[position], 1)
+    for position in split.steps:
+        engine.decode(split.tokens[position], 1)
         steps[position] = engine.logits()
-    yield Call("single tokens after a filled cache", plan.prompt, steps)
+    yield Call("single tokens after a filled cache", split.prompt, steps)
 
 
 def largest_difference(engine: Engine, made: Reference, chunk: bool = True) -> float:
@@ -215,7 +215,7 @@ def largest_difference(engine: Engine, made: Reference, chunk: bool = True) -> f
     tokens to other experts, and then their logits alone are far off.
     """
     largest = 0.0
-    for call in calls(engine, made.plan, chunk):
+    for call in calls(engine, made.split, chunk):
         found = sorted((made.difference(position, logits), position) for position, logits in call.rows.items())
         difference, position = found[(len(found) - 1) // 2 if made.tolerance == ROUNDED else -1]
         if not difference <= made.tolerance:
@@ -229,8 +229,8 @@ def largest_difference(engine: Engine, made: Reference, chunk: bool = True) -> f
 
 def _without_cache(engine: Engine, made: Reference, call: Call, position: int) -> bool:
     """Whether logits are those of a pass that begins after the cache."""
-    first = position if call.first == made.plan.prompt else call.first
-    alone = engine.whole_pass(made.plan.tokens[first : position + 1], [position - first])[0]
+    first = position if call.first == made.split.prompt else call.first
+    alone = engine.whole_pass(made.split.tokens[first : position + 1], [position - first])[0]
     return distance(call.rows[position], alone, position) <= made.tolerance * made.unit
 
 
@@ -258,7 +258,7 @@ def check(engine: Engine, text: Sequence[int], prompt: int, steps: int) -> tuple
     text: tokens; the first `prompt` ones are a run's prompt. steps: tokens that the run decodes.
     """
     began = time.perf_counter()
-    planned = plan(text, prompt, min(STEPS, steps), engine.chunk)
+    planned = split(text, prompt, min(STEPS, steps), engine.chunk)
     with _naming("one pass over all tokens"):
         made, causality = reference(engine, planned)
     with _naming("a filled cache"):
