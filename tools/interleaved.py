@@ -4,7 +4,7 @@
 
 BASE and HEAD are folders of builds (each with `cuda/` or `cpu/`) whose kernels take the same parameters. Both run under
 the present launch rules on caches of their own, each answer is checked against float64 first, and rounds of HEAD, BASE
-and BASE again alternate. Exit code 1 where the interval of HEAD / BASE lies outside 1 +- tolerance.
+and HEAD again alternate. Exit code 1 where the interval of HEAD / BASE is not inside 1 +- tolerance.
 """
 
 from __future__ import annotations
