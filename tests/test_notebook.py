@@ -205,8 +205,8 @@ def check_numbers(results: Path, loaded: inputs.Inputs) -> int:
     count = 0
     names = {case.id for case in loaded.cases} | {"fp16", "fp32", "int4", "int8"}
     for baseline in loaded.baselines:
-        if baseline.record and baseline.record["status"] == "ok":
-            names |= {baseline.record["model"]["name"], baseline.record["device"]["name"]}
+        if baseline.record and baseline.record.status == "ok":
+            names |= {baseline.record.model.name, baseline.record.device.name}
     for paragraph in explanation.paragraphs(loaded):
         for number in phrases.numbers_of(paragraph):
             assert resolve(results, number) == number.value
