@@ -147,7 +147,7 @@ def test_a_fatbin_for_another_architecture_is_a_failed_record_with_the_fix(clone
 ALLOCATE = """
 import json, sys
 from pathlib import Path
-from elastickv.device import open_backend
+from elastickv.device.opening import open_backend
 backend = open_backend("cuda", sys.argv[1])
 before = backend.memory_budget()
 taken, said = 0, None

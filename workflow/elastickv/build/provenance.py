@@ -51,8 +51,8 @@ def command(argv: list[str], environment: Mapping[str, str]) -> list[str]:
         )  # blanks and backslashes are escaped, quotes not
         words = ["make", target, *(re.sub(r"\\(.)", r"\1", word) for word in given)]
     else:
-        name = Path(argv[0]).name
-        words = ["elastickv" if name == "__main__.py" else name, *argv[1:]]
+        program = Path(argv[0])  # of `python -m snakemake`: the package's __main__.py
+        words = [program.parent.name if program.name == "__main__.py" else program.name, *argv[1:]]
     return [word.encode(errors="surrogateescape").decode(errors="replace") for word in words]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 def table(rows: list[list[Any]], headers: list[str]) -> str:
     """A pipe table. Cells must be escaped by the caller; numbers are left as they are written."""
-    from tabulate import tabulate
+    import tabulate
 
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, preserve_whitespace=False)
+    tabulate.WIDE_CHARS_MODE = False  # else columns are wider where the package wcwidth happens to be installed
+    return tabulate.tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, preserve_whitespace=False)
