@@ -247,6 +247,18 @@ def test_a_record_states_the_command_of_make_as_it_was_given(tmp_path: Path, val
     assert set(stated[2:]) == {f"SET={value}", "CORES=2"}
 
 
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        (".venv/bin/snakemake", "snakemake"),
+        ("site/snakemake/__main__.py", "snakemake"),
+        ("x/elastickv/__main__.py", "elastickv"),
+    ],
+)
+def test_a_record_states_the_program_by_its_name_also_of_a_module(program: str, name: str):
+    assert command([program, "--cores", "2"], {}) == [name, "--cores", "2"]
+
+
 @pytest.mark.parametrize("goals", [["run"], ["remeasure"]])
 def test_make_without_a_matrix_says_so(goals: list[str]):
     done = subprocess.run(
