@@ -54,6 +54,10 @@ def test_caches_stay_where_the_user_has_them(tmp_path: Path):
     assert variables == {"HOME": str(tmp_path)}
 
 
+def test_the_checkout_is_this_one():
+    assert surroundings.CHECKOUT == ROOT
+
+
 def test_caches_of_a_closed_home_go_into_the_checkout(closed: Path, tmp_path: Path):
     variables = {"HOME": str(closed)}
     surroundings.settle(tmp_path, variables)

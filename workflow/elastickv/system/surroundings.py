@@ -11,7 +11,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-CHECKOUT = Path(__file__).absolute().parents[2]
+CHECKOUT = Path(__file__).absolute().parents[3]
 IN_CHECKOUT = Path(".envs/.cache")
 # Variable: where its program writes when the variable is not set, in the user's home.
 CACHES = {
