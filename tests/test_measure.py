@@ -125,7 +125,7 @@ def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, mo
 def test_the_control_that_sampling_waits_for_is_the_case_s_precision_s():
     """`test_sampling` shows what that does; no threshold of the judge decides how long a case is sampled."""
     settings = tiny_case(measure={"precision": 0.02}).measure
-    assert steps._rule(settings, set()).control == settings.precision == 0.02
+    assert steps.rule(settings, set()).control == settings.precision == 0.02
 
 
 class Throttled(CpuState):

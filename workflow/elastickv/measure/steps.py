@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -200,7 +200,8 @@ def _too_few(record: Measurement) -> str | None:
     )
 
 
-def _rule(settings: Measure, fixed: set[str]) -> sampling.Rule:
+def rule(settings: Measure, fixed: Collection[str] = ()) -> sampling.Rule:
+    """When a case stops. fixed: names among reps and warmup of which as many are taken as given."""
     return sampling.Rule(
         reps=settings.reps,
         warmup=settings.warmup,
@@ -304,7 +305,7 @@ def _setup(backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuf
         for arm in ARMS.values()
     }
     probes = Probes(backend, workload, buffer, loops, mode)
-    return Setup(launch, mode, loops, arms, probes, _rule(settings, fixed), fixed)
+    return Setup(launch, mode, loops, arms, probes, rule(settings, fixed), fixed)
 
 
 def _timed(

@@ -11,7 +11,7 @@ import numpy as np
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device.base import Backend, Mode
 from elastickv.measure import sampling, statistics
-from elastickv.measure.steps import Rotation, choose_loops
+from elastickv.measure.steps import Rotation, choose_loops, rule
 from elastickv.models.refusal import Refusal, one_line, status_of
 from elastickv.peers import views
 from elastickv.peers.base import Inputs, Launch, Peer, elastic_refusal
@@ -177,16 +177,9 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
     """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
     settings = bench.case.measure
     take = sampling.pair(ours.sample, peer.sample)
-    rule = sampling.Rule(
-        reps=settings.reps,
-        warmup=settings.warmup,
-        precision=settings.precision,
-        max_seconds=settings.max_seconds,
-        confidence=settings.confidence,
-        control=settings.precision,
-    )
-    sampling.warm_up(take, rule)
-    samples = sampling.interleave(take, rule, disturbed=bench.throttled)
+    when = rule(settings)
+    sampling.warm_up(take, when)
+    samples = sampling.interleave(take, when, disturbed=bench.throttled)
     taken, limit = len(samples), settings.max_seconds
     if taken < FEWEST_ROUNDS:
         dropped = f", {len(samples.dropped)} dropped ({samples.dropped[-1].reason})" if samples.dropped else ""
