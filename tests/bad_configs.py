@@ -137,7 +137,7 @@ BAD = {
     "no noise allowed": ("noise: {cpu: 0}\n" + GOOD, ["noise.cpu", "above 0"]),
     "negative threshold": ("golden: {cv: -1}\n" + GOOD, ["golden.cv", "above 0", "-1"]),
     "workload": (case("workload: prefill"), ["cases.a.workload", "one of decode, elementwise", '"prefill"']),
-    "dtype": (case("dtype: fp8"), ["cases.a.dtype", "one of fp16, bf16, fp32"]),
+    "dtype": (case("dtype: fp8"), ["cases.a.dtype", "one of fp32, fp16, bf16"]),
     "anchor": (case("anchor: median"), ["cases.a.anchor", "last, first, value_norm, mean"]),
     "bias": (case("bias: log"), ["cases.a.bias", "none, log_count"]),
     "launch": (case("launch: pdl"), ["cases.a.launch", "auto, plain, dependent"]),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from elastickv import matrix
+from elastickv import formats, matrix
 from elastickv.cache import numerics, oracle
 from elastickv.cache.policy import choose_anchors, compact
 from elastickv.device.base import Backend, Call, Mode
@@ -59,11 +59,11 @@ class Caches:
 
     def vectors(self, shape: tuple[int, ...], stream: int) -> np.ndarray:
         values = numerics.seeded_values(math.prod(shape), 7, stream).reshape(shape)
-        return numerics.round_to(values, self.case.dtype)
+        return formats.of(self.case.dtype).rounded(values)
 
     def write_full(self) -> None:
         for address, values in ((self.layer.full.exact_k, self.k), (self.layer.full.exact_v, self.v)):
-            self.backend.write(address, numerics.encode(values, self.case.dtype))
+            self.backend.write(address, formats.of(self.case.dtype).encode(values))
 
     def compress(self) -> None:
         arena = self.layer.elastic_arena
@@ -94,15 +94,15 @@ class Caches:
         group, dtype = self.case.heads // self.case.kv_heads, self.case.dtype
         shape = (self.shape.rows, group, self.shape.dim)
         self.q = self.vectors(shape, 3)
-        query, out = (self.backend.allocate(math.prod(shape) * numerics.BYTES[dtype]) for _ in range(2))
-        self.backend.write(query, numerics.encode(self.q, dtype))
-        self.backend.fill_bytes(out, math.prod(shape) * numerics.BYTES[dtype], POISON)
+        query, out = (self.backend.allocate(math.prod(shape) * formats.of(dtype).vector_bytes(1)) for _ in range(2))
+        self.backend.write(query, formats.of(dtype).encode(self.q))
+        self.backend.fill_bytes(out, math.prod(shape) * formats.of(dtype).vector_bytes(1), POISON)
         cache = self.layer.full if arm == "full" else self.layer.elastic
         scale = 1 / math.sqrt(self.shape.dim)
         params = DecodeParams(cache, query, out, None, group, 0, scale, self.shape.capacity)
         params.workspace = workspace_for(self.backend, [params])
         self.backend.launch(Call("decode", params))
-        return numerics.decode(self.backend.read(out, shape, numerics.STORAGE[dtype]), dtype)
+        return formats.of(dtype).decode(self.backend.read(out, shape, formats.of(dtype).words))
 
     def check_decode(self, arm: str, tokens: int) -> None:
         k, v, bias = self.k[:, :tokens], self.v[:, :tokens], None
@@ -203,14 +203,14 @@ class GrowingCaches:
         self.step = backend.program(calls, Mode(graph=True))
 
     def upload(self, values: np.ndarray) -> int:
-        words = numerics.encode(values, self.dtype)
+        words = formats.of(self.dtype).encode(values)
         address = self.backend.allocate(words.nbytes)
         self.backend.write(address, words)
         return address
 
     def answer(self, arm: str) -> np.ndarray:
-        words = self.backend.read(self.out[arm], self.query.shape, numerics.STORAGE[self.dtype])
-        return numerics.decode(words, self.dtype)
+        words = self.backend.read(self.out[arm], self.query.shape, formats.of(self.dtype).words)
+        return formats.of(self.dtype).decode(words)
 
     def check_answers(self, tokens: int) -> None:
         k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
@@ -226,7 +226,7 @@ def grow(backend: Backend, changes: dict, start: int, steps: int, together: bool
     growing = GrowingCaches(backend, changes, start, steps, together)
     for token in range(start, start + steps):
         for address in growing.out.values():
-            backend.fill_bytes(address, growing.query.size * numerics.BYTES[growing.dtype], POISON)
+            backend.fill_bytes(address, growing.query.size * formats.of(growing.dtype).vector_bytes(1), POISON)
         backend.seconds(growing.step)
         growing.check_answers(token + 1)
         growing.caches.check_elastic(token + 1)

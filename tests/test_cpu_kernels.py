@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow
 
+from elastickv import formats
 from elastickv.build import compilers, cpu
 from elastickv.cache import numerics
 from elastickv.device.base import Call
 from elastickv.device.cpu import CpuBackend
-from elastickv.device.params import DTYPES, KERNELS, ElementwiseParams, FillParams, StreamParams
+from elastickv.device.params import KERNELS, ElementwiseParams, FillParams, StreamParams
 from elastickv.errors import MachineError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
@@ -67,12 +68,12 @@ def test_one_captured_step_replays_while_the_cache_grows(backend, name, start, t
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("count", [1, 63, 64, 1000, 100_003])
 def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
-    width = numerics.BYTES[dtype]
+    width = formats.of(dtype).vector_bytes(1)
     address = backend.allocate((count + 64) * width)
     backend.fill_bytes(address, (count + 64) * width, 0xAB)
-    backend.launch(Call("fill", FillParams(address, count, DTYPES[dtype], 123, 456, 0)))
-    expected = numerics.encode(numerics.seeded_values(count, 123, 456), dtype)
-    np.testing.assert_array_equal(backend.read(address, (count,), numerics.STORAGE[dtype]), expected)
+    backend.launch(Call("fill", FillParams(address, count, formats.of(dtype).number, 123, 456, 0)))
+    expected = formats.of(dtype).encode(numerics.seeded_values(count, 123, 456))
+    np.testing.assert_array_equal(backend.read(address, (count,), formats.of(dtype).words), expected)
     assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
 
 
@@ -111,7 +112,7 @@ def test_a_nan_survives_quantisation(backend, cache_dtype):
 def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
     case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
     caches = Caches(backend, case)
-    largest = numerics.LARGEST_CODE[cache_dtype]
+    largest = formats.of(cache_dtype).largest
     caches.k[0, 0] = 0
     caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
     caches.k[0, 1, 0] = largest

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow, workspace_for
 
-from elastickv import device
+from elastickv import device, formats
 from elastickv.cache import numerics, oracle
 from elastickv.cache.policy import compact
 from elastickv.device.base import Backend, Call, Mode
-from elastickv.device.params import DTYPES, DecodeParams, FillParams, StreamParams
+from elastickv.device.params import DecodeParams, FillParams, StreamParams
 
 pytestmark = pytest.mark.gpu
 BUILD = Path(__file__).resolve().parents[1] / "build"
@@ -127,7 +127,7 @@ def test_small_passes_are_right(backend):
             check_elementwise(backend, shape, compress, reverse)
     source, target, sink = backend.allocate(4112), backend.allocate(100_064), backend.allocate(4)
     backend.launch(Call("stream", StreamParams(source, 4112, target, 100_000, sink)))
-    backend.launch(Call("fill", FillParams(target, 1003, DTYPES["bf16"], 1, 2, 0)))
+    backend.launch(Call("fill", FillParams(target, 1003, formats.of("bf16").number, 1, 2, 0)))
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
@@ -154,7 +154,7 @@ def test_a_workspace_serves_launch_after_launch(backend):
     rows, group, dim = caches.shape.rows, 1, 128
     query = caches.vectors((rows, group, dim), 3)
     q, out = (backend.allocate(query.size * 2) for _ in range(2))
-    backend.write(q, numerics.encode(query, "fp16"))
+    backend.write(q, formats.of("fp16").encode(query))
     params = [
         DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim), 3000)
         for cache in (caches.layer.full, caches.layer.elastic)
@@ -165,7 +165,7 @@ def test_a_workspace_serves_launch_after_launch(backend):
     program = backend.program([Call("decode", block) for block in params * 20], Mode(graph=True))
     backend.seconds(program)
     compacted = compact(caches.k, caches.v, caches.policy)
-    answer = numerics.decode(backend.read(out, query.shape, np.float16), "fp16")
+    answer = formats.of("fp16").decode(backend.read(out, query.shape, np.float16))
     correctness = oracle.check(answer, oracle.decode_attention(query, compacted.k, compacted.v), "fp16")
     assert oracle.passes(correctness), correctness
 
@@ -185,7 +185,7 @@ def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which)
 def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
     case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
     caches = Caches(backend, case)
-    largest = numerics.LARGEST_CODE[cache_dtype]
+    largest = formats.of(cache_dtype).largest
     caches.k[0, 0] = 0
     caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
     caches.k[0, 1, 0] = largest
@@ -217,12 +217,12 @@ def test_large_logits_do_not_overflow(backend):
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("count", [1, 63, 64, 1000, 1_000_003])
 def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
-    width = numerics.BYTES[dtype]
+    width = formats.of(dtype).vector_bytes(1)
     address = backend.allocate((count + 64) * width)
     backend.fill_bytes(address, (count + 64) * width, 0xAB)
-    backend.launch(Call("fill", FillParams(address, count, DTYPES[dtype], 123, 456, 0)))
-    expected = numerics.encode(numerics.seeded_values(count, 123, 456), dtype)
-    np.testing.assert_array_equal(backend.read(address, (count,), numerics.STORAGE[dtype]), expected)
+    backend.launch(Call("fill", FillParams(address, count, formats.of(dtype).number, 123, 456, 0)))
+    expected = formats.of(dtype).encode(numerics.seeded_values(count, 123, 456))
+    np.testing.assert_array_equal(backend.read(address, (count,), formats.of(dtype).words), expected)
     assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
 
 

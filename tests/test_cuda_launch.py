@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastickv import matrix
+from elastickv import formats, matrix
 from elastickv.device import cuda_decode, cuda_launch, limits
-from elastickv.device.params import DTYPES, KERNELS, Cache, CompressParams, DecodeParams, StreamParams
+from elastickv.device.params import KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
 CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
 STATIC_SHARED_LIMIT = 48 << 10
@@ -33,7 +33,7 @@ def kernel_names() -> set[str]:
 
 
 def decode_params(batch=1, kv_heads=4, group=1, tokens=4096, dim=128, dtype="fp16", cache_dtype=None, compress=4):
-    codes = {"dtype": DTYPES[dtype], "cache_dtype": DTYPES[cache_dtype or dtype]}
+    codes = {"dtype": formats.of(dtype).number, "cache_dtype": formats.of(cache_dtype or dtype).number}
     kept = {"sinks": 4, "window": 256, "compress": compress, "ring": 256 + compress}
     cache = Cache(rows=batch * kv_heads, dim=dim, **codes, **kept)
     return DecodeParams(cache=cache, group=group, max_tokens=tokens)

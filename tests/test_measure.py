@@ -12,9 +12,9 @@ import pytest
 from pydantic import MISSING
 from results_folder import example, typed
 
-from elastickv import cli, jobs, matrix, records, workloads
+from elastickv import cli, formats, jobs, matrix, records, workloads
 from elastickv.build import fingerprint
-from elastickv.cache import numerics, oracle
+from elastickv.cache import oracle
 from elastickv.device.base import Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.device.cpu_state import CpuState
@@ -305,8 +305,9 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
     middle = saved["middle"]
     kept = np.take_along_axis(saved["k"][0], saved["kept"][0][:, :, None], axis=1)
     assert (kept[:, ~middle] == k[:, ~middle]).all()
-    codes, scale = numerics.quantise(kept[:, middle], "int8")
-    assert (numerics.dequantise(codes, scale) == k[:, middle]).all()
+    int8 = formats.of("int8")
+    words, scale = int8.store(kept[:, middle])
+    assert (int8.load(words, scale) == k[:, middle]).all()
     assert (saved["k_scale"][0][:, middle] == scale).all()
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from elastickv import matrix
+from elastickv import formats, matrix
 from elastickv.cache import bytes_moved, numerics, oracle
 from elastickv.cache.policy import Policy, choose_anchors, compact
 from elastickv.schemas.case import AnyCase
@@ -15,7 +15,7 @@ PLAIN = Policy(sinks=4, window=8, compress=3, anchor="value_norm", bias="none", 
 
 
 def vectors(rows: int, tokens: int, dim: int, stream: int = 0) -> np.ndarray:
-    return numerics.round_to(numerics.seeded_values(rows * tokens * dim, 0, stream), "fp16").reshape(rows, tokens, dim)
+    return formats.of("fp16").rounded(numerics.seeded_values(rows * tokens * dim, 0, stream)).reshape(rows, tokens, dim)
 
 
 def test_slots_are_sinks_groups_and_the_exact_rest():
@@ -71,34 +71,6 @@ def test_compress_1_without_quantisation_is_the_full_cache():
     assert (cache.k == k).all()
     assert rule.nothing_compressed(50)
     assert not dataclasses.replace(rule, cache_dtype="int8").nothing_compressed(50)
-
-
-@pytest.mark.parametrize(("cache_dtype", "largest"), [("int8", 127), ("int4", 7)])
-def test_quantisation_is_within_half_a_step_and_reaches_the_largest_code(cache_dtype, largest):
-    x = vectors(1, 40, 96)[0]
-    codes, scale = numerics.quantise(x, cache_dtype)
-    assert np.abs(codes).max() == largest
-    # fp16 rounds the scale (2^-11), so the largest element may sit that much further away.
-    assert (np.abs(numerics.dequantise(codes, scale) - x) <= scale[:, None] * (0.5 + largest * 2**-11)).all()
-
-
-def test_zero_vectors_have_scale_zero():
-    codes, scale = numerics.quantise(np.zeros((2, 64), np.float32), "int4")
-    assert (codes == 0).all()
-    assert (scale == 0).all()
-
-
-def test_int4_packing_round_trips():
-    codes = np.random.default_rng(0).integers(-7, 8, size=(5, 96)).astype(np.int8)
-    packed = numerics.pack_int4(codes)
-    assert packed.shape == (5, 48)
-    assert (numerics.unpack_int4(packed) == codes).all()
-
-
-def test_bf16_rounds_to_nearest_even_and_keeps_nan():
-    assert numerics.round_to(np.float32([1.00390625]), "bf16")[0] == 1.0  # halfway between two: to even
-    assert numerics.round_to(np.float32([1.01171875]), "bf16")[0] == 1.015625
-    assert np.isnan(numerics.round_to(np.float32([np.nan]), "bf16"))[0]
 
 
 def test_philox_matches_its_published_test_vector():

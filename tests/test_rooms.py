@@ -28,6 +28,7 @@ ROOMS = (
     "matrix",
     "device",
     "schemas",
+    "formats",
     "records",
     "system",
     "errors",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
-FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-CODE_BITS = {"int8": 8, "int4": 4}
-SCALES = 4  # bytes of a quantised slot's two fp16 scales
+SCALES = 4  # bytes of the two fp16 scales that a slot has where it is stored otherwise than the full cache
 BIAS = 4  # bytes of a slot's bias
 
 
@@ -26,14 +25,12 @@ def moved(case: dict[str, Any]) -> Moved:
 
 def _decode(case: dict[str, Any]) -> Moved:
     """Keys and values of every slot once, scales and biases where there are any, the query and the output once."""
-    tokens, dim, element = case["seq"], case["dim"], FLOAT_BYTES[case["dtype"]]
+    tokens, dim, element = case["seq"], case["dim"], _bits(case["dtype"]) // 8
     between = max(0, tokens - case["sinks"] - case["window"])
     groups = between // case["compress"]
     exact = tokens - groups * case["compress"]
-    if case["cache_dtype"] in CODE_BITS:
-        middle = 2 * dim * CODE_BITS[case["cache_dtype"]] // 8 + SCALES
-    else:
-        middle = 2 * dim * FLOAT_BYTES[case["cache_dtype"]]
+    middle = 2 * dim * _bits(case["cache_dtype"]) // 8
+    middle += SCALES if case["cache_dtype"] != case["dtype"] else 0
     bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
@@ -44,6 +41,11 @@ def _decode(case: dict[str, Any]) -> Moved:
         slots_only=caches * ((exact + groups) * uncompressed + bias) + 2 * output,
         written=output,
     )
+
+
+def _bits(name: str) -> int:
+    """Bits of a value: the first number in the name of how it is stored (fp16, int4)."""
+    return int(re.findall(r"\d+", name)[0])
 
 
 def _elementwise(case: dict[str, Any]) -> Moved:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from elastickv.cache import numerics
+from elastickv import formats
 from elastickv.cache.policy import Policy
 from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase
 
@@ -40,15 +40,15 @@ class Ceilings(NamedTuple):
 def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
-    Per (batch, KV head): exact slots 2 D size(dtype), middle slots 2 D size(cache_dtype) + 4 if quantised, 4 per slot
-    if biased; plus q and the output once.
+    Per (batch, KV head): exact slots 2 D size(dtype), middle ones 2 D size(cache_dtype), + 4 with scales; 4 per slot if
+    biased; plus q and the output once.
     """
     policy = Policy.of_case(case)
     tokens, dim = case.seq, case.dim
     rows = case.batch * case.kv_heads
-    vector = numerics.vector_bytes(dim, case.dtype)
+    vector, slot = formats.of(case.dtype).vector_bytes(dim), formats.of(case.cache_dtype)
     exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
-    stored = 2 * numerics.vector_bytes(dim, case.cache_dtype) + (4 if numerics.is_quantised(case.cache_dtype) else 0)
+    stored = 2 * (slot.vector_bytes(dim) + slot.scale_bytes)
     bias = 4 * (exact + middle) if case.bias != "none" else 0
     query = case.batch * case.heads * vector
     return {

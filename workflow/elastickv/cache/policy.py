@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elastickv.cache import numerics
+from elastickv import formats
 from elastickv.schemas.case import DecodeCase
 
 
@@ -68,7 +68,7 @@ class CompactCache:
 
     kept: int [rows, slots], token of each slot (the group's first for `mean`). k, v: float32 [rows, slots, dim] as
     stored (dequantised). middle: bool [slots]. k_scale, v_scale: float16 [rows, slots], 0 for exact slots. bias:
-    float32 [rows, slots]. middle_k, middle_v: what lies in memory for the middle: words [rows, G, dim] or int8 codes.
+    float32 [rows, slots]. middle_k, middle_v: what lies in memory for the middle: words [rows, G, words of a vector].
     """
 
     kept: np.ndarray
@@ -111,11 +111,9 @@ def _middle_vectors(x: np.ndarray, anchors: np.ndarray, policy: Policy) -> np.nd
 
 def store_middle(vectors: np.ndarray, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float32 [..., dim] -> (what lies in memory, float16 scales [...], float32 values as read back)."""
-    if numerics.is_quantised(policy.cache_dtype):
-        codes, scale = numerics.quantise(vectors, policy.cache_dtype)
-        return codes, scale, numerics.dequantise(codes, scale)
-    words = numerics.encode(vectors, policy.dtype)
-    return words, np.zeros(vectors.shape[:-1], dtype=np.float16), numerics.decode(words, policy.dtype)
+    stored = formats.of(policy.cache_dtype)
+    words, scale = stored.store(vectors)
+    return words, scale, stored.load(words, scale)
 
 
 def compact(k: np.ndarray, v: np.ndarray, policy: Policy, anchors: np.ndarray | None = None) -> CompactCache:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from elastickv.device.params import DTYPES
+from elastickv import formats
 from elastickv.schemas.case import DecodeCase
 
-DTYPE_OF = {code: name for name, code in DTYPES.items()}
+DTYPE_OF = {one.number: name for name, one in formats.every().items()}
 QUERY_TILE = 4
 ELEMENTS = 8  # of a cached row in one lane
 TENSOR_DIM = 128
@@ -27,7 +27,7 @@ MANY_TURNS = 4.0
 FEW_TURNS = 1.4
 STAGE_CAPABILITY = 80  # the first that copies to shared memory while it computes
 BLOCK_RESERVE_BYTES = 1024  # of shared memory, that the system takes a block
-TENSOR_UNIT_SLOTS = {"int8": 32, "int4": 64}  # others: 16
+TENSOR_UNIT_SLOTS = {"int8": 32, "int4": 64}  # formats with scales that tensor cores multiply; those without: 16
 # Warps an SM holds (the instances' registers) and the block sizes to choose from, in warps: with up to 128 registers a
 # thread (one query head at a time, on CUDA cores) and with up to 168 (the others).
 WARPS_PER_SM = {False: 16, True: 12}
@@ -94,12 +94,13 @@ class Instance(NamedTuple):
         """Slots stored as `dtype` that a warp reduces at once."""
         if self.tensor:
             return TENSOR_UNIT_SLOTS.get(dtype, 16)
-        loads = 4 if dtype == "fp32" else 16 if dtype in ("int8", "int4") and self.tile == 1 else 8
+        stored = formats.of(dtype)
+        loads = 4 if stored.bits == 32 else 16 if stored.scaled and self.tile == 1 else 8
         return loads * 32 * ELEMENTS // self.widest
 
     def unit_bytes(self, cache_dtype: str) -> int:
         """Bytes of keys and values of a unit of the middle segment."""
-        if self.tensor or cache_dtype != "int4":
+        if self.tensor or formats.of(cache_dtype).bits > 4:
             return TENSOR_UNIT_BYTES
         return 4096 if self.tile == 1 else 2048
 
@@ -145,9 +146,10 @@ def instance_of(params: ctypes.Structure, gpu: Gpu) -> Instance:
 
 
 def _instance(dtype: str, cache_dtype: str, dim: int, group: int, gpu: Gpu) -> Instance:
-    halves, quantised = dtype != "fp32", cache_dtype != dtype
+    halves, quantised = formats.of(dtype).bits == 16, cache_dtype != dtype
     tile = QUERY_TILE if group > 1 and halves and dim <= 128 else 1
     tensor = gpu.capability >= TENSOR_CAPABILITY and gpu.forced.loop != "cores"
+    tensor = tensor and (not quantised or cache_dtype in TENSOR_UNIT_SLOTS)
     if tensor and dim == TENSOR_DIM and halves and (tile > 1 or quantised):
         return Instance(f"decode_tensor_{dtype}_{cache_dtype}_g{tile}", tile, TENSOR_DIM, True)
     widest = 64 if dim == 64 and halves and not quantised else 128 if dim <= 128 else 256
@@ -184,7 +186,7 @@ def _microseconds(shape: DecodeShape, work: int, cache_dtype: str, gpu: Gpu) -> 
     reading = shape.tiles * work * unit_bytes / (BYTES_PER_US * sms * busy)
     waves, turns = _ceil(blocks, resident), work / shape.splits / shape.warps
     at_once = min(_ceil(blocks, sms), resident // sms) * shape.warps
-    share = 1.0 if cache_dtype in ("int8", "int4") else EXACT_SHARE
+    share = 1.0 if formats.of(cache_dtype).scaled else EXACT_SHARE
     computing = TURN_US * share * waves * math.ceil(turns) * at_once / 12
     idle = IDLE_TURN_US * (math.ceil(turns) - turns) if turns > 1 else 0.0
     others = shape.splits - 1
@@ -218,7 +220,7 @@ def _can_stage(shape: DecodeShape, work: int, cache_dtype: str, gpu: Gpu) -> boo
     """Whether the loop can (STAGES in reader.cuh), gains by it or is forced to, and the SM has room for its blocks."""
     if gpu.forced.stage == "never" or gpu.capability < STAGE_CAPABILITY:
         return False
-    if shape.instance.large or cache_dtype not in ("fp16", "bf16"):
+    if shape.instance.large or formats.of(cache_dtype).bits != 16:
         return False
     turns = work / shape.splits / shape.warps
     if turns <= 1 or (FEW_TURNS < turns < MANY_TURNS and gpu.forced.stage != "always"):

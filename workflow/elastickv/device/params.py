@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_float, c_int, c_longlong, c_uint, c_void_p
 
-DTYPES = {"fp32": 0, "fp16": 1, "bf16": 2, "int8": 3, "int4": 4}
 ANCHORS = {"last": 0, "first": 1, "value_norm": 2, "mean": 3}
 
 

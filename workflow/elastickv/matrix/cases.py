@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv import records
+from elastickv import formats, records
 from elastickv.matrix.wording import shown
 from elastickv.schemas.case import AnyCase, own_keys
 from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
@@ -89,10 +89,11 @@ def _decode_faults(case: dict[str, Any], measure: Measure) -> Iterator[Fault]:
             ("kv_heads",),
             f"heads must be a multiple of kv_heads; heads is {case['heads']}, kv_heads {case['kv_heads']}",
         )
-    if case["cache_dtype"] not in (case["dtype"], "int8", "int4"):
+    if case["cache_dtype"] not in (case["dtype"], *formats.scaled()):
+        allowed = formats.listed((f"dtype ({case['dtype']})", *formats.scaled()))
         yield (
             ("cache_dtype",),
-            f"must be dtype ({case['dtype']}), int8 or int4, is {case['cache_dtype']}; the exact segment decides dtype",
+            f"must be {allowed}, is {case['cache_dtype']}; the exact segment decides dtype",
         )
     products = {
         "seq * dim": case["seq"] * case["dim"],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from elastickv.cache import numerics
+from elastickv import formats
 from elastickv.cache.policy import Policy
 from elastickv.schemas.case import AnyCase, DecodeCase
 
@@ -68,7 +68,7 @@ def attention_only(case: AnyCase) -> str | None:
 
 def elastic_refusal(case: DecodeCase) -> str | None:
     """Why no peer takes the elastic cache's slots, or None: theirs are of the full cache's type, without a bias."""
-    if numerics.is_quantised(case.cache_dtype):
+    if formats.of(case.cache_dtype).scaled:
         return f"reads no {case.cache_dtype} slots beside {case.dtype} ones"
     if case.bias != "none":
         return f"adds no bias to a slot's logit (bias: {case.bias})"

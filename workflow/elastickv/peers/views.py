@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from elastickv.cache import numerics
+from elastickv import formats
 from elastickv.device.base import Backend
 from elastickv.peers.base import Inputs
 from elastickv.workloads.cache import LayerCaches
@@ -22,7 +22,7 @@ def tensor(backend: Backend, address: int, shape: tuple[int, ...], dtype: str) -
     """The array at `address` as a tensor that shares its memory. The backend has to outlive it."""
     import torch
 
-    nbytes = numerics.BYTES[dtype]
+    nbytes = formats.of(dtype).vector_bytes(1)
     for extent in shape:
         nbytes *= extent
     if backend.name == "cpu":

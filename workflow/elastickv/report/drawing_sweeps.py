@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import Any
 
+from elastickv import formats
 from elastickv.judge.noise import IMPRECISE_MARK
 from elastickv.report.drawing import FULL, LIMIT, figure_of
 from elastickv.report.sweeps import Cell, Grid
@@ -15,8 +16,7 @@ from elastickv.schemas.parts import Interval
 # Orange below 1x, white at 1x, blue above: told apart by every kind of colour vision, and by lightness alone.
 SLOWER_TO_FASTER = ("#7f3b08", "#e08a1e", "#fbe3c0", "#ffffff", "#c6dbef", "#4292c6", "#08306b")
 NO_RESULT, HATCH = "#ececec", "////"
-# Okabe and Ito's palette; a cache dtype is a colour, a length a shape.
-COLOURS = {"fp32": "#000000", "fp16": "#0072b2", "bf16": "#0072b2", "int8": "#e69f00", "int4": "#009e73"}
+# A cache dtype is a colour (its format's), a length a shape.
 SHAPES = "osD^vP*X"
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 STRIP = 0.07  # of a panel's height, for cases without a result
@@ -134,7 +134,7 @@ def against_ceilings(grid: Grid) -> Any:
     names = {"byte_ceiling": "byte ceiling", "reachable_ceiling": "reachable ceiling"}
     for axes, (key, name) in zip(panels, names.items(), strict=True):
         for dtype, seq, cell in cells:
-            _point(axes, getattr(cell, key), cell.speedup, COLOURS[dtype], shape_of[seq])
+            _point(axes, getattr(cell, key), cell.speedup, formats.of(dtype).colour, shape_of[seq])
         axes.set_xlabel(f"{name} (x)")
     _log_axes(panels, grid, [cell for _, _, cell in cells])
     _without_result(panels[0], grid)
@@ -190,7 +190,8 @@ def _legends(panels: Any, grid: Grid, shape_of: dict[int, str]) -> None:
     from matplotlib.lines import Line2D
 
     dtypes = [
-        Line2D([], [], marker="o", linestyle="", color=COLOURS[d], label=f"cache in {d}") for d in grid.cache_dtypes
+        Line2D([], [], marker="o", linestyle="", color=formats.of(d).colour, label=f"cache in {d}")
+        for d in grid.cache_dtypes
     ]
     lines, _ = panels[0].get_legend_handles_labels()
     others = [line for line in lines if isinstance(line, Line2D)]

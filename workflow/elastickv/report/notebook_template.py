@@ -456,7 +456,7 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 # ### The elastic cache
 # It spends fewer bytes on the part of the context that matters least. The first tokens (*sinks*) and the latest ones
 # (the *window*) stay exact. What lies between is the *middle*: groups of `compress` tokens, each stored as one slot
-# (an *anchor*: a chosen token, or the mean), in `cache_dtype`: as it was, or quantised to int8 or int4 with a scale
+# (an *anchor*: a chosen token, or the mean), in `cache_dtype`: as it was, or quantised (int8, int4) with a scale
 # per slot. `compress: 1` with int4 keeps every token and saves as much as dropping three of four. Anchors are chosen
 # and stored on the device when a group leaves the window; an attention kernel reads both segments in one pass.
 #

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from elastickv import formats
 from elastickv.cache import bytes_moved
 from elastickv.judge import noise
 from elastickv.report.inputs import Case, Inputs
@@ -16,7 +17,6 @@ from elastickv.schemas.parts import Interval
 
 AXES = ("seq", "compress", "cache_dtype")
 NOT_SHAPE = {*AXES, "schema_", "id", "measure"}
-STORED = ("fp32", "fp16", "bf16", "int8", "int4")  # widest first, as the panels stand
 MOST_DRAWN = 8
 
 Place = tuple[str, int, int]  # cache dtype, compress, seq
@@ -55,7 +55,7 @@ class Grid:
 
     @property
     def cache_dtypes(self) -> list[str]:
-        return sorted({dtype for dtype, _, _ in self.cells}, key=STORED.index)
+        return sorted({dtype for dtype, _, _ in self.cells}, key=[*formats.every()].index)
 
     @property
     def compresses(self) -> list[int]:

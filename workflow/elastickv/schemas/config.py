@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, create_model
 
+from elastickv import formats
 from elastickv.schemas.base import Model, field
 
 LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
@@ -22,7 +23,6 @@ Real = Annotated[float, AfterValidator(tidy), PlainSerializer(lambda value: valu
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$(?!\n)", max_length=100)]
 Backend = Literal["auto", "cuda", "cpu"]
 Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
-Dtype = Literal["fp16", "bf16", "fp32"]
 Peer = Literal[
     "torch_default",
     "torch_grouped",
@@ -35,7 +35,6 @@ Peer = Literal[
     "flashinfer_batch",
     "flashinfer_batch_tensor",
 ]  # one adapter each in baselines/peers
-CacheDtype = Literal["fp16", "bf16", "fp32", "int8", "int4"]
 
 # What one case is: each key of it once, whoever uses it.
 Workload = Annotated[
@@ -47,8 +46,11 @@ Seq = Annotated[int, field("tokens the full cache holds", "tokens", ge=1, le=LAR
 Heads = Annotated[int, field("query heads", "heads", ge=1, le=65535)]
 KvHeads = Annotated[int, field("key/value heads; divides heads; default: heads", "heads", ge=1, le=65535)]
 Dim = Annotated[int, field("elements of one head's key or value", "elements", ge=4, le=65536, multiple_of=4)]
-StoredDtype = Annotated[Dtype, field("full cache, exact slots, query and output")]
-MiddleDtype = Annotated[CacheDtype, field("middle slots: dtype (the default), int8 or int4")]
+StoredDtype = Annotated[Literal[formats.exact()], field("full cache, exact slots, query and output")]
+MiddleDtype = Annotated[
+    Literal[tuple(formats.every())],
+    field(f"middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
+]
 Compress = Annotated[int, field("tokens that one anchor stands for", "tokens", ge=1, le=LARGEST_INT)]
 Sinks = Annotated[int, field("first tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
 Window = Annotated[int, field("last tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]

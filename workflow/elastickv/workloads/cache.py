@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elastickv.cache import numerics
+from elastickv import formats
 from elastickv.cache.policy import Policy
 from elastickv.device.base import Backend
-from elastickv.device.params import DTYPES, Cache
+from elastickv.device.params import Cache
+from elastickv.formats.base import Format
 from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.arena import Arena, padded
 
@@ -33,10 +34,12 @@ class CacheShape:
         self.ring = self.policy.ring(capacity)
         self.exact = self.policy.sinks + self.ring
         self.middle = self.policy.closed_groups(capacity)
-        self.vector = numerics.vector_bytes(self.dim, self.policy.dtype)
-        self.middle_vector = numerics.vector_bytes(self.dim, self.policy.cache_dtype)
+        self.exact_format, self.middle_format = (formats.of(name) for name in (case.dtype, case.cache_dtype))
+        self.vector, self.middle_vector = (
+            one.vector_bytes(self.dim) for one in (self.exact_format, self.middle_format)
+        )
         self.biased = self.policy.bias != "none"
-        self.quantised = numerics.is_quantised(self.policy.cache_dtype)
+        self.scaled = self.middle_format.scaled
 
     def full_sizes(self) -> list[int]:
         """Bytes of the full cache's key and value arrays."""
@@ -44,7 +47,7 @@ class CacheShape:
 
     def elastic_sizes(self) -> list[int]:
         """Bytes of the elastic cache's arrays: exact k, v; middle k, v; scales k, v; biases exact, middle."""
-        scales = self.rows * self.middle * 2 if self.quantised else 0
+        scales = self.rows * self.middle * self.middle_format.scale_bytes
         biases = [self.rows * self.exact * 4, self.rows * self.middle * 4] if self.biased else [0, 0]
         exact, middle = self.rows * self.exact * self.vector, self.rows * self.middle * self.middle_vector
         return [exact, exact, middle, middle, scales, scales, *biases]
@@ -71,8 +74,8 @@ class LayerCaches:
         self.full = Cache(
             *(self.full_arena.take(size) for size in shape.full_sizes()),
             tokens=tokens["full"],
-            dtype=DTYPES[policy.dtype],
-            cache_dtype=DTYPES[policy.dtype],
+            dtype=shape.exact_format.number,
+            cache_dtype=shape.exact_format.number,
             rows=rows,
             dim=shape.dim,
             sinks=shape.capacity,
@@ -80,13 +83,13 @@ class LayerCaches:
         )
         self.elastic_arena = Arena(backend, shape.elastic_sizes())
         addresses = [self.elastic_arena.take(size) for size in shape.elastic_sizes()]
-        present = [True, True, True, True, shape.quantised, shape.quantised, shape.biased, shape.biased]
+        present = [True, True, True, True, shape.scaled, shape.scaled, shape.biased, shape.biased]
         self.elastic = Cache(
             *(address if used else None for address, used in zip(addresses, present, strict=True)),
             middle_token=backend.allocate(max(rows * shape.middle * 4, 4)),
             tokens=tokens["elastic"],
-            dtype=DTYPES[policy.dtype],
-            cache_dtype=DTYPES[policy.cache_dtype],
+            dtype=shape.exact_format.number,
+            cache_dtype=shape.middle_format.number,
             rows=rows,
             dim=shape.dim,
             sinks=policy.sinks,
@@ -96,17 +99,21 @@ class LayerCaches:
             middle_capacity=shape.middle,
         )
 
-    def _words(self, address: int, row: int, rows: int, slots: int, dtype: str) -> np.ndarray:
-        """Float vectors [rows, slots, dim] from row `row` on, as float32."""
-        offset = row * slots * self.shape.vector
-        words = self.backend.read(address + offset, (rows, slots, self.shape.dim), numerics.STORAGE[dtype])
-        return numerics.decode(words, dtype)
+    def _words(self, address: int, row: int, rows: int, slots: int, stored: Format) -> np.ndarray:
+        """What lies in memory of the vectors of `slots` slots a row, [rows, slots, words], from row `row` on."""
+        dim = self.shape.dim
+        offset = row * slots * stored.vector_bytes(dim)
+        return self.backend.read(address + offset, (rows, slots, stored.words_of(dim)), stored.words)
+
+    def _exact(self, address: int, row: int, rows: int, slots: int) -> np.ndarray:
+        """Vectors in `dtype`, float32 [rows, slots, dim]."""
+        stored = self.shape.exact_format
+        return stored.decode(self._words(address, row, rows, slots, stored))
 
     def read_full(self, row: int, rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
         """Keys and values of the full cache, float32 [rows, tokens, dim]."""
         k, v = (
-            self._words(address, row, rows, self.shape.capacity, self.shape.policy.dtype)
-            for address in (self.full.exact_k, self.full.exact_v)
+            self._exact(address, row, rows, self.shape.capacity) for address in (self.full.exact_k, self.full.exact_v)
         )
         return k[:, :tokens], v[:, :tokens]
 
@@ -120,26 +127,20 @@ class LayerCaches:
         return self.backend.read(address, (rows, middle), np.int32)[:, :groups].astype(np.int64)
 
     def _read_middle(self, which: str, row: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 values [rows, middle_capacity, dim], float16 scales [rows, middle_capacity] (0: not quantised)."""
-        shape, middle = self.shape, self.shape.middle
-        address = getattr(self.elastic, f"middle_{which}")
-        if not shape.quantised:
-            return self._words(address, row, rows, middle, shape.policy.dtype), np.zeros((rows, middle), np.float16)
-        offset, width = row * middle * shape.middle_vector, shape.middle_vector
-        if shape.policy.cache_dtype == "int8":
-            codes = self.backend.read(address + offset, (rows, middle, width), np.int8)
-        else:
-            codes = numerics.unpack_int4(self.backend.read(address + offset, (rows, middle, width), np.uint8))
-        scales = self.backend.read(
-            getattr(self.elastic, f"middle_{which}_scale") + row * middle * 2, (rows, middle), np.float16
-        )
-        return numerics.dequantise(codes, scales), scales
+        """float32 values [rows, middle_capacity, dim], float16 scales [rows, middle_capacity] (0: no scales)."""
+        middle, stored = self.shape.middle, self.shape.middle_format
+        words = self._words(getattr(self.elastic, f"middle_{which}"), row, rows, middle, stored)
+        scales = np.zeros((rows, middle), np.float16)
+        if stored.scaled:
+            address = getattr(self.elastic, f"middle_{which}_scale") + row * middle * stored.scale_bytes
+            scales = self.backend.read(address, (rows, middle), np.float16)
+        return stored.load(words, scales), scales
 
     def read_elastic(self, which: str, row: int, rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
         """What the elastic cache holds, in token order: float32 [rows, slots, dim] and float16 scales [rows, slots]."""
-        shape, policy = self.shape, self.shape.policy
+        shape = self.shape
         head, groups, tail = shape.slot_order(tokens)
-        exact = self._words(getattr(self.elastic, f"exact_{which}"), row, rows, shape.exact, policy.dtype)
+        exact = self._exact(getattr(self.elastic, f"exact_{which}"), row, rows, shape.exact)
         if groups == 0:
             values = exact[:, head + tail]
             return values, np.zeros(values.shape[:2], np.float16)

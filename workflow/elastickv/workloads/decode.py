@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from elastickv.cache import bytes_moved, numerics, oracle, policy
+from elastickv import formats
+from elastickv.cache import bytes_moved, oracle, policy
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import (
     ANCHORS,
-    DTYPES,
     AdvanceParams,
     AppendParams,
     Cache,
@@ -79,11 +79,11 @@ class DecodeWorkload:
         return address
 
     def _fill(self) -> None:
-        seed, dtype = self.case.seed, DTYPES[self.case.dtype]
+        seed, dtype = self.case.seed, formats.of(self.case.dtype).number
         per_row = self.shape.capacity * self.shape.dim
         pieces = [(cache.full.exact_k, self.shape.rows * per_row) for cache in self.caches]
         pieces += [(cache.full.exact_v, self.shape.rows * per_row) for cache in self.caches]
-        query_count = self._query_bytes // numerics.BYTES[self.case.dtype]
+        query_count = self._query_bytes // formats.of(self.case.dtype).vector_bytes(1)
         pieces += [(address, query_count) for address in self._q]
         pieces += [(address, APPEND_POOL * self.shape.rows * self.shape.dim) for address in self._pool]
         for stream, (address, count) in enumerate(pieces):
@@ -231,7 +231,7 @@ class DecodeWorkload:
     def _vectors(self, address: int) -> np.ndarray:
         dtype = self.case.dtype
         shape = (self.shape.rows, self.group, self.shape.dim)
-        return numerics.decode(self.backend.read(address, shape, numerics.STORAGE[dtype]), dtype)
+        return formats.of(dtype).decode(self.backend.read(address, shape, formats.of(dtype).words))
 
     def _chunks(self) -> list[tuple[int, int]]:
         rows = max(1, CHECK_CHUNK_BYTES // (self.shape.capacity * self.shape.dim * 4))
@@ -287,7 +287,7 @@ class DecodeWorkload:
         saved["kept"] = compact.kept.reshape(by_row)
         saved["middle"] = compact.middle
         saved["bias"] = compact.bias.reshape(by_row)
-        if self.shape.quantised:
+        if self.shape.scaled:
             saved["k_scale"], saved["v_scale"] = k_scale.reshape(by_row), v_scale.reshape(by_row)
         for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)

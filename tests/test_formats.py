@@ -1,0 +1,131 @@
+"""Storage formats: what each stores, that it reads back, and that a file in the folder is all that declares one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elastickv import formats, matrix
+from elastickv.audit import traffic
+from elastickv.cache import bytes_moved, numerics
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERY = [*formats.every().values()]
+SCALED = [one for one in EVERY if one.scaled]
+NAME = {"ids": lambda one: one.name}
+
+
+def vectors(*shape: int, stream: int = 0) -> np.ndarray:
+    return numerics.seeded_values(int(np.prod(shape)), 0, stream).reshape(shape)
+
+
+@pytest.mark.parametrize("stored", EVERY, **NAME)
+def test_what_is_stored_has_the_stated_bytes_and_reads_back_unchanged(stored):
+    words, scale = stored.store(vectors(3, 5, 96))
+    assert words.dtype == stored.words
+    assert words.shape == (3, 5, stored.words_of(96))
+    assert words.nbytes == 15 * stored.vector_bytes(96)
+    assert (scale.dtype, scale.shape) == (np.float16, (3, 5))
+    assert bool(scale.any()) == stored.scaled
+    values = stored.decode(words)
+    assert (values.dtype, values.shape) == (np.float32, (3, 5, 96))
+    np.testing.assert_array_equal(stored.decode(stored.encode(values)), values)
+
+
+@pytest.mark.parametrize("stored", SCALED, **NAME)
+def test_a_scale_makes_the_largest_value_the_largest_that_the_format_holds(stored):
+    words, _ = stored.store(vectors(40, 96))
+    assert (np.abs(stored.decode(words)).max(axis=1) == stored.largest).all()
+    none, zero = stored.store(np.zeros((2, 64), np.float32))
+    assert (zero == 0).all()
+    assert (stored.load(none, zero) == 0).all()
+    assert stored.store(np.full((1, 64), 1e30, np.float32))[1][0] == 65504
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_whole_numbers_are_within_half_a_step(name):
+    stored, x = formats.of(name), vectors(40, 96)
+    words, scale = stored.store(x)
+    # fp16 rounds the scale (2^-11), so the largest element may sit that much further away.
+    assert (np.abs(stored.load(words, scale) - x) <= scale[:, None] * (0.5 + stored.largest * 2**-11)).all()
+
+
+def test_int4_holds_even_dims_in_low_nibbles():
+    codes = np.arange(-7, 9, dtype=np.float32)[:14].reshape(1, 14)
+    packed = formats.of("int4").encode(codes)
+    assert packed.tolist() == [[int(codes[0, 2 * j] + 8) | int(codes[0, 2 * j + 1] + 8) << 4 for j in range(7)]]
+
+
+def test_bf16_rounds_to_nearest_even_and_keeps_nan():
+    bf16 = formats.of("bf16")
+    assert bf16.rounded(np.float32([1.00390625]))[0] == 1.0  # halfway between two: to even
+    assert bf16.rounded(np.float32([1.01171875]))[0] == 1.015625
+    assert np.isnan(bf16.rounded(np.float32([np.nan])))[0]
+
+
+@pytest.mark.parametrize("stored", EVERY, **NAME)
+@pytest.mark.parametrize("dtype", formats.exact())
+def test_the_bytes_of_every_format_by_two_independent_formulas_agree(stored, dtype):
+    if not stored.scaled and stored.name != dtype:
+        return
+    case = matrix.case_from_flags({"seq": 777, "heads": 4, "kv_heads": 2, "dim": 96, "compress": 3, "dtype": dtype,
+                                   "cache_dtype": stored.name, "bias": "log_count"})  # fmt: skip
+    moved, again = bytes_moved.traffic(case), traffic.moved(case.model_dump(mode="json"))
+    assert [moved[arm].total for arm in ("full", "elastic", "slots_only")] == [
+        again.full,
+        again.elastic,
+        again.slots_only,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"name": "int9"}, "declares the format int9"), ({"bits": 4}, "first number"), ({"number": 1}, "is that of fp16")],
+)
+def test_files_that_contradict_each_other_are_refused(changes, words):
+    changed = dataclasses.replace(formats.of("int8"), **changes)
+    with pytest.raises(ValueError, match=words):
+        formats.checked({"fp16": formats.of("fp16"), "int8": changed})
+
+
+ADDED = '''"""The same as int8 under another name."""
+
+from dataclasses import replace
+
+from elastickv.formats.int8 import FORMAT as INT8
+
+FORMAT = replace(INT8, name="int8_again", number=99, order=35, colour="#123456")
+'''
+
+
+def test_a_file_in_the_folder_is_all_that_a_format_takes(tmp_path):
+    """Schemas, the reference of config files, the rules of cases and the order of a figure's panels know it."""
+    package = shutil.copytree(ROOT / "workflow" / "elastickv", tmp_path / "workflow" / "elastickv")
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "docs").mkdir()
+    (package / "formats" / "int8_again.py").write_text(ADDED)
+    script = """
+import json
+from elastickv import formats, matrix
+from elastickv.schemas import generate
+written = generate.contents()
+generate.main()
+case = matrix.case_from_flags({"seq": 64, "heads": 4, "dim": 64, "compress": 4, "cache_dtype": "int8_again"})
+kept = [path.as_posix() for path, text in written.items() if "int8_again" in text]
+print(json.dumps({"order": [*formats.every()], "case": case.cache_dtype, "files": kept}))
+"""
+    environment = {"PYTHONPATH": str(tmp_path / "workflow"), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["order"].index("int8_again") == found["order"].index("int8") - 1
+    assert found["case"] == "int8_again"
+    assert {"docs/matrix.md", "schemas/config.schema.json", "schemas/case.schema.json"} <= set(found["files"])
