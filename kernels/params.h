@@ -13,23 +13,22 @@
 // After each array of a cache lie READ_AHEAD bytes that may be read, whatever they hold: kernels read in whole units.
 constexpr int READ_AHEAD = 4096;
 
-enum Dtype { FP32 = 0, FP16 = 1, BF16 = 2, INT8 = 3, INT4 = 4 };
 enum Anchor { LAST = 0, FIRST = 1, VALUE_NORM = 2, MEAN = 3 };
 
 struct Cache {
   void* exact_k;         // [rows, sinks + ring, dim] in dtype
   void* exact_v;
-  void* middle_k;        // [rows, middle_capacity, dim] in cache_dtype; int4: byte j holds dims 2j (low nibble) and 2j+1,
-  void* middle_v;        //   each stored as code + 8
-  void* middle_k_scale;  // fp16 [rows, middle_capacity]; null unless cache_dtype is INT8 or INT4
+  void* middle_k;        // [rows, middle_capacity, dim] in cache_dtype (kernels/formats says how)
+  void* middle_v;
+  void* middle_k_scale;  // fp16 [rows, middle_capacity]; null unless cache_dtype has scales
   void* middle_v_scale;
   float* exact_bias;     // [rows, sinks + ring]; null: no bias is read
   float* middle_bias;    // [rows, middle_capacity]
   int* middle_token;     // [rows, middle_capacity]: which token each middle slot stands for (MEAN: the group's first);
                          //   written by compress and append, never read by decode
   const int* tokens;     // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
-  int dtype;             // Dtype of exact slots, q and out
-  int cache_dtype;       // Dtype of middle slots; equal to dtype when not quantised
+  int dtype;             // Format (format.h) of exact slots, q and out
+  int cache_dtype;       // Format of middle slots; equal to dtype, or one with scales
   int rows;
   int dim;
   int sinks;

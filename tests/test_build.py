@@ -1,5 +1,6 @@
 """Builds: fingerprints ignore comments, images are what they claim, stores heal, manifests say what is inside."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from elastickv import records
-from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, store
+from elastickv import formats, records
+from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, format_headers, store
 from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import Build, Kernel, ReadBack
@@ -98,6 +99,8 @@ OF_CUDA = {("cuda", name) for name in fingerprint.WORKLOADS}
         ("cpu/attention_int4.hpp", ONCE, ADDED, {("cpu", "decode")}),
         ("cpu/attention.hpp", ONCE, ADDED, {("cpu", "decode")}),
         ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
+        ("format.h", "return 0.0f", "return 1.0f", OF_CPU | OF_CUDA),
+        ("formats/int8.h", ONCE, ADDED, set()),
         ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
         ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
     ],
@@ -114,6 +117,32 @@ def test_another_kernel_counts_for_none_that_is_there(kernels, backend, suffix):
     first = f'#include "fill.{suffix}"'
     more = f'{first}\n#include "added.{suffix}"'
     assert changed(kernels, f"{backend}/elastickv.{suffix}", first, more) == set()
+
+
+def test_a_format_counts_for_the_cases_that_store_it_and_adding_one_for_none(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    whole, before = fingerprint.source_sha256("cpu"), fingerprint.by_part("cpu", fingerprint.cpu())
+    header = kernels / "formats" / "int8.h"
+    (kernels / "formats" / "int8_again.h").write_text(header.read_text(encoding="utf-8").replace("INT8", "INT8_AGAIN"))
+    added = dataclasses.replace(formats.of("int8"), name="int8_again", number=99)
+    with_it = {**formats.every(), "int8_again": added}
+    monkeypatch.setattr(formats, "every", lambda: with_it)
+    after = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert fingerprint.source_sha256("cpu") != whole
+    assert set(after.formats) - set(before.formats) == {"int8_again"}
+    for stored in (("fp16", "fp16"), ("fp16", "int8"), ("bf16", "int4")):
+        assert after.of("decode", stored) == before.of("decode", stored)
+    header.write_text(header.read_text(encoding="utf-8").replace(ONCE, ADDED), encoding="utf-8")
+    changed = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert changed.of("decode", ("fp16", "int8")) != before.of("decode", ("fp16", "int8"))
+    assert changed.of("decode", ("fp16", "int4")) == before.of("decode", ("fp16", "int4"))
+
+
+def test_a_format_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    (kernels / "formats" / "int4.h").unlink()
+    with pytest.raises(UsageError, match=r"kernels/formats/int4\.h is missing"):
+        format_headers.write(fingerprint.KERNELS)
 
 
 def test_every_file_that_a_unit_includes_is_of_a_workload():

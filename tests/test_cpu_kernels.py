@@ -97,7 +97,7 @@ def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which)
     assert np.isfinite(np.delete(answer, 2, axis=0)).all()
 
 
-@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", formats.scaled())
 def test_a_nan_survives_quantisation(backend, cache_dtype):
     caches = Caches(backend, case_of(cache_dtype=cache_dtype, anchor="first"))
     caches.k[1, 8, 9] = np.nan
@@ -108,7 +108,7 @@ def test_a_nan_survives_quantisation(backend, cache_dtype):
     assert np.isfinite(np.delete(answer, 1, axis=0)).all()
 
 
-@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", formats.scaled())
 def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
     case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
     caches = Caches(backend, case)

@@ -40,7 +40,7 @@ INSTANCES = {
         dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
     )
     for dtype in ("fp32", "fp16", "bf16")
-    for cache_dtype in (dtype, "int8", "int4")
+    for cache_dtype in (dtype, *formats.scaled())
     for dim in (64, 80, 96, 128, 256)
     for group in (1, 3)
 }
@@ -91,7 +91,7 @@ SMALL = {
     )
     for dtype, cache_dtype in (
         ("fp16", "fp16"), ("fp16", "int8"), ("fp16", "int4"), ("bf16", "bf16"), ("bf16", "int4"), ("fp32", "fp32"),
-        ("fp32", "int8"),
+        ("fp32", "int8"), ("fp16", "fp8_e4m3"), ("bf16", "fp8_e4m3"), ("fp32", "fp8_e4m3"),
     )
     for dim in (80, 128)
     for group in (1, 3, 4)
@@ -111,7 +111,7 @@ def test_small_caches_are_made_and_read_right(backend, changes):
     check_both_arms(backend, changes)
 
 
-@pytest.mark.parametrize("cache_dtype", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", ["fp16", *formats.scaled()])
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("heads", [2, 8])
 @pytest.mark.parametrize("together", [True, False])
@@ -181,7 +181,7 @@ def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which)
     assert np.isfinite(np.delete(answer, 2, axis=0)).all()
 
 
-@pytest.mark.parametrize("cache_dtype", ["int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", formats.scaled())
 def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
     case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
     caches = Caches(backend, case)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastickv import formats, matrix
+from elastickv.build import format_headers
 from elastickv.device import cuda_decode, cuda_launch, limits
 from elastickv.device.params import KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
@@ -25,9 +26,12 @@ def kernel_names() -> set[str]:
     source = (CUDA / "elastickv.cu").read_text()
     includes = re.findall(r'#include "(\w+\.cu)"', source)
     names: set[str] = set()
+    lists = format_headers.write(CUDA.parent)
     for name in includes:
-        command = ["g++", "-E", "-P", "-D__CUDA_ARCH__=900", "-x", "c++", "-I", CUDA, CUDA / name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        flags = ["-D__CUDA_ARCH__=900", "-D__CUDACC__", "-I", CUDA.parent, "-I", lists]
+        text = subprocess.run(
+            ["g++", "-E", "-P", "-x", "c++", *flags, CUDA / name], check=True, capture_output=True, text=True
+        ).stdout
         names |= set(re.findall(r'extern "C" __global__ (?:__launch_bounds__\([^{;]*?\) )?void (\w+)\(', text))
     return names
 
@@ -47,7 +51,7 @@ ANY_DECODE = st.builds(
     tokens=st.integers(0, 200_000),
     dim=st.sampled_from(limits.DECODE_DIMS),
     dtype=st.sampled_from(["fp32", "fp16", "bf16"]),
-    cache_dtype=st.sampled_from([None, "int8", "int4"]),
+    cache_dtype=st.sampled_from([None, *formats.scaled()]),
     compress=st.integers(1, 8),
 )
 
@@ -63,7 +67,7 @@ def test_every_kernel_of_the_contract_exists(names):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("cache_dtype", [None, "int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", [None, *formats.scaled()])
 @pytest.mark.parametrize("dim", limits.DECODE_DIMS)
 @pytest.mark.parametrize("group", [1, 2, 7, 71])
 @pytest.mark.parametrize("capability", [61, 75, 80, 90])

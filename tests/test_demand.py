@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastickv import matrix
+from elastickv import formats, matrix
 from elastickv.cache import bytes_moved
 from elastickv.measure import demand
 from elastickv.schemas.case import AnyCase
@@ -82,7 +82,7 @@ class Counting:
     compress=st.integers(1, 64),
     window=st.integers(0, 4096),
     dtype=st.sampled_from(["fp16", "fp32", "bf16"]),
-    cache_dtype=st.sampled_from([None, "int8", "int4"]),
+    cache_dtype=st.sampled_from([None, *formats.scaled()]),
     bias=st.sampled_from(["none", "log_count"]),
     decode_tokens=st.integers(0, 512),
 )

@@ -7,10 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Checkout
 
 from elastickv import formats, matrix
 from elastickv.audit import traffic
@@ -70,6 +73,43 @@ def test_bf16_rounds_to_nearest_even_and_keeps_nan():
     assert np.isnan(bf16.rounded(np.float32([np.nan])))[0]
 
 
+def e4m3(code: int) -> Fraction:
+    """What a byte stands for, from the fields' definition."""
+    exponent, mantissa = code >> 3 & 15, code & 7
+    size = Fraction(mantissa, 8) / 64 if exponent == 0 else (1 + Fraction(mantissa, 8)) * Fraction(2) ** (exponent - 7)
+    return -size if code & 128 else size
+
+
+def nearest_e4m3(value: float) -> int:
+    """The byte of the nearest value, the even one of two, by trying all; 448 for what is beyond (127 is a NaN)."""
+    size = abs(Fraction(value))
+    code = min(range(127), key=lambda code: (abs(e4m3(code) - size), code & 1))
+    return code | (128 if np.signbit(value) else 0)
+
+
+def test_fp8_reads_every_byte_as_the_format_defines_it():
+    codes = [code for code in range(256) if code & 127 != 127]
+    values = formats.of("fp8_e4m3").decode(np.array(codes, np.uint8))
+    assert values.tolist() == [float(e4m3(code)) for code in codes]
+
+
+def test_fp8_rounds_to_the_nearest_and_ties_to_even_from_subnormals_to_saturation():
+    exact = [float(e4m3(code)) for code in range(127)]
+    halfway = [(low + high) / 2 for low, high in pairwise(exact)]
+    sizes = np.array([*exact, *halfway, 449, 463, 464, 1e4, 1e38, 1e-45, 1e-30, 2**-10], np.float32)
+    around = np.concatenate([sizes, np.nextafter(sizes, np.float32(0)), np.nextafter(sizes, np.float32(np.inf))])
+    values = np.concatenate([around, -around, np.random.default_rng(0).normal(0, 30, 500).astype(np.float32)])
+    found = formats.of("fp8_e4m3").encode(values)
+    assert found.tolist() == [nearest_e4m3(float(value)) for value in values]
+
+
+def test_fp8_saturates_infinities_and_leaves_a_nan_to_the_scale():
+    stored = formats.of("fp8_e4m3")
+    assert stored.encode(np.float32([np.inf, -np.inf])).tolist() == [126, 254]
+    words, scale = stored.store(np.float32([[1, np.nan, 2, 3]]))
+    assert np.isnan(stored.load(words, scale)).all()
+
+
 @pytest.mark.parametrize("stored", EVERY, **NAME)
 @pytest.mark.parametrize("dtype", formats.exact())
 def test_the_bytes_of_every_format_by_two_independent_formulas_agree(stored, dtype):
@@ -103,6 +143,49 @@ from elastickv.formats.int8 import FORMAT as INT8
 
 FORMAT = replace(INT8, name="int8_again", number=99, order=35, colour="#123456")
 '''
+
+
+def add(checkout: Checkout) -> None:
+    """The two files of a format, and the schemas made again."""
+    kernels, package = checkout.root / "kernels/formats", checkout.root / "workflow/elastickv/formats"
+    header = (kernels / "int8.h").read_text(encoding="utf-8")
+    (kernels / "int8_again.h").write_text(header.replace("INT8", "INT8_AGAIN"), encoding="utf-8")
+    (package / "int8_again.py").write_text(ADDED, encoding="utf-8")
+    elastickv(checkout, "elastickv.schemas.generate")
+
+
+def elastickv(checkout: Checkout, module: str, *arguments: str) -> None:
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    done = subprocess.run(
+        command, cwd=checkout.root, env=checkout.environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def measured(checkout: Checkout) -> dict[str, dict]:
+    """Records of the smoke matrix by case."""
+    paths = (checkout.root / "results/smoke").glob("results_*.json")
+    return {path.stem.removeprefix("results_"): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+@pytest.mark.slow
+def test_two_files_take_a_format_through_the_pipeline_and_no_other_case_is_timed_again(clone, cpu_build, tmp_path):
+    checkout = clone.copy(tmp_path / "checkout")
+    checkout.take_builds(cpu_build)
+    first = checkout.snakemake("--configfile", "config/smoke.yaml")
+    assert first.code == 0, first.text
+    before = measured(checkout)
+    add(checkout)
+    case = "cases:\n  decode_added: {seq: 2048, compress: 2, cache_dtype: int8_again}\n"
+    checkout.edit("config/smoke.yaml", "cases:\n", case)
+    second = checkout.snakemake("--configfile", "config/smoke.yaml")
+    assert second.code == 0, second.text
+    after = measured(checkout)
+    assert after.keys() - before.keys() == {"decode_added"}
+    assert {name: after[name]["started"] for name in before} == {name: made["started"] for name, made in before.items()}
+    assert after["decode_added"]["correctness"]["elastic"]["relative_error"] < 1e-3
+    assert after["decode_added"]["status"] in ("ok", "imprecise", "noisy")
+    elastickv(checkout, "elastickv", "verify", "results/smoke")
 
 
 def test_a_file_in_the_folder_is_all_that_a_format_takes(tmp_path):

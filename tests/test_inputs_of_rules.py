@@ -33,7 +33,16 @@ if job:
     sys.addaudithook(note)
 """
 # No rule lists these: the program and its environment, what a step keeps for its own next time, logs.
-UNLISTED = ("workflow", "schemas", ".venv", ".snakemake", "build/.store", f"{RESULTS}/.records", f"{RESULTS}/.logs")
+UNLISTED = (
+    "workflow",
+    "schemas",
+    ".venv",
+    ".snakemake",
+    "build/.store",
+    "build/.formats",
+    f"{RESULTS}/.records",
+    f"{RESULTS}/.logs",
+)
 # A fingerprint stands in a rule's inputs for the sources that its command reads: a comment in them changes nothing.
 STANDS_FOR = {
     "build/.plan/cpu.json": ("kernels",),

@@ -20,7 +20,7 @@ import results_folder
 from conftest import ROOT
 from results_folder import example, put
 
-from elastickv import records
+from elastickv import formats, records
 from elastickv.audit import intervals, judged, judgement, tables, traffic, verify
 from elastickv.audit.finding import Findings
 from elastickv.audit.measurement import check as check_measurement
@@ -915,7 +915,7 @@ def test_intervals_are_those_that_records_hold(kind: str, count: int):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("cache_dtype", [None, "int8", "int4"])
+@pytest.mark.parametrize("cache_dtype", [None, *formats.scaled()])
 @pytest.mark.parametrize(("seq", "compress"), [(100, 4), (260, 4), (4096, 1), (1023, 3), (4096, 4)])
 def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | None, seq: int, compress: int):
     case = {**example("4096_golden_ticket")["case"], "seq": seq, "compress": compress, "dtype": dtype}

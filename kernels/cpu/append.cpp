@@ -12,7 +12,7 @@ constexpr long long WORTH_WAKING_THREADS = 128 << 10;  // bytes
 
 static void append(const AppendParams& p) {
   const Cache& cache = p.cache;
-  const int token = *cache.tokens, bytes = vector_bytes(cache.dtype, cache.dim);
+  const int token = *cache.tokens, bytes = row_bytes(cache.dtype, cache.dim);
   const int group = closed_groups(cache, token);
   const bool closes = cache.window == 0 && closed_groups(cache, token + 1) > group;
   const long long entry = ((long long)token + p.fresh.shift) % p.fresh.pool_size * cache.rows;

@@ -37,7 +37,7 @@ constexpr int MOST_ACCUMULATORS = LANES == 16 ? 16 : 8;  // what registers allow
 // Slots of a block: a multiple of LANES (scores are padded to whole vectors) and of the dot products taken at once.
 constexpr int block_slots(int format, int dim) {
   constexpr int WHOLE = LANES > ACCUMULATORS ? LANES : ACCUMULATORS;
-  const int fit = BLOCK_BYTES / vector_bytes(format, dim) / WHOLE * WHOLE;
+  const int fit = BLOCK_BYTES / row_bytes(format, dim) / WHOLE * WHOLE;
   return fit > MOST_SLOTS ? MOST_SLOTS : fit < WHOLE ? WHOLE : fit;
 }
 
@@ -51,7 +51,7 @@ ELASTICKV_INLINE void prefetch(const char* address, int bytes) {
 template <int FORMAT, int TILE>
 ELASTICKV_INLINE void score(const char* k, int slots, int dim, const float* q, float* scores, const char* ahead) {
   constexpr int TOGETHER = ACCUMULATORS / TILE;
-  const int bytes = vector_bytes(FORMAT, dim);
+  const int bytes = row_bytes(FORMAT, dim);
   for (int first = 0; first < slots; first += TOGETHER) {
     if (ahead) prefetch(ahead + first * bytes, TOGETHER * bytes);
     const char* keys[TOGETHER];
@@ -87,7 +87,7 @@ struct Ahead {
 template <int FORMAT, int TILE, int WIDTH>
 ELASTICKV_INLINE void accumulate_steps(const char* v, int slots, int dim, int step, const float* weights,
                                        const float* rescale, State* states, Ahead& ahead) {
-  const int bytes = vector_bytes(FORMAT, dim);
+  const int bytes = row_bytes(FORMAT, dim);
   Floats sums[TILE][WIDTH * STEPS] = {};
   for (int i = 0; i < slots; ++i, ahead.next += ahead.bytes) {
     prefetch(ahead.next, ahead.bytes);
@@ -112,7 +112,7 @@ ELASTICKV_INLINE void accumulate(const char* v, int slots, int dim, const float*
   const int steps = dim / STEP, passes = (steps + WIDTH - 1) / WIDTH, even = (steps + passes - 1) / passes;
   if constexpr (WIDTH > 1)
     if (even < WIDTH) return accumulate<FORMAT, TILE, WIDTH - 1>(v, slots, dim, weights, rescale, states, ahead);
-  Ahead part{ahead, ahead ? vector_bytes(FORMAT, dim) / (steps / WIDTH + steps % WIDTH) : 0};
+  Ahead part{ahead, ahead ? row_bytes(FORMAT, dim) / (steps / WIDTH + steps % WIDTH) : 0};
   int step = 0;
   for (; step + WIDTH <= steps; step += WIDTH)
     accumulate_steps<FORMAT, TILE, WIDTH>(v, slots, dim, step, weights, rescale, states, part);
@@ -154,29 +154,29 @@ ELASTICKV_INLINE void multiply(float* values, const float* factors, int slots) {
 template <int FORMAT, int TILE>
 void attend(const Segment& segment, int dim, const float* q, int tiles, State* states) {
   constexpr int WIDTH = std::max(1, (TILE == 4 ? MOST_ACCUMULATORS : ACCUMULATORS) / TILE / STEPS);
-  const int bytes = vector_bytes(FORMAT, dim), block = block_slots(FORMAT, dim);
+  const int bytes = row_bytes(FORMAT, dim), block = block_slots(FORMAT, dim);
   alignas(64) float scores[TILE * MOST_SLOTS], k_scale[MOST_SLOTS], v_scale[MOST_SLOTS];
   for (int begin = 0; begin < segment.slots; begin += block) {
     const int slots = std::min(block, segment.slots - begin);
     const char* k = segment.k + (long long)begin * bytes;
     const char* v = segment.v + (long long)begin * bytes;
-    if constexpr (is_quantised(FORMAT))
+    if constexpr (is_scaled(FORMAT))
       for (int i = 0; i < slots; ++i) {
-        k_scale[i] = decode_fp16(segment.k_scale[begin + i]);
-        v_scale[i] = decode_fp16(segment.v_scale[begin + i]);
+        k_scale[i] = decode_fp16(segment.k_scale[begin + i]) * Stored<FORMAT>::FACTOR;
+        v_scale[i] = decode_fp16(segment.v_scale[begin + i]) * Stored<FORMAT>::FACTOR;
       }
     for (int tile = 0; tile < tiles; ++tile) {
       State* state = states + tile * TILE;
       float rescale[TILE];
       score<FORMAT, TILE>(k, slots, dim, q + tile * TILE * dim, scores, tile == 0 ? v : nullptr);
-      if constexpr (is_quantised(FORMAT)) multiply<TILE>(scores, k_scale, slots);
+      if constexpr (is_scaled(FORMAT)) multiply<TILE>(scores, k_scale, slots);
       for (int g = 0; g < TILE; ++g) {
         float* row = scores + g * MOST_SLOTS;
         if (segment.bias)
           for (int i = 0; i < slots; ++i) row[i] += segment.bias[begin + i];
         rescale[g] = soften(row, slots, state[g]);
       }
-      if constexpr (is_quantised(FORMAT)) multiply<TILE>(scores, v_scale, slots);
+      if constexpr (is_scaled(FORMAT)) multiply<TILE>(scores, v_scale, slots);
       const bool last = tile == tiles - 1;
       const char* ahead = last ? k + slots * bytes : nullptr;  // the next block's keys
       accumulate<FORMAT, TILE, WIDTH>(v, slots, dim, scores, rescale, state, ahead);

@@ -18,49 +18,43 @@ inline int exact_slot(const Cache& cache, int token) {
   return token < cache.sinks ? token : cache.sinks + (token - cache.sinks) % cache.ring;
 }
 
-inline void to_floats(const void* vector, int dtype, int dim, float* out) {
-  const char* from = static_cast<const char*>(vector);
-  if (dtype == FP32) std::memcpy(out, from, size_t(dim) * 4);
-  if (dtype == FP16)
-    for (int i = 0; i < dim; ++i) out[i] = decode_fp16(load<uint16_t>(from + 2 * i));
-  if (dtype == BF16)
-    for (int i = 0; i < dim; ++i) out[i] = decode_bf16(load<uint16_t>(from + 2 * i));
+// A vector without scales.
+inline void to_floats(const void* vector, int format, int dim, float* out) {
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (format == NAME)                  \
+    for (int i = 0; i < dim; ++i) out[i] = Stored<NAME>::get(static_cast<const char*>(vector), i);
+  ELASTICKV_FORMATS(X)
+#undef X
 }
 
-inline void from_floats(const float* values, int dtype, long long count, void* out) {
-  char* to = static_cast<char*>(out);
-  if (dtype == FP32) std::memcpy(to, values, size_t(count) * 4);
-  if (dtype == FP16)
-    for (long long i = 0; i < count; ++i) store(to + 2 * i, encode_fp16(values[i]));
-  if (dtype == BF16)
-    for (long long i = 0; i < count; ++i) store(to + 2 * i, encode_bf16(values[i]));
+// value(0) .. value(count - 1), divided by their scale where the format has one.
+template <typename Value>
+void put(const Value& value, int format, long long count, void* out) {
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (format == NAME) Stored<NAME>::put(value, count, static_cast<char*>(out));
+  ELASTICKV_FORMATS(X)
+#undef X
 }
 
-// codes = clamp(rint(x / scale)) with scale = fp16(max|x| / largest): symmetric, half to even; returns the scale's word.
+inline void from_floats(const float* values, int format, long long count, void* out) {
+  put([=](long long i) { return values[i]; }, format, count, out);
+}
+
+// scale = fp16(max|x| / largest), stored values = x / scale; returns the scale's word.
 inline uint16_t quantise(const float* x, int format, int dim, void* out) {
-  const int largest = format == INT8 ? 127 : 7;
   uint32_t peak = 0;  // |x| compared as bits: the same order, and a NaN is above everything
   for (int i = 0; i < dim; ++i) peak = std::max(peak, bits_of(x[i]) & 0x7FFFFFFF);
-  const float exact = float_of(peak) / float(largest);
+  const float exact = float_of(peak) / format_largest(format);
   const uint16_t word = encode_fp16(exact > 65504.0f ? 65504.0f : exact);
-  const float scale = decode_fp16(word), limit = float(largest);
-  char* bytes = static_cast<char*>(out);
-  auto code = [&](int i) {
-    float rounded = scale == 0 ? 0.0f : std::rint(x[i] / scale);
-    if (!(rounded >= -limit)) rounded = -limit;  // a NaN too: its vector's scale is a NaN already
-    return int(rounded > limit ? limit : rounded);
-  };
-  if (format == INT8)
-    for (int i = 0; i < dim; ++i) bytes[i] = char(code(i));
-  else
-    for (int i = 0; i < dim / 2; ++i) bytes[i] = char((code(2 * i) + 8) | ((code(2 * i + 1) + 8) << 4));
+  const float scale = decode_fp16(word);
+  put([=](long long i) { return scale == 0 ? 0.0f : x[i] / scale; }, format, dim, out);
   return word;
 }
 
 // Stores `values` as middle slot number `slot` (over all rows) of an array of keys or values.
 inline void store_middle(const Cache& cache, const float* values, long long slot, void* vectors, void* scales) {
-  char* to = static_cast<char*>(vectors) + slot * vector_bytes(cache.cache_dtype, cache.dim);
-  if (is_quantised(cache.cache_dtype))
+  char* to = static_cast<char*>(vectors) + slot * row_bytes(cache.cache_dtype, cache.dim);
+  if (is_scaled(cache.cache_dtype))
     store(static_cast<char*>(scales) + 2 * slot, quantise(values, cache.cache_dtype, cache.dim, to));
   else
     from_floats(values, cache.dtype, cache.dim, to);
@@ -132,7 +126,7 @@ inline void close_held_group(const Cache& cache, int row, int group, int anchor,
   const int first = cache.sinks + group * cache.compress;
   const auto held = [&](const void* vectors, int i) {
     const long long slot = (long long)row * exact_capacity(cache) + exact_slot(cache, first + i);
-    return static_cast<const char*>(vectors) + slot * vector_bytes(cache.dtype, cache.dim);
+    return static_cast<const char*>(vectors) + slot * row_bytes(cache.dtype, cache.dim);
   };
   close_group(
       cache, row, group, anchor, anchor_bias, [&](int i) { return held(cache.exact_k, i); },
@@ -141,7 +135,7 @@ inline void close_held_group(const Cache& cache, int row, int group, int anchor,
 
 // Copies one token's key and value into exact slot `slot` of `row`.
 inline void store_exact(const Cache& cache, int row, int slot, const void* key, const void* value) {
-  const int bytes = vector_bytes(cache.dtype, cache.dim);
+  const int bytes = row_bytes(cache.dtype, cache.dim);
   const long long index = (long long)row * exact_capacity(cache) + slot;
   std::memcpy(static_cast<char*>(cache.exact_k) + index * bytes, key, bytes);
   std::memcpy(static_cast<char*>(cache.exact_v) + index * bytes, value, bytes);

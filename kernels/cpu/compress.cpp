@@ -8,7 +8,7 @@ namespace elastickv {
 
 static void compress(const CompressParams& p) {
   const Cache& cache = p.cache;
-  const int bytes = vector_bytes(cache.dtype, cache.dim), groups = closed_groups(cache, p.source_tokens);
+  const int bytes = row_bytes(cache.dtype, cache.dim), groups = closed_groups(cache, p.source_tokens);
   const int first_live = std::min(cache.sinks + groups * cache.compress, p.source_tokens);
   const auto source = [&](const void* vectors, int row, int token) {
     return static_cast<const char*>(vectors) + ((long long)row * p.source_capacity + token) * bytes;

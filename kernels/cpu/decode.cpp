@@ -21,13 +21,11 @@ using Attend = void (*)(const Segment&, int, const float*, int, State*);
 
 template <int TILE>
 static Attend attend_tile(int format) {
-  switch (format) {
-    case FP32: return attend<FP32, TILE>;
-    case FP16: return attend<FP16, TILE>;
-    case BF16: return attend<BF16, TILE>;
-    case INT8: return attend<INT8, TILE>;
-    default: return attend<INT4, TILE>;
-  }
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (format == NAME) return attend<NAME, TILE>;
+  ELASTICKV_FORMATS(X)
+#undef X
+  return nullptr;
 }
 
 static Attend attend_for(int format, int tile) {
@@ -65,8 +63,8 @@ struct Work {
     slots = exact + closed;
     tile = tile_of(p.group);
     heads = padded_group(p.group);
-    exact_cost = vector_bytes(c.dtype, c.dim);
-    middle_cost = vector_bytes(c.cache_dtype, c.dim);
+    exact_cost = row_bytes(c.dtype, c.dim);
+    middle_cost = row_bytes(c.cache_dtype, c.dim);
     row_cost = exact * exact_cost + closed * middle_cost;
     attend_exact = attend_for(c.dtype, tile);
     attend_middle = attend_middle_for(c, tile);
@@ -84,7 +82,7 @@ struct Work {
 static void attend_exact(const Work& work, int row, int first_slot, int begin, int end, const float* q, State* states) {
   if (begin >= end) return;
   const Cache& c = work.p.cache;
-  const long long slot = (long long)row * exact_capacity(c) + first_slot + begin, bytes = vector_bytes(c.dtype, c.dim);
+  const long long slot = (long long)row * exact_capacity(c) + first_slot + begin, bytes = row_bytes(c.dtype, c.dim);
   const Segment segment{static_cast<const char*>(c.exact_k) + slot * bytes,
                         static_cast<const char*>(c.exact_v) + slot * bytes, nullptr, nullptr,
                         c.exact_bias ? c.exact_bias + slot : nullptr, end - begin};
@@ -94,8 +92,8 @@ static void attend_exact(const Work& work, int row, int first_slot, int begin, i
 static void attend_middle(const Work& work, int row, int begin, int end, const float* q, State* states) {
   if (begin >= end) return;
   const Cache& c = work.p.cache;
-  const long long slot = (long long)row * c.middle_capacity + begin, bytes = vector_bytes(c.cache_dtype, c.dim);
-  const bool scaled = is_quantised(c.cache_dtype);
+  const long long slot = (long long)row * c.middle_capacity + begin, bytes = row_bytes(c.cache_dtype, c.dim);
+  const bool scaled = is_scaled(c.cache_dtype);
   const Segment segment{static_cast<const char*>(c.middle_k) + slot * bytes,
                         static_cast<const char*>(c.middle_v) + slot * bytes,
                         scaled ? static_cast<const uint16_t*>(c.middle_k_scale) + slot : nullptr,
@@ -124,7 +122,7 @@ static void attend_slots(const Work& work, int row, int begin, int end, const fl
 // The row's queries as floats, times scale; heads that only fill a tile are zero.
 static void load_queries(const Work& work, int row, float* q) {
   const Cache& c = work.p.cache;
-  const long long bytes = (long long)work.p.group * vector_bytes(c.dtype, c.dim);
+  const long long bytes = (long long)work.p.group * row_bytes(c.dtype, c.dim);
   const int count = work.p.group * c.dim;
   to_floats(static_cast<const char*>(work.p.q) + row * bytes, c.dtype, count, q);
   for (int i = 0; i < count; ++i) q[i] *= work.p.scale;
@@ -142,7 +140,7 @@ static void join(State& state, const State& other, int dim) {
 
 static void write_row(const Work& work, int row, State* states) {
   const Cache& c = work.p.cache;
-  const long long bytes = vector_bytes(c.dtype, c.dim);
+  const long long bytes = row_bytes(c.dtype, c.dim);
   for (int head = 0; head < work.p.group; ++head) {
     for (int d = 0; d < c.dim; ++d) states[head].out[d] /= states[head].sum;
     char* out = static_cast<char*>(work.p.out) + ((long long)row * work.p.group + head) * bytes;

@@ -34,7 +34,7 @@ static void philox(uint64_t first, uint32_t stream, uint32_t seed, uint32_t* wor
 
 static void fill(const FillParams& p) {
   constexpr int BATCH = 4 * COUNTERS;
-  const int bytes = vector_bytes(p.dtype, 1);
+  const int bytes = row_bytes(p.dtype, 1);
 #pragma omp parallel num_threads(thread_count)
   {
     const Share share = my_share(p.count, BATCH);

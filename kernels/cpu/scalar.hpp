@@ -1,5 +1,5 @@
 // Storage formats, one value at a time: fp16 and bf16 words to and from float, rounded to nearest, ties to even.
-// The same bits as workflow/elastickv/numerics.py. Only integer steps, exact products and single roundings, so that
+// The same bits as workflow/elastickv/formats. Only integer steps, exact products and single roundings, so that
 // neither contraction into fused multiply-adds nor the instruction set can change a result.
 #pragma once
 #include <cstdint>

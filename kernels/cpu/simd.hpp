@@ -4,6 +4,7 @@
 #pragma once
 #include <cmath>
 
+#include "../format.h"
 #include "../params.h"
 #include "scalar.hpp"
 #if defined(__AVX2__)
@@ -56,60 +57,39 @@ ELASTICKV_INLINE Floats splat(float x) {
 #endif
 }
 
-// Bytes of a vector of `dim` values.
-constexpr int vector_bytes(int format, int dim) {
-  return format == FP32 ? 4 * dim : format == INT8 ? dim : format == INT4 ? dim / 2 : 2 * dim;
+// How a format is read and written, in kernels/formats/<name>.h:
+//   floats(vector, first): dims [first, first + LANES) of a stored vector; they are to be multiplied by scale * FACTOR
+//   get(vector, i): dim i alone, as floats() gives it
+//   put(value, count, to): writes value(0) .. value(count - 1), divided by the scale where there is one
+template <int FORMAT>
+struct Stored;
+
+// floats() where no instruction is known.
+template <typename Format>
+ELASTICKV_INLINE Floats one_by_one(const char* vector, int first) {
+  Floats values;
+  for (int i = 0; i < LANES; ++i) values[i] = Format::get(vector, first + i);
+  return values;
 }
 
-constexpr bool is_quantised(int format) { return format == INT8 || format == INT4; }
+// A value divided by its scale -> the nearest whole number from -LARGEST to LARGEST, half to even.
+template <int LARGEST>
+ELASTICKV_INLINE int whole_code(float x) {
+  float rounded = std::rint(x);
+  if (!(rounded >= -LARGEST)) rounded = -LARGEST;  // a NaN too: its vector's scale is a NaN already
+  return int(rounded > LARGEST ? LARGEST : rounded);
+}
 
-// Dims [16 * step + LANES * part, + LANES) of a stored vector as floats; codes come back as whole numbers, unscaled.
+}  // namespace elastickv
+
+#include "formats_code.h"
+
+namespace elastickv {
+
+// Dims [16 * step + LANES * part, + LANES) of a stored vector.
 template <int FORMAT>
 ELASTICKV_INLINE Floats load_floats(const char* vector, int step, int part) {
-  const int first = STEP * step + LANES * part;
-  if constexpr (FORMAT == FP32) {
-    return load<Floats>(vector + 4 * first);
-#if defined(ELASTICKV_AVX512)
-  } else if constexpr (FORMAT == FP16) {
-    return _mm512_cvtph_ps(load<__m256i>(vector + 2 * first));
-  } else if constexpr (FORMAT == BF16) {
-    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(load<__m256i>(vector + 2 * first)), 16);
-  } else if constexpr (FORMAT == INT8) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(vector + first)));
-  } else if constexpr (FORMAT == INT4) {
-    // Lane i holds the word with its nibble; the nibble shifted down picks its value from a table of 16.
-    const __m512i words = _mm512_permutexvar_epi32(
-        _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
-        _mm512_castsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(vector + first / 2))));
-    const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shifts), values);
-#elif defined(ELASTICKV_AVX2)
-  } else if constexpr (FORMAT == FP16) {
-    return _mm256_cvtph_ps(load<__m128i>(vector + 2 * first));
-  } else if constexpr (FORMAT == BF16) {
-    return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(load<__m128i>(vector + 2 * first)), 16);
-  } else if constexpr (FORMAT == INT8) {
-    const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(vector + first));
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
-  } else if constexpr (FORMAT == INT4) {
-    // Eight dims are the nibbles of one word: every lane gets the word and shifts its own nibble down.
-    const __m256i word = _mm256_set1_epi32(load<int32_t>(vector + first / 2));
-    const __m256i nibbles = _mm256_and_si256(
-        _mm256_srlv_epi32(word, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28)), _mm256_set1_epi32(15));
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(nibbles, _mm256_set1_epi32(8)));
-#endif
-  } else {  // no instruction known: one by one
-    Floats values;
-    for (int i = 0; i < LANES; ++i) {
-      const int dim = first + i;
-      if constexpr (FORMAT == FP16) values[i] = decode_fp16(load<uint16_t>(vector + 2 * dim));
-      if constexpr (FORMAT == BF16) values[i] = decode_bf16(load<uint16_t>(vector + 2 * dim));
-      if constexpr (FORMAT == INT8) values[i] = float(load<int8_t>(vector + dim));
-      if constexpr (FORMAT == INT4) values[i] = float(((uint8_t(vector[dim / 2]) >> (dim % 2 * 4)) & 15) - 8);
-    }
-    return values;
-  }
+  return Stored<FORMAT>::floats(vector, STEP * step + LANES * part);
 }
 
 // out[i] = the sum of the lanes of sums[i].

@@ -1,7 +1,8 @@
 // Storage formats <-> fp32, without CUDA headers (they take NVRTC seconds, and bf16 must work below sm_80).
 // Everything rounds to nearest, ties to even. The inline PTX has no .ftz, so --use_fast_math does not flush subnormals
-// where the NumPy reference (workflow/elastickv/numerics.py) keeps them.
+// where the NumPy reference (workflow/elastickv/formats) keeps them.
 #pragma once
+#include "../format.h"
 #include "../params.h"
 
 using Word16 = unsigned short;
@@ -57,9 +58,10 @@ __device__ inline Word32 pack16(float low, float high) {
   return Word32(to_word16<DTYPE>(low)) | Word32(to_word16<DTYPE>(high)) << 16;
 }
 
-// Bytes of one row of `dim` elements.
-__host__ __device__ constexpr int row_bytes(int format, int dim) {
-  return format == FP32 ? 4 * dim : format == INT8 ? dim : format == INT4 ? dim / 2 : 2 * dim;
+// A value divided by its scale -> the nearest whole number from -LARGEST to LARGEST.
+template <int LARGEST>
+__device__ inline int whole_code(float x) {
+  return __float2int_rn(fminf(fmaxf(x, -float(LARGEST)), float(LARGEST)));
 }
 
 // Four consecutive values to memory (16 or 8 bytes, aligned as such).

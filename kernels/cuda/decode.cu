@@ -70,7 +70,7 @@ __device__ void decode(const DecodeParams& p) {
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
 
-  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
+  Units units = {middle_segment<MIDDLE>(p.cache, tile.row), exact_segment<S::DTYPE>(p.cache, tile.row)};
   units.of_middle = Middle::units(touched_middle(p.cache, p.max_tokens));
   const int all = units.of_middle + Exact::units(touched_exact(p.cache, p.max_tokens));
   const int end = first_unit(all, blockIdx.x + 1);
@@ -126,19 +126,17 @@ __device__ void decode(const DecodeParams& p) {
   DECODE(name##_##name, DTYPE, DTYPE, 64, 4)     \
   DECODE(name##_##name, DTYPE, DTYPE, 128, 1)    \
   DECODE(name##_##name, DTYPE, DTYPE, 128, 4)    \
-  DECODE(name##_##name, DTYPE, DTYPE, 256, 1)    \
-  DECODE(name##_int8, DTYPE, INT8, 128, 1)       \
-  DECODE(name##_int8, DTYPE, INT8, 128, 4)       \
-  DECODE(name##_int8, DTYPE, INT8, 256, 1)       \
-  DECODE(name##_int4, DTYPE, INT4, 128, 1)       \
-  DECODE(name##_int4, DTYPE, INT4, 128, 4)       \
-  DECODE(name##_int4, DTYPE, INT4, 256, 1)
+  DECODE(name##_##name, DTYPE, DTYPE, 256, 1)
+#define DECODE_MIXED_32(DTYPE, dtype, MIDDLE, middle) \
+  DECODE(dtype##_##middle, DTYPE, MIDDLE, 128, 1)     \
+  DECODE(dtype##_##middle, DTYPE, MIDDLE, 256, 1)
+#define DECODE_MIXED_16(DTYPE, dtype, MIDDLE, middle) \
+  DECODE(dtype##_##middle, DTYPE, MIDDLE, 128, 4)     \
+  DECODE_MIXED_32(DTYPE, dtype, MIDDLE, middle)
 
 DECODE_16BIT(fp16, FP16)
 DECODE_16BIT(bf16, BF16)
 DECODE(fp32_fp32, FP32, FP32, 128, 1)
 DECODE(fp32_fp32, FP32, FP32, 256, 1)
-DECODE(fp32_int8, FP32, INT8, 128, 1)
-DECODE(fp32_int8, FP32, INT8, 256, 1)
-DECODE(fp32_int4, FP32, INT4, 128, 1)
-DECODE(fp32_int4, FP32, INT4, 256, 1)
+ELASTICKV_MIXED_16(DECODE_MIXED_16)
+ELASTICKV_MIXED_32(DECODE_MIXED_32)

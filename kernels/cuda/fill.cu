@@ -1,4 +1,4 @@
-// fill: seeded random values, the same bits as workflow/elastickv/numerics.py (formula: FillParams in params.h).
+// fill: seeded random values, the same bits as workflow/elastickv/cache/numerics.py (formula: FillParams in params.h).
 //   Philox4x32-10 (Salmon et al., SC 2011): one counter gives four words, a word's four bytes summed give one value.
 // Traffic: count elements written. Launch: any grid of 256 threads; a thread makes four elements at a time.
 #pragma once

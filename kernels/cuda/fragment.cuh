@@ -45,64 +45,8 @@ __device__ inline float code_of_byte(Word32 bytes, int which) {
   return __uint_as_float(__byte_perm(bytes, 0x4b000000u, 0x7440 + which)) - (8388608.0f + OFFSET);
 }
 
-template <int FORMAT>
-struct Fragment;
-
-template <>
-struct Fragment<FP32> {
-  uint4 words[2];
-  __device__ uint4& part(int i) { return words[i]; }
-  __device__ void clear() { words[0] = words[1] = make_uint4(0, 0, 0, 0); }
-  template <bool SPLIT>
-  __device__ void load(const char* row, int part, int element) {
-    static_assert(SPLIT, "FP32 rows are always split");
-    load_streamed(row + element * 4, words[part]);
-  }
-  __device__ void unpack(float (&out)[ELEMENTS]) const {
-    const Word32 all[8] = {words[0].x, words[0].y, words[0].z, words[0].w, words[1].x, words[1].y, words[1].z, words[1].w};
-#pragma unroll
-    for (int i = 0; i < 8; i++) out[i] = __uint_as_float(all[i]);
-  }
-};
-
-template <>
-struct Fragment<FP16> {
-  uint4 words;
-  __device__ uint4& part(int) { return words; }
-  __device__ void clear() { words = make_uint4(0, 0, 0, 0); }
-  template <bool SPLIT>
-  __device__ void load(const char* row, int, int element) {
-    load_streamed(row + element * 2, words);
-  }
-  __device__ void unpack(float (&out)[ELEMENTS]) const {
-    unpack_fp16(words.x, out);
-    unpack_fp16(words.y, out + 2);
-    unpack_fp16(words.z, out + 4);
-    unpack_fp16(words.w, out + 6);
-  }
-};
-
-template <>
-struct Fragment<BF16> {
-  uint4 words;
-  __device__ uint4& part(int) { return words; }
-  __device__ void clear() { words = make_uint4(0, 0, 0, 0); }
-  template <bool SPLIT>
-  __device__ void load(const char* row, int, int element) {
-    load_streamed(row + element * 2, words);
-  }
-  __device__ void unpack(float (&out)[ELEMENTS]) const {
-    const Word32 all[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      out[2 * i] = __uint_as_float(all[i] << 16);
-      out[2 * i + 1] = __uint_as_float(all[i] & 0xffff0000u);
-    }
-  }
-};
-
-template <>
-struct Fragment<INT8> {
+// Bytes of eight values where one takes a byte.
+struct EightBytes {
   uint2 words;
   template <bool SPLIT>
   __device__ void load(const char* row, int part, int element) {
@@ -110,38 +54,16 @@ struct Fragment<INT8> {
     else if (part == 0) load_streamed(row + element, words.x);
     else load_streamed(row + element, words.y);
   }
-  __device__ void unpack(float (&out)[ELEMENTS]) const {
-    const Word32 low = words.x ^ 0x80808080u, high = words.y ^ 0x80808080u;  // two's complement -> code + 128
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      out[i] = code_of_byte<128>(low, i);
-      out[4 + i] = code_of_byte<128>(high, i);
-    }
-  }
 };
 
-template <>
-struct Fragment<INT4> {
-  Word32 words;
-  template <bool SPLIT>
-  __device__ void load(const char* row, int part, int element) {
-    if (!SPLIT) {
-      load_streamed(row + element / 2, words);
-    } else {
-      Word16 half;
-      load_streamed(row + element / 2, half);
-      words = part == 0 ? Word32(half) : words | Word32(half) << 16;
-    }
-  }
-  __device__ void unpack(float (&out)[ELEMENTS]) const {
-    const Word32 even = words & 0x0f0f0f0fu, odd = (words >> 4) & 0x0f0f0f0fu;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      out[2 * i] = code_of_byte<8>(even, i);
-      out[2 * i + 1] = code_of_byte<8>(odd, i);
-    }
-  }
-};
+// Of each format, in kernels/formats/<name>.h. Fragment<FORMAT>: what a lane loads and unpacks; what it unpacks is to be
+// multiplied by the slot's scale times FACTOR. Stored<FORMAT>::put(to, at, x, y): writes values at and at + 1 (at is even),
+// divided by the scale where there is one.
+template <int FORMAT>
+struct Fragment;
+template <int FORMAT>
+struct Stored;
+#include "formats_code.h"
 
 // Which elements of a row a lane holds.
 template <int LANES, bool SPLIT>

@@ -1,9 +1,10 @@
 // Closing a group: which token stands for it, its stored key and value, its scales. Shared by compress, close and append; one
-// warp does one group. Bits are those of workflow/elastickv/policy.py.
+// warp does one group. Bits are those of workflow/elastickv/cache/policy.py and workflow/elastickv/formats.
 #pragma once
 #include "cache.cuh"
 #include "convert.cuh"
 #include "dependent.cuh"
+#include "fragment.cuh"
 #include "state.cuh"
 
 constexpr int MOST_PAIRS = 4;  // pairs of dims a lane holds: dim <= 256
@@ -55,10 +56,12 @@ __device__ inline void load_pairs(Pairs& to, const void* from, int dtype, long l
   else load_pairs<BF16>(to, from, vector, dim, lane);
 }
 
-__device__ inline void store_value(void* to, int dtype, long long index, float value) {
-  if (dtype == FP32) store1<FP32>(to, index, value);
-  else if (dtype == FP16) store1<FP16>(to, index, value);
-  else store1<BF16>(to, index, value);
+// Values at and at + 1 of an array in any format.
+__device__ inline void put(int format, void* to, long long at, float x, float y) {
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (format == NAME) return Stored<NAME>::put(to, at, x, y);
+  ELASTICKV_FORMATS(X)
+#undef X
 }
 
 __device__ inline double warp_sum_double(double x) {
@@ -121,12 +124,12 @@ __device__ inline void mean_of_group(const Cache& cache, const Source& source, c
   for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = div_rn(mean.x[e / 2][e % 2], float(cache.compress));
 }
 
-// Stores one vector (a lane's pairs of dims) as middle slot `slot`, quantised where the cache is.
+// Stores one vector (a lane's pairs of dims) as middle slot `slot`, divided by its scale where the format has one.
 __device__ inline void store_middle(const Cache& cache, void* to, void* scales, long long slot,
                                     const float (&x)[MOST_PAIRS][2], int lane) {
   const int pairs = cache.dim / 2, format = cache.cache_dtype;
-  const bool quantised = format == INT8 || format == INT4;
-  const float largest = format == INT8 ? 127.0f : 7.0f;
+  const float largest = format_largest(format);
+  const bool quantised = largest != 0.0f;
   float divisor = 0.0f;
   if (quantised) {
     Word32 peak = 0;  // |x| as an integer orders like |x|, with NaN above all: a NaN reaches the scale
@@ -145,24 +148,12 @@ __device__ inline void store_middle(const Cache& cache, void* to, void* scales, 
   for (int i = 0; i < MOST_PAIRS; i++) {
     const int pair = lane + 32 * i;
     if (pair >= pairs) continue;
-    const long long at = slot * cache.dim + 2 * pair;
-    if (!quantised) {
-      store_value(to, cache.dtype, at, x[i][0]);
-      store_value(to, cache.dtype, at + 1, x[i][1]);
-      continue;
+    float first = x[i][0], second = x[i][1];
+    if (quantised) {
+      first = divisor == 0.0f ? 0.0f : div_rn(first, divisor);
+      second = divisor == 0.0f ? 0.0f : div_rn(second, divisor);
     }
-    int code[2];
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-      const float exact = divisor == 0.0f ? 0.0f : div_rn(x[i][e], divisor);
-      code[e] = __float2int_rn(fminf(fmaxf(exact, -largest), largest));
-    }
-    if (format == INT8) {
-      static_cast<signed char*>(to)[at] = code[0];
-      static_cast<signed char*>(to)[at + 1] = code[1];
-    } else {
-      static_cast<unsigned char*>(to)[at / 2] = (code[0] + 8) | (code[1] + 8) << 4;
-    }
+    put(format, to, slot * cache.dim + 2 * pair, first, second);
   }
 }
 

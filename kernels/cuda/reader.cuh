@@ -25,7 +25,7 @@ struct Shape {
 
 // Loads in flight per lane, for keys and again for values.
 __host__ __device__ constexpr int loads_of(int format, int tile) {
-  return format == FP32 ? 4 : (format == INT8 || format == INT4) && tile == 1 ? 16 : 8;
+  return format_bits(format) == 32 ? 4 : is_scaled(format) && tile == 1 ? 16 : 8;
 }
 
 // One segment of one row. Slots are read in the order of memory; which of them are live is asked when they are weighed.
@@ -37,15 +37,17 @@ struct Segment {
   const Word16* v_scale;
 };
 
+template <int FORMAT>
 __device__ inline Segment middle_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(cache.cache_dtype, cache.dim);
+  const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(FORMAT, cache.dim);
   return {static_cast<const char*>(cache.middle_k) + bytes, static_cast<const char*>(cache.middle_v) + bytes,
           cache.middle_bias ? cache.middle_bias + first : nullptr, static_cast<const Word16*>(cache.middle_k_scale) + first,
           static_cast<const Word16*>(cache.middle_v_scale) + first};
 }
 
+template <int FORMAT>
 __device__ inline Segment exact_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(cache.dtype, cache.dim);
+  const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(FORMAT, cache.dim);
   return {static_cast<const char*>(cache.exact_k) + bytes, static_cast<const char*>(cache.exact_v) + bytes,
           cache.exact_bias ? cache.exact_bias + first : nullptr, nullptr, nullptr};
 }
@@ -96,7 +98,7 @@ struct State {
 // The units of one storage format, read and reduced by one warp.
 template <class S, int FORMAT>
 struct Reader {
-  static constexpr bool QUANTISED = FORMAT == INT8 || FORMAT == INT4;
+  static constexpr bool QUANTISED = is_scaled(FORMAT);
   static constexpr int LOADS = loads_of(FORMAT, S::TILE);
   static constexpr int BATCH = LOADS < 8 ? LOADS : 8;  // dots reduced together
   static constexpr int BATCHES = LOADS / BATCH;
@@ -109,6 +111,12 @@ struct Reader {
   float bias[BATCHES];  // of the slots whose logits this lane ends up with
   Word16 k_scale[BATCHES];
   Word16 v_scale[BATCHES];
+
+  // What an unpacked value is to be multiplied by.
+  static __device__ float scale_of([[maybe_unused]] Word16 scale) {
+    if constexpr (QUANTISED) return from_fp16(scale) * Fragment<FORMAT>::FACTOR;
+    else return 1.0f;
+  }
 
   static __host__ __device__ int units(int slots) { return (slots + UNIT - 1) / UNIT; }
 
@@ -141,7 +149,7 @@ struct Reader {
   }
 
   // Where a load is 16 bytes and registers suffice.
-  static constexpr bool STAGES = (FORMAT == FP16 || FORMAT == BF16) && S::TILE == 1;
+  static constexpr bool STAGES = format_bits(FORMAT) == 16 && !QUANTISED && S::TILE == 1;
 
   __device__ void stage(const Stage& stage, const Segment& segment, int base) const {
     const int bytes = row_bytes(FORMAT, columns.dim), mine = columns.inside(0) ? row_bytes(FORMAT, columns.position(0)) : 0;
@@ -195,7 +203,7 @@ struct Reader {
         }
       }
       const bool live = live_slots(slot_of_logit(base, b));
-      const float scale = QUANTISED ? from_fp16(k_scale[b]) : 1.0f;
+      const float scale = QUANTISED ? scale_of(k_scale[b]) : 1.0f;
 #pragma unroll
       for (int j = 0; j < S::TILE; j++) {
         const float sum = reduce_scatter<BATCH, S::LANES>(sums[j], lane);
@@ -223,7 +231,7 @@ struct Reader {
       for (int b = 0; b < BATCHES; b++) {
         const float weight = exp2_approx(logits[j][b] - state.m[j]);
         if (columns.column < BATCH) state.l[j] += weight;  // the other lanes of the row hold the same logits again
-        logits[j][b] = QUANTISED ? weight * from_fp16(v_scale[b]) : weight;
+        logits[j][b] = QUANTISED ? weight * scale_of(v_scale[b]) : weight;
       }
     }
   }

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fingerprint, store
+from elastickv.build import compilers, fingerprint, format_headers, store
 from elastickv.errors import MachineError
 from elastickv.schemas.build import Binary, CpuBuild
 from elastickv.system import programs
@@ -20,7 +20,7 @@ FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX 
 
 def _call(out: Path, *arguments: str) -> None:
     """Calls the C++ compiler for one file. Raises MachineError unless that is there then."""
-    flags = [*fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS)]
+    flags = [*fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), "-I", str(format_headers.FOLDER)]
     command = [*compilers.host().command, *flags, *arguments, "-o", str(out)]
     done = programs.run(command, FIX, programs.COMPILE_SECONDS)
     if done.returncode:
@@ -31,6 +31,7 @@ def _call(out: Path, *arguments: str) -> None:
 
 def compile_library(out: Path) -> None:
     """Compiles all kernels for each target, and the choice among them (kernels/cpu/elastickv.cpp says how)."""
+    format_headers.write(fingerprint.KERNELS)
     source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()
     objects = {name: out.with_suffix(f".{name}.o") for name in targets}
     for name, flags in targets.items():
@@ -65,7 +66,7 @@ def build(folder: Path) -> CpuBuild:
     manifest = CpuBuild(
         backend="cpu",
         fingerprint=made_of.sha256,
-        fingerprints=fingerprint.by_workload("cpu", made_of),
+        fingerprints=fingerprint.by_part("cpu", made_of),
         binary=Binary(path=str(folder / LIBRARY), sha256=facts.sha256, bytes=facts.bytes),
         compiler=made_of.compiler,
         compiler_version=made_of.compiler_version,

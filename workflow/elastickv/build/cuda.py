@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fatbin, fingerprint, images, nvrtc, store
+from elastickv.build import compilers, fatbin, fingerprint, format_headers, images, nvrtc, store
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import CudaBuild, Fingerprints, Image, Kernel
 from elastickv.system import programs
 from elastickv.system.nvcc import NVRTC_INSTEAD
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
-INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda")
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda", format_headers.FOLDER)
 ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
 FIX_ENVIRONMENT = "elastickv env cuda"
 
@@ -81,6 +81,7 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltIm
         compiler = compilers.choose(architecture, wanted)
         if compiler.path is None:
             raise MachineError(f"sm_{architecture} needs {compiler.kind} {compiler.version}", FIX_ENVIRONMENT)
+        format_headers.write(fingerprint.KERNELS)
         with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
             image = Path(folder) / out.name
             compile_with = _with_nvcc if compiler.kind == "nvcc" else _with_nvrtc
@@ -93,7 +94,7 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltIm
         stored = store.find(made_of.sha256, store.StoredImage)
         assert stored is not None
     binary, facts = stored
-    built = BuiltImage(**dict(facts), fingerprints=fingerprint.by_workload("cuda", made_of))
+    built = BuiltImage(**dict(facts), fingerprints=fingerprint.by_part("cuda", made_of))
     store.put_in_place(binary, out)
     records.write_text(f"{out}.json", records.to_json(records.content(built)))
     return built
@@ -165,7 +166,7 @@ def merge(images: list[Path], out: Path, manifest: Path) -> CudaBuild:
     content = CudaBuild(
         backend="cuda",
         fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts).sha256,
-        fingerprints=fingerprint.fatbin_of_workloads([dict(fact.fingerprints) for fact in facts]),
+        fingerprints=fingerprint.fatbin_of_parts([fact.fingerprints for fact in facts]),
         binary=store.described(out),
         images=[Image(**fact.model_dump(include=Image.model_fields.keys())) for fact in facts],
         read_back=read_back,

@@ -1,7 +1,8 @@
 """What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing.
 
-A binary holds the kernels of every workload. A measurement is known by those that its own workload launches and by what
-they include, so that adding a kernel re-times nothing else.
+A binary holds the kernels of every workload and the code of every storage format. A measurement is known by the kernels
+that its own workload launches, by what they include and by its own formats, so that adding a kernel or a format re-times
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elastickv import records
-from elastickv.build import compilers
+from elastickv import formats, records
+from elastickv.build import compilers, format_headers
 from elastickv.errors import UsageError
+from elastickv.schemas.build import Fingerprints
 
 if TYPE_CHECKING:
     from elastickv.schemas.build import CpuBuild, CudaBuild
@@ -35,7 +37,7 @@ WORKLOADS = {
     "ceilings": ("fill", "stream"),
 }
 UNITS = {"cuda": "elastickv.cu", "cpu": "elastickv.cpp"}  # the translation unit that includes every kernel
-PARAMETERS = "params.h"
+PARAMETERS, FORMATS = "params.h", "formats"
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 _STRUCT = re.compile(r"^struct (\w+) \{\n.*?^\};$", re.MULTILINE | re.DOTALL)
@@ -56,21 +58,23 @@ def without_comments(source: str) -> str:
 
 
 def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
-    """Hash of a backend's comment-free sources: `kernels/params.h` and everything in its folder, names included.
+    """Hash of a backend's comment-free sources: the headers in `kernels`, formats and everything in its folder, by name.
 
     Raises UsageError where there are none.
     """
     if not (kernels / backend).is_dir():
         raise UsageError(f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels")
-    files = [kernels / PARAMETERS, *sorted(p for p in (kernels / backend).iterdir() if p.suffix in SUFFIXES)]
-    return _digest({file: _text(file) for file in files})
+    folders = (kernels, kernels / FORMATS, kernels / backend)
+    files = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in SUFFIXES]
+    listed = {Path(name): text for name, text in format_headers.contents().items()}
+    return _digest({file: _text(file) for file in files} | listed)
 
 
 def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str:
     """Hash of the comment-free sources that a workload's kernels are made of, names included.
 
     Those are the kernels' files, the headers of the translation unit and all that these include. The unit itself only
-    lists the kernels, and of the parameter blocks those count that are named.
+    lists the kernels, and of the parameter blocks those count that are named. Storage formats are hashed one by one.
     """
     unit = kernels / backend / UNITS[backend]
     launched = {f"{name}{unit.suffix}" for name in WORKLOADS[workload]}
@@ -81,6 +85,16 @@ def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str
         others = "\n".join(text for file, text in texts.items() if file != parameters)
         texts[parameters] = _named_structs(texts[parameters], others)
     return _digest(texts)
+
+
+def format_sha256(name: str, kernels: Path = KERNELS) -> str:
+    """Hash of what the kernels know of a storage format: its line in the list, and its comment-free header."""
+    header = _header(kernels, name)
+    return _digest({Path(format_headers.LIST): format_headers.facts(formats.of(name)), header: _text(header)})
+
+
+def _header(kernels: Path, name: str) -> Path:
+    return kernels / FORMATS / f"{name}.h"
 
 
 def _included(file: Path) -> list[Path]:
@@ -204,9 +218,17 @@ def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
     return Image(target, source_sha256("cuda"), flags, chosen.kind, chosen.version)
 
 
-def by_workload(backend: str, made_of: Image | Library) -> dict[str, str]:
-    """By workload: the fingerprint of an image or a library of its kernels alone."""
-    return {name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS}
+def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
+    """Fingerprints of an image or a library of one workload's kernels alone, and of one format's code alone."""
+    return Fingerprints(
+        **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS},
+        formats={name: replace(made_of, source=found).sha256 for name, found in _formats().items()},
+    )
+
+
+def _formats() -> dict[str, str]:
+    """By format that the kernels have a header of: the hash of what they know of it."""
+    return {name: format_sha256(name) for name in formats.every() if _header(KERNELS, name).is_file()}
 
 
 def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
@@ -222,9 +244,12 @@ def fatbin_of(images: Iterable[str]) -> Fatbin:
     return Fatbin(tuple(sorted(images)))
 
 
-def fatbin_of_workloads(images: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """By workload: the fingerprint of a fatbin of images with these fingerprints by workload."""
-    return {name: fatbin_of(image[name] for image in images).sha256 for name in WORKLOADS}
+def fatbin_of_parts(images: Sequence[Fingerprints]) -> Fingerprints:
+    """The fingerprints of a fatbin of images with these fingerprints."""
+    return Fingerprints(
+        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in WORKLOADS},
+        formats={name: fatbin_of(image.formats[name] for image in images).sha256 for name in images[0].formats},
+    )
 
 
 def cpu() -> Library:

@@ -36,8 +36,13 @@ def groups(root: Path = Path()) -> list[Group]:
     found = [
         Group(
             "CUDA kernels",
-            "One translation unit, `elastickv.cu`, includes one file per kernel; `params.h` is shared with the CPU.",
-            (kernels / "params.h", *_files(root, kernels / "cuda", fingerprint.SUFFIXES)),
+            "One translation unit, `elastickv.cu`, includes one file per kernel; headers beside are shared with the CPU.",
+            (*_files(root, kernels, fingerprint.SUFFIXES), *_files(root, kernels / "cuda", fingerprint.SUFFIXES)),
+        ),
+        Group(
+            "Storage formats",
+            "How kernels of both kinds read and write each format; its bytes and NumPy reference are in the package.",
+            _files(root, kernels / fingerprint.FORMATS, fingerprint.SUFFIXES),
         ),
         Group(
             "CPU kernels",
@@ -61,7 +66,7 @@ def files(root: Path = Path()) -> list[Path]:
 
 def _files(root: Path, folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     """The files of one folder, sorted, without hidden ones."""
-    found = (path for path in (root / folder).iterdir() if path.suffix in suffixes and not path.name.startswith("."))
+    found = (path for path in (root / folder).glob("*") if path.suffix in suffixes and not path.name.startswith("."))
     return tuple(sorted(path.relative_to(root) for path in found))
 
 

@@ -110,7 +110,8 @@ def measure_case(
 ) -> Measurement:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case.backend)
-    job = Case(case, backend, build, binary.facts(build, backend, case.workload), fixed, save_tensors, forced)
+    built = binary.facts(build, backend, case.workload, case.formats)
+    job = Case(case, backend, build, built, fixed, save_tensors, forced)
     return jobs.run(job, store, remeasure)[case.id]
 
 

@@ -34,7 +34,7 @@ class Comparison(jobs.Job[Part, Peers]):
     cases: dict[str, DecodeCase]
     build: str
     backend: str | None = None
-    built: BuildUsed | None = None
+    built: Mapping[str, BuildUsed] = field(default_factory=dict)  # by case
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -49,7 +49,7 @@ class Comparison(jobs.Job[Part, Peers]):
             "case": matrix.content_key(self._measured(self.cases[part[1]])),
             "settings": self._bounds.model_dump(mode="json"),
             "sampling": SAMPLING,
-            "build": self.built.fingerprint if self.built else None,
+            "build": self.built[part[1]].fingerprint if self.built else None,
         }
 
     def restored(self, part: Part, record: Peers) -> Peers:
@@ -94,7 +94,7 @@ class Comparison(jobs.Job[Part, Peers]):
             library=Library(name=peer.library, version=self.versions.get(peer.library)),
             device=answer.get("device"),
             software=answer.get("software") or device.software(),
-            build=self.built,
+            build=self.built.get(case.id),
             started=self.watch.started,
         )
         return record.compose(about, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
@@ -152,7 +152,8 @@ def compare(
             if reason:
                 found[part] = job.without("unsupported", reason, part)
         if len(found) < len(parts):
-            job = replace(job, built=binary.facts(build, job.backend, "decode"))
+            built = {case.id: binary.facts(build, job.backend, "decode", case.formats) for case in cases}
+            job = replace(job, built=built)
             found |= _beside_ours(job, [part for part in parts if part not in found], store, remeasure)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
+from elastickv import records
 from elastickv.schemas.base import Count, Model, Open, Sha256, Text, field, version
 
 Size = Annotated[int, field("size", "bytes", ge=1)]
@@ -49,20 +52,24 @@ class ReadBack(Model):
 
 
 class Fingerprints(Open):
-    """By workload, of the kernels that it launches alone: what its measurements are known by."""
+    """By workload, of the kernels that it launches alone, and by format: what measurements are known by."""
 
     __pydantic_extra__: dict[str, Sha256] = Field(init=False)
     decode: Sha256
     elementwise: Sha256
     ceilings: Sha256
+    formats: dict[str, Sha256] = field("by storage format, of the code that reads and writes it")
 
-    def of(self, workload: str) -> str:
-        """That of one workload."""
-        return getattr(self, workload)
+    def of(self, workload: str, stored: Iterable[str] = ()) -> str:
+        """That of one workload on these formats."""
+        named = {name: self.formats[name] for name in sorted({*stored})}
+        if not named:
+            return getattr(self, workload)
+        return hashlib.sha256(records.canonical_json([getattr(self, workload), named]).encode()).hexdigest()
 
 
 class _Build(Model):
-    schema_: Literal["build/2"] = version("build/2")
+    schema_: Literal["build/3"] = version("build/3")
     backend: str
     fingerprint: Sha256 = field("sha256 of comment-free source, flags and compiler versions")
     fingerprints: Fingerprints

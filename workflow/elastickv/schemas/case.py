@@ -38,6 +38,11 @@ class DecodeCase(_Case):
     seed: keys.Seed
     measure: keys.Measure
 
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the storage formats that its kernels read and write."""
+        return (self.dtype, self.cache_dtype)
+
 
 class ElementwiseCase(_Case):
     """The original kernel's pass over queries, keys and values."""
@@ -52,6 +57,11 @@ class ElementwiseCase(_Case):
     pass_order: keys.PassOrder
     seed: keys.Seed
     measure: keys.Measure
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The storage format of its buffers."""
+        return (self.dtype,)
 
 
 AnyCase = Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]
