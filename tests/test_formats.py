@@ -135,22 +135,14 @@ def test_files_that_contradict_each_other_are_refused(changes, words):
         formats.checked({"fp16": formats.of("fp16"), "int8": changed})
 
 
-ADDED = '''"""The same as int8 under another name."""
-
-from dataclasses import replace
-
-from elastickv.formats.int8 import FORMAT as INT8
-
-FORMAT = replace(INT8, name="int8_again", number=99, order=35, colour="#123456")
-'''
+EXAMPLE = "fp8_e5m2"
 
 
 def add(checkout: Checkout) -> None:
-    """The two files of a format, and the schemas made again."""
-    kernels, package = checkout.root / "kernels/formats", checkout.root / "workflow/elastickv/formats"
-    header = (kernels / "int8.h").read_text(encoding="utf-8")
-    (kernels / "int8_again.h").write_text(header.replace("INT8", "INT8_AGAIN"), encoding="utf-8")
-    (package / "int8_again.py").write_text(ADDED, encoding="utf-8")
+    """The two files of the example, and the schemas made again."""
+    example = checkout.root / "docs/extending/format"
+    shutil.copy(example / f"{EXAMPLE}.h", checkout.root / "kernels/formats")
+    shutil.copy(example / f"{EXAMPLE}.py", checkout.root / "workflow/elastickv/formats")
     elastickv(checkout, "elastickv.schemas.generate")
 
 
@@ -176,7 +168,7 @@ def test_two_files_take_a_format_through_the_pipeline_and_no_other_case_is_timed
     assert first.code == 0, first.text
     before = measured(checkout)
     add(checkout)
-    case = "cases:\n  decode_added: {seq: 2048, compress: 2, cache_dtype: int8_again}\n"
+    case = "cases:\n  decode_added: {seq: 2048, compress: 2, cache_dtype: fp8_e5m2}\n"
     checkout.edit("config/smoke.yaml", "cases:\n", case)
     second = checkout.snakemake("--configfile", "config/smoke.yaml")
     assert second.code == 0, second.text
@@ -189,19 +181,19 @@ def test_two_files_take_a_format_through_the_pipeline_and_no_other_case_is_timed
 
 
 def test_a_file_in_the_folder_is_all_that_a_format_takes(tmp_path):
-    """Schemas, the reference of config files, the rules of cases and the order of a figure's panels know it."""
+    """Schemas, the reference of config files, the rules of cases and the order of formats know the example."""
     package = shutil.copytree(ROOT / "workflow" / "elastickv", tmp_path / "workflow" / "elastickv")
     (tmp_path / "schemas").mkdir()
     (tmp_path / "docs").mkdir()
-    (package / "formats" / "int8_again.py").write_text(ADDED)
+    shutil.copy(ROOT / "docs/extending/format" / f"{EXAMPLE}.py", package / "formats")
     script = """
 import json
 from elastickv import formats, matrix
 from elastickv.schemas import generate
 written = generate.contents()
 generate.main()
-case = matrix.case_from_flags({"seq": 64, "heads": 4, "dim": 64, "compress": 4, "cache_dtype": "int8_again"})
-kept = [path.as_posix() for path, text in written.items() if "int8_again" in text]
+case = matrix.case_from_flags({"seq": 64, "heads": 4, "dim": 64, "compress": 4, "cache_dtype": "fp8_e5m2"})
+kept = [path.as_posix() for path, text in written.items() if "fp8_e5m2" in text]
 print(json.dumps({"order": [*formats.every()], "case": case.cache_dtype, "files": kept}))
 """
     environment = {"PYTHONPATH": str(tmp_path / "workflow"), "PATH": "/usr/bin:/bin"}
@@ -209,6 +201,6 @@ print(json.dumps({"order": [*formats.every()], "case": case.cache_dtype, "files"
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["order"].index("int8_again") == found["order"].index("int8") - 1
-    assert found["case"] == "int8_again"
+    assert found["order"].index("fp8_e5m2") == found["order"].index("int8") - 1
+    assert found["case"] == "fp8_e5m2"
     assert {"docs/matrix.md", "schemas/config.schema.json", "schemas/case.schema.json"} <= set(found["files"])
