@@ -41,7 +41,7 @@ def decode(words: np.ndarray) -> np.ndarray:
 
 FORMAT = Format(
     name="fp8_e4m3",
-    meaning="floats of 8 bits with 3 of mantissa, up to 448, with a scale per slot",
+    meaning="floats of 8 bits with 3 of mantissa, up to 448",
     number=5,
     order=35,
     colour="#cc79a7",

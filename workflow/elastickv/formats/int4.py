@@ -34,7 +34,7 @@ def decode(words: np.ndarray) -> np.ndarray:
 
 FORMAT = Format(
     name="int4",
-    meaning="whole numbers from -7 to 7, with a scale per slot",
+    meaning="whole numbers from -7 to 7",
     number=4,
     order=50,
     colour="#009e73",

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from elastickv import formats
+
 HEAD = """# Config files: every key
 
 Made from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it current.
@@ -20,6 +22,15 @@ SWEEP = """## `matrices.<name>`
 | key | type | meaning |
 |---|---|---|
 """
+FORMATS = """
+## Storage formats
+
+How `dtype` and `cache_dtype` store a key or a value. A format with a scale is for middle slots: each of them has 2 bytes more, an fp16
+number that all its values are multiplied by.
+
+| name | bits of a value | scale per slot | meaning |
+|---|---|---|---|
+"""
 COLUMNS = "| key | type | default | unit | allowed | meaning |\n|---|---|---|---|---|---|\n"
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 NO_DEFAULT = {"kv_heads": "heads", "cache_dtype": "dtype"}  # the key whose value an absent one takes
@@ -30,7 +41,15 @@ def page(schema: dict[str, Any]) -> str:
     sections = [_section("top level", schema["description"], _scalars(schema))]
     for name, definition in _sections(schema):
         sections.append(_section(f"`{name}`", definition["description"], definition["properties"]))
-    return HEAD + "\n".join([*sections, _sweeps(schema)])
+    return HEAD + "\n".join([*sections, _sweeps(schema)]) + _formats()
+
+
+def _formats() -> str:
+    rows = (
+        f"| `{name}` | {one.bits} | {'yes' if one.scaled else ''} | {one.meaning} |\n"
+        for name, one in formats.every().items()
+    )
+    return FORMATS + "".join(rows)
 
 
 def _sections(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
