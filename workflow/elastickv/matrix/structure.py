@@ -32,7 +32,9 @@ def is_finite(_checker: Any, value: Any) -> bool:
 @cache
 def _schema() -> dict[str, Any]:
     from elastickv import records
+    from elastickv.schemas import generate
 
+    generate.renew()
     return records.schema("config")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import MISSING
 from pydantic.json_schema import GenerateJsonSchema
 
-from elastickv import schemas
+from elastickv import formats, records, schemas
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -110,10 +110,18 @@ def contents() -> dict[Path, str]:
     return files | {Path("docs/matrix.md"): reference.page(schema("config"))}
 
 
+def renew() -> None:
+    """Writes the files again where they do not name the storage formats that are there: one was added or taken away."""
+    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]["cache_dtype"]["enum"]
+    if named != [*formats.every()]:
+        main()
+        records.schema.cache_clear()
+
+
 def main() -> None:
     """Writes the files of this checkout."""
     for path, text in contents().items():
-        (CHECKOUT / path).write_text(text, encoding="utf-8")
+        records.write_text(CHECKOUT / path, text)
 
 
 if __name__ == "__main__":

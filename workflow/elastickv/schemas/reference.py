@@ -25,8 +25,8 @@ SWEEP = """## `matrices.<name>`
 FORMATS = """
 ## Storage formats
 
-How `dtype` and `cache_dtype` store a key or a value. A format with a scale is for middle slots: each of them has 2 bytes more, an fp16
-number that all its values are multiplied by.
+How `dtype` and `cache_dtype` store a key or a value. A format with a scale is for middle slots: each key and each value
+has 2 bytes more, an fp16 number that it is multiplied by.
 
 | name | bits of a value | scale per slot | meaning |
 |---|---|---|---|
