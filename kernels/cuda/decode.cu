@@ -70,7 +70,7 @@ __device__ void decode(const DecodeParams& p) {
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
 
-  Units units = {middle_segment<MIDDLE>(p.cache, tile.row), exact_segment<S::DTYPE>(p.cache, tile.row)};
+  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
   units.of_middle = Middle::units(touched_middle(p.cache, p.max_tokens));
   const int all = units.of_middle + Exact::units(touched_exact(p.cache, p.max_tokens));
   const int end = first_unit(all, blockIdx.x + 1);

@@ -487,7 +487,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
 
-  Units units = {middle_segment<S::MIDDLE>(p.cache, tile.row), exact_segment<S::DTYPE>(p.cache, tile.row)};
+  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
   units.of_middle = Reader::template units<S::MIDDLE>(touched_middle(p.cache, p.max_tokens));
   const int all = units.of_middle + Reader::template units<S::DTYPE>(touched_exact(p.cache, p.max_tokens));
   const int end = first_unit(all, blockIdx.x + 1);

@@ -37,17 +37,15 @@ struct Segment {
   const Word16* v_scale;
 };
 
-template <int FORMAT>
 __device__ inline Segment middle_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(FORMAT, cache.dim);
+  const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(cache.cache_dtype, cache.dim);
   return {static_cast<const char*>(cache.middle_k) + bytes, static_cast<const char*>(cache.middle_v) + bytes,
           cache.middle_bias ? cache.middle_bias + first : nullptr, static_cast<const Word16*>(cache.middle_k_scale) + first,
           static_cast<const Word16*>(cache.middle_v_scale) + first};
 }
 
-template <int FORMAT>
 __device__ inline Segment exact_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(FORMAT, cache.dim);
+  const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(cache.dtype, cache.dim);
   return {static_cast<const char*>(cache.exact_k) + bytes, static_cast<const char*>(cache.exact_v) + bytes,
           cache.exact_bias ? cache.exact_bias + first : nullptr, nullptr, nullptr};
 }
