@@ -53,7 +53,7 @@ def cache(
         "reason": None,
         "correctness": correctness(),
         "bytes": bytes_moved.traffic(case_of(case))[arm].total,
-        "resolved": {"layers": 12, "cold": True, "launches": 64, "graphs": True},
+        "resolved": {"layers": 12, "cold": True, "launches": 64, "graphs": True, "checked_seeds": [7, 8]},
         "ours": compared,
     }
 
@@ -68,14 +68,18 @@ def entry(case: dict[str, Any], peer_us: float, plain_us: float, dependent_us: f
 def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -> dict[str, Any]:
     """The record of a peer, of entries by the name of an example record, whose case, device and build they take."""
     peer, about = peers.load(name), example(next(iter(entries)))
+    library = peer.needs[0]
     settings = keys.Peers(reps=60, max_seconds=10)
     head = {
+        "peer": name,
+        "times": peer.times,
+        "file": None,
         "backend": about["resolved"]["backend"],
         "settings": {"reps": settings.reps, "max_seconds": settings.max_seconds},
-        "library": {"name": peer.library, "version": "2.13.0"},
+        "library": {"name": library, "version": "2.13.0"},
         **{key: about[key] for key in ("device", "software", "build", "started")},
         **changes,
     }
     measured = {case: record.for_peers(case_of(example(case)["case"]), settings) for case in entries}
     cases = [record.case_entry(measured[case], content) for case, content in entries.items()]
-    return record.compose(record.About(**head), peer, cases, about["ended"]).model_dump(mode="json")
+    return record.compose(record.About(**head), cases, about["ended"]).model_dump(mode="json")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from elastickv import device, environments, jobs, matrix, peers, records
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device.cpu import CpuBackend
 from elastickv.errors import MachineError, UsageError
+from elastickv.matrix import peers as naming
 from elastickv.models.refusal import Refusal
 from elastickv.peers import base, comparison, crosscheck, record, runners, supervisor
 from elastickv.pipeline import plan
@@ -59,16 +62,13 @@ class FakeRunner:
         return [launch() for launch in program]
 
 
-class Fake:
-    """A peer that answers out of the oracle, changed by `spoil`."""
+class Fake(base.Peer):
+    """A peer that answers out of the oracle at every launch, changed by `spoil`."""
 
-    name, library, times = "torch_default", "torch", "nothing"
+    times = "nothing"
 
     def __init__(self, spoil=lambda answer: answer):
         self.spoil, self.prepared = spoil, []
-
-    def supports(self, case, backend):
-        return base.attention_only(case)
 
     def session(self):
         return contextlib.nullcontext()
@@ -76,11 +76,13 @@ class Fake:
     def prepare(self, inputs):
         cache, bench = inputs
         self.prepared.append(cache)
-        right = {answer.layer: answer.reference for answer in bench.answers(cache)}
-        shape = bench.answers(cache)[0].reference.shape
 
         def launch_of(layer):
-            return lambda: self.spoil(right.get(layer, np.zeros(shape)).astype(np.float32).reshape(1, -1, shape[-1]))
+            return lambda: self.spoil(right(layer))
+
+        def right(layer):
+            reference, _ = bench.workload.reference(cache, layer)
+            return reference.astype(np.float32).reshape(1, -1, reference.shape[-1])
 
         return launch_of
 
@@ -190,7 +192,7 @@ def test_elastic_slots_that_no_peer_takes_are_unsupported_and_the_full_cache_is_
     assert found["full"]["status"] in ("ok", "noisy")
     assert found["elastic"]["status"] == "unsupported"
     assert reason in found["elastic"]["reason"]
-    assert peer.prepared == ["full"]
+    assert peer.prepared == ["full", "full"]  # once to be checked, once to be timed
 
 
 class WrongByOnePercent(CpuBackend):
@@ -225,12 +227,12 @@ def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", keys.PEERS)
-def test_every_adapter_is_a_peer_by_its_own_name_and_says_what_it_times(name):
+@pytest.mark.parametrize("name", naming.offered())
+def test_every_adapter_is_a_peer_and_says_what_it_times_and_needs(name):
     peer = peers.load(name)
-    assert peer.name == name
+    assert isinstance(peer, base.Peer)
     assert "one call" in peer.times or "run" in peer.times
-    assert "not attention" in peer.supports(matrix.case_from_flags({"workload": "elementwise"}), "cuda")
+    assert "torch" in peer.needs
     if name.startswith("flashinfer") or name in ("torch_cudnn", "torch_efficient"):
         assert "NVIDIA GPUs alone" in peer.supports(case_of(), "cpu")
 
@@ -261,15 +263,19 @@ def test_adapters_say_what_they_do_not_take(name, changes, reason):
 
 STAND_IN = f"""#!/bin/sh
 exec {sys.executable} - "$3" "$4" <<'END'
-import json, os, pathlib, signal, sys
+import hashlib, json, os, pathlib, signal, sys
 request = json.load(open(sys.argv[1]))
 progress = pathlib.Path(request.get("progress", "/dev/null"))
 state = {{"device": {{"name": "a CPU"}}, "software": {{"elastickv": "0"}}, "current": None, "done": {{}}}}
 entry = json.load(open(os.environ["ENTRY"]))
 def answer(content):
     json.dump(content, open(sys.argv[2], "w"))
-if request["task"] == "versions":
-    answer({{"versions": json.loads(os.environ["VERSIONS"])}})
+if request["task"] == "describe":
+    told = {{"times": "one call", "needs": ["torch"], "versions": json.loads(os.environ["VERSIONS"]), "refused": {{}}}}
+    def sha256(file):
+        return file and hashlib.sha256(pathlib.Path(file["path"]).read_bytes()).hexdigest()
+    files = {{name: {{"sha256": sha256(request["files"].get(name))}} for name in request["names"]}}
+    answer({{"described": {{name: told | file for name, file in files.items()}}}})
 else:
     with open(os.environ["ASKED"], "a") as file:
         print(request["case"]["id"], *request["names"], file=file)
@@ -383,6 +389,24 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     assert stand_in() == [both, "tiny torch_math", both, both, both]
 
 
+def test_a_users_file_is_recorded_with_its_hash_and_an_edit_times_it_alone_again(stand_in, tmp_path):
+    store, path = jobs.RecordStore(tmp_path / "store"), tmp_path / "mine.py"
+    names = ["torch_default", str(path)]
+    path.write_text("PEER = 1\n", encoding="utf-8")
+    first = run_of(names=names, store=store)
+    assert first["mine"]["file"] == {"path": str(path), "sha256": hashlib.sha256(b"PEER = 1\n").hexdigest()}
+    assert (first["mine"]["times"], first["torch_default"]["file"]) == ("one call", None)
+    run_of(names=names, store=store)
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere/mine.py")
+    again = run_of(names=["torch_default", str(moved)], store=store)
+    assert again["mine"]["file"]["path"] == str(moved)
+    assert stand_in() == ["tiny torch_default mine"]
+    moved.write_text("PEER = 2\n", encoding="utf-8")
+    run_of(names=["torch_default", str(moved)], store=store)
+    assert stand_in()[1:] == ["tiny mine"]
+
+
 # -- settings, plan, command -------------------------------------------------------------------------------------------
 
 
@@ -394,7 +418,7 @@ def settings_file(folder: Path, **said) -> str:
 
 @pytest.mark.parametrize(
     ("said", "named"),
-    [({"names": ["cudnn"]}, "names"), ({"names": []}, "names"), ({"reps": 2}, "reps"), ({"backend": "tpu"}, "backend"),
+    [({"names": [7]}, "names"), ({"names": []}, "names"), ({"reps": 2}, "reps"), ({"backend": "tpu"}, "backend"),
      ({"max_second": 3}, "max_second")],
 )  # fmt: skip
 def test_bad_settings_are_named(tmp_path, said, named):
@@ -628,6 +652,70 @@ def test_every_cpu_peer_is_right_on_odd_shapes(torch_environment, cpu_build, tmp
         assert (found["elastic"]["status"] == "unsupported") == bool(base.elastic_refusal(odd))
 
 
+CHEATS = {
+    "keeps_its_answer": """
+stored = {}
+
+def attention(layer, q, k, v):
+    if layer not in stored:
+        stored[layer] = sdpa(q, k, v)
+    return stored[layer].clone()
+""",
+    "zeros": """
+def attention(layer, q, k, v):
+    return torch.zeros_like(q)
+""",
+    "fewer_tokens": """
+def attention(layer, q, k, v):
+    return sdpa(q, k[:, :, 1:], v[:, :, 1:])
+""",
+    "crashes": """
+def attention(layer, q, k, v):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGSEGV)
+""",
+    "honest": """
+def attention(layer, q, k, v):
+    return sdpa(q, k, v)
+""",
+}
+CHEAT = """
+import torch
+from elastickv.peers.base import Peer
+
+def sdpa(q, k, v):
+    return torch.nn.functional.scaled_dot_product_attention(q.unsqueeze(2), k, v, enable_gqa=True)
+{cheat}
+class Mine(Peer):
+    times = "one call"
+
+    def prepare(self, inputs):
+        return lambda layer: lambda: attention(layer, inputs.q[layer], inputs.k[layer], inputs.v[layer])
+
+PEER = Mine()
+"""
+
+
+@pytest.mark.slow
+def test_users_files_run_beside_ours_and_those_that_cheat_are_refused(torch_environment, cpu_build, tmp_path):
+    paths = [tmp_path / f"{name}.py" for name in CHEATS]
+    for path in paths:
+        path.write_text(CHEAT.format(cheat=CHEATS[path.stem]), encoding="utf-8")
+    names = [*map(str, paths), "docs/extending/peer/my_kernel.py"]
+    done = command(tmp_path, case_of(), backend="cpu", names=names, reps=3, max_seconds=5)
+    assert done.returncode == 0, done.stderr
+    made = {name: records.read(tmp_path / f"peers_{name}.json", "peers") for name in [*CHEATS, "my_kernel"]}
+    unchanged = "the answer does not change with its inputs"
+    for name, told in {"keeps_its_answer": unchanged, "zeros": unchanged, "fewer_tokens": "relative error"}.items():
+        assert made[name]["status"] == "incorrect", made[name]["reason"]
+        assert told in made[name]["reason"]
+        assert "ours" not in made[name]["cases"][0]["full"]
+    assert made["crashes"]["status"] == "failed" and "SIGSEGV" in made["crashes"]["reason"]
+    for name in ("honest", "my_kernel"):
+        assert right(made[name]["cases"][0]["full"]) and right(made[name]["cases"][0]["elastic"]), made[name]["reason"]
+        assert len(made[name]["file"]["sha256"]) == 64
+
+
 @pytest.mark.parametrize("said", [{"names": ["cudnn"]}, {"backend": "cpu"}])
 def test_bad_use_ends_with_exit_2(tmp_path, said):
     elementwise = matrix.case_from_flags({"workload": "elementwise"})
@@ -749,7 +837,7 @@ cases:
   other: {workload: elementwise, seq: 512, heads: 2, dim: 64, compress: 4}
 baselines:
   transformers: {enable: false}
-  peers: {enable: true, names: [torch_default, torch_cudnn], reps: 12, max_seconds: 3}
+  peers: {enable: true, names: [torch_default, torch_cudnn, ./mine/my_kernel.py], reps: 12, max_seconds: 3}
 """
 
 
@@ -757,6 +845,9 @@ baselines:
 def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone, tmp_path):
     checkout = clone.copy(tmp_path / "checkout")
     (checkout.root / "config/beside.yaml").write_text(MATRIX, encoding="utf-8")
+    own = checkout.root / "mine/my_kernel.py"
+    own.parent.mkdir()
+    shutil.copy(ROOT / "docs/extending/peer/my_kernel.py", own)
     first = checkout.snakemake("--configfile", "config/beside.yaml")
     assert first.code == 0, first.text
     assert {"make .envs/peers", "measure peers' kernels", "measure attention", "measure other"} <= first.jobs
@@ -764,6 +855,10 @@ def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone
     made = records.read(results / "peers_torch_default.json", "peers")
     assert [one["case"]["id"] for one in made["cases"]] == ["attention"]
     assert right(made["cases"][0]["full"])
+    mine = records.read(results / "peers_my_kernel.json", "peers")
+    assert right(mine["cases"][0]["full"])
+    assert mine["file"] == {"path": "mine/my_kernel.py", "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
+    assert "mine/my_kernel.py" in (results / "report.md").read_text(encoding="utf-8")
     assert "Beside other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
     verified = subprocess.run(
         [sys.executable, "-m", "elastickv", "verify", str(results)],
@@ -775,6 +870,11 @@ def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone
     again = checkout.snakemake("--configfile", "config/beside.yaml")
     assert "measure peers' kernels" in again.jobs
     assert records.read(results / "peers_torch_default.json", "peers")["started"] == made["started"]
+    own.write_text(own.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    edited = checkout.snakemake("--configfile", "config/beside.yaml")
+    assert "measure peers' kernels" in edited.jobs
+    assert records.read(results / "peers_torch_default.json", "peers")["started"] == made["started"]
+    assert records.read(results / "peers_my_kernel.json", "peers")["started"] != mine["started"]
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
@@ -797,7 +897,7 @@ def test_every_gpu_peer_is_right_cold_and_inside_graphs(tmp_path, changes):
     assert done.returncode == 0, done.stderr
     if "environment peers is missing" in (tmp_path / "peers_torch_default.json").read_text(encoding="utf-8"):
         pytest.skip("torch is not there (elastickv env peers)")
-    for name in keys.PEERS:
+    for name in naming.offered():
         found = records.read(tmp_path / f"peers_{name}.json", "peers")["cases"][0]
         assert found["status"] in ("ok", "noisy", "unsupported"), (name, found["reason"])
         if found["status"] != "unsupported":

@@ -10,6 +10,7 @@ from elastickv.audit.measurement import arm_figures
 
 MEASURED = ("ok", "noisy")
 CACHES = ("full", "elastic")
+BEYOND_PEAK = 1.02
 
 
 def check(about: About, record: dict[str, Any]) -> None:
@@ -37,9 +38,21 @@ def _cache(
     if found["status"] not in MEASURED:
         return
     about.same(f"{where}.bytes", found["bytes"], getattr(traffic.moved(case), cache))
+    seeds = found["resolved"]["checked_seeds"]
+    about.require(case["seed"] not in seeds, f"{where}.resolved.checked_seeds", str(seeds), "other inputs than timed")
     for mode, compared in found["ours"].items():
         if compared:
             _comparison(about, f"{where}.ours.{mode}", case["measure"], compared)
+            _within_peak(about, f"{where}.ours.{mode}", record, found["bytes"], compared)
+
+
+def _within_peak(about: About, where: str, record: dict[str, Any], moved: int, found: dict[str, Any]) -> None:
+    """No time is below what the bytes take at the datasheet's peak."""
+    peak = record["device"].get("peak_gbps")
+    for side in ("peer", "ours"):
+        least = moved / (peak * BEYOND_PEAK * 1e3) if peak else 0
+        took = found[side]["median_us"]
+        about.require(took >= least, f"{where}.{side}.median_us", took, f"at least {least:.4g} us, of {moved} bytes")
 
 
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import MISSING
 
 from elastickv.errors import UsageError
-from elastickv.matrix import cases, layers, results, structure, sweep
+from elastickv.matrix import cases, layers, peers, results, structure, sweep
 from elastickv.matrix.layers import Layers, touches
 from elastickv.matrix.sweep import Row
 from elastickv.matrix.wording import KeyPath, dotted, shown
@@ -65,6 +65,7 @@ def load(
     if ("results",) not in concerned:
         problems += [merged.problem(("results",), text) for text in results.faults(folder)]
     problems += _gguf_problems(merged, concerned)
+    problems += _peer_problems(merged, concerned)
     if problems:
         raise UsageError(problems)
     return Config(
@@ -209,9 +210,19 @@ def _gguf_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
     return [merged.problem(place, text) for text in told]
 
 
+def _peer_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
+    """What of `baselines.peers.names` is no peer."""
+    place = ("baselines", "peers", "names")
+    if touches(place, concerned):
+        return []
+    names = merged.tree.get("baselines", {}).get("peers", {}).get("names", [])
+    return [merged.problem((*place, index), text) for index, text in peers.faults(names)]
+
+
 def _baselines(said: dict[str, Any]) -> keys.Baselines:
     """Every baseline's settings, complete; where `repo` names gguf's model there is no `model`."""
     settings = keys.Baselines(**said)
-    if settings.gguf.repo is MISSING:
-        return settings
-    return settings.model_copy(update={"gguf": settings.gguf.model_copy(update={"model": MISSING})})
+    gguf = settings.gguf
+    if gguf.repo is not MISSING:
+        gguf = gguf.model_copy(update={"model": MISSING})
+    return settings.model_copy(update={"gguf": gguf, "peers": peers.completed(settings.peers)})

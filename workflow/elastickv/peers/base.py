@@ -1,17 +1,18 @@
-"""What a peer is: a kernel of another library that computes the same attention over the same values."""
+"""What a peer is: a kernel of someone else that computes the same attention over the same values."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from elastickv import formats
 from elastickv.cache.policy import Policy
-from elastickv.schemas.case import AnyCase, DecodeCase
+from elastickv.schemas.case import DecodeCase
 
-# Attention of one layer: reads that layer's query and cache, returns the output, batch * heads * dim elements.
+# Attention of one layer: reads that layer's query and cache, returns the output, batch * heads * dim elements, in new
+# memory or in some that is kept, but in no other layer's.
 Launch = Callable[[], Any]
 
 
@@ -44,26 +45,36 @@ class Shape(NamedTuple):
     dim: int
 
 
-class Peer(Protocol):
-    """A kernel of another library. `times`: what one timed launch of it covers, in a sentence."""
+class Peer:
+    """A kernel of another library, or one of your own. A subclass says `times` and has `prepare`; the rest may stay.
 
-    name: str
-    library: str  # the distribution whose version says which kernel it is
-    times: str
+    times: what one timed launch covers, in a sentence. needs: the distributions that have to be installed for it in the
+    environment `peers`, the library itself first: its version says which kernel it is. beside: further distributions,
+    whose versions the record states where they are there.
+    """
 
-    def supports(self, case: AnyCase, backend: str) -> str | None:
-        """None, or why it cannot run the case's full cache on `backend`, in a sentence. Imports nothing heavy."""
+    times: str = ""
+    needs: tuple[str, ...] = ("torch",)
+    beside: tuple[str, ...] = ()
 
-    def session(self) -> contextlib.AbstractContextManager[None]:
+    def supports(self, case: DecodeCase, backend: str) -> str | None:
+        """None, or why it cannot run the case's full cache on `backend` (cuda, cpu), in a sentence."""
+        return None
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
         """Entered around everything that calls its launches: no setting of the library is made in timed code."""
+        import torch
+
+        with torch.inference_mode():
+            yield
 
     def prepare(self, inputs: Inputs) -> Callable[[int], Launch]:
-        """Whatever need not be done for every token; returns the launch of a layer. Raises Refusal."""
+        """Whatever need not be done for every token (plans, copies of the caches); returns the launch of a layer.
 
-
-def attention_only(case: AnyCase) -> str | None:
-    """Why no peer computes this case, or None."""
-    return None if case.workload == "decode" else "not attention: no library computes it"
+        Keys and values stay as they are from here on; a launch has to read the query anew each time. Raises Refusal.
+        """
+        raise NotImplementedError
 
 
 def elastic_refusal(case: DecodeCase) -> str | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -13,8 +12,9 @@ from elastickv.device.base import Backend, Mode
 from elastickv.measure import sampling, statistics
 from elastickv.measure.steps import Rotation, choose_loops, rule
 from elastickv.models.refusal import Refusal, one_line, status_of
-from elastickv.peers import views
+from elastickv.peers import checking, views
 from elastickv.peers.base import Inputs, Launch, Peer, elastic_refusal
+from elastickv.peers.checking import Answer
 from elastickv.peers.runners import Runner
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import Answer as Correctness
@@ -24,14 +24,6 @@ from elastickv.workloads.decode import DecodeWorkload, worst
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
 SIDES = {"reference": "ours", "candidate": "peer"}  # what the sampler calls the arms of a comparison, and what we do
 VIEWS: dict[str, Callable[[DecodeWorkload], Inputs]] = {"full": views.full, "elastic": views.elastic}
-
-
-class Answer(NamedTuple):
-    """What the check of one layer holds an output against."""
-
-    layer: int
-    reference: np.ndarray
-    anchors: str | None
 
 
 class Bench:
@@ -47,12 +39,18 @@ class Bench:
         self._ours: dict[tuple[str, str], Rotation] = {}
         self._answers: dict[str, list[Answer]] = {}
 
-    def resolved(self, cache: str) -> Resolved:
+    def resolved(self, cache: str, checked_seeds: list[int]) -> Resolved:
         """How a cache's samples are taken."""
         moved = self.workload.traffic[cache].total
         cold = bytes_moved.is_cold(moved, self.workload.layers, self.backend.facts()["last_level_cache_bytes"])
         launches = self.rotation(cache, "plain").launches
-        return Resolved(layers=self.workload.layers, cold=cold, launches=launches, graphs=self.graphs)
+        return Resolved(
+            layers=self.workload.layers,
+            cold=cold,
+            launches=launches,
+            graphs=self.graphs,
+            checked_seeds=checked_seeds,
+        )
 
     def rotation(self, cache: str, mode: str) -> Rotation:
         """Our launches over all layers, checked. Raises Refusal when our own answer is wrong."""
@@ -66,56 +64,43 @@ class Bench:
             )
             entry = self._check_ours(cache, made)
             if not oracle.passes(entry):
-                raise Refusal("failed", f"our own kernel ({cache} cache, {mode}) is wrong: {fault(entry)}")
+                raise Refusal("failed", f"our own kernel ({cache} cache, {mode}) is wrong: {checking.fault(entry)}")
             self._ours[cache, mode] = made
         return self._ours[cache, mode]
 
-    def answers(self, cache: str) -> list[Answer]:
-        """The references of the first and the last layer."""
-        if cache not in self._answers:
-            layers = sorted({0, self.workload.layers - 1})
-            self._answers[cache] = [Answer(layer, *self.workload.reference(cache, layer)) for layer in layers]
-        return self._answers[cache]
+    @property
+    def ends(self) -> set[int]:
+        """The first and the last layer."""
+        return {0, self.workload.layers - 1}
 
-    def entry(self, cache: str, wrote: Callable[[int], np.ndarray]) -> Correctness:
+    def answers(self, cache: str, layers: Iterable[int]) -> list[Answer]:
+        """The references of these layers, of what caches and queries hold now."""
+        return [Answer(layer, *self.workload.reference(cache, layer)) for layer in sorted(layers)]
+
+    def entry(self, answers: Sequence[Answer], wrote: Callable[[int], np.ndarray]) -> Correctness:
         """The `correctness` entry of outputs by layer, whatever their shape."""
         return worst(
             [
                 oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors, [layer])
-                for layer, reference, anchors in self.answers(cache)
+                for layer, reference, anchors in answers
             ]
         )
 
     def _check_ours(self, cache: str, rotation: Rotation) -> Correctness:
-        for layer, *_ in self.answers(cache):
+        if cache not in self._answers:  # of the inputs that are timed, the same for every peer
+            self._answers[cache] = self.answers(cache, self.ends)
+        for layer in self.ends:
             self.workload.poison(cache, layer)
         rotation.sample()
         self.backend.synchronize()
-        return self.entry(cache, lambda layer: self.workload.answer(cache, layer))
+        return self.entry(self._answers[cache], lambda layer: self.workload.answer(cache, layer))
 
-    def peer_rotation(self, cache: str, launch_of: Callable[[int], Launch]) -> tuple[Rotation, Correctness]:
-        """A peer's launches in the same rotation, and their correctness."""
+    def peer_rotation(self, launch_of: Callable[[int], Launch]) -> Rotation:
+        """A peer's launches in the same rotation."""
         count = self.workload.layers
-        rotation = Rotation(
+        return Rotation(
             self.runner, lambda i: launch_of(i % count), self.loops, self.workload.period, self.modes["plain"]
         )
-        wanted = {answer.layer for answer in self.answers(cache)}
-        wrote: dict[int, np.ndarray] = {}
-        for window, program in enumerate(rotation.programs):
-            for index, output in enumerate(self.runner.answers(program)):
-                layer = (window * self.loops + index) % count
-                if layer in wanted:
-                    wrote[layer] = output
-        return rotation, self.entry(cache, wrote.__getitem__)
-
-
-def fault(correctness: Correctness) -> str:
-    """What is wrong with an answer."""
-    if correctness.anchors == "wrong":
-        return "the device kept other tokens than the policy"
-    if not correctness.written or not correctness.finite:
-        return "the output holds NaN or infinity, or was not written everywhere"
-    return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"
 
 
 def beside(bench: Bench, peer: Peer) -> Entry:
@@ -141,6 +126,8 @@ def _cache(bench: Bench, peer: Peer, cache: str) -> Cache:
     try:
         with peer.session():
             return _compared(bench, peer, cache)
+    except checking.Wrong as wrong:
+        return without("incorrect", str(wrong), wrong.correctness)
     except Refusal as refusal:
         return without(refusal.status, str(refusal))
     except Exception as error:
@@ -160,17 +147,25 @@ def _free(bench: Bench) -> None:
 
 
 def _compared(bench: Bench, peer: Peer, cache: str) -> Cache:
-    rotation, correctness = bench.peer_rotation(cache, peer.prepare(VIEWS[cache](bench.workload)))
-    if not oracle.passes(correctness):
-        return without("incorrect", fault(correctness), correctness)
+    """Checked on other inputs than those that are timed, timed, and checked once more on new queries."""
+    check = checking.Check(bench, cache)
+    check.refill()
+    rotation = bench.peer_rotation(peer.prepare(VIEWS[cache](bench.workload)))
+    check.run(rotation, bench.ends | check.any_layer())
+    del rotation
+    _free(bench)
+    bench.workload.refill(bench.case.seed)
+    rotation = bench.peer_rotation(peer.prepare(VIEWS[cache](bench.workload)))
     compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
+    correctness = check.run(rotation, check.any_layer())
     moved = bench.workload.traffic[cache].total
     status, reason = _quality(bench, compared, moved)
     entry = without(status, reason, correctness)
     if status == "failed":
         return entry
     ours = Ours(plain=compared["plain"], dependent=compared.get("dependent"))
-    return entry.model_copy(update={"bytes": moved, "resolved": bench.resolved(cache), "ours": ours})
+    resolved = bench.resolved(cache, check.seeds)
+    return entry.model_copy(update={"bytes": moved, "resolved": resolved, "ours": ours})
 
 
 def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
@@ -206,9 +201,9 @@ def _quality(bench: Bench, compared: dict[str, Comparison], moved: int) -> tuple
         for side, arm in {"peer": one.peer, "ours": one.ours}.items():
             reached = bytes_moved.gbps(moved, arm.median_us)
             if peak and reached > peak * bytes_moved.BEYOND_PEAK:
-                return (
-                    "failed",
-                    f"{side}, {mode}: {reached:.0f} GB/s is more than the device's {peak:.0f}: a warm cache",
+                return "failed", (
+                    f"{side}, {mode}: {arm.median_us:.3g} us for {moved} bytes are {reached:.0f} GB/s, more than the "
+                    f"device's peak of {peak:.0f}: not all of the cache was read, or it was not cold"
                 )
         count, fewest = one.peer.count, statistics.FEWEST_FOR_BOOTSTRAP
         if count < fewest:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from elastickv.judge import noise
-from elastickv.peers.base import Peer
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import BuildUsed, Device, Software
-from elastickv.schemas.peers import Cache, Comparison, Entry, Library, Peers, Settings
+from elastickv.schemas.peers import Cache, Comparison, Entry, Library, OwnFile, Peers, Settings
 
 MEASURED = ("ok", "noisy")
 
@@ -22,14 +21,17 @@ class JudgedComparison(Comparison):
 
 
 class About(NamedTuple):
-    """What a record says beside its cases: with which bounds and libraries, on what and since when they were measured.
+    """What a record says beside its cases: of which peer, with which bounds, on what and since when they were measured.
 
-    device, build: None where nothing was measured.
+    file: None where the peer is one of the project's. device, build: None where nothing was measured.
     """
 
+    peer: str
+    times: str
     backend: str | None
     settings: Settings
     library: Library
+    file: OwnFile | None
     device: Device | None
     software: Software
     build: BuildUsed | None
@@ -51,12 +53,10 @@ def case_entry(case: DecodeCase, found: Mapping[str, Any]) -> Entry:
     return Entry(case=case, status=status, reason=reason, full=nothing, elastic=nothing)
 
 
-def compose(about: About, peer: Peer, entries: Sequence[Entry], ended: str) -> Peers:
+def compose(about: About, entries: Sequence[Entry], ended: str) -> Peers:
     """The record. Its status: the best of its cases'; without figures also every reason that was given."""
     status, reason = overall([(entry.status, entry.reason) for entry in entries])
     return Peers(
-        peer=peer.name,
-        times=peer.times,
         status=status,
         reason=reason,
         **about._asdict(),
@@ -111,10 +111,10 @@ def _judged_cache(found: Cache, backend: str, limits: keys.Noise) -> Cache:
     return found.model_copy(update=judged)
 
 
-def merged(peer: Peer, records: Sequence[Peers]) -> Peers:
+def merged(records: Sequence[Peers]) -> Peers:
     """One record of records of single cases, in their order: what they share is the first measured one's."""
     first = next((one for one in records if one.status in MEASURED), records[0])
     about = About(**{name: getattr(first, name) for name in About._fields})
     about = about._replace(started=min(one.started for one in records))
     entries = [entry for one in records for entry in one.cases]
-    return compose(about, peer, entries, max(one.ended for one in records))
+    return compose(about, entries, max(one.ended for one in records))

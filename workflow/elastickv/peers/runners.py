@@ -38,8 +38,8 @@ def open_runner(backend: Backend) -> Runner:
 
 
 def as_array(answer: Any) -> np.ndarray:
-    """A tensor as float32 in host memory."""
-    return answer.detach().float().cpu().numpy()
+    """A copy of a tensor as float32 in host memory."""
+    return np.array(answer.detach().float().cpu().numpy())
 
 
 class CpuRunner:
@@ -64,7 +64,8 @@ class CpuRunner:
         return time.perf_counter() - began
 
     def answers(self, program: list[Launch]) -> list[np.ndarray]:
-        """Every output is memory that torch allocates: while this runs, torch fills what it allocates with NaN."""
+        """While this runs, torch fills what it allocates with NaN; memory that launches keep is filled after a first
+        replay."""
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -73,6 +74,8 @@ class CpuRunner:
             True,
         )
         try:
+            for kept in [launch() for launch in program]:
+                kept.fill_(float("nan"))
             return [as_array(launch()) for launch in program]
         finally:
             torch.utils.deterministic.fill_uninitialized_memory = before

@@ -12,40 +12,75 @@ from elastickv import device, environments, jobs, matrix, peers, records
 from elastickv.build import binary
 from elastickv.errors import MachineError, UsageError
 from elastickv.judge import noise
+from elastickv.matrix import peers as naming
 from elastickv.measure import demand
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.measure.supervisor import SAMPLING
-from elastickv.peers import record, toolchain
+from elastickv.peers import base, record, toolchain
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase, case_of
 from elastickv.schemas.parts import BuildUsed
-from elastickv.schemas.peers import Library, Peers, Settings
+from elastickv.schemas.peers import Library, OwnFile, Peers, Settings
 
-VERSIONS_SECONDS = 60
+DESCRIBE_SECONDS = 300  # a user's file may compile its kernel when it is loaded
 NO_CASE = "the matrix has no case of the workload decode"
 Part = tuple[str, str]  # a peer's name and a case's id
 
 
 @dataclass(frozen=True)
+class Described:
+    """What is known of a peer without calling its kernel; of a user's file (`path`) only a worker can say it.
+
+    refused: why it does not take a case, by the case's id; wrong: status and reason where there is no such peer.
+    """
+
+    times: str
+    needs: Sequence[str]
+    path: str | None = None
+    sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    wrong: tuple[str, str] | None = None
+
+    @classmethod
+    def named(cls, said: str) -> Described:
+        """What is known before a worker is asked. said: the name in the config."""
+        if naming.is_path(said):
+            return cls("what the file's PEER launches", base.Peer.needs, said)
+        peer = peers.load(said)
+        return cls(peer.times, peer.needs)
+
+    def without(self, case: str) -> tuple[str, str] | None:
+        """Status and reason where no worker can measure a case beside this peer."""
+        if self.wrong:
+            return self.wrong
+        if case in self.refused:
+            return "unsupported", self.refused[case]
+        missing = [library for library in self.needs if library not in self.versions]
+        return ("unsupported", _missing(missing[0])) if missing else None
+
+
+@dataclass(frozen=True)
 class Comparison(jobs.Job[Part, Peers]):
-    """The job of these peers beside our kernel on these cases. versions: of the libraries of the environment."""
+    """The job of these peers, by their names in records, beside our kernel on these cases."""
 
     settings: keys.Peers
     cases: dict[str, DecodeCase]
     build: str
+    peers: Mapping[str, Described]
     backend: str | None = None
     built: Mapping[str, BuildUsed] = field(default_factory=dict)  # by case
-    versions: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
     model = Peers
 
     def known_by(self, part: Part) -> dict[str, Any]:
-        """Case, bounds, sampling, and both kernels: our fingerprint, the libraries' versions."""
-        library = peers.load(part[0]).library
+        """Case, bounds, sampling, and both kernels: our fingerprint; the libraries' versions and a user's file."""
+        peer = self.peers[part[0]]
         return {
             "peer": part[0],
-            "versions": {name: self.versions.get(name) for name in sorted({library, "torch"})},
+            "file": peer.sha256,
+            "versions": {name: peer.versions.get(name) for name in sorted({*peer.needs, "torch"})},
             "case": matrix.content_key(self._measured(self.cases[part[1]])),
             "settings": self._bounds.model_dump(mode="json"),
             "sampling": SAMPLING,
@@ -54,7 +89,8 @@ class Comparison(jobs.Job[Part, Peers]):
 
     def restored(self, part: Part, record: Peers) -> Peers:
         measured = self._measured(self.cases[part[1]])
-        return record.model_copy(update={"cases": [record.cases[0].model_copy(update={"case": measured})]})
+        entries = [record.cases[0].model_copy(update={"case": measured})]
+        return record.model_copy(update={"cases": entries, "file": self._file(part[0])})
 
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Peers]]:
         for case in self.cases.values():
@@ -66,7 +102,9 @@ class Comparison(jobs.Job[Part, Peers]):
 
     def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
-        request = {"task": "compare", "backend": self.backend, "build": self.build, "names": names,
+        known = {name: self.peers[name] for name in names}
+        request = {"task": "compare", "backend": self.backend, "build": self.build, **_named(known),
+                   "versions": {name: version for one in known.values() for name, version in one.versions.items()},
                    "case": case.model_dump(mode="json"), "settings": self.settings.model_dump(mode="json")}  # fmt: skip
         answer = ask(self.backend, request, demand.peers_seconds(case, len(names), self.settings.max_seconds), uuid)
         found = {name: self.compose(name, case, entry, answer) for name, entry in answer.get("done", {}).items()}
@@ -87,17 +125,24 @@ class Comparison(jobs.Job[Part, Peers]):
 
     def compose(self, name: str, case: DecodeCase, entry: Mapping[str, Any], answer: jobs.Answer) -> Peers:
         """One case's result as a record; of the worker's answer what it told of device and software."""
-        peer = peers.load(name)
+        peer = self.peers[name]
         about = record.About(
+            peer=name,
+            times=peer.times,
             backend=self.backend,
             settings=self._bounds,
-            library=Library(name=peer.library, version=self.versions.get(peer.library)),
+            library=Library(name=peer.needs[0], version=peer.versions.get(peer.needs[0])),
+            file=self._file(name),
             device=answer.get("device"),
             software=answer.get("software") or device.software(),
             build=self.built.get(case.id),
             started=self.watch.started,
         )
-        return record.compose(about, peer, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+        return record.compose(about, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+
+    def _file(self, name: str) -> OwnFile | None:
+        peer = self.peers[name]
+        return OwnFile(path=peer.path, sha256=peer.sha256) if peer.path else None
 
     def _measured(self, case: DecodeCase) -> DecodeCase:
         return record.for_peers(case, self.settings)
@@ -110,6 +155,10 @@ class Comparison(jobs.Job[Part, Peers]):
 def run(args: argparse.Namespace) -> int:
     """Writes `peers_<name>.json` into `args.results` for every peer of the settings."""
     settings, backend = jobs.read_settings(args.settings, keys.Peers)
+    settings = naming.completed(settings)
+    faults = [f"{args.settings}: names: {text}" for _, text in naming.faults(settings.names)]
+    if faults:
+        raise UsageError(faults)
     store = jobs.RecordStore(args.store) if args.store else None
     cases = read_cases(args.cases)
     if not cases:
@@ -142,37 +191,46 @@ def compare(
     remeasure: bool = False,
 ) -> dict[str, Peers]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
-    job = Comparison(settings, {case.id: case for case in cases}, build)
-    parts = [(name, case.id) for case in cases for name in settings.names]
+    settings = naming.completed(settings)
+    known = {naming.name_of(said): Described.named(said) for said in settings.names}
+    job = Comparison(settings, {case.id: case for case in cases}, build, known)
+    parts = [(name, case.id) for case in cases for name in known]
     found: dict[Part, Peers] = {}
     try:
         job = replace(job, backend=device.resolve_backend(backend))
-        for part in parts:
-            reason = peers.load(part[0]).supports(job.cases[part[1]], job.backend)
-            if reason:
-                found[part] = job.without("unsupported", reason, part)
+        job = replace(job, peers=_described(job))
+        said = {part: job.peers[part[0]].without(part[1]) for part in parts}
+        found = {part: job.without(*why, part) for part, why in said.items() if why}
         if len(found) < len(parts):
             built = {case.id: binary.facts(build, job.backend, "decode", case.formats) for case in cases}
             job = replace(job, built=built)
-            found |= _beside_ours(job, [part for part in parts if part not in found], store, remeasure)
+            job = replace(job, parts=[part for part in parts if part not in found])
+            found |= jobs.run(job, store, remeasure)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
     ids = [case.id for case in cases]
-    return {name: record.merged(peers.load(name), [found[name, id] for id in ids]) for name in settings.names}
+    return {name: record.merged([found[name, id] for id in ids]) for name in known}
 
 
-def _beside_ours(
-    job: Comparison, parts: list[Part], store: jobs.RecordStore | None, remeasure: bool
-) -> dict[Part, Peers]:
-    """Records of parts whose libraries the environment has, and of those whose it has not."""
-    answer = ask(job.backend, {"task": "versions"}, VERSIONS_SECONDS, None)
-    if "versions" not in answer:
-        return {part: job.without(*jobs.ended(answer), part) for part in parts}
-    job = replace(job, versions=answer["versions"])
-    missing = {part: library for part in parts if (library := peers.load(part[0]).library) not in job.versions}
-    found = {part: job.without("unsupported", _missing(library), part) for part, library in missing.items()}
-    made = jobs.run(replace(job, parts=[part for part in parts if part not in missing]), store, remeasure)
-    return found | made
+def _described(job: Comparison) -> dict[str, Described]:
+    """Every peer as a worker finds it. A user's file has a worker of its own: what it breaks is not the others'."""
+    groups = [{name: peer for name, peer in job.peers.items() if not peer.path}]
+    groups += [{name: peer} for name, peer in job.peers.items() if peer.path]
+    found = {}
+    for group in filter(None, groups):
+        request = {"task": "describe", "backend": job.backend, **_named(group),
+                   "cases": [case.model_dump(mode="json") for case in job.cases.values()]}  # fmt: skip
+        answer = ask(job.backend, request, DESCRIBE_SECONDS, None)
+        for name, peer in group.items():
+            told = answer.get("described", {}).get(name, answer)
+            found[name] = replace(peer, **told) if "needs" in told else replace(peer, wrong=jobs.ended(told))
+    return {name: found[name] for name in job.peers}
+
+
+def _named(known: Mapping[str, Described]) -> dict[str, Any]:
+    """The part of a request that says which peers it is about."""
+    files = {name: {"path": peer.path, "sha256": peer.sha256} for name, peer in known.items() if peer.path}
+    return {"names": [*known], "files": files}
 
 
 def _missing(library: str) -> str:

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from elastickv.jobs.worker import Progress, serve, show
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import case_of
 
-# Distributions whose versions a record names, beside the one that the peer is of.
-SOFTWARE = ("torch", "flashinfer-python", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cudnn-cu13")
+if TYPE_CHECKING:
+    from elastickv.peers.base import Peer
+    from elastickv.peers.comparison import Bench
+
+# Distributions that our own side of a comparison runs on, beside those that the peer says.
+SOFTWARE = ("torch", "cupy-cuda12x", "cupy-cuda13x")
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that are there, without importing them."""
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those of these distributions that are there, without importing them."""
     found = {}
-    for name in SOFTWARE:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -29,15 +34,52 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _loaded(request: dict[str, Any], name: str) -> tuple[Peer, str | None]:
+    """A peer, and the sha256 of the file where it is a user's own. Raises Refusal."""
+    from elastickv import peers
+    from elastickv.peers import own
+
+    file = request["files"].get(name)
+    return own.load(file["path"], file["sha256"]) if file else (peers.load(name), None)
+
+
+def _described(request: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a peer says of itself, the versions of what it needs, and the cases that it does not take."""
+    peer, sha256 = _loaded(request, name)
+    cases = [case_of(case) for case in request["cases"]]
+    refused = {case.id: reason for case in cases if (reason := peer.supports(case, request["backend"]))}
+    return {
+        "times": peer.times,
+        "needs": peer.needs,
+        "versions": versions({*peer.needs, *peer.beside, *SOFTWARE}),
+        "sha256": sha256,
+        "refused": refused,
+    }
+
+
+def _describe(request: dict[str, Any]) -> dict[str, Any]:
+    from elastickv.models.refusal import Refusal, one_line
+
+    found = {}
+    for name in request["names"]:
+        try:
+            found[name] = _described(request, name)
+        except Refusal as refusal:
+            found[name] = {"status": refusal.status, "reason": str(refusal)}
+        except Exception as error:  # out of `supports`
+            found[name] = {"status": "failed", "reason": one_line(error)}
+    return {"described": found}
+
+
 def _compare(request: dict[str, Any]) -> dict[str, Any]:
-    from elastickv import device, peers
+    from elastickv import device
     from elastickv.device.opening import open_backend
     from elastickv.peers import comparison, record, runners
 
     state = device.state_of(request["backend"])  # before the backend opens: who is on a GPU now is somebody else
     backend = open_backend(request["backend"], request["build"])
     state.opened()
-    facts, software = backend.facts(), {**device.software(), **versions()}
+    facts, software = backend.facts(), {**device.software(), **request["versions"]}
     progress = Progress(request, {"device": facts, "software": software})
     case = record.for_peers(case_of(request["case"]), keys.Peers(**request["settings"]))
     refused = backend.supports(case)
@@ -47,13 +89,20 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     for name in request["names"]:
         progress.begin(name)
         show(f"  {case.id}: {name}")
-        progress.end(name, comparison.beside(bench, peers.load(name)).model_dump(mode="json"))
+        progress.end(name, _beside(bench, request, name))
     show()
     return {"finished": True}
 
 
-def _versions(_: dict[str, Any]) -> dict[str, Any]:
-    return {"versions": versions()}
+def _beside(bench: Bench, request: dict[str, Any], name: str) -> dict[str, Any]:
+    from elastickv.models.refusal import Refusal
+    from elastickv.peers import comparison
+
+    try:
+        peer, _ = _loaded(request, name)
+    except Refusal as refusal:
+        return {"status": refusal.status, "reason": str(refusal)}
+    return comparison.beside(bench, peer).model_dump(mode="json")
 
 
 def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
@@ -69,4 +118,4 @@ def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"compare": _compare, "versions": _versions, "crosscheck": _crosscheck}))
+    sys.exit(serve({"compare": _compare, "describe": _describe, "crosscheck": _crosscheck}))

@@ -14,6 +14,7 @@ from typing import Any
 
 from elastickv import environments, matrix, records
 from elastickv.build import images, provenance, sources
+from elastickv.matrix import peers as names
 from elastickv.schemas.base import Model
 from elastickv.schemas.cases import Cases
 
@@ -30,7 +31,8 @@ class Plan:
 
     `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
     `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES; `peers` the names
-    of the kernels measured beside ours on `peer_cases` (both empty where that is off, or nothing is attention).
+    of the kernels measured beside ours on `peer_cases`, `peer_files` the files among them that are a user's own (all
+    empty where that is off, or nothing is attention).
     """
 
     results: Path
@@ -41,6 +43,7 @@ class Plan:
     compiler: str
     baselines: tuple[str, ...]
     peers: tuple[str, ...] = ()
+    peer_files: tuple[str, ...] = ()
     peer_cases: tuple[str, ...] = ()
 
     @property
@@ -69,6 +72,7 @@ def resolve(config: matrix.Config) -> Plan:
     peers = config.baselines.peers
     attention = tuple(name for name, case in config.cases.items() if case.workload == "decode")
     beside_peers = attention if peers.enable else ()
+    named = peers.names if beside_peers else ()
     return Plan(
         results=Path(config.results),
         backend=config.backend,
@@ -77,7 +81,8 @@ def resolve(config: matrix.Config) -> Plan:
         images=images.names(config.build.architectures, config.build.ptx) if "cuda" in backends else (),
         compiler=config.build.compiler,
         baselines=tuple(name for name in BASELINES if getattr(config.baselines, name).enable),
-        peers=tuple(peers.names) if beside_peers else (),
+        peers=tuple(map(names.name_of, named)),
+        peer_files=tuple(filter(names.is_path, named)),
         peer_cases=beside_peers,
     )
 

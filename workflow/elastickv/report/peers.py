@@ -188,5 +188,7 @@ def _without(peers: Peers) -> list[list[str]]:
 
 
 def _library(record: schema.Peers) -> list[str]:
-    library = record.library
-    return [f"`{record.peer}`", escape(f"{library.name} {library.version}"), escape(record.times)]
+    library = f"{record.library.name} {record.library.version}"
+    if record.file:
+        library = f"{record.file.path} (sha256 {record.file.sha256[:12]}), {library}"
+    return [f"`{record.peer}`", escape(library), escape(record.times)]

@@ -23,18 +23,6 @@ Real = Annotated[float, AfterValidator(tidy), PlainSerializer(lambda value: valu
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$(?!\n)", max_length=100)]
 Backend = Literal["auto", "cuda", "cpu"]
 Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
-Peer = Literal[
-    "torch_default",
-    "torch_grouped",
-    "torch_cudnn",
-    "torch_flash",
-    "torch_efficient",
-    "torch_math",
-    "flashinfer_single",
-    "flashinfer_single_tensor",
-    "flashinfer_batch",
-    "flashinfer_batch_tensor",
-]  # one adapter each in baselines/peers
 
 # What one case is: each key of it once, whoever uses it.
 Workload = Annotated[
@@ -265,21 +253,31 @@ class Gguf(LanguageModel):
     kv_type: Literal["f16", "q8_0", "q4_0"] = field("how llama.cpp stores keys and values", default="f16")
 
 
-PEERS: tuple[str, ...] = get_args(Peer)
+PeerName = Annotated[
+    str,
+    field(
+        words="names of peers and paths of Python files, without braces and control characters",
+        min_length=1,
+        max_length=500,
+        pattern=r"^[^\u0000-\u001f\u007f{}]*$(?!\n)",
+    ),
+]
 
 
 class Peers(Model):
-    """Attention kernels of other libraries, timed beside ours on every case of the workload decode.
+    """Attention kernels of other libraries, and your own, timed beside ours on every case of the workload decode.
 
     Off unless enabled: torch is large, and beside a slow peer every sample of ours waits for one of the peer's.
     """
 
     enable: bool = field("whether they are measured", default=False)
-    names: list[Peer] = field(
-        "which; the default is all: those that do not run on a backend say so in their record",
+    names: list[PeerName] | MISSING = field(
+        "which: names of workflow/elastickv/peers/libraries/, and paths of files of your own "
+        "(docs/extending/peer/), relative to the checkout. Without it all of the former: those that do not run on a "
+        "backend say so in their record",
         unique=True,
         min_length=1,
-        default=[*PEERS],
+        default=MISSING,
     )
     reps: int = field("triples of a comparison, at most", "triples", default=240, ge=3, le=1_000_000)
     max_seconds: Real = field("time of sampling of a comparison, at most", "seconds", default=10, gt=0, le=MOST_SECONDS)

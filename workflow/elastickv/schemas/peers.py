@@ -1,4 +1,4 @@
-"""The record of a peer: one attention kernel of another library beside ours."""
+"""The record of a peer: one attention kernel of another library, or of a user, beside ours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
-from elastickv.schemas.base import Count, Model, Positive, Text, Time, field, version
+from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.config import Real
 from elastickv.schemas.parts import (
@@ -40,10 +40,17 @@ class Settings(Model):
 
 
 class Library(Model):
-    """The library that the peer is of."""
+    """The library that the peer is of; of a user's file the first distribution that it needs."""
 
     name: Text
     version: Text | None = field("null where it is not installed, or was not looked for")
+
+
+class OwnFile(Model):
+    """The user's file that the peer was loaded from."""
+
+    path: Text = field("as the config names it, relative to the checkout")
+    sha256: Sha256 | None = field("null where it was not read")
 
 
 class Resolved(Model):
@@ -53,6 +60,9 @@ class Resolved(Model):
     cold: bool = field("whether the rotation flushes the last-level cache")
     launches: int = field("launches of a sample", "launches", ge=1)
     graphs: bool = field("CUDA graphs")
+    checked_seeds: list[Count] = field(
+        "keys of the generators that filled the inputs of the checks; none of them filled those timed", min_length=1
+    )
 
 
 class Dropped(Model):
@@ -116,7 +126,7 @@ class Cache(Model):
 
     status: MeasuredStatus
     reason: Reason
-    correctness: Answer | None = field("the peer's output against float64, first and last layer")
+    correctness: Answer | None = field("the peer's output against float64: the last check's, or the first that failed")
     resolved: Resolved | MISSING = MISSING
     bytes: int | MISSING = field("moved by one launch", "bytes", ge=1, default=MISSING)
     ours: Ours | MISSING = MISSING
@@ -138,21 +148,22 @@ MEASURED = has(device=OBJECT, build=OBJECT, backend=STRING, library=has(version=
 
 
 class Peers(Model):
-    """One attention kernel of another library beside ours, on every attention case of a run.
+    """One attention kernel of another library, or of a user, beside ours, on every attention case of a run.
 
     No figure without a right answer on both sides.
     """
 
     model_config = ConfigDict(json_schema_extra=rules(reason_unless_ok(), when(status("ok", "noisy"), MEASURED)))
 
-    schema_: Literal["peers/2"] = version("peers/2")
-    peer: str = field("its adapter in baselines/peers", pattern="^[a-z][a-z0-9_]*$")
+    schema_: Literal["peers/3"] = version("peers/3")
+    peer: str = field("its name under peers/libraries, or that of the user's file", pattern="^[a-z][a-z0-9_]*$")
     times: Text = field("what one timed launch of it covers")
     status: MeasuredStatus = field("the best of its cases'")
     reason: Reason
     backend: OnBackend | None
     settings: Settings
     library: Library
+    file: OwnFile | None = field("null where the peer is one of the project's")
     device: Device | None
     software: Software
     build: BuildUsed | None

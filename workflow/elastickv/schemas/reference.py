@@ -108,7 +108,8 @@ def _allowed(part: dict[str, Any]) -> str:
     words += [f"multiple of {part['multipleOf']}"] if "multipleOf" in part else []
     names = part.get("propertyNames", part)
     words += [f"at most {names['maxLength']} characters"] if "maxLength" in names else []
-    return ", ".join([*words, *([part["$comment"]] if "$comment" in part else [])])
+    comment = part.get("$comment") or part.get("items", {}).get("$comment")
+    return ", ".join([*words, *([comment] if comment else [])])
 
 
 def _sweeps(schema: dict[str, Any]) -> str:

@@ -67,9 +67,7 @@ class DecodeWorkload:
         )
         self._workspace = backend.allocate(max(needed, 256))
         backend.fill_bytes(self._workspace, max(needed, 256), 0xFF)
-        self._fill()
-        self.restore()
-        backend.synchronize()
+        self.refill(case.seed)
 
     def _upload_table(self, caches: list[Cache]) -> int:
         """Address of parameter blocks on the device, one behind the other."""
@@ -78,15 +76,27 @@ class DecodeWorkload:
         self.backend.write(address, words)
         return address
 
-    def _fill(self) -> None:
-        seed, dtype = self.case.seed, formats.of(self.case.dtype).number
+    def refill(self, seed: int) -> None:
+        """Fills full caches and queries with a seed's values (the case's are timed); builds the elastic caches."""
+        self._fill(seed)
+        self.restore()
+
+    def refill_queries(self, seed: int) -> None:
+        """Fills the queries of `call` alone, in place."""
+        self._fill(seed, queries_alone=True)
+        self.backend.synchronize()
+
+    def _fill(self, seed: int, queries_alone: bool = False) -> None:
+        dtype = formats.of(self.case.dtype).number
         per_row = self.shape.capacity * self.shape.dim
         pieces = [(cache.full.exact_k, self.shape.rows * per_row) for cache in self.caches]
         pieces += [(cache.full.exact_v, self.shape.rows * per_row) for cache in self.caches]
-        query_count = self._query_bytes // formats.of(self.case.dtype).vector_bytes(1)
-        pieces += [(address, query_count) for address in self._q]
+        caches = len(pieces)
+        pieces += [(address, self._query_bytes // formats.of(self.case.dtype).vector_bytes(1)) for address in self._q]
+        queries = range(caches, len(pieces))
         pieces += [(address, APPEND_POOL * self.shape.rows * self.shape.dim) for address in self._pool]
-        for stream, (address, count) in enumerate(pieces):
+        for stream in queries if queries_alone else range(len(pieces)):
+            address, count = pieces[stream]
             self.backend.launch(Call("fill", FillParams(address, count, dtype, seed, stream, 0)))
 
     def restore(self) -> None:

@@ -1,4 +1,4 @@
-"""torch.nn.functional.scaled_dot_product_attention, by one of its backends or as it chooses itself."""
+"""torch.nn.functional.scaled_dot_product_attention, by each of its backends and as it chooses itself."""
 
 from __future__ import annotations
 
@@ -7,41 +7,38 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from elastickv.models.refusal import Refusal, one_line
-from elastickv.peers.base import Inputs, Launch, attention_only
-from elastickv.schemas.case import AnyCase
+from elastickv.peers.base import Inputs, Launch, Peer
+from elastickv.schemas.case import DecodeCase
 
 # How torch and cuDNN say that the chosen backend does not take these inputs (torch's warnings say why).
 NO_KERNEL = ("No available kernel", "No viable backend", "cuDNN Frontend error", "execution plans support")
 HALF = ("fp16", "bf16")
 
 
-class Sdpa:
+class Sdpa(Peer):
     """`choice`: a name of torch.nn.attention.SDPBackend, or None for torch's own choice.
 
     Grouped-query attention by `enable_gqa`, so that no head is copied; `grouped` hands the query heads that share a KV
     head over as the rows of one query block instead, which is the same without a mask and lets them share the reads.
     """
 
-    library = "torch"
+    needs = ("torch",)
+    beside = ("nvidia-cudnn-cu13",)
 
     def __init__(
         self,
-        name: str,
         choice: str | None = None,
         *,
         backends: tuple[str, ...] = ("cuda", "cpu"),
         dtypes: tuple[str, ...] = ("fp16", "bf16", "fp32"),
         grouped: bool = False,
     ):
-        self.name, self.choice, self.backends, self.dtypes, self.grouped = name, choice, backends, dtypes, grouped
+        self.choice, self.backends, self.dtypes, self.grouped = choice, backends, dtypes, grouped
         said = f"sdpa_kernel({choice})" if choice else "its own choice of kernel"
         heads = "query heads of a KV head as rows" if grouped else "enable_gqa where heads share a KV head"
         self.times = f"one call of torch.nn.functional.scaled_dot_product_attention, {said}, {heads}"
 
-    def supports(self, case: AnyCase, backend: str) -> str | None:
-        """See base.Peer."""
-        if attention_only(case):
-            return attention_only(case)
+    def supports(self, case: DecodeCase, backend: str) -> str | None:
         if backend not in self.backends:
             return f"torch has {self.choice} on NVIDIA GPUs alone"
         if case.dtype not in self.dtypes:
@@ -53,11 +50,10 @@ class Sdpa:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """No gradients, and the backend chosen once."""
-        import torch
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         chosen = sdpa_kernel(getattr(SDPBackend, self.choice)) if self.choice else contextlib.nullcontext()
-        with torch.inference_mode(), chosen:
+        with super().session(), chosen:
             yield
 
     def prepare(self, inputs: Inputs) -> Callable[[int], Launch]:
@@ -96,3 +92,19 @@ def _try(launch: Launch) -> None:
 def _first_sentence(warning: str) -> str:
     """A warning of torch without the place in its source."""
     return warning.partition(" (Triggered internally")[0].strip()
+
+
+PEERS = {
+    # As anyone gets it who calls it.
+    "torch_default": Sdpa(),
+    # The query heads of a KV head as one block: what a careful caller does for grouped queries.
+    "torch_grouped": Sdpa(grouped=True),
+    # cuDNN's fused attention.
+    "torch_cudnn": Sdpa("CUDNN_ATTENTION", backends=("cuda",), dtypes=HALF),
+    # FlashAttention-2 on a GPU, torch's own blocked kernel on a CPU.
+    "torch_flash": Sdpa("FLASH_ATTENTION"),
+    # The memory-efficient attention of xFormers, as it is built into torch.
+    "torch_efficient": Sdpa("EFFICIENT_ATTENTION", backends=("cuda",)),
+    # Attention in single operations: two products and a softmax.
+    "torch_math": Sdpa("MATH"),
+}

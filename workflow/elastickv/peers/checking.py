@@ -1,0 +1,98 @@
+"""Whether a peer computes what it is timed for: its answers on inputs that are new to it and are not those timed.
+
+A kernel that stores its answers, skips tokens or layers, or returns what it likes is wrong on one of them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from elastickv.cache import oracle
+from elastickv.measure.steps import Rotation
+from elastickv.schemas.parts import Answer as Correctness
+
+if TYPE_CHECKING:
+    from elastickv.peers.comparison import Bench
+
+UNCHANGED = "the answer does not change with its inputs"
+
+
+class Answer(NamedTuple):
+    """What the check of one layer holds an output against."""
+
+    layer: int
+    reference: np.ndarray
+    anchors: str | None
+
+
+class Wrong(Exception):
+    """A peer's answer is wrong; the message says in what."""
+
+    def __init__(self, reason: str, correctness: Correctness):
+        super().__init__(reason)
+        self.correctness = correctness
+
+
+class Check:
+    """The checks of one peer on one cache. seeds: of the inputs of its checks, each new and never the case's."""
+
+    def __init__(self, bench: Bench, cache: str):
+        self.bench, self.cache = bench, cache
+        self.seeds: list[int] = []
+        self._new = _seeds(bench.case.seed)
+
+    def refill(self) -> None:
+        """New values in all caches and queries: what is prepared of them is never timed."""
+        self.bench.workload.refill(self._seed())
+
+    def any_layer(self) -> set[int]:
+        """A layer that nobody can foresee."""
+        return {secrets.randbelow(self.bench.workload.layers)}
+
+    def run(self, rotation: Rotation, layers: Set[int]) -> Correctness:
+        """Replays what is timed, gives the queries new values in place, replays it again and checks these layers.
+
+        Raises Wrong where an answer is wrong; the reason says whether it is still that of the queries before.
+        """
+        before = dict(self._outputs(rotation))
+        self.bench.workload.refill_queries(self._seed())
+        wrote = dict(self._outputs(rotation))
+        correctness = self.bench.entry(self.bench.answers(self.cache, layers), wrote.__getitem__)
+        if not oracle.passes(correctness):
+            unchanged = all(np.array_equal(wrote[layer], before[layer], equal_nan=True) for layer in wrote)
+            raise Wrong(fault(correctness) + (f": {UNCHANGED}" if unchanged else ""), correctness)
+        return correctness
+
+    def _seed(self) -> int:
+        self.seeds.append(next(self._new))
+        return self.seeds[-1]
+
+    def _outputs(self, rotation: Rotation) -> Iterator[tuple[int, np.ndarray]]:
+        """Layer and output of every launch of a rotation."""
+        runner, loops = self.bench.runner, self.bench.loops
+        for window, program in enumerate(rotation.programs):
+            for index, output in enumerate(runner.answers(program)):
+                yield (window * loops + index) % self.bench.workload.layers, output
+
+
+def _seeds(timed: int) -> Iterator[int]:
+    """Seeds that nobody can foresee, none twice and none that of the timed inputs."""
+    used = {timed}
+    while True:
+        seed = secrets.randbits(32)
+        if seed not in used:
+            used.add(seed)
+            yield seed
+
+
+def fault(correctness: Correctness) -> str:
+    """What is wrong with an answer."""
+    if correctness.anchors == "wrong":
+        return "the device kept other tokens than the policy"
+    if not correctness.written or not correctness.finite:
+        return "the output holds NaN or infinity, or was not written everywhere"
+    return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"
