@@ -157,9 +157,12 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> Cache:
     bench.workload.refill(bench.case.seed)
     rotation = bench.peer_rotation(peer.prepare(VIEWS[cache](bench.workload)))
     compared = {mode: _interleaved(bench, bench.rotation(cache, mode), rotation) for mode in bench.modes}
+    stored = check.stores_answers(rotation)
     correctness = check.run(rotation, check.any_layer())
     moved = bench.workload.traffic[cache].total
     status, reason = _quality(bench, compared, moved)
+    if stored:
+        status, reason = "failed", stored
     entry = without(status, reason, correctness)
     if status == "failed":
         return entry
