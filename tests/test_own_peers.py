@@ -7,8 +7,12 @@ import ctypes
 import json
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+from fuzzing import share
+from hypothesis import given
+from hypothesis import strategies as st
 from peer_records import entry, peer_record
 from results_folder import example
 
@@ -319,6 +323,15 @@ def config_of(names: list[str] | None) -> matrix.Config:
         encoding="utf-8",
     )
     return matrix.load(["m.yaml"])
+
+
+@share(0.2)
+@given(names=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300), max_size=3),
+       ending=st.sampled_from(["", ".py", "/.py", "/../x.py"]))  # fmt: skip
+@hypothesis.example(names=["a" * 400], ending="/b.py")
+def test_whatever_is_named_is_a_peer_or_a_fault(names, ending):
+    said = [name + ending for name in names]
+    assert {index for index, _ in naming.faults(said)} == {*range(len(said))}
 
 
 def test_two_files_of_one_name_would_share_a_record(tmp_path, monkeypatch):

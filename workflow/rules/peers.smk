@@ -10,7 +10,7 @@ rule peer:
         MEASURING_ENVIRONMENTS,
         PEERS_ENVIRONMENT,
         settings=f"{RESULTS}/.plan/peers.json",
-        files=PLAN.peer_files,
+        files=[*PLAN.peer_files],
         cases=[f"{RESULTS}/.plan/cases/{case}.json" for case in PLAN.peer_cases],
     output:
         PEERS,

@@ -49,7 +49,7 @@ def obstacle(path: Path) -> str | None:
             return None
     except OSError as error:
         if error.errno in ABSENT:
-            return "a link to nothing" if path.is_symlink() else "nothing"
+            return "a link to nothing" if os.path.islink(path) else "nothing"  # also of a name that is too long
         return reason(error)
     except ValueError as error:  # a path that holds a zero byte
         return str(error)
