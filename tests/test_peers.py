@@ -401,10 +401,10 @@ def test_a_users_file_is_recorded_with_its_hash_and_an_edit_times_it_alone_again
     moved = path.rename(tmp_path / "elsewhere/mine.py")
     again = run_of(names=["torch_default", str(moved)], store=store)
     assert again["mine"]["file"]["path"] == str(moved)
-    assert stand_in() == ["tiny torch_default mine"]
+    assert stand_in() == ["tiny torch_default", "tiny mine"]
     moved.write_text("PEER = 2\n", encoding="utf-8")
     run_of(names=["torch_default", str(moved)], store=store)
-    assert stand_in()[1:] == ["tiny mine"]
+    assert stand_in()[2:] == ["tiny mine"]
 
 
 # -- settings, plan, command -------------------------------------------------------------------------------------------

@@ -94,11 +94,16 @@ class Comparison(jobs.Job[Part, Peers]):
 
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Peers]]:
         for case in self.cases.values():
-            names = [name for name, of in parts if of == case.id]
-            while names:
-                for name, made in self._in_one_worker(case, names, uuid).items():
-                    names.remove(name)
-                    yield (name, case.id), made
+            for names in self.together([name for name, of in parts if of == case.id]):
+                while names:
+                    for name, made in self._in_one_worker(case, names, uuid).items():
+                        names.remove(name)
+                        yield (name, case.id), made
+
+    def together(self, names: Sequence[str]) -> list[list[str]]:
+        """Which peers share a worker: the project's own; a user's file is alone, whatever it sets or breaks."""
+        ours = [name for name in names if not self.peers[name].path]
+        return [group for group in (ours, *([name] for name in names if name not in ours)) if group]
 
     def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
         """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
@@ -213,11 +218,10 @@ def compare(
 
 
 def _described(job: Comparison) -> dict[str, Described]:
-    """Every peer as a worker finds it. A user's file has a worker of its own: what it breaks is not the others'."""
-    groups = [{name: peer for name, peer in job.peers.items() if not peer.path}]
-    groups += [{name: peer} for name, peer in job.peers.items() if peer.path]
+    """Every peer as a worker finds it."""
     found = {}
-    for group in filter(None, groups):
+    for names in job.together([*job.peers]):
+        group = {name: job.peers[name] for name in names}
         request = {"task": "describe", "backend": job.backend, **_named(group),
                    "cases": [case.model_dump(mode="json") for case in job.cases.values()]}  # fmt: skip
         answer = ask(job.backend, request, DESCRIBE_SECONDS, None)
