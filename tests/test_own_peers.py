@@ -203,7 +203,8 @@ def test_a_stored_answer_is_refused(beside, peer):
 def test_a_time_that_holds_only_for_queries_seen_before_is_refused(beside):
     found = beside(KnowsItsQueriesAgain())
     assert found.status == "failed"
-    assert found.reason == "10 us a launch on queries seen before, 30 us on new ones: answers are stored"
+    assert found.reason.startswith("10 us a launch on queries seen before, ")
+    assert found.reason.endswith(" us on new ones: answers are stored")
 
 
 def test_zeros_are_refused_however_fast(beside):
