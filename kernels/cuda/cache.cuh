@@ -47,16 +47,23 @@ struct Held {
   int first;  // not below `low`
   int count;
 
-  __device__ bool operator()(int slot) const { return slot < low || unsigned(slot - first) < unsigned(count); }
+  // Here a slot is hidden from the optimiser: else loops keep registers for what they will ask about each.
+  __device__ bool operator()(int slot) const {
+    asm("" : "+r"(slot));
+    return slot < low || unsigned(slot - first) < unsigned(count);
+  }
   // Whether slots [base, base + size) hold a token each.
   __device__ bool all(int base, int size) const { return base + size <= low; }
   // Whether any slot from `base` on may.
-  __device__ bool any(int base) const { return base < first + count; }
+  __device__ bool any(int base) const {
+    asm("" : "+r"(base));
+    return base - first < count;
+  }
 };
 
 // without: how many of the newest tokens are not to be read, 0 or 1.
 __device__ inline Held held_slots(const Live& live, int without) {
-  const int of_ring = min(live.length, without), length = live.length - of_ring, end = live.first + length;
-  const int wrapped = max(end - live.ring, 0);
+  const int of_ring = min(live.length, without), length = live.length - of_ring;
+  const int wrapped = max(live.first + length - live.ring, 0);
   return {live.head - (without - of_ring) + wrapped, live.head + live.first, length - wrapped};
 }

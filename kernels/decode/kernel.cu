@@ -106,8 +106,9 @@ __device__ void decode(const DecodeParams& p) {
     unit = middle.run(state, Alone{units.middle, units.held_middle, 0}, unit, end_middle, stage, false);
     // Found only now: kept meanwhile it would take registers that the loop needs.
     Alone its = {slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row), {}, units.of_middle};
+    const Live live = load_live(p.cache, p.pending, tile.row, 0);
     if (unit < end) exact.load(its.slots(unit), its.number(unit));
-    its.live = held_slots(load_live(p.cache, p.pending, tile.row, 0), p.fresh.k != nullptr);
+    its.live = held_slots(live, p.fresh.k != nullptr);
     exact.run(state, its, unit, end, stage, false);
   } else {
     exact.run(state, units, unit, end, stage, staged);
