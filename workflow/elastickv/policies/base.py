@@ -130,6 +130,11 @@ class Policy(ABC):
         """Whether a group may hold the newest token: it is then closed after that token was stored, not before."""
         return False
 
+    @property
+    def period(self) -> int:
+        """Tokens after which closings repeat; 1 where there are none."""
+        return 1
+
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         """None, or the key that contradicts others and why. values: of KEYS; case: all keys of the case."""
@@ -145,7 +150,7 @@ class Policy(ABC):
 
     @abstractmethod
     def runs(self, head: int, tokens: int, capacity: int) -> tuple[Run, ...]:
-        """What an elastic cache of `tokens` tokens is built of."""
+        """What a cache of `tokens` tokens is built of; one that grew to them has the same in the same slots."""
 
     def closing(self, head: int, tokens: int, capacity: int) -> Closing:
         """The group that becomes complete when the cache grows from `tokens` tokens to one more."""

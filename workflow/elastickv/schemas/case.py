@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, TypeAdapter
 
+from elastickv import policies
+from elastickv.policies import Policy
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import Model, version
 
@@ -43,6 +45,17 @@ class DecodeCase(_Case):
         """Names of the storage formats that its kernels read and write."""
         return (self.dtype, self.cache_dtype)
 
+    @property
+    def rule(self) -> str | None:
+        """Name of the anchor rule that its kernels choose by."""
+        return policy_of(self).anchor
+
+
+def policy_of(case: DecodeCase) -> Policy:
+    """The case's policy, with the values of its keys."""
+    made = policies.of(policies.DEFAULT)
+    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.cache_dtype, case.cache_dtype)
+
 
 class ElementwiseCase(_Case):
     """The original kernel's pass over queries, keys and values."""
@@ -62,6 +75,11 @@ class ElementwiseCase(_Case):
     def formats(self) -> tuple[str, ...]:
         """The storage format of its buffers."""
         return (self.dtype,)
+
+    @property
+    def rule(self) -> None:
+        """It has no groups."""
+        return None
 
 
 AnyCase = Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]
