@@ -13,6 +13,8 @@ LINEAR_THREADS = 256
 STREAM_ROWS = 4
 FILL_BLOCKS_PER_SM = 8
 COMPRESS_THREADS = 128
+ADVANCE_THREADS = 1024
+ADVANCE_PIECES = 10  # of 16 bytes, a row (kernels/advance/kernel.cu)
 BULK_CAPABILITY = 90  # the first that stores a piece of shared memory at once
 FEWEST_BULK_BYTES = 32 << 20  # of a whole output
 MOST_BULK_BYTES = 32 << 10  # of a block's
@@ -40,8 +42,14 @@ def _decode(params: ctypes.Structure, gpu: Gpu) -> Launch:
 
 def _compress(params: ctypes.Structure, _gpu: Gpu) -> Launch:
     warps = COMPRESS_THREADS // 32
-    blocks = min(-(-max(params.source_tokens, 1) // warps), 64)
+    blocks = min(-(-max(params.most_slots, 1) // warps), 64)
     return Launch("compress", (blocks, params.cache.rows, 1), COMPRESS_THREADS)
+
+
+def _advance(params: ctypes.Structure, _gpu: Gpu) -> Launch:
+    """One block, a thread a piece of 16 bytes as far as there are threads."""
+    pieces = params.rows * ADVANCE_PIECES
+    return Launch("advance", (1, 1, 1), min(-(-pieces // 32) * 32, ADVANCE_THREADS))
 
 
 def _elementwise(params: ctypes.Structure, gpu: Gpu) -> Launch:
@@ -71,7 +79,7 @@ SHAPES: dict[str, Callable[[ctypes.Structure, Gpu], Launch]] = {
     "compress": _compress,
     "close": lambda params, gpu: Launch("close", (params.rows, params.layers, 1), 32),
     "append": lambda params, gpu: Launch("append", (params.cache.rows, 1, 1), 32),
-    "advance": lambda params, gpu: Launch("advance", (1, 1, 1), 1),
+    "advance": _advance,
     "decode": _decode,
     "elementwise": _elementwise,
     "stream": _stream,
