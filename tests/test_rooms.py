@@ -28,6 +28,8 @@ ROOMS = (
     "matrix",
     "device",
     "schemas",
+    "policies",
+    "anchors",
     "formats",
     "records",
     "system",

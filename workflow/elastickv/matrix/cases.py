@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv import formats, records
+from elastickv import formats, policies, records
 from elastickv.matrix.wording import shown
 from elastickv.schemas.case import AnyCase, own_keys
 from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
@@ -24,7 +24,7 @@ def content_key(case: AnyCase) -> str:
 
 
 def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
-    """What the case says with defaults for the rest, those of keys included that do not apply to its workload.
+    """What the case says with defaults for the rest, those of keys included that do not apply to it.
 
     said: structurally valid, as common is, the config's `defaults`.
     """
@@ -37,9 +37,9 @@ def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
 
 
 def applying(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
-    """`filled` with the keys alone that apply to the case's workload, or that it says (and must not)."""
+    """`filled` with the keys alone that apply to the case's workload and policy, or that it says (and must not)."""
     full = filled(said, common)
-    return {key: full[key] for key in ("workload", *own_keys(full["workload"])) if key in full} | said
+    return {key: full[key] for key in ("workload", *own_keys(full["workload"], full["policy"])) if key in full} | said
 
 
 def resolve(
@@ -50,20 +50,24 @@ def resolve(
     said: what the case says itself, structurally valid; common: the config's `defaults`; measure: the complete one.
     """
     full = filled(said, common)
-    workload = full["workload"]
+    workload, policy = full["workload"], full["policy"]
     full_measure = Measure(**(measure.model_dump() | said.get("measure", {})))
     if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
         full_measure = full_measure.model_copy(update={"decode_tokens": 0})
     faults = list(_faults(workload, said, full, full_measure))
     head = {"schema": CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
-    return head | {key: full.get(key) for key in own_keys(workload)} | {"measure": full_measure.model_dump()}, faults
+    own = {key: full.get(key) for key in own_keys(workload, policy)}
+    if policy == policies.DEFAULT:  # goes without saying
+        own.pop("policy", None)
+    return head | own | {"measure": full_measure.model_dump()}, faults
 
 
 def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: Measure) -> Iterator[Fault]:
-    keys = own_keys(workload)
+    keys = own_keys(workload, full["policy"])
     for key in said:
         if key not in (*keys, "workload", "measure"):
-            yield (key,), f"does not apply to workload {workload}; keys that do: {', '.join(keys)}"
+            refuser = _refuser(workload, full["policy"], key)
+            yield (key,), f"does not apply to {refuser}; keys that do: {', '.join(keys)}"
     if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
         yield ("measure", "decode_tokens"), NO_CYCLE
     missing = [key for key in keys if key not in full]
@@ -74,6 +78,11 @@ def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: 
     kept = measure.reps - 2 * math.floor(measure.reps * measure.truncate / 100)
     if kept < 2:
         yield ("measure", "truncate"), f"{shown(measure.truncate)} leaves {kept} of {measure.reps} reps; need 2"
+
+
+def _refuser(workload: str, policy: str, key: str) -> str:
+    """What a key does not apply to: the workload, or its policy where other policies have that key."""
+    return f"policy {policy}" if workload == "decode" and key in policies.every_key() else f"workload {workload}"
 
 
 def _elementwise_faults(case: dict[str, Any]) -> Iterator[Fault]:
@@ -98,9 +107,25 @@ def _decode_faults(case: dict[str, Any], measure: Measure) -> Iterator[Fault]:
     products = {
         "seq * dim": case["seq"] * case["dim"],
         "batch * heads * dim": case["batch"] * case["heads"] * case["dim"],
-        "sinks + window": case["sinks"] + case["window"],
         "seq + measure.decode_tokens": case["seq"] + measure.decode_tokens,
     }
     for words, value in products.items():
         if value > LARGEST_INT:
             yield (words.split()[0],), f"{words} must be at most {LARGEST_INT}, is {value}"
+    yield from _policy_faults(case)
+
+
+def _policy_faults(case: dict[str, Any]) -> Iterator[Fault]:
+    """What the policy says of its keys, and a format of compressed slots where it has none."""
+    made = policies.of(case["policy"])
+    fault = made.fault({key: case[key] for key in made.KEYS}, case)
+    if fault:
+        yield (fault[0],), fault[1]
+        return
+    stored = (case["dtype"], case["cache_dtype"], case["cache_dtype"])
+    used = {name for one in made(case, *stored).segments(case["seq"]) for name in (one.keys, one.values)}
+    if case["cache_dtype"] not in used | {case["dtype"]}:
+        yield (
+            ("cache_dtype",),
+            f"must be dtype ({case['dtype']}), is {case['cache_dtype']}: policy {made.NAME} keeps every slot in dtype",
+        )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from elastickv.matrix import cases
 from elastickv.matrix.wording import KeyPath, shown
-from elastickv.schemas.case import own_keys
+from elastickv.schemas.config import CASE_KEYS
 
 MOST_CASES = 10_000
-_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
-_KEY_ORDER = (*(key for key in own_keys("decode") if key not in _WORDS), *_WORDS)
+_WORDS = [key for key, (kind, _) in CASE_KEYS.items() if get_origin(get_args(kind)[0]) is Literal]
+_KEY_ORDER = (*(key for key in CASE_KEYS if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
 
 
@@ -102,4 +102,4 @@ def _id(name: str, said: Case) -> str:
 def _id_parts(said: Case) -> Iterator[str]:
     for key in _KEY_ORDER:
         if key in said:
-            yield str(said[key]) if isinstance(said[key], str) else f"{key}{said[key]}"
+            yield str(said[key]) if isinstance(said[key], str) else f"{key}{str(said[key]).lower()}"
