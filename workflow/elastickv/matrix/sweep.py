@@ -12,7 +12,7 @@ from elastickv.matrix.wording import KeyPath, shown
 from elastickv.schemas.case import own_keys
 
 MOST_CASES = 10_000
-_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
+_WORDS = ("workload", "dtype", "cache_dtype", "key_dtype", "value_dtype", "anchor", "bias", "launch", "pass_order")
 _KEY_ORDER = (*(key for key in own_keys("decode") if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, TypeAdapter
+from pydantic import MISSING, Field, RootModel, TypeAdapter
 
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import Model, version
@@ -29,6 +29,8 @@ class DecodeCase(_Case):
     dim: keys.Dim
     dtype: keys.StoredDtype
     cache_dtype: keys.MiddleDtype
+    key_dtype: keys.KeyDtype | MISSING = MISSING
+    value_dtype: keys.ValueDtype | MISSING = MISSING
     compress: keys.Compress
     sinks: keys.Sinks
     window: keys.Window
@@ -41,7 +43,23 @@ class DecodeCase(_Case):
     @property
     def formats(self) -> tuple[str, ...]:
         """Names of the storage formats that its kernels read and write."""
-        return (self.dtype, self.cache_dtype)
+        return (self.dtype, self.key_format, self.value_format)
+
+    @property
+    def key_format(self) -> str:
+        """Name of the format of middle slots' keys."""
+        return self.cache_dtype if self.key_dtype is MISSING else self.key_dtype
+
+    @property
+    def value_format(self) -> str:
+        """Name of the format of middle slots' values."""
+        return self.cache_dtype if self.value_dtype is MISSING else self.value_dtype
+
+    @property
+    def stored_as(self) -> str:
+        """How middle slots are stored, in a word: `int8`, or `int8/int4` where keys and values differ."""
+        key, value = self.key_format, self.value_format
+        return key if key == value else f"{key}/{value}"
 
 
 class ElementwiseCase(_Case):

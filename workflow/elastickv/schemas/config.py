@@ -39,6 +39,8 @@ MiddleDtype = Annotated[
     Literal[tuple(formats.every())],
     field(f"middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
 ]
+KeyDtype = Annotated[Literal[tuple(formats.every())], field("keys of middle slots, where not as cache_dtype")]
+ValueDtype = Annotated[Literal[tuple(formats.every())], field("values of middle slots, where not as cache_dtype")]
 Compress = Annotated[int, field("tokens that one anchor stands for", "tokens", ge=1, le=LARGEST_INT)]
 Sinks = Annotated[int, field("first tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
 Window = Annotated[int, field("last tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
@@ -128,6 +130,8 @@ class CaseKeys(Model):
     dim: Dim | MISSING = MISSING
     dtype: StoredDtype = "fp16"
     cache_dtype: MiddleDtype | MISSING = MISSING
+    key_dtype: KeyDtype | MISSING = MISSING
+    value_dtype: ValueDtype | MISSING = MISSING
     compress: Compress | MISSING = MISSING
     sinks: Sinks = 4
     window: Window = 256
