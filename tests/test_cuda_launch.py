@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastickv import formats, matrix
-from elastickv.build import format_headers
+from elastickv.build import format_headers, kernel_list
 from elastickv.device import cuda_decode, cuda_launch, limits
 from elastickv.device.params import KERNELS, Cache, CompressParams, DecodeParams, StreamParams
 
-CUDA = Path(__file__).resolve().parents[1] / "kernels" / "cuda"
+KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 STATIC_SHARED_LIMIT = 48 << 10
 MOST_THREADS = {False: 512, True: 384}  # __launch_bounds__ of decode.cu and decode_tensor.cu
 H200 = cuda_decode.Gpu(132, 90, 228 << 10)
@@ -23,14 +23,13 @@ H200 = cuda_decode.Gpu(132, 90, 228 << 10)
 
 def kernel_names() -> set[str]:
     """Every extern "C" kernel, after the preprocessor expanded the instance lists."""
-    source = (CUDA / "elastickv.cu").read_text()
-    includes = re.findall(r'#include "(\w+\.cu)"', source)
     names: set[str] = set()
-    lists = format_headers.write(CUDA.parent)
-    for name in includes:
-        flags = ["-D__CUDA_ARCH__=900", "-D__CUDACC__", "-I", CUDA.parent, "-I", lists]
+    lists = format_headers.write(KERNEL_SOURCES)
+    for source in kernel_list.sources("cuda", KERNEL_SOURCES).values():
+        folders = (KERNEL_SOURCES, KERNEL_SOURCES / "cuda", lists)
+        flags = ["-D__CUDA_ARCH__=900", "-D__CUDACC__", *(f"-I{folder}" for folder in folders)]
         text = subprocess.run(
-            ["g++", "-E", "-P", "-x", "c++", *flags, CUDA / name], check=True, capture_output=True, text=True
+            ["g++", "-E", "-P", "-x", "c++", *flags, source], check=True, capture_output=True, text=True
         ).stdout
         names |= set(re.findall(r'extern "C" __global__ (?:__launch_bounds__\([^{;]*?\) )?void (\w+)\(', text))
     return names

@@ -16,7 +16,7 @@ from elastickv.judge import noise
 
 RESULTS = "results/faulty"
 CONFIG = "config/faulty.yaml"
-DECODE = "kernels/cpu/decode.cpp"
+DECODE = "kernels/decode/kernel.cpp"
 MEASURE = {"reps": 30, "warmup": 5, "inner_loops": 4, "decode_tokens": 0, "max_seconds": 3}
 SHAPE = {"seq": 512, "heads": 4, "window": 32, "compress": 4}
 CASES = {

@@ -277,7 +277,7 @@ def test_bench_says_what_it_leaves_out_and_when_the_library_is_of_other_kernels(
     flags = ["--seq=256", "--heads=2", "--dim=64", "--reps=3", "--warmup=0", "--inner_loops=1", "--json"]
     quiet = bench(cpu_build, *flags)
     shutil.copytree(Path(__file__).parents[1] / "kernels", tmp_path / "kernels")
-    with (tmp_path / "kernels" / "cpu" / "decode.cpp").open("a") as source:
+    with (tmp_path / "kernels" / "decode" / "kernel.cpp").open("a") as source:
         source.write("int changed;\n")
     monkeypatch.chdir(tmp_path)
     told = bench(cpu_build, *flags, "--decode_tokens=5")

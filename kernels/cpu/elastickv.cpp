@@ -1,6 +1,6 @@
 // All CPU kernels for one target, as one translation unit and one table of functions. It only lists them: what else
 // measurements depend on lies in the headers (build/fingerprint.py).
-// Build: g++ -O3 -fopenmp -fPIC -std=c++17 -fno-math-errno -I kernels -c kernels/cpu/elastickv.cpp -o avx2.o
+// Build: g++ -O3 -fopenmp -fPIC -std=c++17 -fno-math-errno -I kernels -I kernels/cpu … -c kernels/cpu/elastickv.cpp -o avx2.o
 //          -mavx2 -mfma -mf16c -Delastickv=elastickv_avx2 -DELASTICKV_TABLE=elastickv_table_avx2
 //        for each target, then g++ -shared -fopenmp *.o kernels/cpu/dispatch.cpp with -DELASTICKV_TARGETS=…
 // (never -ffast-math: quantisation must round as IEEE says, and a NaN must reach the output).
@@ -9,14 +9,7 @@
 #include "kernels.hpp"
 #include "runtime.hpp"
 
-#include "fill.cpp"
-#include "compress.cpp"
-#include "append.cpp"
-#include "close.cpp"
-#include "advance.cpp"
-#include "decode.cpp"
-#include "elementwise.cpp"
-#include "stream.cpp"
+#include "kernels_cpu.h"  // written by build/kernel_list.py: kernels/<name>/kernel.cpp of each
 
 namespace elastickv {
 

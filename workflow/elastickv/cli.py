@@ -179,7 +179,18 @@ def _add_bench(commands) -> None:
     case = parser.add_argument_group("case")
     for flag in ("seq", "heads", "dim", "compress", "batch", "kv_heads", "sinks", "window", "seed"):
         case.add_argument(f"--{flag}", type=_or_text(integer))
-    for flag in ("workload", "anchor", "bias", "dtype", "cache_dtype", "launch", "pass_order", "backend"):
+    for flag in (
+        "workload",
+        "anchor",
+        "bias",
+        "dtype",
+        "cache_dtype",
+        "key_dtype",
+        "value_dtype",
+        "launch",
+        "pass_order",
+        "backend",
+    ):
         case.add_argument(f"--{flag}")
     measure = parser.add_argument_group("measuring (exact, not upper bounds)")
     for flag in ("reps", "warmup", "inner_loops"):

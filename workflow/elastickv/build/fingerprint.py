@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elastickv import formats, records
-from elastickv.build import compilers, format_headers
+from elastickv.build import compilers, format_headers, kernel_list
 from elastickv.errors import UsageError
 from elastickv.schemas.build import Fingerprints
 
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from elastickv.schemas.build import CpuBuild, CudaBuild
 
 KERNELS = Path("kernels")
+SUFFIXES_OF = {"cuda": (".cu", ".cuh", ".h"), "cpu": (".cpp", ".hpp", ".h")}
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
 NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 CPU_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno")
 
-# What the cases of a workload (and the ceilings) launch, by the names of the kernels' files. A test compares it with
+# What the cases of a workload (and the ceilings) launch, by the names of the kernels. A test compares it with
 # what they do launch.
 WORKLOADS = {
     "decode": ("fill", "compress", "append", "close", "advance", "decode", "decode_tensor", "stream"),
@@ -58,54 +59,53 @@ def without_comments(source: str) -> str:
 
 
 def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
-    """Hash of a backend's comment-free sources: the headers in `kernels`, formats and everything in its folder, by name.
+    """Hash of a backend's comment-free sources: all of `kernels` that is not in the other backend's language, by path.
 
     Raises UsageError where there are none.
     """
     if not (kernels / backend).is_dir():
         raise UsageError(f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels")
-    folders = (kernels, kernels / FORMATS, kernels / backend)
-    files = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in SUFFIXES]
+    files = sorted(file for file in kernels.rglob("*") if file.suffix in SUFFIXES_OF[backend])
     listed = {Path(name): text for name, text in format_headers.contents().items()}
-    return _digest({file: _text(file) for file in files} | listed)
+    return _digest({file.relative_to(kernels): _text(file) for file in files} | listed)
 
 
 def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str:
     """Hash of the comment-free sources that a workload's kernels are made of, names included.
 
-    Those are the kernels' files, the headers of the translation unit and all that these include. The unit itself only
+    Those are the kernels' sources, the headers of the translation unit and all that these include. The unit itself only
     lists the kernels, and of the parameter blocks those count that are named. Storage formats are hashed one by one.
     """
-    unit = kernels / backend / UNITS[backend]
-    launched = {f"{name}{unit.suffix}" for name in WORKLOADS[workload]}
-    roots = [file for file in _included(unit) if file.suffix != unit.suffix or file.name in launched]
-    texts = {file: _text(file) for file in _closure(roots)}
+    folders = (kernels, kernels / backend)
+    kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in WORKLOADS[workload]]
+    roots = [source.resolve() for source in kept] + _included(kernels / backend / UNITS[backend], folders)
+    texts = {file: _text(file) for file in _closure(roots, folders)}
     parameters = (kernels / PARAMETERS).resolve()
     if parameters in texts:
         others = "\n".join(text for file, text in texts.items() if file != parameters)
         texts[parameters] = _named_structs(texts[parameters], others)
-    return _digest(texts)
+    return _digest({file.relative_to(kernels.resolve()): text for file, text in texts.items()})
 
 
 def format_sha256(name: str, kernels: Path = KERNELS) -> str:
     """Hash of what the kernels know of a storage format: its line in the list, and its comment-free header."""
     header = _header(kernels, name)
-    return _digest({Path(format_headers.LIST): format_headers.facts(formats.of(name)), header: _text(header)})
+    return _digest({Path(format_headers.LIST): format_headers.facts(formats.of(name)), Path(header.name): _text(header)})
 
 
 def _header(kernels: Path, name: str) -> Path:
     return kernels / FORMATS / f"{name}.h"
 
 
-def _included(file: Path) -> list[Path]:
-    """The files that a source includes by name, of those that are there."""
-    folders = (file.parent, file.parent.parent)  # as the compilers search: beside the file, then in `kernels`
+def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
+    """The files that a source includes by name, of those that are there: beside it, else in `folders`, as compilers do."""
+    searched = (file.parent, *folders)
     names = _INCLUDE.findall(_text(file))
-    found = [[path for folder in folders if (path := (folder / name).resolve()).is_file()] for name in names]
+    found = [[path for folder in searched if (path := (folder / name).resolve()).is_file()] for name in names]
     return [paths[0] for paths in found if paths]
 
 
-def _closure(roots: list[Path]) -> list[Path]:
+def _closure(roots: list[Path], folders: Sequence[Path]) -> list[Path]:
     """The files and everything that they include, sorted."""
     found: set[Path] = set()
     waiting = list(roots)
@@ -113,7 +113,7 @@ def _closure(roots: list[Path]) -> list[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _included(file)
+            waiting += _included(file, folders)
     return sorted(found)
 
 
@@ -136,7 +136,7 @@ def _text(file: Path) -> str:
 def _digest(texts: dict[Path, str]) -> str:
     digest = hashlib.sha256()
     for file, text in texts.items():
-        digest.update(f"\0{file.name}\0{text}".encode())
+        digest.update(f"\0{file.as_posix()}\0{text}".encode())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Runs the C++ kernels of `kernels/cpu` through ctypes. A launch returns when its work is done."""
+"""Runs the C++ kernels (`kernels/<name>/kernel.cpp`) through ctypes. A launch returns when its work is done."""
 
 from __future__ import annotations
 

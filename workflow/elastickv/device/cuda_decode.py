@@ -1,7 +1,7 @@
 """Instance, block size, splits and memory of a decode launch: pure functions of the parameter block and the device.
 
-Mirrors kernels/cuda: decode.cu and decode_tensor.cu (which instances exist, units), reader.cuh (units), finish.cuh
-(Scratch, Workspace).
+Mirrors kernels/decode and kernels/decode_tensor (which instances exist, units), and reader.cuh (units) and finish.cuh
+(Scratch, Workspace) of kernels/cuda.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DTYPE_OF = {one.number: name for name, one in formats.every().items()}
 QUERY_TILE = 4
 ELEMENTS = 8  # of a cached row in one lane
 TENSOR_DIM = 128
-TENSOR_CAPABILITY = 80  # the first with the products that decode_tensor.cu needs
+TENSOR_CAPABILITY = 80  # the first with the products that decode_tensor needs
 TENSOR_UNIT_BYTES = 8192
 STAGE_BYTES = 8192  # of a warp
 # Turns of a warp at which staging pays: many, or a second one of a few warps alone. In between it delays the first.

@@ -57,7 +57,7 @@ def _elementwise(params: ctypes.Structure, gpu: Gpu) -> Launch:
 
 
 def stream_items(read_bytes: int, write_bytes: int) -> int:
-    """Threads of a pure pass, as kernels/cuda/stream.cu divides its vectors of 16 bytes among them."""
+    """Threads of a pure pass, as kernels/stream/kernel.cu divides its vectors of 16 bytes among them."""
     fewer, most = sorted((read_bytes // 16, write_bytes // 16))
     return -(-max(fewer, -(-most // STREAM_ROWS)) // 32) * 32
 

@@ -13,6 +13,7 @@ from elastickv.schemas.case import AnyCase, own_keys
 from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
 
 CASE_SCHEMA = "case/1"
+OF_ONE = ("key_dtype", "value_dtype")  # how keys, or values, alone are stored
 NO_CYCLE = "does not apply to workload elementwise, which has no inference cycle"
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
 
@@ -56,10 +57,20 @@ def resolve(
         full_measure = full_measure.model_copy(update={"decode_tokens": 0})
     faults = list(_faults(workload, said, full, full_measure))
     head = {"schema": CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
-    own = {key: full.get(key) for key in own_keys(workload, policy)}
+    own = _formats_said_once({key: full[key] for key in own_keys(workload, policy) if key in full})
     if policy == policies.DEFAULT:  # goes without saying
         own.pop("policy", None)
     return head | own | {"measure": full_measure.model_dump()}, faults
+
+
+def _formats_said_once(content: dict[str, Any]) -> dict[str, Any]:
+    """The same with key_dtype and value_dtype only where they differ from cache_dtype."""
+    stored = content.get("cache_dtype")
+    key, value = (content.get(name, stored) for name in OF_ONE)
+    stored = key if key == value else stored
+    differing = {name: used for name, used in zip(OF_ONE, (key, value), strict=True) if used != stored}
+    said = {name: used for name, used in content.items() if name not in OF_ONE or name in differing}
+    return said | ({"cache_dtype": stored} if "cache_dtype" in content else {})
 
 
 def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: Measure) -> Iterator[Fault]:
@@ -70,7 +81,7 @@ def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: 
             yield (key,), f"does not apply to {refuser}; keys that do: {', '.join(keys)}"
     if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
         yield ("measure", "decode_tokens"), NO_CYCLE
-    missing = [key for key in keys if key not in full]
+    missing = [key for key in keys if key not in full and key not in OF_ONE]
     if missing:
         yield (), f"lacks {', '.join(missing)}: give it here or in defaults"
         return
@@ -98,12 +109,10 @@ def _decode_faults(case: dict[str, Any], measure: Measure) -> Iterator[Fault]:
             ("kv_heads",),
             f"heads must be a multiple of kv_heads; heads is {case['heads']}, kv_heads {case['kv_heads']}",
         )
-    if case["cache_dtype"] not in (case["dtype"], *formats.scaled()):
-        allowed = formats.listed((f"dtype ({case['dtype']})", *formats.scaled()))
-        yield (
-            ("cache_dtype",),
-            f"must be {allowed}, is {case['cache_dtype']}; the exact segment decides dtype",
-        )
+    for key in ("cache_dtype", *OF_ONE):
+        if key in case and case[key] not in (case["dtype"], *formats.scaled()):
+            allowed = formats.listed((f"dtype ({case['dtype']})", *formats.scaled()))
+            yield (key,), f"must be {allowed}, is {case[key]}; the exact segment decides dtype"
     products = {
         "seq * dim": case["seq"] * case["dim"],
         "batch * heads * dim": case["batch"] * case["heads"] * case["dim"],
@@ -122,10 +131,10 @@ def _policy_faults(case: dict[str, Any]) -> Iterator[Fault]:
     if fault:
         yield (fault[0],), fault[1]
         return
-    stored = (case["dtype"], case["cache_dtype"], case["cache_dtype"])
-    used = {name for one in made(case, *stored).segments(case["seq"]) for name in (one.keys, one.values)}
-    if case["cache_dtype"] not in used | {case["dtype"]}:
-        yield (
-            ("cache_dtype",),
-            f"must be dtype ({case['dtype']}), is {case['cache_dtype']}: policy {made.NAME} keeps every slot in dtype",
-        )
+    stored = {key: case.get(key, case["cache_dtype"]) for key in OF_ONE}
+    segments = made(case, case["dtype"], *stored.values()).segments(case["seq"])
+    unused = {*stored.values()} - {case["dtype"], *(name for one in segments for name in (one.keys, one.values))}
+    for key in ("cache_dtype", *OF_ONE):
+        if case.get(key) in unused:
+            told = f"must be dtype ({case['dtype']}), is {case[key]}"
+            yield (key,), f"{told}: policy {made.NAME} keeps every slot in dtype"

@@ -16,8 +16,8 @@ from elastickv.schemas.measurement import Forced, Measurement
 from elastickv.schemas.once import Once
 
 CASE_FLAGS = (
-    "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
-    "anchor", "bias", "launch", "pass_order", "backend", "seed",
+    "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "key_dtype", "value_dtype",
+    "compress", "sinks", "window", "anchor", "bias", "launch", "pass_order", "backend", "seed",
 )  # fmt: skip
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 FIXED_FLAGS = ("reps", "warmup", "inner_loops")

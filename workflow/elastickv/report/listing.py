@@ -22,9 +22,14 @@ def table(cases: Sequence[AnyCase]) -> str:
     for case in cases:
         ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling
         last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"
-        rows.append([case.id, *(getattr(case, column, "") for column in COLUMNS), last])
+        rows.append([case.id, *(_shown(case, column) for column in COLUMNS), last])
     shown = tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)
     return "\n".join([shown, *(f"{case}: unsupported: {reason}" for case, reason in refused.items())])
+
+
+def _shown(case: AnyCase, column: str) -> str | int:
+    """A key's value; of `cache_dtype` both formats where keys and values have different ones."""
+    return getattr(case, "stored_as" if column == "cache_dtype" else column, "")
 
 
 def unsupported(cases: Sequence[AnyCase]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Discriminator, Field, RootModel, Tag, TypeAdapter, create_model
+from pydantic import MISSING, Discriminator, Field, RootModel, Tag, TypeAdapter, create_model
 
 from elastickv import policies
 from elastickv.policies import Policy
@@ -31,6 +31,8 @@ class DecodeCase(_Case):
     dim: keys.Dim
     dtype: keys.StoredDtype
     cache_dtype: keys.MiddleDtype
+    key_dtype: keys.KeyDtype | MISSING = MISSING
+    value_dtype: keys.ValueDtype | MISSING = MISSING
     launch: keys.Launch
     seed: keys.Seed
     measure: keys.Measure
@@ -38,7 +40,23 @@ class DecodeCase(_Case):
     @property
     def formats(self) -> tuple[str, ...]:
         """Names of the storage formats that its kernels read and write."""
-        return (self.dtype, self.cache_dtype)
+        return (self.dtype, self.key_format, self.value_format)
+
+    @property
+    def key_format(self) -> str:
+        """Name of the format of middle slots' keys."""
+        return self.cache_dtype if self.key_dtype is MISSING else self.key_dtype
+
+    @property
+    def value_format(self) -> str:
+        """Name of the format of middle slots' values."""
+        return self.cache_dtype if self.value_dtype is MISSING else self.value_dtype
+
+    @property
+    def stored_as(self) -> str:
+        """How middle slots are stored, in a word: `int8`, or `int8/int4` where keys and values differ."""
+        key, value = self.key_format, self.value_format
+        return key if key == value else f"{key}/{value}"
 
 
 class _Unnamed(DecodeCase):
@@ -50,7 +68,7 @@ class _Unnamed(DecodeCase):
 def policy_of(case: DecodeCase) -> Policy:
     """The case's policy, with the values of its keys."""
     made = policies.of(case.policy)
-    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.cache_dtype, case.cache_dtype)
+    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.key_format, case.value_format)
 
 
 def _of_policy(name: str) -> type[DecodeCase]:

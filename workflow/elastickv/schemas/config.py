@@ -40,6 +40,8 @@ MiddleDtype = Annotated[
     Literal[tuple(formats.every())],
     field(f"middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
 ]
+KeyDtype = Annotated[Literal[tuple(formats.every())], field("keys of middle slots, where not as cache_dtype")]
+ValueDtype = Annotated[Literal[tuple(formats.every())], field("values of middle slots, where not as cache_dtype")]
 Launch = Annotated[Literal["auto", "plain", "dependent"], field("how kernels follow each other in a graph")]
 PassOrder = Annotated[
     Literal["forward", "alternating"],
@@ -137,6 +139,8 @@ _BEFORE: dict[str, tuple[Any, Any]] = {
     "dim": (Dim, MISSING),
     "dtype": (StoredDtype, "fp16"),
     "cache_dtype": (MiddleDtype, MISSING),
+    "key_dtype": (KeyDtype, MISSING),
+    "value_dtype": (ValueDtype, MISSING),
     "policy": (PolicyName, policies.DEFAULT),
 }
 _AFTER: dict[str, tuple[Any, Any]] = {
@@ -144,7 +148,18 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "pass_order": (PassOrder, "forward"),
     "seed": (Seed, 0),
 }
-_TAKEN = OF_POLICIES.keys() & {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure", "formats"}
+_TAKEN = OF_POLICIES.keys() & {
+    *_BEFORE,
+    *_AFTER,
+    "schema",
+    "id",
+    "backend",
+    "measure",
+    "formats",
+    "key_format",
+    "value_format",
+    "stored_as",
+}
 if _TAKEN:
     raise ValueError(
         f"policies declare the keys {', '.join(sorted(_TAKEN))}, which all cases have: name them otherwise"

@@ -5,7 +5,7 @@
 // thread that began the row joins them in thread order, so answers are bitwise repeatable for a fixed thread count.
 #include <vector>
 
-#include "append.cpp"
+#include "append/kernel.cpp"
 #include "attention.hpp"
 #include "attention_int4.hpp"
 #include "cache.hpp"

@@ -1,5 +1,5 @@
 // append: token number n = *cache.tokens, entry (n + shift) % pool_size of the pool, goes to its exact slot; without a
-// window it may complete a group, which becomes a middle slot. decode.cpp appends by the same function.
+// window it may complete a group, which becomes a middle slot. decode appends by the same function.
 // Traffic per row: 2 vectors read and written; without a window, once in `compress` tokens, a group and a middle slot.
 // Launch: threads take parts of the rows; few bytes are left to one thread, since waking the others costs more.
 #pragma once
