@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from elastickv import matrix, policies, records
+from elastickv import cli, matrix, policies, records
 from elastickv.errors import UsageError
+from elastickv.measure import bench
 from elastickv.policies import Policy
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase, case_of, own_keys, policy_of
@@ -92,6 +93,52 @@ def test_every_key_of_every_policy_is_a_key_of_cases():
         assert {*made.KEYS} <= {*own_keys("decode", name)} <= {*keys.CASE_KEYS}
         for key, one in made.KEYS.items():
             assert one.meaning and keys.CASE_KEYS[key][1] == (keys.MISSING if one.default is None else one.default)
+
+
+def swept(tmp_path, sweep: str) -> dict[str, dict]:
+    """What the cases of a sweep, by their ids, say of what they keep."""
+    path = tmp_path / "matrix.yaml"
+    path.write_text(f"defaults: {{heads: 4, dim: 64, seq: 300}}\nmatrices: {{s: {sweep}}}\n", encoding="utf-8")
+    said = {"policy", "compress", "full_heads", "window"}
+    return {
+        name: {key: value for key, value in records.content(case).items() if key in said}
+        for name, case in matrix.load([path]).cases.items()
+    }
+
+
+def test_a_sweep_over_policies_gives_each_its_own_keys(tmp_path):
+    axes = "{policy: [grouped, head_budget], compress: [2, 4], full_heads: [0, 4]}"
+    assert swept(tmp_path, f"{{base: {{window: 16}}, axes: {axes}}}") == {
+        "s-compress2-grouped": {"compress": 2, "window": 16},
+        "s-compress4-grouped": {"compress": 4, "window": 16},
+        "s-full_heads0-head_budget": {"policy": "head_budget", "full_heads": 0, "window": 16},
+        "s-full_heads4-head_budget": {"policy": "head_budget", "full_heads": 4, "window": 16},
+    }
+
+
+def test_a_sweep_excludes_and_includes_by_policy(tmp_path):
+    axes = "{policy: [grouped, head_budget], compress: [2, 4], full_heads: [0, 4]}"
+    more = "exclude: [{policy: grouped, compress: 4}, {full_heads: 0}], include: [{policy: head_budget, window: 8}]"
+    assert swept(tmp_path, f"{{axes: {axes}, {more}}}") == {
+        "s-compress2-grouped": {"compress": 2, "window": 256},
+        "s-full_heads4-head_budget": {"policy": "head_budget", "full_heads": 4, "window": 8},
+    }
+
+
+def test_a_sweep_has_no_key_of_a_policy_that_it_does_not_name(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        swept(tmp_path, "{base: {full_heads: 1}, axes: {policy: [grouped], compress: [2]}}")
+    (problem,) = raised.value.problems
+    assert problem.endswith("matrices.s.base.full_heads: applies to no policy of this sweep: grouped")
+
+
+def test_bench_has_a_flag_for_every_key():
+    parser = cli.build_parser()
+    said = ["bench", "--policy=head_budget", "--full_heads=2", "--window", "8", "--kv_heads=2", "--seq=64"]
+    case = bench.case_of(parser.parse_args(said))
+    assert (case.policy, case.full_heads, case.window, case.seq) == ("head_budget", 2, 8, 64)
+    for key in policies.every_key():
+        assert getattr(parser.parse_args(["bench", f"--{key}=1"]), key) in (1, "1")
 
 
 class _Unlike(policies.of("grouped")):
