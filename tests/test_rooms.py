@@ -29,6 +29,8 @@ ROOMS = (
     "matrix",
     "device",
     "schemas",
+    "policies",
+    "anchors",
     "formats",
     "records",
     "system",
