@@ -1,5 +1,5 @@
-// Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/backends/params.py mirrors
-// it with ctypes; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
+// Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/device/params.py reads
+// it; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
 //
 // Words (docs/architecture.md): rows = batch * kv_heads. tokens = length of the sequence held so far. A cache has an
 // exact segment (sinks, then a ring that holds the open group and the window) and a middle segment (one slot per closed

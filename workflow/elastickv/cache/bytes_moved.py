@@ -40,20 +40,21 @@ class Ceilings(NamedTuple):
 def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
-    Per (batch, KV head): exact slots 2 D size(dtype), middle ones 2 D size(cache_dtype), + 4 with scales; 4 per slot if
-    biased; plus q and the output once.
+    Per (batch, KV head): exact slots 2 D size(dtype), middle ones a key and a value as their formats store them, each
+    + 2 with a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
     """
     policy = Policy.of_case(case)
     tokens, dim = case.seq, case.dim
     rows = case.batch * case.kv_heads
-    vector, slot = formats.of(case.dtype).vector_bytes(dim), formats.of(case.cache_dtype)
+    vector, of_slot = formats.of(case.dtype).vector_bytes(dim), formats.of_names(case.key_format, case.value_format)
     exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
-    stored = 2 * (slot.vector_bytes(dim) + slot.scale_bytes)
+    stored = sum(one.vector_bytes(dim) + one.scale_bytes for one in of_slot)
+    kept = case.kv_heads * sum(one.state_bytes(dim) for one in of_slot) if middle else 0
     bias = 4 * (exact + middle) if case.bias != "none" else 0
     query = case.batch * case.heads * vector
     return {
         "full": Traffic(rows * tokens * 2 * vector + query, query),
-        "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + query, query),
+        "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + kept + query, query),
         "slots_only": Traffic(rows * ((exact + middle) * 2 * vector + bias) + query, query),
     }
 

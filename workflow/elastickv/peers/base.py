@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from elastickv import formats
 from elastickv.cache.policy import Policy
 from elastickv.schemas.case import DecodeCase
 
@@ -79,8 +78,8 @@ class Peer:
 
 def elastic_refusal(case: DecodeCase) -> str | None:
     """Why no peer takes the elastic cache's slots, or None: theirs are of the full cache's type, without a bias."""
-    if formats.of(case.cache_dtype).scaled:
-        return f"reads no {case.cache_dtype} slots beside {case.dtype} ones"
+    if {case.key_format, case.value_format} != {case.dtype}:
+        return f"reads no {case.stored_as} slots beside {case.dtype} ones"
     if case.bias != "none":
         return f"adds no bias to a slot's logit (bias: {case.bias})"
     if Policy.of_case(case).nothing_compressed(case.seq):
