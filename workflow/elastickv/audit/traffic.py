@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-SCALES = 4  # bytes of the two fp16 scales that a slot has where it is stored otherwise than the full cache
+from elastickv import formats
+
+SCALE = 2  # bytes of the fp16 scale of a key or value that is stored otherwise than the full cache
 BIAS = 4  # bytes of a slot's bias
 
 
@@ -24,20 +26,24 @@ def moved(case: dict[str, Any]) -> Moved:
 
 
 def _decode(case: dict[str, Any]) -> Moved:
-    """Keys and values of every slot once, scales and biases where there are any, the query and the output once."""
+    """Keys and values of every slot once, scales and biases where there are any, the query and the output once.
+
+    How much a format keeps for each KV head (a matrix) only its file says.
+    """
     tokens, dim, element = case["seq"], case["dim"], _bits(case["dtype"]) // 8
     between = max(0, tokens - case["sinks"] - case["window"])
     groups = between // case["compress"]
     exact = tokens - groups * case["compress"]
-    middle = 2 * dim * _bits(case["cache_dtype"]) // 8
-    middle += SCALES if case["cache_dtype"] != case["dtype"] else 0
+    names = [case.get(name, case["cache_dtype"]) for name in ("key_dtype", "value_dtype")]
+    middle = sum(dim * _bits(name) // 8 + (SCALE if name != case["dtype"] else 0) for name in names)
+    kept = sum(case["kv_heads"] * formats.of(name).state_bytes(dim) for name in names) if groups else 0
     bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
     uncompressed = 2 * dim * element
     return Moved(
         full=caches * tokens * uncompressed + 2 * output,
-        elastic=caches * (exact * uncompressed + groups * middle + bias) + 2 * output,
+        elastic=caches * (exact * uncompressed + groups * middle + bias) + kept + 2 * output,
         slots_only=caches * ((exact + groups) * uncompressed + bias) + 2 * output,
         written=output,
     )

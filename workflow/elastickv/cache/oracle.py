@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import MISSING
 
+from elastickv.formats.base import PerHead
 from elastickv.schemas.parts import Answer
 
 # Relative L2 error allowed against float64 on the stored inputs, by the dtype of the output (quantised middles too).
@@ -32,6 +34,49 @@ def decode_attention(
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         out[row] = (weights / weights.sum(axis=1, keepdims=True)) @ v[row, slots].astype(np.float64)
     return out
+
+
+class Part(NamedTuple):
+    """Slots of one segment of one row, as they read back: k, v float32 [slots, dim], bias float32 [slots] or None.
+
+    key, value: what their formats keep per head, each with the state of the row's head; None: nothing.
+    """
+
+    k: np.ndarray
+    v: np.ndarray
+    bias: np.ndarray | None = None
+    key: tuple[PerHead, np.ndarray] | None = None
+    value: tuple[PerHead, np.ndarray] | None = None
+
+
+def attend(q: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
+    """Attention of one row's queries [group, dim] over the slots of all parts together, float64 [group, dim].
+
+    A part's dot products are with the query as its key format wants it, its share of the answer is what its value
+    format makes of the weighted mean of its values.
+    """
+    logits = [_logits(q.astype(np.float64), part) for part in parts]
+    largest = np.concatenate(logits, axis=1).max(axis=1, keepdims=True)
+    weights = [np.exp(each - largest) for each in logits]
+    shares = [each.sum(axis=1, keepdims=True) for each in weights]
+    out = np.zeros(q.shape, np.float64)
+    for part, weight, share in zip(parts, weights, shares, strict=True):
+        mean = weight @ part.v.astype(np.float64) / np.where(share == 0, 1, share)
+        if part.value and part.value[0].answer:
+            mean = part.value[0].answer(part.value[1], mean)
+        out += share / sum(shares) * mean
+    return out
+
+
+def _logits(q: np.ndarray, part: Part) -> np.ndarray:
+    """Scores of a part's slots with their bias, [group, slots]."""
+    keeps, state = part.key or (None, None)
+    asked = keeps.query(state, q) if keeps and keeps.query else q
+    dots = asked @ part.k.astype(np.float64).T
+    if keeps and keeps.shift:
+        dots = dots + keeps.shift(state, q)[:, None]
+    logits = dots / math.sqrt(q.shape[-1])
+    return logits if part.bias is None else logits + part.bias.astype(np.float64)
 
 
 def elementwise(q: np.ndarray, k: np.ndarray, v: np.ndarray, previous: np.ndarray, compress: int) -> np.ndarray:

@@ -12,13 +12,11 @@ from elastickv.judge import noise
 from elastickv.measure import demand, supervisor
 from elastickv.schemas.base import given
 from elastickv.schemas.case import AnyCase
+from elastickv.schemas.config import CASE_KEYS
 from elastickv.schemas.measurement import Forced, Measurement
 from elastickv.schemas.once import Once
 
-CASE_FLAGS = (
-    "workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "sinks", "window",
-    "anchor", "bias", "launch", "pass_order", "backend", "seed",
-)  # fmt: skip
+CASE_FLAGS = (*CASE_KEYS, "backend")
 MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
 FIXED_FLAGS = ("reps", "warmup", "inner_loops")
 STUDY_FLAGS = ("loop", "warps", "splits", "stage")

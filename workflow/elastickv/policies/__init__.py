@@ -7,10 +7,11 @@ of what.
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
-from elastickv.policies.base import Policy
+from elastickv.policies.base import Key, Policy
 
 DEFAULT = "grouped"  # that of a case which names none
 
@@ -33,3 +34,24 @@ def every() -> dict[str, type[Policy]]:
 def of(name: str) -> type[Policy]:
     """The policy of this name."""
     return every()[name]
+
+
+@cache
+def every_key() -> dict[str, Key]:
+    """The keys of all policies. Raises ValueError where two policies have unlike keys of the same name."""
+    return combined(every())
+
+
+def combined(found: Mapping[str, type[Policy]]) -> dict[str, Key]:
+    """The keys of these policies, by the order of policies and then of their keys."""
+    keys: dict[str, Key] = {}
+    owners: dict[str, str] = {}
+    for policy, made in found.items():
+        for name, key in made.KEYS.items():
+            if keys.setdefault(name, key) != key:
+                raise ValueError(
+                    f"policies {owners[name]} and {policy} declare the key {name} differently: name the one otherwise, "
+                    "or import the other's Key"
+                )
+            owners.setdefault(name, policy)
+    return keys

@@ -15,7 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a case that a policy reads. default: None where a case has to say it. least, most: a number's limits."""
+    """A key of a case that a policy reads: an `int`, a `bool`, or one of `choices`.
+
+    default: None where a case has to say it. least, most: a number's limits.
+    """
 
     meaning: str
     kind: type = int
@@ -102,8 +105,9 @@ class Closing(NamedTuple):
 class Policy(ABC):
     """A policy with the values of its keys, for one `dtype` and the formats of compressed slots.
 
-    KEYS: what a case says of it, in the order of lists. Every method is pure; `head` is a KV head, `capacity` the
-    number of tokens that the cache may grow to (which decides the size of rings).
+    KEYS: what a case says of it, in the order of lists; the first says how much is kept, and figures of a sweep draw
+    it against tokens. Every method is pure; `head` is a KV head, `capacity` the number of tokens that the cache may
+    grow to (which decides the size of rings).
     """
 
     NAME: ClassVar[str]
@@ -121,6 +125,11 @@ class Policy(ABC):
         return self.values.get("anchor")
 
     @property
+    def period(self) -> int:
+        """After how many tokens closings repeat. 1: there are none, or every token closes a group."""
+        return 1
+
+    @property
     def biased(self) -> bool:
         """Whether slots have a bias."""
         return False
@@ -130,15 +139,15 @@ class Policy(ABC):
         """Whether a group may hold the newest token: it is then closed after that token was stored, not before."""
         return False
 
-    @property
-    def period(self) -> int:
-        """Tokens after which closings repeat; 1 where there are none."""
-        return 1
-
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         """None, or the key that contradicts others and why. values: of KEYS; case: all keys of the case."""
         return None
+
+    @classmethod
+    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Which keys a short name of a case says with their values: those that are not at their default."""
+        return tuple(name for name, key in cls.KEYS.items() if values[name] != key.default)
 
     @abstractmethod
     def segments(self, capacity: int) -> tuple[Segment, ...]:

@@ -44,6 +44,14 @@ class Grouped(Policy):
         total = values["sinks"] + values["window"]
         return ("sinks", f"sinks + window must be at most {LARGEST}, is {total}") if total > LARGEST else None
 
+    @classmethod
+    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("compress",)
+
+    @property
+    def period(self) -> int:
+        return self.values["compress"]
+
     @property
     def biased(self) -> bool:
         return self.values["bias"] != "none"
@@ -51,10 +59,6 @@ class Grouped(Policy):
     @property
     def closes_newest(self) -> bool:
         return self.values["window"] == 0
-
-    @property
-    def period(self) -> int:
-        return self.values["compress"]
 
     def _groups(self, tokens: int) -> int:
         return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]

@@ -134,7 +134,7 @@ def against_ceilings(grid: Grid) -> Any:
     names = {"byte_ceiling": "byte ceiling", "reachable_ceiling": "reachable ceiling"}
     for axes, (key, name) in zip(panels, names.items(), strict=True):
         for dtype, seq, cell in cells:
-            _point(axes, getattr(cell, key), cell.speedup, formats.of(dtype).colour, shape_of[seq])
+            _point(axes, getattr(cell, key), cell.speedup, _colour(dtype), shape_of[seq])
         axes.set_xlabel(f"{name} (x)")
     _log_axes(panels, grid, [cell for _, _, cell in cells])
     _without_result(panels[0], grid)
@@ -144,7 +144,15 @@ def against_ceilings(grid: Grid) -> Any:
     return figure
 
 
-def _point(axes: Any, ceiling: float, speedup: Interval, colour: str, shape: str) -> None:
+def _colour(stored: str) -> tuple[float, ...]:
+    """A format's colour; of keys and values in different ones what lies between both."""
+    from matplotlib.colors import to_rgb
+
+    colours = [to_rgb(formats.of(name).colour) for name in stored.split("/")]
+    return tuple(sum(parts) / len(parts) for parts in zip(*colours, strict=True))
+
+
+def _point(axes: Any, ceiling: float, speedup: Interval, colour: tuple[float, ...], shape: str) -> None:
     reach = [[speedup.value - speedup.low], [speedup.high - speedup.value]]
     style = {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6, "elinewidth": 1.2, "capsize": 2.5}
     axes.errorbar(ceiling, speedup.value, yerr=reach, fmt=shape, color=colour, **style)
@@ -190,8 +198,7 @@ def _legends(panels: Any, grid: Grid, shape_of: dict[int, str]) -> None:
     from matplotlib.lines import Line2D
 
     dtypes = [
-        Line2D([], [], marker="o", linestyle="", color=formats.of(d).colour, label=f"cache in {d}")
-        for d in grid.cache_dtypes
+        Line2D([], [], marker="o", linestyle="", color=_colour(d), label=f"cache in {d}") for d in grid.cache_dtypes
     ]
     lines, _ = panels[0].get_legend_handles_labels()
     others = [line for line in lines if isinstance(line, Line2D)]

@@ -108,7 +108,7 @@ def shape(case: Case) -> Phrase:
     phrase += [measured(case, "case/dim")]
     if getattr(content, "kv_heads", content.heads) != content.heads:
         phrase += [", ", measured(case, "case/kv_heads"), " KV heads"]
-    stored = getattr(content, "cache_dtype", content.dtype)
+    stored = getattr(content, "stored_as", content.dtype)
     stored = content.dtype if stored == content.dtype else f"{content.dtype} with {stored} middle"
     return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
 

@@ -43,7 +43,7 @@ COLUMNS = {
     "kv_heads": _fact("case.kv_heads", "key-value heads"),
     "dim": _fact("case.dim", "elements a head"),
     "dtype": _fact("case.dtype", "of exact slots and the full cache"),
-    "cache_dtype": _fact("case.cache_dtype", "of middle slots"),
+    "cache_dtype": _fact("case.stored_as", "of middle slots: one format, or those of keys and of values"),
     "compress": _fact("case.compress", "tokens a middle slot stands for"),
     "sinks": _fact("case.sinks", "first tokens kept exact"),
     "window": _fact("case.window", "last tokens kept exact"),

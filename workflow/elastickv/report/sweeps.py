@@ -15,11 +15,11 @@ from elastickv.schemas.case import AnyCase
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Interval
 
-AXES = ("seq", "compress", "cache_dtype")
+AXES = ("seq", "compress", "cache_dtype", "key_dtype", "value_dtype")
 NOT_SHAPE = {*AXES, "schema_", "id", "measure"}
 MOST_DRAWN = 8
 
-Place = tuple[str, int, int]  # cache dtype, compress, seq
+Place = tuple[str, int, int]  # formats of middle slots, compress, seq
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ class Grid:
 
     @property
     def cache_dtypes(self) -> list[str]:
-        return sorted({dtype for dtype, _, _ in self.cells}, key=[*formats.every()].index)
+        order = [*formats.every()]
+        return sorted(
+            {stored for stored, _, _ in self.cells}, key=lambda stored: [*map(order.index, stored.split("/"))]
+        )
 
     @property
     def compresses(self) -> list[int]:
@@ -100,7 +103,7 @@ def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
 
 
 def _place(content: AnyCase) -> Place:
-    return getattr(content, "cache_dtype", content.dtype), content.compress, content.seq
+    return getattr(content, "stored_as", content.dtype), content.compress, content.seq
 
 
 def _by_device(inputs: Inputs, cases: list[Case]) -> dict[str, list[Case]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, RootModel, TypeAdapter
+from pydantic import MISSING, Discriminator, Field, RootModel, Tag, TypeAdapter, create_model
 
 from elastickv import policies
 from elastickv.policies import Policy
@@ -21,7 +21,7 @@ class _Case(Model):
 
 
 class DecodeCase(_Case):
-    """Attention of one new token over a full and a compact cache."""
+    """Attention of one new token over a full and a compact cache. A case has the keys of its policy besides."""
 
     workload: Literal["decode"]
     batch: keys.Batch
@@ -31,11 +31,8 @@ class DecodeCase(_Case):
     dim: keys.Dim
     dtype: keys.StoredDtype
     cache_dtype: keys.MiddleDtype
-    compress: keys.Compress
-    sinks: keys.Sinks
-    window: keys.Window
-    anchor: keys.Anchor
-    bias: keys.Bias
+    key_dtype: keys.KeyDtype | MISSING = MISSING
+    value_dtype: keys.ValueDtype | MISSING = MISSING
     launch: keys.Launch
     seed: keys.Seed
     measure: keys.Measure
@@ -43,7 +40,23 @@ class DecodeCase(_Case):
     @property
     def formats(self) -> tuple[str, ...]:
         """Names of the storage formats that its kernels read and write."""
-        return (self.dtype, self.cache_dtype)
+        return (self.dtype, self.key_format, self.value_format)
+
+    @property
+    def key_format(self) -> str:
+        """Name of the format of middle slots' keys."""
+        return self.cache_dtype if self.key_dtype is MISSING else self.key_dtype
+
+    @property
+    def value_format(self) -> str:
+        """Name of the format of middle slots' values."""
+        return self.cache_dtype if self.value_dtype is MISSING else self.value_dtype
+
+    @property
+    def stored_as(self) -> str:
+        """How middle slots are stored, in a word: `int8`, or `int8/int4` where keys and values differ."""
+        key, value = self.key_format, self.value_format
+        return key if key == value else f"{key}/{value}"
 
     @property
     def rule(self) -> str | None:
@@ -51,10 +64,46 @@ class DecodeCase(_Case):
         return policy_of(self).anchor
 
 
+class _Unnamed(DecodeCase):
+    """A case of the default policy, which it does not name: the cases of records that are older than policies."""
+
+    policy: ClassVar[str] = policies.DEFAULT
+
+
 def policy_of(case: DecodeCase) -> Policy:
     """The case's policy, with the values of its keys."""
-    made = policies.of(policies.DEFAULT)
-    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.cache_dtype, case.cache_dtype)
+    made = policies.of(case.policy)
+    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.key_format, case.value_format)
+
+
+def _of_policy(name: str) -> type[DecodeCase]:
+    """The model of a case with this policy."""
+    made = policies.of(name)
+    base, said = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
+    fields = said | {key: keys.OF_POLICIES[key] for key in made.KEYS}
+    title = "".join(part.capitalize() for part in name.split("_"))
+    meaning = f"Attention of one new token over a full cache and one of policy {name}: {made.MEANING}."
+    return create_model(f"{title}Case", __base__=base, __doc__=meaning, __module__=__name__, **fields)
+
+
+class _ByPolicy:
+    """Tells decode cases apart by `key`; `unsaid`: the policy of a case that has no such key."""
+
+    __name__ = key = "policy"
+    unsaid = policies.DEFAULT
+
+    def __call__(self, case: Any) -> str:
+        """The policy of a case as a model or as JSON."""
+        return case.get(self.key, self.unsaid) if isinstance(case, Mapping) else getattr(case, self.key)
+
+
+AnyDecodeCase = Annotated[
+    Union[tuple(Annotated[_of_policy(name), Tag(name)] for name in policies.every())],  # noqa: UP007
+    Discriminator(_ByPolicy()),
+]
+
+
+_Compress = keys.OF_POLICIES["compress"]
 
 
 class ElementwiseCase(_Case):
@@ -65,7 +114,7 @@ class ElementwiseCase(_Case):
     heads: keys.Heads
     dim: keys.Dim
     dtype: Literal["fp32"]
-    compress: keys.Compress
+    compress: _Compress
     launch: keys.Launch
     pass_order: keys.PassOrder
     seed: keys.Seed
@@ -82,7 +131,7 @@ class ElementwiseCase(_Case):
         return None
 
 
-AnyCase = Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]
+AnyCase = Annotated[AnyDecodeCase | ElementwiseCase, Field(discriminator="workload")]
 _ANY: TypeAdapter[DecodeCase | ElementwiseCase] = TypeAdapter(AnyCase, config={"defer_build": True})
 
 
@@ -99,9 +148,12 @@ WORKLOADS: dict[str, type[DecodeCase | ElementwiseCase]] = {"decode": DecodeCase
 HEAD = tuple(_Case.model_fields)
 
 
-def own_keys(workload: str) -> tuple[str, ...]:
-    """The keys that apply to a workload, in the order that a canonical case lists them."""
-    return tuple(key for key in WORKLOADS[workload].model_fields if key not in (*HEAD, "measure"))
+def own_keys(workload: str, policy: str = policies.DEFAULT) -> tuple[str, ...]:
+    """The keys that apply to a workload, of decode those of the policy and `policy` too, in the order of lists."""
+    own = {*WORKLOADS[workload].model_fields} - {*HEAD}
+    if workload == "decode":
+        own |= {"policy", *policies.of(policy).KEYS}
+    return tuple(key for key in keys.CASE_KEYS if key in own)
 
 
 ROOT, TITLE = Case, "A canonical case"

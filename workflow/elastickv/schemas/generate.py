@@ -35,13 +35,25 @@ class _Generator(GenerateJsonSchema):
         return made | ({"propertyNames": names} if names else {})
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
-        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits."""
+        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits.
+
+        A discriminator with `key` and `unsaid` has one choice, `unsaid`, of objects that do not have that key.
+        """
         tag, choices = schema["discriminator"], schema["choices"]
-        rules = [
-            {"if": {"properties": {tag: {"const": name}}, "required": [tag]}, "then": self.generate_inner(choice)}
-            for name, choice in choices.items()
-        ]
-        return {"type": "object", "required": [tag], "properties": {tag: {"enum": [*choices]}}, "allOf": rules}
+        unsaid = getattr(tag, "unsaid", None)
+        tag = getattr(tag, "key", tag)
+        rules = []
+        for name, choice in choices.items():
+            has = {"required": [tag]}
+            condition = {"not": has} if name == unsaid else {"properties": {tag: {"const": name}}} | has
+            rules.append({"if": condition, "then": self.generate_inner(choice)})
+        said = {"enum": [name for name in choices if name != unsaid]}
+        return {
+            "type": "object",
+            **({} if unsaid else {"required": [tag]}),
+            "properties": {tag: said},
+            "allOf": rules,
+        }
 
     def get_title_from_name(self, name: str) -> str:
         return ""
