@@ -17,7 +17,7 @@ from elastickv.build import compilers, cpu
 from elastickv.cache import numerics
 from elastickv.device.base import Call
 from elastickv.device.cpu import CpuBackend
-from elastickv.device.params import KERNELS, ElementwiseParams, FillParams, StreamParams
+from elastickv.device.params import KERNELS, TABLES, Cache, ElementwiseParams, FillParams, Segment, StreamParams
 from elastickv.errors import MachineError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
@@ -137,9 +137,9 @@ def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
     caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
     caches.write_full()
     caches.compress()
-    anchors = caches.layer.read_anchors(0, 4, 101)
-    assert anchors[0, :4].tolist() == [4, 8, 12, 16]
-    assert anchors[1, :4].tolist() == [4, 9, 12, 16]
+    kept = caches.layer.read_kept(0, 4, 101)  # behind 4 sinks
+    assert kept[0, 4:8].tolist() == [4, 8, 12, 16]
+    assert kept[1, 4:8].tolist() == [4, 9, 12, 16]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_stream_reads_all_and_writes_all(backend, read, write):
 def test_params_are_as_the_header_says(tmp_path):
     """Size and field offsets of every parameter block, asked from the compiler."""
     lines, expected = [], []
-    for block in KERNELS.values():
+    for block in (*KERNELS.values(), *TABLES, Cache, Segment):
         lines.append(f'printf("%zu\\n", sizeof({block.__name__}));')
         expected.append(ctypes.sizeof(block))
         for field, *_ in block._fields_:

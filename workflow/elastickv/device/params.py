@@ -5,31 +5,68 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_float, c_int, c_longlong, c_uint, c_void_p
 
-ANCHORS = {"last": 0, "first": 1, "value_norm": 2, "mean": 3}
+READ_AHEAD, MOST_SEGMENTS, MOST_RUNS = 4096, 4, 6
+
+
+class Live(ctypes.Structure):
+    _fields_ = [("head", c_int), ("first", c_int), ("ring", c_int), ("length", c_int)]
+
+
+class Segment(ctypes.Structure):
+    _fields_ = [
+        ("k", c_void_p),
+        ("v", c_void_p),
+        ("k_scale", c_void_p),
+        ("v_scale", c_void_p),
+        ("bias", c_void_p),
+        ("token", c_void_p),
+        ("k_state", c_void_p),
+        ("v_state", c_void_p),
+        ("k_format", c_int),
+        ("v_format", c_int),
+        ("capacity", c_int),
+        ("pad", c_int),
+    ]
 
 
 class Cache(ctypes.Structure):
     _fields_ = [
-        ("exact_k", c_void_p),
-        ("exact_v", c_void_p),
-        ("middle_k", c_void_p),
-        ("middle_v", c_void_p),
-        ("middle_k_scale", c_void_p),
-        ("middle_v_scale", c_void_p),
-        ("exact_bias", c_void_p),
-        ("middle_bias", c_void_p),
-        ("middle_token", c_void_p),
+        ("segments", Segment * MOST_SEGMENTS),
         ("tokens", c_void_p),
-        ("dtype", c_int),
-        ("cache_dtype", c_int),
+        ("live", c_void_p),
+        ("closing", c_void_p),
+        ("segment_count", c_int),
         ("rows", c_int),
+        ("kv_heads", c_int),
         ("dim", c_int),
-        ("sinks", c_int),
-        ("window", c_int),
-        ("compress", c_int),
+        ("dtype", c_int),
+        ("anchor", c_int),
+    ]
+
+
+class Closing(ctypes.Structure):
+    _fields_ = [
+        ("segment", c_int),
+        ("slot", c_int),
+        ("count", c_int),
+        ("token", c_int),
+        ("head", c_int),
+        ("first", c_int),
         ("ring", c_int),
-        ("middle_capacity", c_int),
-        ("pad", c_int),
+        ("bias", c_float),
+    ]
+
+
+class Run(ctypes.Structure):
+    _fields_ = [
+        ("segment", c_int),
+        ("slot", c_int),
+        ("slots", c_int),
+        ("each", c_int),
+        ("token", c_int),
+        ("head", c_int),
+        ("ring", c_int),
+        ("bias", c_float),
     ]
 
 
@@ -49,21 +86,14 @@ class CompressParams(ctypes.Structure):
         ("cache", Cache),
         ("k", c_void_p),
         ("v", c_void_p),
+        ("runs", c_void_p),
         ("source_capacity", c_int),
-        ("source_tokens", c_int),
-        ("anchor", c_int),
-        ("anchor_bias", c_float),
+        ("most_slots", c_int),
     ]
 
 
 class CloseParams(ctypes.Structure):
-    _fields_ = [
-        ("caches", c_void_p),
-        ("layers", c_int),
-        ("rows", c_int),
-        ("anchor", c_int),
-        ("anchor_bias", c_float),
-    ]
+    _fields_ = [("caches", c_void_p), ("layers", c_int), ("rows", c_int)]
 
 
 class Fresh(ctypes.Structure):
@@ -71,11 +101,21 @@ class Fresh(ctypes.Structure):
 
 
 class AppendParams(ctypes.Structure):
-    _fields_ = [("cache", Cache), ("fresh", Fresh), ("anchor", c_int), ("anchor_bias", c_float)]
+    _fields_ = [("cache", Cache), ("fresh", Fresh), ("closes", c_int), ("pad", c_int)]
 
 
 class AdvanceParams(ctypes.Structure):
-    _fields_ = [("tokens", c_void_p), ("delta", c_int), ("pad", c_int)]
+    _fields_ = [
+        ("tokens", c_void_p),
+        ("live", c_void_p),
+        ("closing", c_void_p),
+        ("live_of", c_void_p),
+        ("closing_of", c_void_p),
+        ("first_tokens", c_int),
+        ("rows", c_int),
+        ("kv_heads", c_int),
+        ("pad", c_int),
+    ]
 
 
 class DecodeParams(ctypes.Structure):
@@ -87,10 +127,9 @@ class DecodeParams(ctypes.Structure):
         ("group", c_int),
         ("pending", c_int),
         ("scale", c_float),
-        ("max_tokens", c_int),
-        ("fresh", Fresh),
         ("waits", c_int),
-        ("pad", c_int),
+        ("touched", c_int * MOST_SEGMENTS),
+        ("fresh", Fresh),
     ]
 
 
@@ -119,6 +158,9 @@ class StreamParams(ctypes.Structure):
         ("sink", c_void_p),
     ]
 
+
+# What tables on the device are made of, beside the kernels' blocks.
+TABLES = (Live, Closing, Run)
 
 # Every kernel, with its parameter block (struct name in params.h = class name here).
 KERNELS = {
