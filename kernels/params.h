@@ -1,4 +1,5 @@
-// Parameter blocks of every kernel: one definition for CUDA, CPU and Python. Plain types only: NVRTC has no <cstdint>.
+// Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/device/params.py reads
+// it; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
 //
 // Words (docs/architecture.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
 // format for keys and one for values. Which slots hold a token (Live) is data that the host computes from the policy for every

@@ -16,7 +16,7 @@ from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elemen
 
 from elastickv import device, formats
 from elastickv.cache import numerics, oracle
-from elastickv.cache.policy import compact
+from elastickv.cache.compact import compact
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import DecodeParams, FillParams, StreamParams
 

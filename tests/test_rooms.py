@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("elastickv."):
             found.add(node.module.split(".")[1])
     return found
+
+
+KERNELS = Path(__file__).parents[1] / "kernels"
+OF_A_LAUNCH = {"elastickv.device.launches", "elastickv.formats", "elastickv.schemas.case"}
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.glob("*/launch.py")), ids=lambda path: path.parent.name)
+def test_a_kernels_launch_imports_python_formats_and_cases_alone(path):
+    """It is a pure function of parameters and device: no backend, no file, no library that a planner may lack."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = node.module == "elastickv"
+            found |= {f"elastickv.{alias.name}" for alias in node.names} if package else {node.module}
+    assert {name for name in found if name.split(".")[0] not in sys.stdlib_module_names} <= OF_A_LAUNCH
 
 
 @pytest.mark.parametrize("name", ROOMS)

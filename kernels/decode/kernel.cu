@@ -111,7 +111,7 @@ __device__ void decode(const DecodeParams& p) {
   finish<S::DTYPE>(p, scratch(), tile);
 }
 
-// Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in backends/cuda_decode.py.
+// Names: decode_<dtype>_<cache_dtype>_d<largest dim>_g<TILE>; which of them exist: also in launch.py.
 // 512 threads bound the registers to 128, 384 to 168: 16 or 12 warps an SM then keep 128 or 96 KB in flight.
 #define DECODE(name, DTYPE, MIDDLE, DIM, TILE)                                                                      \
   extern "C" __global__ __launch_bounds__(TILE == 1 ? 512 : 384, 1) void decode_##name##_d##DIM##_g##TILE(          \

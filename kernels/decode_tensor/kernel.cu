@@ -549,7 +549,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
   finish<S::DTYPE>(p, scratch, tile);
 }
 
-// Names: decode_tensor_<dtype>_<cache_dtype>_g<TILE>; which of them exist: also in device/cuda_decode.py.
+// Names: decode_tensor_<dtype>_<cache_dtype>_g<TILE>; which of them exist: also in decode/launch.py.
 #define DECODE_TENSOR(name, DTYPE, MIDDLE, TILE)                                                                 \
   extern "C" __global__ __launch_bounds__(384, 1) void decode_tensor_##name##_g##TILE(const DecodeParams p) { \
     decode_tensor<TensorShape<DTYPE, MIDDLE, TILE>>(p);                                                          \

@@ -8,7 +8,7 @@
 constexpr int STREAM_THREADS = 256;
 constexpr int STREAM_ROWS = 4;
 
-// Also in device/cuda_launch.py. Whole warps, so that every row begins at a multiple of 512 bytes.
+// Also in launch.py. Whole warps, so that every row begins at a multiple of 512 bytes.
 __device__ inline long long stream_items(long long reads, long long writes) {
   const long long most = max(reads, writes), rows = (most + STREAM_ROWS - 1) / STREAM_ROWS;
   return (max(min(reads, writes), rows) + 31) / 32 * 32;

@@ -33,16 +33,16 @@ def _decode(case: dict[str, Any]) -> Moved:
     """
     dim, element = case["dim"], _bits(case["dtype"]) // 8
     kept = policy.kept(case)
-    slots = sum(count for count, _ in kept.slots)
-    stored = sum(count * _vector(case, name) for count, names in kept.slots for name in names)
-    per_head = sum(formats.of(name).state_bytes(dim) for count, names in kept.slots if count for name in names)
+    slots = sum(one.count for one in kept.segments)
+    stored = sum(one.count * _vector(case, name) for one in kept.segments for name in one.names)
+    of_heads = sum(one.heads * formats.of(name).state_bytes(dim) for one in kept.segments for name in one.names)
     bias = BIAS * slots if kept.biased else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
     uncompressed = 2 * dim * element
     return Moved(
         full=caches * case["seq"] * uncompressed + 2 * output,
-        elastic=case["batch"] * (stored + bias) + case["kv_heads"] * per_head + 2 * output,
+        elastic=case["batch"] * (stored + bias) + of_heads + 2 * output,
         slots_only=case["batch"] * (slots * uncompressed + bias) + 2 * output,
         written=output,
     )

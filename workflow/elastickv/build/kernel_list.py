@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from elastickv import records
+from elastickv.device import params
 from elastickv.errors import UsageError
 
 FOLDER = Path("build/.kernels")  # a fixed path: it may stand in what compilers say of lines
@@ -22,9 +23,11 @@ def sources(backend: str, kernels: Path) -> dict[str, Path]:
 
 
 def content(backend: str, kernels: Path) -> str:
-    """The list of one backend: an include for each kernel."""
-    lines = [f'#include "{name}/{SOURCES[backend]}"' for name in sources(backend, kernels)]
-    return "\n".join(["#pragma once", *lines]) + "\n"
+    """The list of one backend: an include for each kernel, and `ELASTICKV_KERNELS(X)`: `X(name, Block)` for each."""
+    names = list(sources(backend, kernels))
+    includes = [f'#include "{name}/{SOURCES[backend]}"' for name in names]
+    rows = (f"X({name}, {params.block_name(name)})" for name in names)
+    return "\n".join(["#pragma once", *includes, " ".join(["#define ELASTICKV_KERNELS(X)", *rows])]) + "\n"
 
 
 def write(backend: str, kernels: Path) -> Path:

@@ -43,16 +43,15 @@ def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     Per (batch, KV head): of every segment its live slots, each a key and a value as their formats store them, + 2 where
     there is a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
     """
-    policy, dim = policy_of(case), case.dim
+    policy, dim, segments = policy_of(case), case.dim, policy_of(case).segments(case.seq)
     vector = formats.of(case.dtype).vector_bytes(dim)
-    by_segment = [
-        sum(slots) for slots in zip(*(policy.slots(head, case.seq) for head in range(case.kv_heads)), strict=True)
-    ]
-    held = [(count, one) for count, one in zip(by_segment, policy.segments(case.seq), strict=True) if count]
-    slots = sum(by_segment)
-    stored = sum(count * slot_bytes(segment, dim) for count, segment in held)
-    kept = case.kv_heads * sum(
-        one.state_bytes(dim) for _, segment in held for one in formats.of_names(segment.keys, segment.values)
+    of_heads = [policy.slots(head, case.seq) for head in range(case.kv_heads)]
+    slots = sum(map(sum, of_heads))
+    stored = sum(
+        count * slot_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True)
+    )
+    kept = sum(
+        state_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True) if count
     )
     bias = 4 * slots if policy.biased else 0
     query = case.batch * case.heads * vector
@@ -65,8 +64,12 @@ def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
 
 def slot_bytes(segment: Segment, dim: int) -> int:
     """Bytes of a segment's slot, key and value, without its bias."""
-    stored = (formats.of(segment.keys), formats.of(segment.values))
-    return sum(one.vector_bytes(dim) + one.scale_bytes for one in stored)
+    return sum(one.vector_bytes(dim) + one.scale_bytes for one in formats.of_names(segment.keys, segment.values))
+
+
+def state_bytes(segment: Segment, dim: int) -> int:
+    """Bytes of what a segment's formats keep for one KV head."""
+    return sum(one.state_bytes(dim) for one in formats.of_names(segment.keys, segment.values))
 
 
 def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:

@@ -34,7 +34,7 @@ class Case(jobs.Job[str, Measurement]):
     """The job of one canonical case on the binary of `build`.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
-    a study makes itself (`device.cuda_decode.Forced`); not with a store.
+    a study makes itself (`device.launches.Forced`); not with a store.
     """
 
     case: AnyCase

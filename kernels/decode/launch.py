@@ -1,7 +1,7 @@
 """Instance, block size, splits and memory of a decode launch: pure functions of the parameter block and the device.
 
-Mirrors kernels/decode and kernels/decode_tensor (which instances exist, units), and reader.cuh (units) and finish.cuh
-(Scratch, Workspace) of kernels/cuda.
+Its instances are those of kernels/decode and of kernels/decode_tensor. It mirrors both (which instances exist, units),
+and reader.cuh (units) and finish.cuh (Scratch, Workspace) of kernels/cuda.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from elastickv import formats
+from elastickv.device.launches import Gpu, Launch
 from elastickv.schemas.case import DecodeCase
 
 DTYPE_OF = {one.number: name for name, one in formats.every().items()}
@@ -45,31 +46,6 @@ MERGE_ROUND_US = 0.67  # partials that the merging threads load at once
 MERGES_IN_FLIGHT = 4  # a thread's (SPLITS_IN_FLIGHT of finish.cuh)
 WARPS_ROUND_US = 0.5  # the warps of a block whose sums are merged at once
 WARPS_IN_FLIGHT = 8  # (finish.cuh)
-
-
-class Forced(NamedTuple):
-    """What a study takes out of the hands of the rules below; None: left to them.
-
-    loop: `cores` keeps to CUDA cores. warps: of a block, one of the instance's sizes. splits: at most what has work.
-    stage: `never`, or `always` where it is possible.
-    """
-
-    loop: str | None = None
-    warps: int | None = None
-    splits: int | None = None
-    stage: str | None = None
-
-
-class Gpu(NamedTuple):
-    """What of a device decides launches. capability: 10 * major + minor of its compute capability.
-
-    shared_bytes: shared memory of an SM that blocks can take.
-    """
-
-    multiprocessors: int
-    capability: int
-    shared_bytes: int = 48 << 10
-    forced: Forced = Forced()
 
 
 class Instance(NamedTuple):
@@ -238,3 +214,10 @@ def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
     """Bytes of a decode's workspace: per split but the last, head and four dims a float4 of sums and (m, l)."""
     shape = shape_of(params, gpu)
     return shape.tiles * (shape.splits - 1) * shape.instance.items * (16 + 8)
+
+
+def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
+    """A grid of (splits, tiles of a row, rows)."""
+    shape = shape_of(params, gpu)
+    grid = (shape.splits, shape.tiles // params.cache.rows, params.cache.rows)
+    return Launch(shape.instance.kernel, grid, shape.warps * 32, shape.shared_bytes)
