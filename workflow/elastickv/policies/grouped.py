@@ -56,6 +56,10 @@ class Grouped(Policy):
     def closes_newest(self) -> bool:
         return self.values["window"] == 0
 
+    @property
+    def period(self) -> int:
+        return self.values["compress"]
+
     def _groups(self, tokens: int) -> int:
         return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]
 
