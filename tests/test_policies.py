@@ -8,6 +8,8 @@ from typing import ClassVar
 import pytest
 
 from elastickv import cli, matrix, policies, records
+from elastickv.audit import policy as audit_policy
+from elastickv.audit import traffic
 from elastickv.errors import UsageError
 from elastickv.measure import bench
 from elastickv.policies import Policy
@@ -139,6 +141,37 @@ def test_bench_has_a_flag_for_every_key():
     assert (case.policy, case.full_heads, case.window, case.seq) == ("head_budget", 2, 8, 64)
     for key in policies.every_key():
         assert getattr(parser.parse_args(["bench", f"--{key}=1"]), key) in (1, "1")
+
+
+def audited(**said) -> dict:
+    return records.content(matrix.case_from_flags(said))
+
+
+def test_verifying_counts_bytes_of_any_policys_slots():
+    """Two heads: one keeps 300 tokens, one 4 and 16; of each key and value 64 numbers of 2 bytes. And two vectors."""
+    case = audited(**BUDGET, window=16)
+    output = 4 * 64 * 2
+    slots = 300 + 20
+    assert traffic.moved(case) == (
+        2 * 300 * 256 + 2 * output,
+        slots * 256 + 2 * output,
+        slots * 256 + 2 * output,
+        output,
+    )
+    assert "policy head_budget itself" in audit_policy.taken_from(case)
+    assert audit_policy.taken_from(audited(**SHAPE, compress=4)) is None
+
+
+@pytest.mark.parametrize(
+    ("seq", "window", "compress"), [(300, 16, 4), (300, 0, 7), (3, 16, 4), (300, 295, 4), (299, 1, 1)]
+)
+def test_verifying_counts_the_default_policys_slots_as_its_file_does(seq, window, compress):
+    case = matrix.case_from_flags(SHAPE | {"seq": seq, "window": window, "compress": compress, "cache_dtype": "int8"})
+    content, made = records.content(case), policy_of(case)
+    found = audit_policy.kept(content)
+    assert [one.count for one in found.segments] == [2 * slots for slots in made.slots(0, seq)]
+    assert [one.names for one in found.segments] == [(one.keys, one.values) for one in made.segments(seq)]
+    assert (found.biased, audit_policy.period(content)) == (made.biased, made.period)
 
 
 class _Unlike(policies.of("grouped")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import intervals, processes
+from elastickv.audit import intervals, policy, processes
 from elastickv.audit.finding import About
 
 ARMS = ("full", "elastic")
@@ -24,7 +24,7 @@ def check(about: About, record: dict[str, Any]) -> None:
         about.fault("inference_cycle.samples", "nothing", "the seconds that rates and speedup are made of")
         return
     tokens = cycle["tokens_per_sample"]
-    groups = {cycle["decode_tokens"], min(case["compress"], cycle["decode_tokens"])}
+    groups = {cycle["decode_tokens"], min(policy.period(case), cycle["decode_tokens"])}
     about.require(tokens in groups, "inference_cycle.tokens_per_sample", tokens, f"one of {sorted(groups)}")
     seconds = {arm: cycle["samples"][f"{arm}_seconds"] for arm in ARMS}
     for arm, series in seconds.items():

@@ -6,8 +6,9 @@ import re
 from typing import Any, NamedTuple
 
 from elastickv import formats
+from elastickv.audit import policy
 
-SCALE = 2  # bytes of the fp16 scale of a key or value that is stored otherwise than the full cache
+SCALE = 2  # bytes of the fp16 scale that a key or value stored in fewer than 16 bits a number has
 BIAS = 4  # bytes of a slot's bias
 
 
@@ -30,23 +31,26 @@ def _decode(case: dict[str, Any]) -> Moved:
 
     How much a format keeps for each KV head (a matrix) only its file says.
     """
-    tokens, dim, element = case["seq"], case["dim"], _bits(case["dtype"]) // 8
-    between = max(0, tokens - case["sinks"] - case["window"])
-    groups = between // case["compress"]
-    exact = tokens - groups * case["compress"]
-    names = [case.get(name, case["cache_dtype"]) for name in ("key_dtype", "value_dtype")]
-    middle = sum(dim * _bits(name) // 8 + (SCALE if name != case["dtype"] else 0) for name in names)
-    kept = sum(case["kv_heads"] * formats.of(name).state_bytes(dim) for name in names) if groups else 0
-    bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
+    dim, element = case["dim"], _bits(case["dtype"]) // 8
+    kept = policy.kept(case)
+    slots = sum(one.count for one in kept.segments)
+    stored = sum(one.count * _vector(case, name) for one in kept.segments for name in one.names)
+    of_heads = sum(one.heads * formats.of(name).state_bytes(dim) for one in kept.segments for name in one.names)
+    bias = BIAS * slots if kept.biased else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
     uncompressed = 2 * dim * element
     return Moved(
-        full=caches * tokens * uncompressed + 2 * output,
-        elastic=caches * (exact * uncompressed + groups * middle + bias) + kept + 2 * output,
-        slots_only=caches * ((exact + groups) * uncompressed + bias) + 2 * output,
+        full=caches * case["seq"] * uncompressed + 2 * output,
+        elastic=case["batch"] * (stored + bias) + of_heads + 2 * output,
+        slots_only=case["batch"] * (slots * uncompressed + bias) + 2 * output,
         written=output,
     )
+
+
+def _vector(case: dict[str, Any], name: str) -> int:
+    """Bytes of a key or a value in this format."""
+    return case["dim"] * _bits(name) // 8 + (SCALE if _bits(name) < 16 else 0)
 
 
 def _bits(name: str) -> int:

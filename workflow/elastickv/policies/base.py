@@ -125,11 +125,6 @@ class Policy(ABC):
         return self.values.get("anchor")
 
     @property
-    def period(self) -> int:
-        """After how many tokens closings repeat. 1: there are none, or every token closes a group."""
-        return 1
-
-    @property
     def biased(self) -> bool:
         """Whether slots have a bias."""
         return False
@@ -138,6 +133,11 @@ class Policy(ABC):
     def closes_newest(self) -> bool:
         """Whether a group may hold the newest token: it is then closed after that token was stored, not before."""
         return False
+
+    @property
+    def period(self) -> int:
+        """Tokens after which closings repeat; 1 where there are none."""
+        return 1
 
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:

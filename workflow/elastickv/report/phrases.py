@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from elastickv import policies
 from elastickv.report.inputs import Case
 from elastickv.report.text import interval_digits, plain
 from elastickv.schemas.base import at
+from elastickv.schemas.case import policy_of
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
@@ -110,7 +112,20 @@ def shape(case: Case) -> Phrase:
         phrase += [", ", measured(case, "case/kv_heads"), " KV heads"]
     stored = getattr(content, "stored_as", content.dtype)
     stored = content.dtype if stored == content.dtype else f"{content.dtype} with {stored} middle"
-    return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
+    return [*phrase, *_kept(case), f", {stored}"]
+
+
+def _kept(case: Case) -> Phrase:
+    """`, compress 4`, or with a policy other than the default one `, head_budget, full_heads 2`."""
+    content = case.content
+    if content.workload != "decode":
+        return [", compress ", measured(case, "case/compress")]
+    phrase: Phrase = [] if content.policy == policies.DEFAULT else [f", {content.policy}"]
+    made = policy_of(content)
+    for key in made.told(made.values):
+        number = made.KEYS[key].kind is int
+        phrase += [f", {key} ", measured(case, f"case/{key}") if number else str(made.values[key]).lower()]
+    return phrase
 
 
 def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:

@@ -148,18 +148,7 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "pass_order": (PassOrder, "forward"),
     "seed": (Seed, 0),
 }
-_TAKEN = OF_POLICIES.keys() & {
-    *_BEFORE,
-    *_AFTER,
-    "schema",
-    "id",
-    "backend",
-    "measure",
-    "formats",
-    "key_format",
-    "value_format",
-    "stored_as",
-}
+_TAKEN = OF_POLICIES.keys() & {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure"}
 if _TAKEN:
     raise ValueError(
         f"policies declare the keys {', '.join(sorted(_TAKEN))}, which all cases have: name them otherwise"
