@@ -11,6 +11,7 @@ from typing import Any
 from elastickv.report.inputs import Case
 from elastickv.report.text import interval_digits, plain
 from elastickv.schemas.base import at
+from elastickv.schemas.case import own_keys
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
@@ -95,12 +96,14 @@ def tally(cases: list[tuple[int, Case]]) -> Phrase:
 
 def workload(case: Case) -> str:
     """What was timed, without a claim it does not carry."""
-    return "elementwise pass (not attention)" if case.content.workload == "elementwise" else "decode attention"
+    return case.content.kind.TITLE
 
 
 def shape(case: Case) -> Phrase:
     """The case without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
     content = case.content
+    if not {"seq", "heads", "dim", "compress"} <= {*own_keys(content.workload)}:
+        return _own_shape(case)
     phrase: Phrase = []
     if getattr(content, "batch", 1) != 1:
         phrase += ["batch ", measured(case, "case/batch"), " x "]
@@ -111,6 +114,14 @@ def shape(case: Case) -> Phrase:
     stored = getattr(content, "stored_as", content.dtype)
     stored = content.dtype if stored == content.dtype else f"{content.dtype} with {stored} middle"
     return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
+
+
+def _own_shape(case: Case) -> Phrase:
+    """The keys that a workload's cases have beside what all have: `rows 64, seq 4096, fp32`."""
+    phrase: Phrase = []
+    for key in (*case.content.kind.KEYS, *case.content.kind.TAKES):
+        phrase += [f"{key} ", measured(case, f"case/{key}"), ", "]
+    return [*phrase, case.content.dtype]
 
 
 def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:

@@ -55,8 +55,6 @@ class Fingerprints(Open):
     """By workload, of the kernels that it launches alone, and by format: what measurements are known by."""
 
     __pydantic_extra__: dict[str, Sha256] = Field(init=False)
-    decode: Sha256
-    elementwise: Sha256
     ceilings: Sha256
     formats: dict[str, Sha256] = field("by storage format, of the code that reads and writes it")
 
