@@ -100,7 +100,7 @@ OF_CUDA = {("cuda", name) for name in fingerprint.launched()}
         ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
         ("format.h", "return 0.0f", "return 1.0f", OF_CPU | OF_CUDA),
         ("formats/int8.h", ONCE, ADDED, set()),
-        ("anchor.h", "enum Anchor {", "enum Anchor : int {", {("cpu", "decode")}),
+        ("anchor.h", "enum Anchor {", "enum Anchor : int {", {("cpu", "decode"), ("cuda", "decode")}),
         ("anchors/mean.h", ONCE, ADDED, set()),
         ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
         ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
