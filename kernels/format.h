@@ -1,7 +1,7 @@
 // What all kernels know of the storage formats. The build writes two headers out of workflow/elastickv/formats/*.py:
 // formats.h      ELASTICKV_FORMATS(X): X(NAME, number, bits, largest) of each format; largest is 0 where slots have no scale;
-//                ELASTICKV_MIXED_16(X): X(DTYPE, dtype, MIDDLE, middle) of each 16-bit dtype with each format that has scales;
-//                ELASTICKV_MIXED_32(X): the same of each 32-bit dtype.
+//                ELASTICKV_MIXED_16(X): X(DTYPE, dtype, MIDDLE, middle) of each 16-bit dtype with each plain format that has scales
+//                (all values of equal bits, nothing kept per head); ELASTICKV_MIXED_32(X): the same of each 32-bit dtype.
 // formats_code.h includes formats/<name>.h of each: how kernels read and write it.
 #pragma once
 #include "formats.h"

@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from elastickv import formats, records
-from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, format_headers, store
+from elastickv import anchors, formats, records
+from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, format_headers, kernel_list, store
 from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import Build, Kernel, ReadBack
@@ -68,7 +67,7 @@ def kernels(tmp_path) -> Path:
 
 def of_workloads(kernels: Path) -> dict[tuple[str, str], str]:
     """The hash of what every workload's kernels are made of, on every backend."""
-    names = [(backend, workload) for backend in ("cuda", "cpu") for workload in fingerprint.WORKLOADS]
+    names = [(backend, workload) for backend in ("cuda", "cpu") for workload in fingerprint.launched()]
     return {name: fingerprint.workload_sha256(*name, kernels) for name in names}
 
 
@@ -85,22 +84,24 @@ def changed(kernels: Path, file: str, text: str, new: str) -> set[tuple[str, str
 ONCE, ADDED = "#pragma once\n", "#pragma once\nstatic_assert(sizeof(int) == 4);\n"
 STRUCT = "struct ElementwiseParams {\n"
 BOTH = ("cuda", "cpu")
-OF_CPU = {("cpu", name) for name in fingerprint.WORKLOADS}
-OF_CUDA = {("cuda", name) for name in fingerprint.WORKLOADS}
+OF_CPU = {("cpu", name) for name in fingerprint.launched()}
+OF_CUDA = {("cuda", name) for name in fingerprint.launched()}
 
 
 @pytest.mark.parametrize(
     ("file", "text", "new", "expected"),
     [
-        ("cuda/decode_tensor.cu", "__global__", "__global__ /* loud */", set()),
-        ("cuda/decode_tensor.cu", "__global__", "__global__ volatile", {("cuda", "decode")}),
-        ("cuda/elementwise.cu", "__global__", "__global__ volatile", {("cuda", "elementwise")}),
+        ("decode_tensor/kernel.cu", "__global__", "__global__ /* loud */", set()),
+        ("decode_tensor/kernel.cu", "__global__", "__global__ volatile", {("cuda", "decode")}),
+        ("elementwise/kernel.cu", "__global__", "__global__ volatile", {("cuda", "elementwise")}),
         ("cuda/convert.cuh", ONCE, ADDED, OF_CUDA),
         ("cpu/attention_int4.hpp", ONCE, ADDED, {("cpu", "decode")}),
         ("cpu/attention.hpp", ONCE, ADDED, {("cpu", "decode")}),
         ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
         ("format.h", "return 0.0f", "return 1.0f", OF_CPU | OF_CUDA),
         ("formats/int8.h", ONCE, ADDED, set()),
+        ("anchor.h", "enum Anchor {", "enum Anchor : int {", {("cpu", "decode"), ("cuda", "decode")}),
+        ("anchors/mean.h", ONCE, ADDED, set()),
         ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
         ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
     ],
@@ -111,12 +112,22 @@ def test_a_change_counts_for_the_workloads_whose_kernels_hold_it(kernels, file, 
 
 @pytest.mark.parametrize(("backend", "suffix"), [("cuda", "cu"), ("cpu", "cpp")])
 def test_another_kernel_counts_for_none_that_is_there(kernels, backend, suffix):
-    (kernels / backend / f"added.{suffix}").write_text('#include "../params.h"\nvoid added(AddedParams p);\n')
+    before, whole = of_workloads(kernels), fingerprint.source_sha256(backend, kernels)
+    (kernels / "added").mkdir()
+    (kernels / "added" / f"kernel.{suffix}").write_text('#include "params.h"\nvoid added(AddedParams p);\n')
     block = "struct AddedParams {\n  int count;\n};\n\nstruct StreamParams {"
     assert changed(kernels, "params.h", "struct StreamParams {", block) == set()
-    first = f'#include "fill.{suffix}"'
-    more = f'{first}\n#include "added.{suffix}"'
-    assert changed(kernels, f"{backend}/elastickv.{suffix}", first, more) == set()
+    assert of_workloads(kernels) == before
+    assert fingerprint.source_sha256(backend, kernels) != whole
+    assert f'#include "added/kernel.{suffix}"' in kernel_list.content(backend, kernels)
+
+
+def test_a_kernel_is_found_by_its_folder_whose_name_has_to_be_one(kernels):
+    assert "decode_tensor" in kernel_list.sources("cuda", kernels)
+    assert "decode_tensor" not in kernel_list.sources("cpu", kernels)
+    (kernels / "fill").rename(kernels / "fill-2")
+    with pytest.raises(UsageError, match="fill-2: the folder's name is the kernel's"):
+        kernel_list.sources("cuda", kernels)
 
 
 def test_a_format_counts_for_the_cases_that_store_it_and_adding_one_for_none(kernels, monkeypatch):
@@ -145,12 +156,37 @@ def test_a_format_without_a_header_is_named_before_anything_is_compiled(kernels,
         format_headers.write(fingerprint.KERNELS)
 
 
-def test_every_file_that_a_unit_includes_is_of_a_workload():
+def test_a_rule_counts_for_the_cases_that_choose_by_it_and_adding_one_for_none(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    whole, before = fingerprint.source_sha256("cpu"), fingerprint.by_part("cpu", fingerprint.cpu())
+    header = kernels / "anchors" / "last.h"
+    (kernels / "anchors" / "again.h").write_text(header.read_text(encoding="utf-8").replace("LAST", "AGAIN"))
+    with_it = {**anchors.every(), "again": dataclasses.replace(anchors.of("last"), name="again", number=99)}
+    monkeypatch.setattr(anchors, "every", lambda: with_it)
+    after = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert fingerprint.source_sha256("cpu") != whole
+    assert set(after.anchors) - set(before.anchors) == {"again"}
+    for rule in (None, "last", "value_norm"):
+        assert after.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
+    header.write_text(header.read_text(encoding="utf-8").replace(ONCE, ADDED), encoding="utf-8")
+    changed = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert changed.of("decode", ("fp16",), "last") != before.of("decode", ("fp16",), "last")
+    for rule in (None, "value_norm"):
+        assert changed.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
+
+
+def test_a_rule_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    (kernels / "anchors" / "mean.h").unlink()
+    with pytest.raises(UsageError, match=r"kernels/anchors/mean\.h is missing"):
+        format_headers.write(fingerprint.KERNELS)
+
+
+def test_every_kernel_is_of_a_workload():
     """A kernel that no workload names would be changed without measuring anything again."""
-    named = {name for names in fingerprint.WORKLOADS.values() for name in names}
-    for backend, unit in fingerprint.UNITS.items():
-        text = (fingerprint.KERNELS / backend / unit).read_text(encoding="utf-8")
-        assert {Path(name).stem for name in re.findall(r'#include "(\w+\.(?:cu|cpp))"', text)} <= named
+    named = {name for names in fingerprint.launched().values() for name in names}
+    for backend in BOTH:
+        assert kernel_list.sources(backend, fingerprint.KERNELS).keys() <= named
 
 
 def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):

@@ -218,7 +218,7 @@ def test_a_noise_limit_judges_again_and_times_nothing(checkout: Checkout):
 
 
 def test_a_comment_in_a_kernel_rebuilds_nothing(checkout: Checkout):
-    for kernel in ("kernels/cpu/decode.cpp", "kernels/params.h"):
+    for kernel in ("kernels/decode/kernel.cpp", "kernels/params.h"):
         path = checkout.root / kernel
         path.write_text("// a remark\n" + path.read_text(encoding="utf-8") + "/* and\n * more */\n", encoding="utf-8")
     assert run_again(checkout) == set()
@@ -244,12 +244,12 @@ def test_kernel_code_measures_the_cases_whose_kernels_hold_it_and_a_new_kernel_n
     checkout.edit(CONFIG, "baselines:\n", third + "baselines:\n")
     run_again(checkout)
     begun = {case: started(checkout, case) for case in ("first", "second", "third")}
-    (checkout.root / "kernels/cpu/added.cpp").write_text("static_assert(sizeof(char) == 1);\n", encoding="utf-8")
-    checkout.edit("kernels/cpu/elastickv.cpp", '#include "fill.cpp"', '#include "fill.cpp"\n#include "added.cpp"')
+    (checkout.root / "kernels/added").mkdir()
+    (checkout.root / "kernels/added/kernel.cpp").write_text("static_assert(sizeof(char) == 1);\n", encoding="utf-8")
     made = {"compile the CPU library", CEILINGS, NOTEBOOK, *(f"measure {case}" for case in begun)} | AGGREGATES
     assert run_again(checkout) == made
     assert {case: started(checkout, case) for case in begun} == begun
-    path = checkout.root / "kernels/cpu/decode.cpp"
+    path = checkout.root / "kernels/decode/kernel.cpp"
     path.write_text(path.read_text(encoding="utf-8") + "\nstatic_assert(sizeof(char) == 1);\n", encoding="utf-8")
     assert run_again(checkout) == made
     assert {case for case in begun if started(checkout, case) != begun[case]} == {"first", "second"}

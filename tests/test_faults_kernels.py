@@ -16,7 +16,7 @@ from elastickv.judge import noise
 
 RESULTS = "results/faulty"
 CONFIG = "config/faulty.yaml"
-DECODE = "kernels/cpu/decode.cpp"
+DECODE = "kernels/decode/kernel.cpp"
 MEASURE = {"reps": 30, "warmup": 5, "inner_loops": 4, "decode_tokens": 0, "max_seconds": 3}
 SHAPE = {"seq": 512, "heads": 4, "window": 32, "compress": 4}
 CASES = {
@@ -36,7 +36,7 @@ FAULTY_ANSWER = """
     char* out = """
 # At the start of decode: the elastic arm, which has middle slots, waits; three sequences at once read where nothing is.
 FAULTY_START = """static void decode(const DecodeParams& p) {
-  if (p.cache.dim == 128 && p.cache.middle_capacity > 0)
+  if (p.cache.dim == 128 && p.cache.segment_count > 1)
     for (const double until = omp_get_wtime() + 200e-6; omp_get_wtime() < until;) {}
   if (p.cache.dim == 256 && p.cache.rows == 12) *static_cast<volatile int*>(nullptr) = 1;
 """

@@ -140,12 +140,12 @@ def checkout(clone: Checkout, tmp_path: Path) -> Checkout:
 @pytest.mark.parametrize(
     ("name", "old", "new", "changes"),
     [
-        ("kernels/cuda/decode.cu", "#include", "// a remark\n#include", False),
-        ("kernels/cuda/decode.cu", "#include", "static_assert(sizeof(char) == 1);\n#include", True),
+        ("kernels/decode/kernel.cu", "#include", "// a remark\n#include", False),
+        ("kernels/decode/kernel.cu", "#include", "static_assert(sizeof(char) == 1);\n#include", True),
         ("config/config.yaml", "# The default matrix", "# Other words", False),
         ("config/config.yaml", "seq: 4096", "seq: 4095", True),
         ("schemas/golden.schema.json", "What the verdicts", "What verdicts", True),
-        ("workflow/elastickv/cache/policy.py", "import", "# a remark\nimport", True),
+        ("workflow/elastickv/cache/compact.py", "import", "# a remark\nimport", True),
         ("README.md", "#", "##", False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ ROOMS = (
     "matrix",
     "device",
     "schemas",
+    "kinds",
+    "policies",
+    "anchors",
     "formats",
     "records",
     "system",
@@ -49,6 +53,26 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("elastickv."):
             found.add(node.module.split(".")[1])
     return found
+
+
+KERNELS = Path(__file__).parents[1] / "kernels"
+ALLOWED = {
+    "launch.py": {"elastickv.device.launches", "elastickv.formats", "elastickv.schemas.case"},
+    "workload.py": {"elastickv.kinds", "elastickv.formats", "numpy"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_python_of_a_kernel_imports_little(path):
+    """It says pure things of cases, parameters and devices: no backend, no library that whoever plans may lack."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = node.module == "elastickv"
+            found |= {f"elastickv.{alias.name}" for alias in node.names} if package else {node.module}
+    assert {name for name in found if name.split(".")[0] not in sys.stdlib_module_names} <= ALLOWED[path.name]
 
 
 @pytest.mark.parametrize("name", ROOMS)

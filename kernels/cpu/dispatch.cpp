@@ -8,10 +8,6 @@
 ELASTICKV_TARGETS
 #undef X
 
-enum Kernel { KERNELS = 8 };
-static const char* const KERNEL_NAMES[KERNELS] = {"fill",   "compress",    "append", "advance",
-                                                  "decode", "elementwise", "stream", "close"};
-
 // Whether processor and system offer what a target was compiled for. Others than these need nothing beyond the
 // architecture, or were compiled for this very machine.
 static bool runs(const char* target) {
@@ -62,8 +58,12 @@ extern "C" int elastickv_use_target(const char* target) {
   return 0;
 }
 
-// Name of kernel number `id`; null past the last.
-extern "C" const char* elastickv_kernel_name(int id) { return id >= 0 && id < KERNELS ? KERNEL_NAMES[id] : nullptr; }
+// What `elastickv_run` calls the kernel of a name; -1 where there is none.
+extern "C" int elastickv_kernel(const char* name) {
+  for (int number = 0; number < chosen->count; ++number)
+    if (!std::strcmp(chosen->kernels[number].name, name)) return number;
+  return -1;
+}
 
 extern "C" double elastickv_run(int n, const int* kernels, void* const* params) {
   return chosen->run(n, kernels, params);

@@ -1,6 +1,6 @@
 // All CPU kernels for one target, as one translation unit and one table of functions. It only lists them: what else
 // measurements depend on lies in the headers (build/fingerprint.py).
-// Build: g++ -O3 -fopenmp -fPIC -std=c++17 -fno-math-errno -I kernels -c kernels/cpu/elastickv.cpp -o avx2.o
+// Build: g++ -O3 -fopenmp -fPIC -std=c++17 -fno-math-errno -I kernels -I kernels/cpu … -c kernels/cpu/elastickv.cpp -o avx2.o
 //          -mavx2 -mfma -mf16c -Delastickv=elastickv_avx2 -DELASTICKV_TABLE=elastickv_table_avx2
 //        for each target, then g++ -shared -fopenmp *.o kernels/cpu/dispatch.cpp with -DELASTICKV_TARGETS=…
 // (never -ffast-math: quantisation must round as IEEE says, and a NaN must reach the output).
@@ -9,46 +9,32 @@
 #include "kernels.hpp"
 #include "runtime.hpp"
 
-#include "fill.cpp"
-#include "compress.cpp"
-#include "append.cpp"
-#include "close.cpp"
-#include "advance.cpp"
-#include "decode.cpp"
-#include "elementwise.cpp"
-#include "stream.cpp"
+#include "kernels_cpu.h"  // written by build/kernel_list.py: kernels/<name>/kernel.cpp of each
 
 namespace elastickv {
-
-// In the order of KERNEL_NAMES (dispatch.cpp).
-enum Kernel { FILL = 0, COMPRESS = 1, APPEND = 2, ADVANCE = 3, DECODE = 4, ELEMENTWISE = 5, STREAM = 6, CLOSE = 7 };
 
 template <typename Params>
 static const Params& as(const void* params) {
   return *static_cast<const Params*>(params);
 }
 
-// One launch; false where the kernel is unknown.
-static bool launch(int kernel, const void* p) {
-  switch (kernel) {
-    case FILL: fill(as<FillParams>(p)); return true;
-    case COMPRESS: compress(as<CompressParams>(p)); return true;
-    case APPEND: append(as<AppendParams>(p)); return true;
-    case CLOSE: close(as<CloseParams>(p)); return true;
-    case ADVANCE: advance(as<AdvanceParams>(p)); return true;
-    case DECODE: decode(as<DecodeParams>(p)); return true;
-    case ELEMENTWISE: elementwise(as<ElementwiseParams>(p)); return true;
-    case STREAM: stream(as<StreamParams>(p)); return true;
-    default: return false;
-  }
-}
+static const Kernel KERNELS[] = {
+#define X(NAME, PARAMS) {#NAME, [](const void* params) { NAME(as<PARAMS>(params)); }},
+    ELASTICKV_KERNELS(X)
+#undef X
+};
+constexpr int COUNT = sizeof(KERNELS) / sizeof(*KERNELS);
 
 static double run(int n, const int* kernels, void* const* params) {
-  return seconds_of(n, [&](int i) { return launch(kernels[i], params[i]); });
+  return seconds_of(n, [&](int i) {
+    const bool known = kernels[i] >= 0 && kernels[i] < COUNT;
+    if (known) KERNELS[kernels[i]].launch(params[i]);
+    return known;
+  });
 }
 
 }  // namespace elastickv
 
 extern "C" const Kernels ELASTICKV_TABLE;
-const Kernels ELASTICKV_TABLE = {elastickv::INSTRUCTIONS, elastickv::run, elastickv::decode_workspace,
-                                 elastickv::set_bytes, &elastickv::thread_count};
+const Kernels ELASTICKV_TABLE = {elastickv::INSTRUCTIONS,     elastickv::KERNELS,   elastickv::COUNT,       elastickv::run,
+                                 elastickv::decode_workspace, elastickv::set_bytes, &elastickv::thread_count};

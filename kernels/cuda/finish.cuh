@@ -12,7 +12,7 @@
 constexpr Word32 NOTHING_YET = 0xffffffffu;
 constexpr int WARPS_IN_FLIGHT = 8, SPLITS_IN_FLIGHT = 4;  // partials that a thread loads before it merges them
 
-// Dynamic shared memory of a block (backends/cuda_decode.py computes the same size). WIDEST: largest dim of the instance.
+// Dynamic shared memory of a block (decode/launch.py computes the same size). WIDEST: largest dim of the instance.
 template <int TILE, int WIDEST>
 struct Scratch {
   static constexpr int HEADS = TILE, QUADS = WIDEST / 4, ITEMS = TILE * QUADS;  // an item: four dims of one head

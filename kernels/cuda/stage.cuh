@@ -1,6 +1,6 @@
 // The unit that a warp reduces second waits in shared memory: it is asked for right behind the query, while the first one,
 // whose registers it will take, is on its way. Needs sm_80 (cp.async) and a launch with
-// STAGE_BYTES of dynamic shared memory a warp before Scratch (backends/cuda_decode.py decides).
+// STAGE_BYTES of dynamic shared memory a warp before Scratch (decode/launch.py decides).
 #pragma once
 #include "fragment.cuh"
 

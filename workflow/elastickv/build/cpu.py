@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fingerprint, format_headers, store
+from elastickv.build import compilers, fingerprint, format_headers, kernel_list, store
 from elastickv.errors import MachineError
 from elastickv.schemas.build import Binary, CpuBuild
 from elastickv.system import programs
 
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cpu", format_headers.FOLDER, kernel_list.FOLDER)
 LIBRARY = "libelastickv.so"
 NOTHING_UNDEFINED = "-Wl,-z,defs"  # a C compiler, which links no C++ runtime, fails here instead of when it is loaded
 FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX at all)"
@@ -20,8 +20,8 @@ FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX 
 
 def _call(out: Path, *arguments: str) -> None:
     """Calls the C++ compiler for one file. Raises MachineError unless that is there then."""
-    flags = [*fingerprint.CPU_FLAGS, "-I", str(fingerprint.KERNELS), "-I", str(format_headers.FOLDER)]
-    command = [*compilers.host().command, *flags, *arguments, "-o", str(out)]
+    includes = [flag for folder in INCLUDES for flag in ("-I", str(folder))]
+    command = [*compilers.host().command, *fingerprint.CPU_FLAGS, *includes, *arguments, "-o", str(out)]
     done = programs.run(command, FIX, programs.COMPILE_SECONDS)
     if done.returncode:
         raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", FIX)
@@ -32,6 +32,7 @@ def _call(out: Path, *arguments: str) -> None:
 def compile_library(out: Path) -> None:
     """Compiles all kernels for each target, and the choice among them (kernels/cpu/elastickv.cpp says how)."""
     format_headers.write(fingerprint.KERNELS)
+    kernel_list.write("cpu", fingerprint.KERNELS)
     source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()
     objects = {name: out.with_suffix(f".{name}.o") for name in targets}
     for name, flags in targets.items():
@@ -40,12 +41,6 @@ def compile_library(out: Path) -> None:
     names = " ".join(f"X({name})" for name in targets)
     parts = [str(source / "dispatch.cpp"), *map(str, objects.values())]
     _call(out, "-shared", NOTHING_UNDEFINED, f"-DELASTICKV_TARGETS={names}", *parts)
-
-
-def _kernels() -> list[str]:
-    """Names of the kernels: one file each beside the translation unit that includes them."""
-    unit = (fingerprint.KERNELS / "cpu" / "elastickv.cpp").read_text(encoding="utf-8")
-    return sorted(re.findall(r'#include "(\w+)\.cpp"', unit))
 
 
 def build(folder: Path) -> CpuBuild:
@@ -57,7 +52,9 @@ def build(folder: Path) -> CpuBuild:
             library = Path(scratch) / LIBRARY
             compile_library(library)
             made = store.described(library)
-            facts = store.StoredLibrary(kernels=_kernels(), sha256=made.sha256, bytes=made.bytes)
+            facts = store.StoredLibrary(
+                kernels=list(kernel_list.sources("cpu", fingerprint.KERNELS)), sha256=made.sha256, bytes=made.bytes
+            )
             store.keep(made_of.sha256, library, facts)
         stored = store.find(made_of.sha256, store.StoredLibrary)
         assert stored is not None

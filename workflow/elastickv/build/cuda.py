@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fatbin, fingerprint, format_headers, images, nvrtc, store
+from elastickv.build import compilers, fatbin, fingerprint, format_headers, images, kernel_list, nvrtc, store
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import CudaBuild, Fingerprints, Image, Kernel
 from elastickv.system import programs
 from elastickv.system.nvcc import NVRTC_INSTEAD
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
-INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda", format_headers.FOLDER)
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda", format_headers.FOLDER, kernel_list.FOLDER)
 ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
 FIX_ENVIRONMENT = "elastickv env cuda"
 
@@ -82,6 +82,7 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltIm
         if compiler.path is None:
             raise MachineError(f"sm_{architecture} needs {compiler.kind} {compiler.version}", FIX_ENVIRONMENT)
         format_headers.write(fingerprint.KERNELS)
+        kernel_list.write("cuda", fingerprint.KERNELS)
         with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
             image = Path(folder) / out.name
             compile_with = _with_nvcc if compiler.kind == "nvcc" else _with_nvrtc

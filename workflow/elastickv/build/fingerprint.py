@@ -1,12 +1,13 @@
 """What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing.
 
-A binary holds the kernels of every workload and the code of every storage format. A measurement is known by the kernels
-that its own workload launches, by what they include and by its own formats, so that adding a kernel or a format re-times
-nothing else.
+A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is known by the kernels
+that its own workload launches, by what they include, by its own formats and by its own anchor rule, so that adding a
+kernel, a format or a rule re-times nothing else.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import platform
 import re
@@ -15,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elastickv import formats, records
-from elastickv.build import compilers, format_headers
+from elastickv import anchors, formats, kinds, records
+from elastickv.build import anchor_headers, compilers, format_headers, kernel_list
 from elastickv.errors import UsageError
 from elastickv.schemas.build import Fingerprints
 
@@ -24,18 +25,12 @@ if TYPE_CHECKING:
     from elastickv.schemas.build import CpuBuild, CudaBuild
 
 KERNELS = Path("kernels")
+SUFFIXES_OF = {"cuda": (".cu", ".cuh", ".h"), "cpu": (".cpp", ".hpp", ".h")}
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
 NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 CPU_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno")
 
-# What the cases of a workload (and the ceilings) launch, by the names of the kernels' files. A test compares it with
-# what they do launch.
-WORKLOADS = {
-    "decode": ("fill", "compress", "append", "close", "advance", "decode", "decode_tensor", "stream"),
-    "elementwise": ("fill", "elementwise", "stream"),
-    "ceilings": ("fill", "stream"),
-}
 UNITS = {"cuda": "elastickv.cu", "cpu": "elastickv.cpp"}  # the translation unit that includes every kernel
 PARAMETERS, FORMATS = "params.h", "formats"
 
@@ -44,6 +39,11 @@ _STRUCT = re.compile(r"^struct (\w+) \{\n.*?^\};$", re.MULTILINE | re.DOTALL)
 _COMMENT_OR_STRING = re.compile(
     r"""//(?:[^\\\n]|\\\n|\\.)*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.DOTALL
 )
+
+
+def launched() -> dict[str, tuple[str, ...]]:
+    """The kernels that the cases of each workload launch, and those of `ceilings`."""
+    return {name: kind.kernels for name, kind in kinds.every().items()} | {"ceilings": ("fill", "stream")}
 
 
 def without_comments(source: str) -> str:
@@ -58,54 +58,71 @@ def without_comments(source: str) -> str:
 
 
 def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
-    """Hash of a backend's comment-free sources: the headers in `kernels`, formats and everything in its folder, by name.
+    """Hash of a backend's comment-free sources: all of `kernels` that is not in the other backend's language, by path.
 
     Raises UsageError where there are none.
     """
     if not (kernels / backend).is_dir():
-        raise UsageError(f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels")
-    folders = (kernels, kernels / FORMATS, kernels / backend)
-    files = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in SUFFIXES]
-    listed = {Path(name): text for name, text in format_headers.contents().items()}
-    return _digest({file: _text(file) for file in files} | listed)
+        raise UsageError(
+            f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels"
+        )
+    files = sorted(file for file in kernels.rglob("*") if file.suffix in SUFFIXES_OF[backend])
+    listed = {Path(name): text for name, text in (format_headers.contents() | anchor_headers.contents()).items()}
+    return _digest({file.relative_to(kernels): _text(file) for file in files} | listed)
 
 
 def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str:
     """Hash of the comment-free sources that a workload's kernels are made of, names included.
 
-    Those are the kernels' files, the headers of the translation unit and all that these include. The unit itself only
-    lists the kernels, and of the parameter blocks those count that are named. Storage formats are hashed one by one.
+    Those are the kernels' sources, the headers of the translation unit and all that these include. The unit itself only
+    lists the kernels, and of the parameter blocks those count that are named. Storage formats and anchor rules are
+    hashed one by one.
     """
-    unit = kernels / backend / UNITS[backend]
-    launched = {f"{name}{unit.suffix}" for name in WORKLOADS[workload]}
-    roots = [file for file in _included(unit) if file.suffix != unit.suffix or file.name in launched]
-    texts = {file: _text(file) for file in _closure(roots)}
+    folders = (kernels, kernels / backend)
+    kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in launched()[workload]]
+    roots = [source.resolve() for source in kept] + _included(kernels / backend / UNITS[backend], folders)
+    texts = {file: _text(file) for file in _closure(roots, folders)}
     parameters = (kernels / PARAMETERS).resolve()
     if parameters in texts:
         others = "\n".join(text for file, text in texts.items() if file != parameters)
         texts[parameters] = _named_structs(texts[parameters], others)
-    return _digest(texts)
+    own = {kernels.resolve() / workload / name: text for name, text in _declaration(workload, kernels).items()}
+    return _digest({file.relative_to(kernels.resolve()): text for file, text in (texts | own).items()})
+
+
+def _declaration(workload: str, kernels: Path) -> dict[str, str]:
+    """Comment-free Python of a workload that its own files describe whole: they decide what is launched."""
+    if not isinstance(kinds.every().get(workload), kinds.Declared):
+        return {}
+    files = sorted((kernels / workload).glob("*.py"))
+    return {file.name: ast.unparse(ast.parse(file.read_text(encoding="utf-8"))) for file in files}
 
 
 def format_sha256(name: str, kernels: Path = KERNELS) -> str:
     """Hash of what the kernels know of a storage format: its line in the list, and its comment-free header."""
-    header = _header(kernels, name)
-    return _digest({Path(format_headers.LIST): format_headers.facts(formats.of(name)), header: _text(header)})
+    header = kernels / FORMATS / f"{name}.h"
+    return _digest(
+        {Path(format_headers.LIST): format_headers.facts(formats.of(name)), Path(header.name): _text(header)}
+    )
 
 
-def _header(kernels: Path, name: str) -> Path:
-    return kernels / FORMATS / f"{name}.h"
+def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
+    """Hash of what the kernels know of an anchor rule: its line in the list, and its comment-free header."""
+    header = kernels / anchor_headers.FOLDER / f"{name}.h"
+    return _digest(
+        {Path(anchor_headers.LIST): anchor_headers.facts(anchors.of(name)), Path(header.name): _text(header)}
+    )
 
 
-def _included(file: Path) -> list[Path]:
-    """The files that a source includes by name, of those that are there."""
-    folders = (file.parent, file.parent.parent)  # as the compilers search: beside the file, then in `kernels`
+def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
+    """The files that a source includes by name, of those that are there: beside it, else in `folders`, as compilers do."""
+    searched = (file.parent, *folders)
     names = _INCLUDE.findall(_text(file))
-    found = [[path for folder in folders if (path := (folder / name).resolve()).is_file()] for name in names]
+    found = [[path for folder in searched if (path := (folder / name).resolve()).is_file()] for name in names]
     return [paths[0] for paths in found if paths]
 
 
-def _closure(roots: list[Path]) -> list[Path]:
+def _closure(roots: list[Path], folders: Sequence[Path]) -> list[Path]:
     """The files and everything that they include, sorted."""
     found: set[Path] = set()
     waiting = list(roots)
@@ -113,7 +130,7 @@ def _closure(roots: list[Path]) -> list[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _included(file)
+            waiting += _included(file, folders)
     return sorted(found)
 
 
@@ -136,7 +153,7 @@ def _text(file: Path) -> str:
 def _digest(texts: dict[Path, str]) -> str:
     digest = hashlib.sha256()
     for file, text in texts.items():
-        digest.update(f"\0{file.name}\0{text}".encode())
+        digest.update(f"\0{file.as_posix()}\0{text}".encode())
     return digest.hexdigest()
 
 
@@ -219,16 +236,22 @@ def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
 
 
 def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
-    """Fingerprints of an image or a library of one workload's kernels alone, and of one format's code alone."""
+    """Fingerprints of an image or a library of one workload's kernels, of one format's code, of one rule's code alone."""
     return Fingerprints(
-        **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS},
-        formats={name: replace(made_of, source=found).sha256 for name, found in _formats().items()},
+        **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in launched()},
+        formats={
+            name: replace(made_of, source=format_sha256(name)).sha256 for name in _present(FORMATS, formats.every())
+        },
+        anchors={
+            name: replace(made_of, source=anchor_sha256(name)).sha256
+            for name in _present(anchor_headers.FOLDER, anchors.every())
+        },
     )
 
 
-def _formats() -> dict[str, str]:
-    """By format that the kernels have a header of: the hash of what they know of it."""
-    return {name: format_sha256(name) for name in formats.every() if _header(KERNELS, name).is_file()}
+def _present(folder: str, names: Iterable[str]) -> list[str]:
+    """Those that the kernels have a header of."""
+    return [name for name in names if (KERNELS / folder / f"{name}.h").is_file()]
 
 
 def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
@@ -247,8 +270,9 @@ def fatbin_of(images: Iterable[str]) -> Fatbin:
 def fatbin_of_parts(images: Sequence[Fingerprints]) -> Fingerprints:
     """The fingerprints of a fatbin of images with these fingerprints."""
     return Fingerprints(
-        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in WORKLOADS},
+        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in launched()},
         formats={name: fatbin_of(image.formats[name] for image in images).sha256 for name in images[0].formats},
+        anchors={name: fatbin_of(image.anchors[name] for image in images).sha256 for name in images[0].anchors},
     )
 
 
@@ -271,7 +295,6 @@ def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
         return made_of.sha256 == manifest.fingerprint
     source = source_sha256("cuda")
     images = [
-        Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version)
-        for one in manifest.images
+        Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version) for one in manifest.images
     ]
     return fatbin_of(image.sha256 for image in images).sha256 == manifest.fingerprint

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv.build import fingerprint
+from elastickv.build import anchor_headers, fingerprint
 
 PACKAGE, SCHEMAS, LOCKS, CONFIG = Path("workflow/elastickv"), Path("schemas"), Path("envs"), Path("config")
 DEFAULT_MATRIX = CONFIG / "config.yaml"
 MATRICES = (DEFAULT_MATRIX, CONFIG / "notebook_cpu.yaml")
 PACKAGE_SUFFIXES = (".py", ".txt")
+KERNEL_SUFFIXES = (*fingerprint.SUFFIXES, ".py")
 LOCK_SUFFIXES = (".in", ".txt", ".nodeps")
 LONGEST_DESCRIPTION = 200
 
@@ -34,10 +35,11 @@ def groups(root: Path = Path()) -> list[Group]:
     """Every source file under `root`, in reading order: kernels, the package room by room, schemas, locks, matrices."""
     kernels = fingerprint.KERNELS
     found = [
+        Group("Kernels", "What those of both kinds share.", _files(root, kernels, fingerprint.SUFFIXES)),
         Group(
             "CUDA kernels",
-            "One translation unit, `elastickv.cu`, includes one file per kernel; headers beside are shared with the CPU.",
-            (*_files(root, kernels, fingerprint.SUFFIXES), *_files(root, kernels / "cuda", fingerprint.SUFFIXES)),
+            "One translation unit, `elastickv.cu`, includes `kernel.cu` of each kernel; these headers are theirs.",
+            _files(root, kernels / "cuda", fingerprint.SUFFIXES),
         ),
         Group(
             "Storage formats",
@@ -45,10 +47,16 @@ def groups(root: Path = Path()) -> list[Group]:
             _files(root, kernels / fingerprint.FORMATS, fingerprint.SUFFIXES),
         ),
         Group(
+            "Anchor rules",
+            "How kernels of both kinds choose the token that stands for a group; the NumPy reference is in the package.",
+            _files(root, kernels / anchor_headers.FOLDER, fingerprint.SUFFIXES),
+        ),
+        Group(
             "CPU kernels",
-            "The same kernels under the same names, vectorised and multi-threaded C++.",
+            "The same kernels, `kernel.cpp` of each: vectorised and multi-threaded C++.",
             _files(root, kernels / "cpu", fingerprint.SUFFIXES),
         ),
+        *(Group(f"Kernel: {folder.name}", "", _files(root, folder, KERNEL_SUFFIXES)) for folder in _kernels(root)),
         *(_room(root, folder) for folder in _rooms(root)),
         Group("Schemas", "Every record is checked against one when it is read and written.",
               _files(root, SCHEMAS, (".json",))),
@@ -68,6 +76,12 @@ def _files(root: Path, folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, .
     """The files of one folder, sorted, without hidden ones."""
     found = (path for path in (root / folder).glob("*") if path.suffix in suffixes and not path.name.startswith("."))
     return tuple(sorted(path.relative_to(root) for path in found))
+
+
+def _kernels(root: Path) -> list[Path]:
+    """The folders of single kernels."""
+    found = {path.parent.relative_to(root) for path in (root / fingerprint.KERNELS).glob("*/kernel.*")}
+    return sorted(found)
 
 
 def _rooms(root: Path) -> list[Path]:

@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from elastickv import formats
-from elastickv.cache.policy import Policy
-from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase
+from elastickv.kinds import Traffic
+from elastickv.policies.base import Segment
+from elastickv.schemas.case import AnyCase, DecodeCase, policy_of
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
 BEYOND_PEAK = 1.02  # an efficiency above this says that the byte count is wrong or the cache was warm
-
-
-class Traffic(NamedTuple):
-    """Bytes one launch reads and writes."""
-
-    read: int
-    write: int
-
-    @property
-    def total(self) -> int:
-        return self.read + self.write
 
 
 class Ceilings(NamedTuple):
@@ -40,37 +30,44 @@ class Ceilings(NamedTuple):
 def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
-    Per (batch, KV head): exact slots 2 D size(dtype), middle ones 2 D size(cache_dtype), + 4 with scales; 4 per slot if
-    biased; plus q and the output once.
+    Per (batch, KV head): of every segment its live slots, each a key and a value as their formats store them, + 2 where
+    there is a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
     """
-    policy = Policy.of_case(case)
-    tokens, dim = case.seq, case.dim
-    rows = case.batch * case.kv_heads
-    vector, slot = formats.of(case.dtype).vector_bytes(dim), formats.of(case.cache_dtype)
-    exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
-    stored = 2 * (slot.vector_bytes(dim) + slot.scale_bytes)
-    bias = 4 * (exact + middle) if case.bias != "none" else 0
+    policy, dim, segments = policy_of(case), case.dim, policy_of(case).segments(case.seq)
+    vector = formats.of(case.dtype).vector_bytes(dim)
+    of_heads = [policy.slots(head, case.seq) for head in range(case.kv_heads)]
+    slots = sum(map(sum, of_heads))
+    stored = sum(
+        count * slot_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True)
+    )
+    kept = sum(
+        state_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True) if count
+    )
+    bias = 4 * slots if policy.biased else 0
     query = case.batch * case.heads * vector
     return {
-        "full": Traffic(rows * tokens * 2 * vector + query, query),
-        "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + query, query),
-        "slots_only": Traffic(rows * ((exact + middle) * 2 * vector + bias) + query, query),
+        "full": Traffic(case.batch * case.kv_heads * case.seq * 2 * vector + query, query),
+        "elastic": Traffic(case.batch * (stored + bias) + kept + query, query),
+        "slots_only": Traffic(case.batch * (slots * 2 * vector + bias) + query, query),
     }
 
 
-def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:
-    """Traffic of one elementwise pass per arm (vectors of dim fp32 per head; A anchors, R groups that have a copy)."""
-    seq, compress = case.seq, case.compress
-    vector = case.heads * case.dim * 4
-    anchors = math.ceil(seq / compress)
-    groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
-    elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
-    return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
+def slot_bytes(segment: Segment, dim: int) -> int:
+    """Bytes of a segment's slot, key and value, without its bias."""
+    return sum(one.vector_bytes(dim) + one.scale_bytes for one in formats.of_names(segment.keys, segment.values))
+
+
+def state_bytes(segment: Segment, dim: int) -> int:
+    """Bytes of what a segment's formats keep for one KV head."""
+    return sum(one.state_bytes(dim) for one in formats.of_names(segment.keys, segment.values))
 
 
 def traffic(case: AnyCase) -> dict[str, Traffic]:
-    """Traffic per launch of the case's workload."""
-    return decode_traffic(case) if case.workload == "decode" else elementwise_traffic(case)
+    """Traffic per launch of each arm, and of `slots_only`; without caches it is what the workload's file says."""
+    if case.kind.CACHE:
+        return decode_traffic(case)
+    moved = case.kind.traffic(case)
+    return {"slots_only": moved["elastic"], **moved}
 
 
 def byte_ceilings(moved: dict[str, Traffic]) -> Ceilings:

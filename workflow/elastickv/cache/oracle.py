@@ -4,30 +4,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import MISSING
 
+from elastickv.formats.base import PerHead
 from elastickv.schemas.parts import Answer
 
 # Relative L2 error allowed against float64 on the stored inputs, by the dtype of the output (quantised middles too).
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 5e-3}
 
 
-def decode_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+def decode_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray | None = None, counts: np.ndarray | None = None
+) -> np.ndarray:
     """Attention of one new token: o = sum_i softmax_i(q.k_i / sqrt(D) + bias_i) v_i, in float64.
 
     q: [rows, group, dim] (group = heads / kv_heads query heads share a row's cache); k, v: [rows, slots, dim]; bias:
-    [rows, slots] or None. Returns float64 [rows, group, dim]. One row at a time, to bound memory.
+    [rows, slots] or None; counts: [rows], slots of each row that count, or None: all. Returns float64 [rows, group,
+    dim]. One row at a time, to bound memory.
     """
     out = np.empty(q.shape, dtype=np.float64)
     for row in range(q.shape[0]):
-        logits = q[row].astype(np.float64) @ k[row].astype(np.float64).T / math.sqrt(q.shape[-1])
+        slots = slice(None if counts is None else int(counts[row]))
+        logits = q[row].astype(np.float64) @ k[row, slots].astype(np.float64).T / math.sqrt(q.shape[-1])
         if bias is not None:
-            logits = logits + bias[row].astype(np.float64)
+            logits = logits + bias[row, slots].astype(np.float64)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        out[row] = (weights / weights.sum(axis=1, keepdims=True)) @ v[row].astype(np.float64)
+        out[row] = (weights / weights.sum(axis=1, keepdims=True)) @ v[row, slots].astype(np.float64)
     return out
+
+
+class Part(NamedTuple):
+    """Slots of one segment of one row, as they read back: k, v float32 [slots, dim], bias float32 [slots] or None.
+
+    key, value: what their formats keep per head, each with the state of the row's head; None: nothing.
+    """
+
+    k: np.ndarray
+    v: np.ndarray
+    bias: np.ndarray | None = None
+    key: tuple[PerHead, np.ndarray] | None = None
+    value: tuple[PerHead, np.ndarray] | None = None
+
+
+def attend(q: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
+    """Attention of one row's queries [group, dim] over the slots of all parts together, float64 [group, dim].
+
+    A part's dot products are with the query as its key format wants it, its share of the answer is what its value
+    format makes of the weighted mean of its values.
+    """
+    logits = [_logits(q.astype(np.float64), part) for part in parts]
+    largest = np.concatenate(logits, axis=1).max(axis=1, keepdims=True)
+    weights = [np.exp(each - largest) for each in logits]
+    shares = [each.sum(axis=1, keepdims=True) for each in weights]
+    out = np.zeros(q.shape, np.float64)
+    for part, weight, share in zip(parts, weights, shares, strict=True):
+        mean = weight @ part.v.astype(np.float64) / np.where(share == 0, 1, share)
+        if part.value and part.value[0].answer:
+            mean = part.value[0].answer(part.value[1], mean)
+        out += share / sum(shares) * mean
+    return out
+
+
+def _logits(q: np.ndarray, part: Part) -> np.ndarray:
+    """Scores of a part's slots with their bias, [group, slots]."""
+    keeps, state = part.key or (None, None)
+    asked = keeps.query(state, q) if keeps and keeps.query else q
+    dots = asked @ part.k.astype(np.float64).T
+    if keeps and keeps.shift:
+        dots = dots + keeps.shift(state, q)[:, None]
+    logits = dots / math.sqrt(q.shape[-1])
+    return logits if part.bias is None else logits + part.bias.astype(np.float64)
 
 
 def elementwise(q: np.ndarray, k: np.ndarray, v: np.ndarray, previous: np.ndarray, compress: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from elastickv.schemas.case import AnyCase
 
 
 class Call(NamedTuple):
-    """One kernel launch: a name out of `params.KERNELS` and its filled parameter block."""
+    """One kernel launch: the kernel's name and its filled parameter block (`params.block_of`)."""
 
     kernel: str
     params: ctypes.Structure

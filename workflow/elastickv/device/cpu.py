@@ -1,4 +1,4 @@
-"""Runs the C++ kernels of `kernels/cpu` through ctypes. A launch returns when its work is done."""
+"""Runs the C++ kernels (`kernels/<name>/kernel.cpp`) through ctypes. A launch returns when its work is done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from elastickv import records
 from elastickv.device import host, limits
 from elastickv.device.base import Call, Mode, memory_budget
-from elastickv.device.params import KERNELS, DecodeParams
+from elastickv.device.params import DecodeParams
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase
 
@@ -58,21 +58,11 @@ def _load(path: Path) -> ctypes.CDLL:
     library.elastickv_set_bytes.argtypes = [ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int]
     library.elastickv_decode_workspace.restype = ctypes.c_longlong
     library.elastickv_decode_workspace.argtypes = [ctypes.c_void_p]
-    library.elastickv_kernel_name.restype = ctypes.c_char_p
+    library.elastickv_kernel.argtypes = [ctypes.c_char_p]
     library.elastickv_instructions.restype = ctypes.c_char_p
     library.elastickv_target.restype = ctypes.c_char_p
     library.elastickv_use_target.argtypes = [ctypes.c_char_p]
     return library
-
-
-def _kernel_numbers(library: ctypes.CDLL) -> dict[str, int]:
-    """The library's number of each kernel. Raises MachineError when it lacks one."""
-    names = [library.elastickv_kernel_name(number) for number in range(len(KERNELS))]
-    numbers = {name.decode(): number for number, name in enumerate(names) if name}
-    if set(numbers) != set(KERNELS):
-        missing = ", ".join(sorted(set(KERNELS) - set(numbers)))
-        raise MachineError(f"the CPU library lacks kernels: {missing}", "elastickv build cpu")
-    return numbers
 
 
 class CpuBackend:
@@ -83,7 +73,7 @@ class CpuBackend:
     def __init__(self, build_dir: Path):
         """Loads `build_dir`/libelastickv.so. Raises MachineError when it is missing or does not fit this machine."""
         self._library = _load(Path(build_dir) / LIBRARY)
-        self._numbers = _kernel_numbers(self._library)
+        self._numbers: dict[str, int] = {}  # by kernel, as the library calls it
         # The library's own choice, made again: it is one per process, and another backend may have changed it.
         next(name for name in self.targets() if not self._library.elastickv_use_target(name.encode()))
         self._memory: dict[int, Any] = {}  # address -> what owns it
@@ -176,9 +166,17 @@ class CpuBackend:
         """Always `plain`: a launch returns when its work is done."""
         return "plain"
 
+    def _number(self, kernel: str) -> int:
+        """What the library calls a kernel. Raises MachineError when it lacks it."""
+        if kernel not in self._numbers:
+            self._numbers[kernel] = self._library.elastickv_kernel(kernel.encode())
+        if self._numbers[kernel] < 0:
+            raise MachineError(f"the CPU library has no kernel {kernel}", "elastickv build cpu")
+        return self._numbers[kernel]
+
     def program(self, calls: list[Call], mode: Mode) -> Program:
         """The launches behind one native call. There are no graphs on a CPU: `mode` changes nothing."""
-        numbers = (ctypes.c_int * len(calls))(*(self._numbers[call.kernel] for call in calls))
+        numbers = (ctypes.c_int * len(calls))(*(self._number(call.kernel) for call in calls))
         blocks = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(call.params) for call in calls))
         return Program(len(calls), numbers, blocks, tuple(calls))
 

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from elastickv import records
-from elastickv.device import cuda_decode, cuda_launch, driver, limits
+from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
 from elastickv.device.nvml import Reading, told, untold
 from elastickv.errors import MachineError
-from elastickv.schemas.case import AnyCase
+from elastickv.schemas.case import AnyCase, DecodeCase
 
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 DEFAULT_SHARED_BYTES = 48 << 10  # that a block may take unasked
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
+DECODE = launches.of_kernel("decode")
 
 
 class LaunchAttribute(ctypes.Structure):
@@ -99,7 +100,7 @@ class CudaBackend:
         self._facts = self._read_facts()
         capability = 10 * self._properties["major"] + self._properties["minor"]
         shared_bytes = self._runtime.deviceGetAttribute(81, 0)  # cudaDevAttrMaxSharedMemoryPerMultiprocessor
-        self._gpu = cuda_decode.Gpu(self._properties["multiProcessorCount"], capability, shared_bytes)
+        self._gpu = launches.Gpu(self._properties["multiProcessorCount"], capability, shared_bytes)
 
     def _load(self, fatbin: Path) -> Any:
         try:
@@ -155,7 +156,7 @@ class CudaBackend:
         limit = limits.on_cuda(case, self._gpu.capability)
         if limit:
             return limit.reason
-        return cuda_decode.unfit(case, self._gpu) if case.workload == "decode" else None
+        return DECODE.unfit(case, self._gpu) if isinstance(case, DecodeCase) else None
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes. Raises MemoryError."""
@@ -195,7 +196,7 @@ class CudaBackend:
 
     def decode_workspace(self, params: ctypes.Structure) -> int:
         """Bytes of workspace that a decode launch with these parameters needs."""
-        return cuda_decode.workspace_bytes(params, self._gpu)
+        return DECODE.workspace_bytes(params, self._gpu)
 
     def _function(self, name: str, shared_bytes: int) -> int:
         if name not in self._functions:
@@ -205,13 +206,13 @@ class CudaBackend:
             kernel.max_dynamic_shared_size_bytes = shared_bytes
         return kernel.kernel.ptr
 
-    def force(self, choices: cuda_decode.Forced) -> None:
+    def force(self, choices: launches.Forced) -> None:
         """Takes choices from the rules that launch decode, for a study."""
         self._gpu = self._gpu._replace(forced=choices)
 
     def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch:
         """How a decode with these parameters is launched."""
-        shape = cuda_decode.shape_of(params, self._gpu)
+        shape = DECODE.shape_of(params, self._gpu)
         return DecodeLaunch(shape.instance.kernel, shape.splits, shape.warps, shape.staged)
 
     def launch_mode(self, wanted: str) -> str:
@@ -221,7 +222,7 @@ class CudaBackend:
         return "dependent" if self._gpu.capability >= limits.DEPENDENT_CAPABILITY else "plain"
 
     def _prepare(self, call: Call, dependent: bool, stream: int | None = None) -> Prepared:
-        chosen = cuda_launch.launch_of(call.kernel, call.params, self._gpu)
+        chosen = launches.launch_of(call.kernel, call.params, self._gpu)
         block = ctypes.c_void_p(ctypes.addressof(call.params))
         attribute = LaunchAttribute(PROGRAMMATIC_STREAM_SERIALIZATION, value=int(dependent))
         config = LaunchConfig(

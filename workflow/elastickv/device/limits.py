@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from elastickv.schemas.case import AnyCase
+from elastickv import formats
+from elastickv.schemas.case import AnyCase, DecodeCase
 
 DECODE_DIMS = (64, 80, 96, 128, 256)  # head dims that both backends have decode kernels for
 MOST_ROWS = 65535  # blocks in the second and third extent of a CUDA grid
@@ -50,15 +51,27 @@ def anywhere(case: AnyCase) -> Limit | None:
 
 
 def _dim(case: AnyCase) -> Limit | None:
-    if case.workload != "decode" or case.dim in DECODE_DIMS:
+    if not isinstance(case, DecodeCase):
         return None
+    fitting = [dim for dim in DECODE_DIMS if _refusal(case, dim) is None]
+    nearest = min(fitting, key=lambda dim: abs(dim - case.dim), default=None)
+    if case.dim in DECODE_DIMS:
+        reason = _refusal(case, case.dim)
+        return Limit("dim", reason, nearest) if reason else None
     allowed = ", ".join(map(str, DECODE_DIMS))
-    nearest = min(DECODE_DIMS, key=lambda dim: abs(dim - case.dim))
     return Limit("dim", f"dim {case.dim} has no decode kernel; dims that have one: {allowed}", nearest)
 
 
+def _refusal(case: DecodeCase, dim: int) -> str | None:
+    """Why one of a case's formats cannot store vectors of `dim`, or None."""
+    for name in case.formats:
+        if (refuses := formats.of(name).refuses) and (why := refuses(dim)):
+            return f"{name}: {why}"
+    return None
+
+
 def _rows(case: AnyCase) -> Limit | None:
-    if case.workload != "decode" or case.batch * case.kv_heads <= MOST_ROWS:
+    if not isinstance(case, DecodeCase) or case.batch * case.kv_heads <= MOST_ROWS:
         return None
     reason = f"batch x kv_heads is {case.batch * case.kv_heads}; a grid holds {MOST_ROWS} rows"
     return Limit("batch", reason, MOST_ROWS // case.kv_heads or None)

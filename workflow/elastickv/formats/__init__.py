@@ -31,6 +31,8 @@ def checked(declared: dict[str, Format]) -> dict[str, Format]:
         stated = re.search(r"\d+", made.name)
         if stated is None or int(stated[0]) != made.bits:
             raise ValueError(f"formats/{file}.py: the first number of a format's name is its bits ({made.bits})")
+        if made.per_head is not None and not made.scaled:
+            raise ValueError(f"formats/{file}.py keeps something per head, so it is for middle slots and needs a scale")
         if other := numbers.get(made.number):
             free = max(one.number for one in declared.values()) + 1
             raise ValueError(f"formats/{file}.py: number {made.number} is that of {other}; {free} is free")
@@ -41,6 +43,11 @@ def checked(declared: dict[str, Format]) -> dict[str, Format]:
 def of(name: str) -> Format:
     """The format of this name."""
     return every()[name]
+
+
+def of_names(*names: str) -> tuple[Format, ...]:
+    """The formats of these names."""
+    return tuple(map(of, names))
 
 
 def exact() -> tuple[str, ...]:

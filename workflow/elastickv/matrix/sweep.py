@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from elastickv import policies
 from elastickv.matrix import cases
 from elastickv.matrix.wording import KeyPath, shown
-from elastickv.schemas.case import own_keys
+from elastickv.schemas.config import CASE_KEYS
 
 MOST_CASES = 10_000
-_WORDS = ("workload", "dtype", "cache_dtype", "anchor", "bias", "launch", "pass_order")
-_KEY_ORDER = (*(key for key in own_keys("decode") if key not in _WORDS), *_WORDS)
+_WORDS = [key for key, (kind, _) in CASE_KEYS.items() if get_origin(get_args(kind)[0]) is Literal]
+_KEY_ORDER = (*(key for key in CASE_KEYS if key not in _WORDS), *_WORDS)
 Case = dict[str, Any]
 
 
@@ -30,7 +31,8 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
 
     common: the config's `defaults`. `exclude` is held against what combinations resolve to, so it can name keys that
     are defaulted. An include's axis keys say which combinations it adds its other keys to; when no combination has them
-    it is a case of its own, to which `base` does not apply.
+    it is a case of its own, to which `base` does not apply. Where `policy` is an axis, a combination has no keys that
+    other policies have alone.
     """
     base, axes = sweep.get("base", {}), sweep["axes"]
     faults = [
@@ -41,13 +43,41 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
         faults.append((("axes",), f"{combinations} combinations; at most {MOST_CASES} are allowed"))
     if faults:
         return [], faults
-    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    points = _points(axes)
     points, faults = _excluded(points, sweep.get("exclude", []), base, common)
-    rows = [(_id(name, point), base | point) for point in points]
+    faults += _of_no_policy(base, axes)
+    rows = [(_id(name, point), _whole(base, point)) for point in points]
     rows, own = _included(name, points, rows, sweep.get("include", []))
     if not rows and not own:
         faults.append(((), "has no case left: exclude removes every combination"))
     return [Row(case_id, case, ()) for case_id, case in rows] + own, faults
+
+
+def _points(axes: Case) -> list[Case]:
+    """Every combination of the axes; those that are alike but for keys of other policies than theirs are one."""
+    points = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+    return list({tuple(point.items()): point for point in (_whole({}, point) for point in points)}.values())
+
+
+def _whole(base: Case, point: Case) -> Case:
+    """A combination with its base; where it names a policy, without keys that other policies have alone."""
+    said, policy = base | point, point.get("policy")
+    return {key: value for key, value in said.items() if policy is None or _applies(key, policy)}
+
+
+def _applies(key: str, policy: str) -> bool:
+    return key not in policies.every_key() or key in policies.of(policy).KEYS
+
+
+def _of_no_policy(base: Case, axes: Case) -> list[tuple[KeyPath, str]]:
+    """The keys that no policy of the axis `policy` has: nothing would be left of them."""
+    named = axes.get("policy", [])
+    return [
+        ((place, key), f"applies to no policy of this sweep: {', '.join(named)}")
+        for place, said in (("base", base), ("axes", axes))
+        for key in said
+        if named and not any(_applies(key, policy) for policy in named)
+    ]
 
 
 def _excluded(
@@ -55,7 +85,7 @@ def _excluded(
 ) -> tuple[list[Case], list[tuple[KeyPath, str]]]:
     """Each exclude is held against all combinations, so that two overlapping ones are both of use."""
     faults, dropped = [], set()
-    whole = [cases.applying(base | point, common) for point in points] if excludes else []
+    whole = [cases.applying(_whole(base, point), common) for point in points] if excludes else []
     for index, pick in enumerate(excludes):
         hits = [i for i, case in enumerate(whole) if _has(case, pick)]
         if not hits:
@@ -102,4 +132,4 @@ def _id(name: str, said: Case) -> str:
 def _id_parts(said: Case) -> Iterator[str]:
     for key in _KEY_ORDER:
         if key in said:
-            yield str(said[key]) if isinstance(said[key], str) else f"{key}{said[key]}"
+            yield str(said[key]) if isinstance(said[key], str) else f"{key}{str(said[key]).lower()}"

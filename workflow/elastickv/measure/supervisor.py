@@ -34,7 +34,7 @@ class Case(jobs.Job[str, Measurement]):
     """The job of one canonical case on the binary of `build`.
 
     fixed: names among reps, warmup, inner_loops of which as many are taken as given. forced: choices of the launch that
-    a study makes itself (`device.cuda_decode.Forced`); not with a store.
+    a study makes itself (`device.launches.Forced`); not with a store.
     """
 
     case: AnyCase
@@ -110,7 +110,7 @@ def measure_case(
 ) -> Measurement:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case.backend)
-    built = binary.facts(build, backend, case.workload, case.formats)
+    built = binary.facts(build, backend, case.workload, case.formats, case.rule)
     job = Case(case, backend, build, built, fixed, save_tensors, forced)
     return jobs.run(job, store, remeasure)[case.id]
 

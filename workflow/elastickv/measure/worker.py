@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from elastickv import device, records
-from elastickv.device import State, cuda_decode
+from elastickv.device import State, launches
 from elastickv.device.base import Backend
 from elastickv.device.opening import open_backend
 from elastickv.jobs.worker import Task, serve, show
@@ -72,7 +72,7 @@ def _on_device(task: Callable[[Backend, Json, State], Json]) -> Task:
         backend = open_backend(request["backend"], request["build"])
         state.opened()
         if request.get("forced"):
-            backend.force(cuda_decode.Forced(**request["forced"]))
+            backend.force(launches.Forced(**request["forced"]))
         return task(backend, request, state)
 
     return run

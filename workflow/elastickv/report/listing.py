@@ -5,26 +5,41 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from elastickv import matrix, records
+from elastickv import matrix, policies, records
 from elastickv.cache import bytes_moved
 from elastickv.device import limits
 from elastickv.schemas.case import AnyCase
+from elastickv.schemas.config import CASE_KEYS
 from elastickv.schemas.resolved_cases import ResolvedCases
 
-COLUMNS = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype", "compress", "anchor", "bias")
+SHAPE = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache_dtype")
 
 
 def table(cases: Sequence[AnyCase]) -> str:
-    """One row a case: its shape, and the largest speedup that its bytes allow. Below, why cases are unsupported."""
+    """One row a case: its shape, what its policy keeps, and the largest speedup that its bytes allow.
+
+    Of a policy's keys those that a case has otherwise than by default. Below, why cases are unsupported.
+    """
     from tabulate import tabulate
 
     refused, rows = unsupported(cases), []
+    columns = [*SHAPE, *(key for key in ("policy", *policies.every_key()) if any(_told(case, key) for case in cases))]
     for case in cases:
         ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling
         last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"
-        rows.append([case.id, *(getattr(case, column, "") for column in COLUMNS), last])
-    shown = tabulate(rows, ["case", *COLUMNS, "byte ceiling"], disable_numparse=True)
+        rows.append([case.id, *(_shown(case, column) for column in columns), last])
+    shown = tabulate(rows, ["case", *columns, "byte ceiling"], disable_numparse=True)
     return "\n".join([shown, *(f"{case}: unsupported: {reason}" for case, reason in refused.items())])
+
+
+def _told(case: AnyCase, key: str) -> bool:
+    """Whether a case has the key, with another value than by default."""
+    return getattr(case, key, CASE_KEYS[key][1]) != CASE_KEYS[key][1]
+
+
+def _shown(case: AnyCase, column: str) -> str | int:
+    """A key's value; of `cache_dtype` both formats where keys and values have different ones."""
+    return getattr(case, "stored_as" if column == "cache_dtype" else column, "")
 
 
 def unsupported(cases: Sequence[AnyCase]) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, RootModel, TypeAdapter
+from pydantic import MISSING, Discriminator, Field, RootModel, Tag, TypeAdapter, create_model
 
+from elastickv import kinds, policies
+from elastickv.errors import UsageError
+from elastickv.policies import Policy
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import Model, version
 
@@ -17,9 +20,14 @@ class _Case(Model):
     workload: str
     backend: keys.Backend = Field(description="auto: the measuring process resolves it and records what it took")
 
+    @property
+    def kind(self) -> kinds.Kind:
+        """What is said of its workload."""
+        return kinds.of(self.workload)
+
 
 class DecodeCase(_Case):
-    """Attention of one new token over a full and a compact cache."""
+    """Attention of one new token over a full and a compact cache. A case has the keys of its policy besides."""
 
     workload: Literal["decode"]
     batch: keys.Batch
@@ -29,11 +37,8 @@ class DecodeCase(_Case):
     dim: keys.Dim
     dtype: keys.StoredDtype
     cache_dtype: keys.MiddleDtype
-    compress: keys.Compress
-    sinks: keys.Sinks
-    window: keys.Window
-    anchor: keys.Anchor
-    bias: keys.Bias
+    key_dtype: keys.KeyDtype | MISSING = MISSING
+    value_dtype: keys.ValueDtype | MISSING = MISSING
     launch: keys.Launch
     seed: keys.Seed
     measure: keys.Measure
@@ -41,20 +46,74 @@ class DecodeCase(_Case):
     @property
     def formats(self) -> tuple[str, ...]:
         """Names of the storage formats that its kernels read and write."""
-        return (self.dtype, self.cache_dtype)
+        return (self.dtype, self.key_format, self.value_format)
+
+    @property
+    def key_format(self) -> str:
+        """Name of the format of middle slots' keys."""
+        return self.cache_dtype if self.key_dtype is MISSING else self.key_dtype
+
+    @property
+    def value_format(self) -> str:
+        """Name of the format of middle slots' values."""
+        return self.cache_dtype if self.value_dtype is MISSING else self.value_dtype
+
+    @property
+    def stored_as(self) -> str:
+        """How middle slots are stored, in a word: `int8`, or `int8/int4` where keys and values differ."""
+        key, value = self.key_format, self.value_format
+        return key if key == value else f"{key}/{value}"
+
+    @property
+    def rule(self) -> str | None:
+        """Name of the anchor rule that its kernels choose by."""
+        return policy_of(self).anchor
 
 
-class ElementwiseCase(_Case):
-    """The original kernel's pass over queries, keys and values."""
+class _Unnamed(DecodeCase):
+    """A case of the default policy, which it does not name: the cases of records that are older than policies."""
 
-    workload: Literal["elementwise"]
-    seq: keys.Seq
-    heads: keys.Heads
-    dim: keys.Dim
-    dtype: Literal["fp32"]
-    compress: keys.Compress
+    policy: ClassVar[str] = policies.DEFAULT
+
+
+def policy_of(case: DecodeCase) -> Policy:
+    """The case's policy, with the values of its keys."""
+    made = policies.of(case.policy)
+    return made({key: getattr(case, key) for key in made.KEYS}, case.dtype, case.key_format, case.value_format)
+
+
+def _of_policy(name: str) -> type[DecodeCase]:
+    """The model of a case with this policy."""
+    made = policies.of(name)
+    base, said = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
+    fields = said | {key: keys.OF_POLICIES[key] for key in made.KEYS}
+    title = "".join(part.capitalize() for part in name.split("_"))
+    meaning = f"Attention of one new token over a full cache and one of policy {name}: {made.MEANING}."
+    return create_model(f"{title}Case", __base__=base, __doc__=meaning, __module__=__name__, **fields)
+
+
+class _ByPolicy:
+    """Tells decode cases apart by `key`; `unsaid`: the policy of a case that has no such key."""
+
+    __name__ = key = "policy"
+    unsaid = policies.DEFAULT
+
+    def __call__(self, case: Any) -> str:
+        """The policy of a case as a model or as JSON."""
+        return case.get(self.key, self.unsaid) if isinstance(case, Mapping) else getattr(case, self.key)
+
+
+AnyDecodeCase = Annotated[
+    Union[tuple(Annotated[_of_policy(name), Tag(name)] for name in policies.every())],  # noqa: UP007
+    Discriminator(_ByPolicy()),
+]
+
+
+class OtherCase(_Case):
+    """A case of a workload that is no attention over caches. It has the keys of its workload besides."""
+
+    dtype: str
     launch: keys.Launch
-    pass_order: keys.PassOrder
     seed: keys.Seed
     measure: keys.Measure
 
@@ -63,9 +122,33 @@ class ElementwiseCase(_Case):
         """The storage format of its buffers."""
         return (self.dtype,)
 
+    @property
+    def rule(self) -> None:
+        """It has no groups."""
+        return None
 
-AnyCase = Annotated[DecodeCase | ElementwiseCase, Field(discriminator="workload")]
-_ANY: TypeAdapter[DecodeCase | ElementwiseCase] = TypeAdapter(AnyCase, config={"defer_build": True})
+
+def _of_kind(name: str) -> type[OtherCase]:
+    """The model of the cases of this workload."""
+    kind = kinds.of(name)
+    unknown = [key for key in kind.TAKES if key not in keys.CASE_KEYS]
+    if unknown:
+        raise UsageError(f"workload {name}: TAKES {unknown[0]}, which is no key of a case: declare it in KEYS")
+    fields = {"workload": Literal[name], "dtype": Literal[kind.DTYPE]}
+    fields |= {key: keys.CASE_KEYS[key][0] for key in (*kind.TAKES, *kind.KEYS)}
+    title = "".join(part.capitalize() for part in name.split("_"))
+    return create_model(
+        f"{title}Case", __base__=OtherCase, __doc__=f"Workload {name}: {kind.MEANING}.", __module__=__name__, **fields
+    )
+
+
+# By workload the model of its cases, of decode without the keys of a policy.
+MODELS: dict[str, type[DecodeCase | OtherCase]] = {
+    name: DecodeCase if kind.CACHE else _of_kind(name) for name, kind in kinds.every().items()
+}
+_OTHERS = tuple(model for model in MODELS.values() if model is not DecodeCase)
+AnyCase = Annotated[Union[(AnyDecodeCase, *_OTHERS)], Field(discriminator="workload")]
+_ANY: TypeAdapter[DecodeCase | OtherCase] = TypeAdapter(AnyCase, config={"defer_build": True})
 
 
 class Case(RootModel[AnyCase]):
@@ -77,13 +160,15 @@ def case_of(content: Mapping[str, Any]) -> AnyCase:
     return _ANY.validate_python(content)
 
 
-WORKLOADS: dict[str, type[DecodeCase | ElementwiseCase]] = {"decode": DecodeCase, "elementwise": ElementwiseCase}
 HEAD = tuple(_Case.model_fields)
 
 
-def own_keys(workload: str) -> tuple[str, ...]:
-    """The keys that apply to a workload, in the order that a canonical case lists them."""
-    return tuple(key for key in WORKLOADS[workload].model_fields if key not in (*HEAD, "measure"))
+def own_keys(workload: str, policy: str = policies.DEFAULT) -> tuple[str, ...]:
+    """The keys that apply to a workload, of caches those of the policy and `policy` too, in the order of lists."""
+    own = {*MODELS[workload].model_fields} - {*HEAD}
+    if kinds.of(workload).CACHE:
+        own |= {"policy", *policies.of(policy).KEYS}
+    return tuple(key for key in keys.CASE_KEYS if key in own)
 
 
 ROOT, TITLE = Case, "A canonical case"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, create_model
 
-from elastickv import formats
+from elastickv import formats, kinds, policies
+from elastickv.kinds import LARGEST_INT
+from elastickv.policies import Key
 from elastickv.schemas.base import Model, field
 
-LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
 MOST_SECONDS = 24 * 60 * 60
 
 
@@ -26,8 +27,8 @@ Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
 
 # What one case is: each key of it once, whoever uses it.
 Workload = Annotated[
-    Literal["decode", "elementwise"],
-    field("what is timed: attention of one new token over a cache, or the original kernel's pass"),
+    Literal[tuple(kinds.every())],
+    field("what is timed: " + "; ".join(f"{name}, {kind.MEANING}" for name, kind in kinds.every().items())),
 ]
 Batch = Annotated[int, field("sequences decoded together", "sequences", ge=1, le=65535)]
 Seq = Annotated[int, field("tokens the full cache holds", "tokens", ge=1, le=LARGEST_INT)]
@@ -39,17 +40,30 @@ MiddleDtype = Annotated[
     Literal[tuple(formats.every())],
     field(f"middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
 ]
-Compress = Annotated[int, field("tokens that one anchor stands for", "tokens", ge=1, le=LARGEST_INT)]
-Sinks = Annotated[int, field("first tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
-Window = Annotated[int, field("last tokens, kept exact", "tokens", ge=0, le=LARGEST_INT)]
-Anchor = Annotated[Literal["last", "first", "value_norm", "mean"], field("which slot stands for a closed group")]
-Bias = Annotated[Literal["none", "log_count"], field("added to an anchor's logit: nothing, or ln(compress)")]
+KeyDtype = Annotated[Literal[tuple(formats.every())], field("keys of middle slots, where not as cache_dtype")]
+ValueDtype = Annotated[Literal[tuple(formats.every())], field("values of middle slots, where not as cache_dtype")]
 Launch = Annotated[Literal["auto", "plain", "dependent"], field("how kernels follow each other in a graph")]
 PassOrder = Annotated[
     Literal["forward", "alternating"],
     field("elementwise: every pass from the first group to the last, or every second one the other way round"),
 ]
 Seed = Annotated[int, field("key of the generator that fills the buffers", ge=0, le=2**32 - 1)]
+PolicyName = Annotated[Literal[tuple(policies.every())], field("decode: what the elastic cache keeps")]
+
+
+def kind_of(key: Key) -> Any:
+    """The type of a policy's or a workload's key, with its meaning, unit and limits."""
+    if key.choices:
+        return Annotated[Literal[key.choices], field(key.meaning, key.unit)]
+    if key.kind is bool:
+        return Annotated[bool, field(key.meaning, key.unit)]
+    most = LARGEST_INT if key.most is None else key.most
+    limits = {"le": most} | ({} if key.least is None else {"ge": key.least})
+    return Annotated[int, field(key.meaning, key.unit, **limits)]
+
+
+OF_POLICIES = {name: kind_of(key) for name, key in policies.every_key().items()}
+OF_KINDS = {name: kind_of(key) for name, key in kinds.every_key().items()}
 
 
 class Build(Model):
@@ -117,32 +131,63 @@ class Noise(Model):
     )
 
 
-class CaseKeys(Model):
-    """What a case does not say itself."""
-
-    workload: Workload = "decode"
-    batch: Batch = 1
-    seq: Seq | MISSING = MISSING
-    heads: Heads | MISSING = MISSING
-    kv_heads: KvHeads | MISSING = MISSING
-    dim: Dim | MISSING = MISSING
-    dtype: StoredDtype = "fp16"
-    cache_dtype: MiddleDtype | MISSING = MISSING
-    compress: Compress | MISSING = MISSING
-    sinks: Sinks = 4
-    window: Window = 256
-    anchor: Anchor = "value_norm"
-    bias: Bias = "none"
-    launch: Launch = "auto"
-    pass_order: PassOrder = "forward"
-    seed: Seed = 0
-
-
-_KEYS = {
-    key: kind if get_origin(kind) is Annotated else get_args(kind)[0]  # without MISSING
-    for key, kind in get_type_hints(CaseKeys, include_extras=True).items()
-    if key in CaseKeys.model_fields
+_BEFORE: dict[str, tuple[Any, Any]] = {
+    "workload": (Workload, "decode"),
+    "batch": (Batch, 1),
+    "seq": (Seq, MISSING),
+    "heads": (Heads, MISSING),
+    "kv_heads": (KvHeads, MISSING),
+    "dim": (Dim, MISSING),
+    "dtype": (StoredDtype, "fp16"),
+    "cache_dtype": (MiddleDtype, MISSING),
+    "key_dtype": (KeyDtype, MISSING),
+    "value_dtype": (ValueDtype, MISSING),
+    "policy": (PolicyName, policies.DEFAULT),
 }
+_AFTER: dict[str, tuple[Any, Any]] = {
+    "launch": (Launch, "auto"),
+    "pass_order": (PassOrder, "forward"),
+    "seed": (Seed, 0),
+}
+# Names that no policy and no workload may give to a key of its own.
+_TAKEN = {
+    *_BEFORE,
+    *_AFTER,
+    "schema",
+    "id",
+    "backend",
+    "measure",
+    "formats",
+    "kind",
+    "key_format",
+    "value_format",
+    "stored_as",
+}
+_CLASHES = {"policies": OF_POLICIES.keys() & _TAKEN, "workloads": OF_KINDS.keys() & {*_TAKEN, *OF_POLICIES}}
+for _who, _names in _CLASHES.items():
+    if _names:
+        raise ValueError(f"{_who} declare the keys {', '.join(sorted(_names))}, which others have: name them otherwise")
+
+# Every key of a case but `measure`, in the order of lists: its type, and its default (MISSING: none).
+CASE_KEYS = (
+    _BEFORE
+    | {
+        name: (OF_POLICIES[name], MISSING if key.default is None else key.default)
+        for name, key in policies.every_key().items()
+    }
+    | {
+        name: (OF_KINDS[name], MISSING if key.default is None else key.default)
+        for name, key in kinds.every_key().items()
+    }
+    | _AFTER
+)
+CaseKeys = create_model(
+    "CaseKeys",
+    __base__=Model,
+    __doc__="What a case does not say itself.",
+    **{key: (kind | MISSING if default is MISSING else kind, default) for key, (kind, default) in CASE_KEYS.items()},
+)
+_KEYS = {key: kind for key, (kind, _) in CASE_KEYS.items()}
 
 
 class _Filled(Model):

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import MISSING
 from pydantic.json_schema import GenerateJsonSchema
 
-from elastickv import formats, records, schemas
+from elastickv import formats, kinds, policies, records, schemas
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,13 +35,25 @@ class _Generator(GenerateJsonSchema):
         return made | ({"propertyNames": names} if names else {})
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
-        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits."""
+        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits.
+
+        A discriminator with `key` and `unsaid` has one choice, `unsaid`, of objects that do not have that key.
+        """
         tag, choices = schema["discriminator"], schema["choices"]
-        rules = [
-            {"if": {"properties": {tag: {"const": name}}, "required": [tag]}, "then": self.generate_inner(choice)}
-            for name, choice in choices.items()
-        ]
-        return {"type": "object", "required": [tag], "properties": {tag: {"enum": [*choices]}}, "allOf": rules}
+        unsaid = getattr(tag, "unsaid", None)
+        tag = getattr(tag, "key", tag)
+        rules = []
+        for name, choice in choices.items():
+            has = {"required": [tag]}
+            condition = {"not": has} if name == unsaid else {"properties": {tag: {"const": name}}} | has
+            rules.append({"if": condition, "then": self.generate_inner(choice)})
+        said = {"enum": [name for name in choices if name != unsaid]}
+        return {
+            "type": "object",
+            **({} if unsaid else {"required": [tag]}),
+            "properties": {tag: said},
+            "allOf": rules,
+        }
 
     def get_title_from_name(self, name: str) -> str:
         return ""
@@ -111,9 +123,12 @@ def contents() -> dict[Path, str]:
 
 
 def renew() -> None:
-    """Writes the files again where they do not name the storage formats that are there: one was added or taken away."""
-    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]["cache_dtype"]["enum"]
-    if named != [*formats.every()]:
+    """Writes the files again where they do not name the keys, formats and workloads that are there now."""
+    from elastickv.schemas.config import CASE_KEYS
+
+    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]
+    here = {"cache_dtype": [*formats.every()], "workload": [*kinds.every()], "policy": [*policies.every()]}
+    if [*named] != [*CASE_KEYS] or any(named[key]["enum"] != names for key, names in here.items()):
         main()
         records.schema.cache_clear()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import MISSING, ConfigDict, Field
 
 from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
-from elastickv.schemas.case import DecodeCase
+from elastickv.schemas.case import AnyDecodeCase
 from elastickv.schemas.config import Real
 from elastickv.schemas.parts import (
     Answer,
@@ -137,7 +137,7 @@ class Entry(Model):
 
     model_config = ConfigDict(json_schema_extra=rules(reason_unless_ok()))
 
-    case: DecodeCase
+    case: AnyDecodeCase
     status: MeasuredStatus = field("of the full cache")
     reason: Reason
     full: Cache

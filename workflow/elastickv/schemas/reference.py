@@ -25,15 +25,20 @@ SWEEP = """## `matrices.<name>`
 FORMATS = """
 ## Storage formats
 
-How `dtype` and `cache_dtype` store a key or a value. A format with a scale is for middle slots: each key and each value
-has 2 bytes more, an fp16 number that it is multiplied by.
+How `dtype`, `cache_dtype`, `key_dtype` and `value_dtype` store a key or a value. A format with a scale is for middle
+slots: each key and each value has 2 bytes more, an fp16 number that it is multiplied by.
 
 | name | bits of a value | scale per slot | meaning |
 |---|---|---|---|
 """
 COLUMNS = "| key | type | default | unit | allowed | meaning |\n|---|---|---|---|---|---|\n"
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
-NO_DEFAULT = {"kv_heads": "heads", "cache_dtype": "dtype"}  # the key whose value an absent one takes
+NO_DEFAULT = {  # the key whose value an absent one takes
+    "kv_heads": "heads",
+    "cache_dtype": "dtype",
+    "key_dtype": "cache_dtype",
+    "value_dtype": "cache_dtype",
+}
 
 
 def page(schema: dict[str, Any]) -> str:

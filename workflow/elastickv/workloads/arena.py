@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from elastickv.device.base import Backend
+from elastickv.device.params import READ_AHEAD
 
 ALIGNMENT = 256
-READ_AHEAD = 4096  # kernels/params.h: bytes after an array that kernels may read
 
 
 def padded(nbytes: int, read_ahead: int = READ_AHEAD) -> int:

@@ -1,0 +1,15 @@
+"""How `advance` is launched: one block, a thread a piece of 16 bytes as far as there are threads."""
+
+from __future__ import annotations
+
+import ctypes
+
+from elastickv.device.launches import Gpu, Launch
+
+MOST_THREADS = 1024
+PIECES = 10  # of 16 bytes, a row (kernel.cu)
+
+
+def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
+    """One block of whole warps."""
+    return Launch("advance", (1, 1, 1), min(-(-params.rows * PIECES // 32) * 32, MOST_THREADS))

@@ -1,0 +1,126 @@
+"""Keys and values in different formats, and formats that keep something per KV head."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elastickv import formats, matrix
+from elastickv.audit import traffic
+from elastickv.cache import bytes_moved, oracle
+from elastickv.device import limits
+from elastickv.errors import UsageError
+from elastickv.formats.base import Format, PerHead
+
+EXAMPLE = Path(__file__).with_name("formats_example")
+SHAPE = {"seq": 777, "heads": 4, "kv_heads": 2, "dim": 96, "compress": 3}
+
+
+def example() -> Format:
+    """The format of the example, loaded without being put in place."""
+    found = importlib.util.spec_from_file_location("rotated5", EXAMPLE / "rotated5.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.FORMAT
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("said", "canonical"),
+    [
+        ({}, {"cache_dtype": "fp16"}),
+        ({"cache_dtype": "int8"}, {"cache_dtype": "int8"}),
+        ({"cache_dtype": "int8", "key_dtype": "int8"}, {"cache_dtype": "int8"}),
+        ({"key_dtype": "int8", "value_dtype": "int8"}, {"cache_dtype": "int8"}),
+        ({"cache_dtype": "int8", "value_dtype": "int4"}, {"cache_dtype": "int8", "value_dtype": "int4"}),
+        ({"key_dtype": "int8"}, {"cache_dtype": "fp16", "key_dtype": "int8"}),
+    ],
+)
+def test_a_case_says_formats_of_keys_and_values_only_where_they_differ(said, canonical):
+    case = matrix.case_from_flags(SHAPE | said)
+    found = {key: value for key, value in case.model_dump(mode="json").items() if key.endswith("_dtype")}
+    assert found == canonical
+    assert case.key_format == said.get("key_dtype", said.get("cache_dtype", "fp16"))
+    assert case.value_format == said.get("value_dtype", said.get("cache_dtype", "fp16"))
+
+
+def test_a_format_of_keys_is_one_for_middle_slots():
+    with pytest.raises(UsageError, match="key_dtype: must be dtype"):
+        matrix.case_from_flags(SHAPE | {"key_dtype": "fp32"})
+
+
+@pytest.mark.parametrize(("key", "value"), itertools.product(["fp16", *formats.scaled()], repeat=2))
+def test_the_bytes_of_every_pair_by_two_independent_formulas_agree(key, value):
+    case = matrix.case_from_flags(SHAPE | {"key_dtype": key, "value_dtype": value, "bias": "log_count"})
+    moved, again = bytes_moved.traffic(case), traffic.moved(case.model_dump(mode="json"))
+    assert moved["elastic"].total == again.elastic
+    assert moved["slots_only"].total == again.slots_only
+    apart = {"key_dtype": key, "value_dtype": key}, {"key_dtype": value, "value_dtype": value}
+    both = [bytes_moved.traffic(matrix.case_from_flags(SHAPE | {"bias": "log_count"} | one)) for one in apart]
+    assert 2 * moved["elastic"].total == sum(one["elastic"].total for one in both)
+
+
+def test_the_example_stores_5_bits_a_value_and_reads_back_what_it_stored():
+    stored, x = example(), normal(4, 7, 96)
+    state = stored.state(96, 2, 5)
+    assert state.nbytes == 2 * stored.state_bytes(96)
+    words, scale = stored.store(x, state)
+    assert (words.dtype, words.shape, scale.shape) == (np.uint8, (4, 7, stored.words_of(96)), (4, 7))
+    assert words.nbytes == 4 * 7 * 96 * 5 / 8
+    np.testing.assert_array_equal(stored.encode(stored.decode(words)), words)
+    for row in range(4):  # row r is of head r % 2
+        turned = stored.per_head.stored(state[row % 2], x[row])
+        error = np.abs(stored.load(words, scale)[row] - turned) / scale[row, :, None].astype(np.float32)
+        assert error.reshape(7, 12, 8)[..., :2].max() < 0.6
+        assert error.reshape(7, 12, 8)[..., 2:].max() < 10
+
+
+def test_a_format_that_keeps_something_per_head_needs_a_scale():
+    with pytest.raises(ValueError, match="needs a scale"):
+        formats.checked({"rotated5": dataclasses.replace(example(), largest=None)})
+
+
+def test_a_format_may_refuse_dims_and_the_case_is_unsupported(monkeypatch):
+    narrow = dataclasses.replace(formats.of("int8"), refuses=lambda dim: "dim must be 64" if dim != 64 else None)
+    monkeypatch.setitem(formats.every(), "int8", narrow)
+    refused = limits.anywhere(matrix.case_from_flags(SHAPE | {"key_dtype": "int8"}))
+    assert refused == ("dim", "int8: dim must be 64", 64)
+    assert limits.anywhere(matrix.case_from_flags(SHAPE | {"dim": 64, "key_dtype": "int8"})) is None
+    assert limits.anywhere(matrix.case_from_flags(SHAPE | {"key_dtype": "int4"})) is None
+
+
+MEAN = PerHead(
+    floats=lambda dim: dim,
+    state=lambda dim, kv_heads, seed: normal(kv_heads, dim, seed=seed),
+    stored=lambda mean, x: x - mean,
+    shift=lambda mean, q: q @ mean.astype(np.float64),
+    answer=lambda mean, o: o + mean,
+)
+
+
+@pytest.mark.parametrize("keeps", [MEAN, example().per_head], ids=["mean", "matrix"])
+def test_attention_over_parts_is_that_over_the_vectors_as_they_were(keeps):
+    """Transforms of query and answer undo what is stored, beside a part without any and with a bias."""
+    q, k, v, bias = normal(3, 32), normal(20, 32, seed=1), normal(20, 32, seed=2), normal(20, seed=3)
+    ours = keeps.state(32, 1, 4)[0]
+    theirs = keeps.state(32, 1, 5)[0]
+    changed = oracle.Part(
+        keeps.stored(ours, k[:9]), keeps.stored(theirs, v[:9]), bias[:9], (keeps, ours), (keeps, theirs)
+    )
+    found = oracle.attend(q, [changed, oracle.Part(k[9:], v[9:], bias[9:])])
+    expected = oracle.decode_attention(q[None], k[None], v[None], bias[None])[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+def test_attention_over_parts_without_a_transform_is_that_over_all_slots():
+    q, k, v = normal(3, 32), normal(20, 32, seed=1), normal(20, 32, seed=2)
+    found = oracle.attend(q, [oracle.Part(k[:5], v[:5]), oracle.Part(k[5:5], v[5:5]), oracle.Part(k[5:], v[5:])])
+    np.testing.assert_allclose(found, oracle.decode_attention(q[None], k[None], v[None])[0], rtol=0, atol=1e-14)

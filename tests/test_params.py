@@ -1,0 +1,122 @@
+"""Parameter blocks as Python reads them from the headers, against the compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from elastickv.build import kernel_list
+from elastickv.device import params
+from elastickv.errors import UsageError
+
+HEADER = """#pragma once
+// Sizes that others use.
+constexpr int PLACES = 3;
+constexpr int TWICE = PLACES * 2;  /* an expression */
+
+struct Place {
+  int head;
+  float weight;
+};
+
+struct SeveralPlacesParams {
+  Place places[PLACES];
+  const struct Place* more;  // a pointer to one that is known, or to one further on
+  const struct Later* later;
+  int touched[TWICE];
+  unsigned seed;
+  long long bytes;
+  char word[5];
+  double* sums;
+};
+
+struct Later {
+  short first;
+  double second;
+};
+"""
+
+
+def compiled_layout(header: Path, blocks: list[type[ctypes.Structure]], folder: Path) -> list[int]:
+    """Size and offset of every field of each block, asked from the compiler."""
+    lines = []
+    for block in blocks:
+        lines.append(f'printf("%zu\\n", sizeof({block.__name__}));')
+        lines += [f'printf("%zu\\n", offsetof({block.__name__}, {field}));' for field, _ in block._fields_]
+    program = f'#include <cstddef>\n#include <cstdio>\n#include "{header}"\nint main() {{' + "\n".join(lines) + "}"
+    (folder / "layout.cpp").write_text(program)
+    subprocess.run(["g++", folder / "layout.cpp", "-o", folder / "layout"], check=True)
+    printed = subprocess.run([folder / "layout"], check=True, capture_output=True, text=True).stdout
+    return [int(line) for line in printed.split()]
+
+
+def layout(blocks: list[type[ctypes.Structure]]) -> list[int]:
+    return [
+        n for block in blocks for n in (ctypes.sizeof(block), *(getattr(block, f).offset for f, _ in block._fields_))
+    ]
+
+
+def kernels_with_a_header() -> list[str]:
+    return sorted(path.parent.name for path in params.KERNELS.glob(f"*/{params.HEADER}"))
+
+
+@pytest.mark.parametrize("kernel", [None, *kernels_with_a_header()])
+def test_blocks_are_laid_out_as_the_compiler_does(tmp_path, kernel):
+    header = params.KERNELS / (kernel or "") / params.HEADER
+    blocks = params.of_kernel(kernel).structures() if kernel else params.shared().structures()
+    assert blocks
+    assert layout(blocks) == compiled_layout(header, blocks, tmp_path)
+
+
+def test_every_kernel_has_a_block_of_its_name():
+    for kernel in kernel_list.sources("cpu", params.KERNELS):
+        assert issubclass(params.block_of(kernel), ctypes.Structure)
+    with pytest.raises(UsageError, match=r"kernels/sort_rows/params\.h: no struct SortRowsParams"):
+        params.block_of("sort_rows")
+
+
+def test_arrays_constants_and_pointers_are_read(tmp_path):
+    (tmp_path / "params.h").write_text(HEADER)
+    read = params.Definitions(tmp_path / "params.h")
+    assert (read.get("PLACES"), read.get("TWICE"), read.get("absent")) == (3, 6, None)
+    blocks = read.structures()
+    assert layout(blocks) == compiled_layout(tmp_path / "params.h", blocks, tmp_path)
+    block = read.get("SeveralPlacesParams")(more=4096, touched=(1, 2), seed=7)
+    block.places[1].weight = 0.5
+    assert (block.more, block.later, list(block.touched), block.places[1].weight) == (
+        4096,
+        None,
+        [1, 2, 0, 0, 0, 0],
+        0.5,
+    )
+    assert len(bytes(block)) == ctypes.sizeof(block)
+
+
+def test_a_kernels_own_header_uses_what_the_shared_one_defines(tmp_path):
+    (tmp_path / "params.h").write_text(HEADER)
+    (tmp_path / "own.h").write_text(
+        '#include "params.h"\nstruct OwnParams {\n  Place place;\n  int more[PLACES];\n};\n'
+    )
+    own = params.Definitions(tmp_path / "own.h", params.Definitions(tmp_path / "params.h"))
+    assert ctypes.sizeof(own.get("OwnParams")) == 20
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bool on;", "_Bool"),
+        ("std::size_t n;", "parse error"),
+        ("Unknown one;", "parse error"),
+        ("int n[MANY];", ":2: unsupported expression"),
+        ("int n : 3;", "bit field"),
+    ],
+)
+def test_what_python_cannot_read_is_refused_with_the_header(tmp_path, line, said):
+    (tmp_path / "params.h").write_text(f"struct OwnParams {{\n  {line}\n}};\n")
+    with pytest.raises(UsageError, match=r"params\.h") as told:
+        params.Definitions(tmp_path / "params.h")
+    assert said in str(told.value)
+    assert len(str(told.value).splitlines()) == 1

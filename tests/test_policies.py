@@ -1,0 +1,187 @@
+"""A policy's file says its keys: config, cases, sweeps and messages take them from there."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+
+from elastickv import cli, matrix, policies, records
+from elastickv.audit import policy as audit_policy
+from elastickv.audit import traffic
+from elastickv.errors import UsageError
+from elastickv.measure import bench
+from elastickv.policies import Policy
+from elastickv.schemas import config as keys
+from elastickv.schemas.case import DecodeCase, case_of, own_keys, policy_of
+
+# Hashes of what the cases of config/config.yaml measure: results of theirs are found in record stores by them.
+PINNED = {
+    "4096_golden_ticket": "937c2e52ff0f3b17ef970f1d348a1cb42f4e78f233886cf586ad770c3f93851f",
+    "1024_standard": "7d446bef5640cecc3ec590ac19b98c2ca8fd0c840b8b76bcc364c7e8b8a9452a",
+    "4096_batch8": "b03bd6234659b4404601f51e27aaa2430cd5bee078d0c4038c2891211b872f38",
+    "4096_int4": "c6da4d9a029727e34b10a6a0ca2fbf5db76cd0a92d5a8efa0f6b24678fd573f6",
+    "4096_elementwise": "ff17838fd09fbf89442413d7aa1c9ce994201b04d2d7b60db126681306e74098",
+    "1024_elementwise": "3952a698deb8f49124ba028a04b09c1cacaa604d0f2c23e1f9c3397ea3153a57",
+}
+SHAPE = {"seq": 300, "heads": 4, "kv_heads": 2, "dim": 64, "backend": "cpu"}
+BUDGET = SHAPE | {"policy": "head_budget", "full_heads": 1}
+
+
+def faults(**said) -> list[str]:
+    with pytest.raises(UsageError) as raised:
+        matrix.case_from_flags(said)
+    return raised.value.problems
+
+
+def test_cases_of_the_default_policy_are_known_by_the_same_hashes_as_ever():
+    cases = matrix.load([matrix.CONFIG_DEFAULT]).cases
+    assert {name: matrix.content_key(case) for name, case in cases.items() if name in PINNED} == PINNED
+
+
+def test_a_case_has_its_policys_keys_and_no_others():
+    case = matrix.case_from_flags(BUDGET)
+    content = records.content(case)
+    assert (case.policy, case.full_heads, case.sinks, case.window) == ("head_budget", 1, 4, 256)
+    assert not hasattr(case, "compress") and not {"compress", "anchor", "bias"} & content.keys()
+    records.check(content, "case", "here")
+    assert isinstance(case, DecodeCase) and case_of(content) == case
+
+
+def test_the_default_policy_goes_without_saying():
+    said, unsaid = (matrix.case_from_flags(SHAPE | {"compress": 4} | more) for more in ({"policy": "grouped"}, {}))
+    assert said == unsaid and said.policy == "grouped" and "policy" not in records.content(said)
+    with pytest.raises(records.RecordError):
+        records.check(records.content(said) | {"policy": "grouped"}, "case", "here")
+
+
+def test_the_policy_of_a_case_has_its_values():
+    made = policy_of(matrix.case_from_flags(BUDGET | {"window": 16}))
+    assert made.values == {"full_heads": 1, "sinks": 4, "window": 16}
+    assert [made.slots(head, 300) for head in (0, 1)] == [(300,), (20,)]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"compress": 4}, "--compress: does not apply to policy head_budget; keys that do: batch, seq"),
+        ({"pass_order": "forward"}, "--pass_order: does not apply to workload decode"),
+        ({"full_heads": 3}, "--full_heads: must be at most kv_heads (2), is 3"),
+        ({"window": 0}, "--window: must be at least 1 for policy head_budget"),
+        ({"cache_dtype": "int4"}, "--cache_dtype: must be dtype (fp16), is int4: policy head_budget keeps every slot"),
+        ({"policy": "head_budgets"}, "--policy: one of grouped, head_budget is needed"),
+        ({"full_heads": -1}, "--full_heads: an integer from 0 to 2147483647 is needed"),
+        ({"ful_heads": 1}, "--ful_heads: unknown key; did you mean full_heads?"),
+    ],
+)
+def test_messages_name_the_key_and_what_is_allowed(said, expected):
+    (problem,) = faults(**(BUDGET | said))
+    assert problem.startswith(f"bench: {expected}")
+
+
+def test_a_key_without_a_default_has_to_be_said():
+    said = {key: value for key, value in BUDGET.items() if key != "full_heads"}
+    assert faults(**said) == ["bench: lacks full_heads: give it here or in defaults"]
+
+
+def test_elementwise_has_no_policy():
+    (problem,) = faults(workload="elementwise", seq=64, heads=2, dim=64, compress=2, policy="grouped")
+    assert problem.startswith("bench: --policy: does not apply to workload elementwise")
+
+
+def test_every_key_of_every_policy_is_a_key_of_cases():
+    for name, made in policies.every().items():
+        assert {*made.KEYS} <= {*own_keys("decode", name)} <= {*keys.CASE_KEYS}
+        for key, one in made.KEYS.items():
+            assert one.meaning and keys.CASE_KEYS[key][1] == (keys.MISSING if one.default is None else one.default)
+
+
+def swept(tmp_path, sweep: str) -> dict[str, dict]:
+    """What the cases of a sweep, by their ids, say of what they keep."""
+    path = tmp_path / "matrix.yaml"
+    path.write_text(f"defaults: {{heads: 4, dim: 64, seq: 300}}\nmatrices: {{s: {sweep}}}\n", encoding="utf-8")
+    said = {"policy", "compress", "full_heads", "window"}
+    return {
+        name: {key: value for key, value in records.content(case).items() if key in said}
+        for name, case in matrix.load([path]).cases.items()
+    }
+
+
+def test_a_sweep_over_policies_gives_each_its_own_keys(tmp_path):
+    axes = "{policy: [grouped, head_budget], compress: [2, 4], full_heads: [0, 4]}"
+    assert swept(tmp_path, f"{{base: {{window: 16}}, axes: {axes}}}") == {
+        "s-compress2-grouped": {"compress": 2, "window": 16},
+        "s-compress4-grouped": {"compress": 4, "window": 16},
+        "s-full_heads0-head_budget": {"policy": "head_budget", "full_heads": 0, "window": 16},
+        "s-full_heads4-head_budget": {"policy": "head_budget", "full_heads": 4, "window": 16},
+    }
+
+
+def test_a_sweep_excludes_and_includes_by_policy(tmp_path):
+    axes = "{policy: [grouped, head_budget], compress: [2, 4], full_heads: [0, 4]}"
+    more = "exclude: [{policy: grouped, compress: 4}, {full_heads: 0}], include: [{policy: head_budget, window: 8}]"
+    assert swept(tmp_path, f"{{axes: {axes}, {more}}}") == {
+        "s-compress2-grouped": {"compress": 2, "window": 256},
+        "s-full_heads4-head_budget": {"policy": "head_budget", "full_heads": 4, "window": 8},
+    }
+
+
+def test_a_sweep_has_no_key_of_a_policy_that_it_does_not_name(tmp_path):
+    with pytest.raises(UsageError) as raised:
+        swept(tmp_path, "{base: {full_heads: 1}, axes: {policy: [grouped], compress: [2]}}")
+    (problem,) = raised.value.problems
+    assert problem.endswith("matrices.s.base.full_heads: applies to no policy of this sweep: grouped")
+
+
+def test_bench_has_a_flag_for_every_key():
+    parser = cli.build_parser()
+    said = ["bench", "--policy=head_budget", "--full_heads=2", "--window", "8", "--kv_heads=2", "--seq=64"]
+    case = bench.case_of(parser.parse_args(said))
+    assert (case.policy, case.full_heads, case.window, case.seq) == ("head_budget", 2, 8, 64)
+    for key in policies.every_key():
+        assert getattr(parser.parse_args(["bench", f"--{key}=1"]), key) in (1, "1")
+
+
+def audited(**said) -> dict:
+    return records.content(matrix.case_from_flags(said))
+
+
+def test_verifying_counts_bytes_of_any_policys_slots():
+    """Two heads: one keeps 300 tokens, one 4 and 16; of each key and value 64 numbers of 2 bytes. And two vectors."""
+    case = audited(**BUDGET, window=16)
+    output = 4 * 64 * 2
+    slots = 300 + 20
+    assert traffic.moved(case) == (
+        2 * 300 * 256 + 2 * output,
+        slots * 256 + 2 * output,
+        slots * 256 + 2 * output,
+        output,
+    )
+    assert "policy head_budget itself" in audit_policy.taken_from(case)
+    assert audit_policy.taken_from(audited(**SHAPE, compress=4)) is None
+
+
+@pytest.mark.parametrize(
+    ("seq", "window", "compress"), [(300, 16, 4), (300, 0, 7), (3, 16, 4), (300, 295, 4), (299, 1, 1)]
+)
+def test_verifying_counts_the_default_policys_slots_as_its_file_does(seq, window, compress):
+    case = matrix.case_from_flags(SHAPE | {"seq": seq, "window": window, "compress": compress, "cache_dtype": "int8"})
+    content, made = records.content(case), policy_of(case)
+    found = audit_policy.kept(content)
+    assert [one.count for one in found.segments] == [2 * slots for slots in made.slots(0, seq)]
+    assert [one.names for one in found.segments] == [(one.keys, one.values) for one in made.segments(seq)]
+    assert (found.biased, audit_policy.period(content)) == (made.biased, made.period)
+
+
+class _Unlike(policies.of("grouped")):
+    """Means something else by `window`."""
+
+    NAME = "unlike"
+    KEYS: ClassVar = {"window": dataclasses.replace(policies.of("grouped").KEYS["window"], default=7)}
+
+
+def test_unlike_keys_of_one_name_are_refused():
+    found: dict[str, type[Policy]] = {"grouped": policies.of("grouped"), "unlike": _Unlike}
+    with pytest.raises(ValueError, match=r"policies grouped and unlike declare the key window differently"):
+        policies.combined(found)

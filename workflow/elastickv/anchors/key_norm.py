@@ -1,0 +1,11 @@
+"""key_norm: the token whose key has the smallest L2 norm (Devoto et al., 2024: such keys draw the most attention)."""
+
+from elastickv.anchors.base import Anchor, squared_norms
+
+ANCHOR = Anchor(
+    name="key_norm",
+    meaning="the token with the smallest norm of its key",
+    number=4,
+    order=50,
+    score=lambda keys, values: -squared_norms(keys),
+)

@@ -1,0 +1,5 @@
+"""mean: no token alone, but the mean of the group's keys and of its values."""
+
+from elastickv.anchors.base import Anchor
+
+ANCHOR = Anchor(name="mean", meaning="the mean of the group's keys and of its values", number=3, order=40, score=None)

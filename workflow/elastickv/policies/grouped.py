@@ -1,0 +1,102 @@
+"""grouped: the first and the last tokens stay exact; of those between, every group of `compress` becomes one slot.
+
+A cache of n tokens has the first `sinks` and the last `window` of them exact, and the tokens that do not fill a group
+yet (the open group). Closed groups are slots of the middle segment, in the formats of `cache_dtype`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from elastickv import anchors
+from elastickv.policies.base import Closing, Key, Live, Policy, Run, Segment
+
+EXACT, MIDDLE = 0, 1
+SINKS = Key("first tokens, kept exact", default=4, unit="tokens", least=0)
+WINDOW = Key("last tokens, kept exact", default=256, unit="tokens", least=0)
+LARGEST = 2**31 - 1
+
+
+class Grouped(Policy):
+    """See the module."""
+
+    NAME = "grouped"
+    MEANING = "sinks and a window stay exact, every `compress` tokens between them become one slot"
+    KEYS: ClassVar[Mapping[str, Key]] = {
+        "compress": Key("tokens that one anchor stands for", unit="tokens", least=1),
+        "sinks": SINKS,
+        "window": WINDOW,
+        "anchor": Key(
+            "which slot stands for a closed group", kind=str, default="value_norm", choices=tuple(anchors.every())
+        ),
+        "bias": Key(
+            "added to an anchor's logit: nothing, or ln(compress)",
+            kind=str,
+            default="none",
+            choices=("none", "log_count"),
+        ),
+    }
+
+    @classmethod
+    def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
+        total = values["sinks"] + values["window"]
+        return ("sinks", f"sinks + window must be at most {LARGEST}, is {total}") if total > LARGEST else None
+
+    @classmethod
+    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("compress",)
+
+    @property
+    def biased(self) -> bool:
+        return self.values["bias"] != "none"
+
+    @property
+    def closes_newest(self) -> bool:
+        return self.values["window"] == 0
+
+    @property
+    def period(self) -> int:
+        return self.values["compress"]
+
+    def _groups(self, tokens: int) -> int:
+        return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]
+
+    def _ring(self, capacity: int) -> int:
+        """Slots of the ring: for the window and a group that is about to close."""
+        values = self.values
+        return max(0, min(values["window"] + values["compress"], capacity - values["sinks"]))
+
+    def _bias(self) -> float:
+        return math.log(self.values["compress"]) if self.biased else 0.0
+
+    def segments(self, capacity: int) -> tuple[Segment, ...]:
+        sinks = min(self.values["sinks"], capacity)
+        return (
+            Segment("exact", self.dtype, self.dtype, sinks + self._ring(capacity)),
+            Segment("middle", self.key_format, self.value_format, self._groups(capacity)),
+        )
+
+    def live(self, head: int, tokens: int, capacity: int) -> tuple[Live, ...]:
+        sinks, groups, ring = self.values["sinks"], self._groups(tokens), self._ring(capacity)
+        if tokens <= sinks:
+            return Live(tokens), Live()
+        grouped = groups * self.values["compress"]
+        return Live(sinks, grouped % ring, ring, tokens - sinks - grouped), Live(groups)
+
+    def runs(self, head: int, tokens: int, capacity: int) -> tuple[Run, ...]:
+        sinks, size, groups = min(self.values["sinks"], tokens), self.values["compress"], self._groups(tokens)
+        grouped = groups * size
+        return (
+            Run(EXACT, 0, sinks, 1, 0),
+            Run(EXACT, grouped, tokens - sinks - grouped, 1, sinks + grouped, sinks, self._ring(capacity)),
+            Run(MIDDLE, 0, groups, size, sinks, bias=self._bias()),
+        )
+
+    def closing(self, head: int, tokens: int, capacity: int) -> Closing:
+        sinks, size, groups = self.values["sinks"], self.values["compress"], self._groups(tokens)
+        if self._groups(tokens + 1) == groups:
+            return Closing()
+        ring = self._ring(capacity)
+        return Closing(MIDDLE, groups, size, sinks + groups * size, sinks, groups * size % ring, ring, self._bias())
