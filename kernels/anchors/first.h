@@ -2,6 +2,11 @@
 #pragma once
 #ifdef __CUDACC__
 
+template <>
+struct Rule<FIRST> {
+  static __device__ int close(const Group& group, Pairs& key, Pairs& value) { return group.load_both(0, key, value); }
+};
+
 #else
 
 namespace elastickv {

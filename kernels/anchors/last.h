@@ -2,6 +2,13 @@
 #pragma once
 #ifdef __CUDACC__
 
+template <>
+struct Rule<LAST> {
+  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+    return group.load_both(group.size - 1, key, value);
+  }
+};
+
 #else
 
 namespace elastickv {

@@ -204,7 +204,7 @@ def times_and_bytes(inputs: Inputs) -> str:
         control = measured.controls.full
         dropped = len(record.samples.dropped)
         launched = [used.launch, "graph" if used.graphs else "no graph"]
-        if case.content.workload == "elementwise":
+        if hasattr(case.content, "pass_order"):
             launched.append(case.content.pass_order)
         rows.append(
             [

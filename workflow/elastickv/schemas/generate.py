@@ -126,7 +126,7 @@ def contents() -> dict[Path, str]:
 def renew() -> None:
     """Writes the files again where their keys of cases are not the present ones.
 
-    A storage format, a policy or an anchor rule was added, changed or taken away.
+    A storage format, a policy, an anchor rule or a workload was added, changed or taken away.
     """
     keys = config.CaseKeys.model_json_schema(schema_generator=_Generator)
     if records.schema("config")["$defs"]["CaseKeys"] != _tidied(keys, defaults=True):
