@@ -45,7 +45,7 @@ def source_files() -> list[str]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A Snakemake run that ended: exit code, all it printed, and the messages of the jobs it ran (or would run)."""
+    """A command that ended: exit code, all it printed, and the messages of the jobs it ran (or would run)."""
 
     code: int
     text: str
@@ -73,6 +73,13 @@ class Checkout:
         process = self.start_snakemake(*arguments)
         text, _ = process.communicate(timeout=600)
         return Finished(process.returncode, text)
+
+    def elastickv(self, *arguments: str) -> Finished:
+        """Runs a command of this checkout to its end."""
+        command = [sys.executable, "-P", "-m", "elastickv", *arguments]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=self.root, env=self.environment, check=False, timeout=600, **output)
+        return Finished(done.returncode, done.stdout)
 
     def make(self, *arguments: str) -> Finished:
         """Runs make to its end, with the commands of the environment that runs this test instead of a new one."""

@@ -318,7 +318,7 @@ class Peers(Model):
     enable: bool = field("whether they are measured", default=False)
     names: list[PeerName] | MISSING = field(
         "which: names of workflow/elastickv/peers/libraries/, and paths of files of your own "
-        "(docs/extending/peer/), relative to the checkout. Without it all of the former: those that do not run on a "
+        "(docs/extending.md), relative to the checkout. Without it all of the former: those that do not run on a "
         "backend say so in their record",
         unique=True,
         min_length=1,
