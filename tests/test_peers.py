@@ -669,6 +669,20 @@ def attention(layer, q, k, v):
 def attention(layer, q, k, v):
     return sdpa(q, k[:, :, 1:], v[:, :, 1:])
 """,
+    "when_it_is_read": """
+class Later:
+    def __init__(self, *inputs):
+        self.inputs = inputs
+
+    def fill_(self, value):
+        return self
+
+    def detach(self):
+        return sdpa(*self.inputs)
+
+def attention(layer, q, k, v):
+    return Later(q, k, v)
+""",
     "crashes": """
 def attention(layer, q, k, v):
     import os, signal
@@ -710,7 +724,8 @@ def test_users_files_run_beside_ours_and_those_that_cheat_are_refused(torch_envi
         assert made[name]["status"] == "incorrect", made[name]["reason"]
         assert told in made[name]["reason"]
         assert "ours" not in made[name]["cases"][0]["full"]
-    assert made["crashes"]["status"] == "failed" and "SIGSEGV" in made["crashes"]["reason"]
+    for name, told in {"crashes": "SIGSEGV", "when_it_is_read": "returned a Later, not a torch.Tensor"}.items():
+        assert made[name]["status"] == "failed" and told in made[name]["reason"]
     for name in ("honest", "my_kernel"):
         assert right(made[name]["cases"][0]["full"]) and right(made[name]["cases"][0]["elastic"]), made[name]["reason"]
         assert len(made[name]["file"]["sha256"]) == 64
