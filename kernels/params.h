@@ -1,42 +1,78 @@
 // Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/device/params.py reads
 // it; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
 //
-// Words (docs/architecture.md): rows = batch * kv_heads. tokens = length of the sequence held so far. A cache has an
-// exact segment (sinks, then a ring that holds the open group and the window) and a middle segment (one slot per closed
-// group of `compress` tokens). A full cache is the case sinks >= tokens, ring = 0, no middle.
-//
-//   closed(n)  = n > sinks + window ? (n - sinks - window) / compress : 0        closed groups of n tokens
-//   live ring  = tokens [sinks + closed(n) * compress, n)
-//   place(t)   = t < sinks ? t : sinks + (t - sinks) % ring                      exact slot of token t
+// Words (docs/architecture.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
+// format for keys and one for values. Which slots hold a token (Live) is data that the host computes from the policy for every
+// number of tokens that a measurement meets; kernels know segments and live ranges, and no policy.
 #pragma once
 
 // After each array of a cache lie READ_AHEAD bytes that may be read, whatever they hold: kernels read in whole units.
 constexpr int READ_AHEAD = 4096;
+constexpr int MOST_SEGMENTS = 4;
+constexpr int MOST_RUNS = 6;
 
-enum Anchor { LAST = 0, FIRST = 1, VALUE_NORM = 2, MEAN = 3 };
+// Which slots of one segment and row hold a token: slots [0, head), and of the ring of `ring` slots that begins at slot `head`
+// the `length` slots from its slot `first` on, wrapping at most once. 16 bytes: one load. The next token goes into the slot
+// behind them: ring > 0 ? head + (first + length) % ring : head (of segment 0, in the state before it came).
+struct Live {
+  int head;
+  int first;
+  int ring;
+  int length;
+};
+
+struct Segment {
+  void* k;              // [rows, capacity] vectors as k_format stores them
+  void* v;
+  void* k_scale;        // fp16 [rows, capacity]; null unless k_format has scales
+  void* v_scale;
+  float* bias;          // [rows, capacity]; null: no bias is read
+  int* token;           // [rows, capacity]: token that each slot stands for (the group's first for a mean); null in segment 0
+  const void* k_state;  // [kv_heads, ...] what k_format keeps per head (a matrix, a mean); null: nothing
+  const void* v_state;
+  int k_format;         // Format (format.h)
+  int v_format;
+  int capacity;         // slots of a row
+  int pad;
+};
 
 struct Cache {
-  void* exact_k;         // [rows, sinks + ring, dim] in dtype
-  void* exact_v;
-  void* middle_k;        // [rows, middle_capacity, dim] in cache_dtype (kernels/formats says how)
-  void* middle_v;
-  void* middle_k_scale;  // fp16 [rows, middle_capacity]; null unless cache_dtype has scales
-  void* middle_v_scale;
-  float* exact_bias;     // [rows, sinks + ring]; null: no bias is read
-  float* middle_bias;    // [rows, middle_capacity]
-  int* middle_token;     // [rows, middle_capacity]: which token each middle slot stands for (MEAN: the group's first);
-                         //   written by compress and append, never read by decode
-  const int* tokens;     // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
-  int dtype;             // Format (format.h) of exact slots, q and out
-  int cache_dtype;       // Format of middle slots; equal to dtype, or one with scales
+  Segment segments[MOST_SEGMENTS];  // 0: exact slots in dtype, where new tokens go; then those that groups become
+  const int* tokens;   // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
+  const Live* live;    // on the device, [2, rows, MOST_SEGMENTS]: with *tokens tokens, then with one more
+  const struct Closing* closing;  // on the device, [rows]: the group that becomes complete with the next token
+  int segment_count;
   int rows;
+  int kv_heads;        // row % kv_heads is the KV head of a row
   int dim;
-  int sinks;
-  int window;
-  int compress;
+  int dtype;           // Format of segment 0, q and out
+  int anchor;          // which of a group's tokens stands for it (anchors.h)
+};
+
+// Tokens of segment 0 that become one slot of another segment. count 0: nothing. Token i of them lies in slot
+// head + (first + i) % ring of segment 0.
+struct Closing {
+  int segment;
+  int slot;
+  int count;
+  int token;  // number of the first of them
+  int head;
+  int first;
   int ring;
-  int middle_capacity;
-  int pad;
+  float bias;  // written to the slot's bias where the segment has one
+};
+
+// A part of an elastic cache, built from a full one: slots of one segment, `each` tokens of the full cache to a slot, from token
+// `token` on. Slot i of the run is slot + i, in a ring (ring > 0) head + (slot + i) % ring. Into segment 0 tokens are copied.
+struct Run {
+  int segment;
+  int slot;
+  int slots;  // 0: nothing
+  int each;
+  int token;
+  int head;
+  int ring;
+  float bias;
 };
 
 // out[i] = (sum of the four bytes of a Philox4x32-10 word - 510) / 147.8 (mean 0, std 1), converted to dtype.
@@ -50,29 +86,25 @@ struct FillParams {
   int pad;
 };
 
-// Builds an elastic cache of `source_tokens` tokens from a full one: copies the exact tokens, makes every closed group's slot.
+// Builds an elastic cache from a full one.
 struct CompressParams {
   Cache cache;
-  const void* k;  // [rows, source_capacity, dim] in dtype
+  const void* k;    // [rows, source_capacity, dim] in dtype
   const void* v;
+  const Run* runs;  // on the device, [kv_heads, MOST_RUNS]
   int source_capacity;
-  int source_tokens;
-  int anchor;         // Anchor
-  float anchor_bias;  // written to middle_bias where that is not null
+  int most_slots;   // of any KV head, over its runs: for the launch shape
 };
 
 // One token's step through the layers of a model: `close` (all layers), then layer by layer a decode that appends the token
-// itself, or `append` and a decode, and `advance` at the end. A cache without a window closes its groups in `append`: they
-// hold the token.
+// itself, or `append` and a decode, and `advance` at the end. Where groups hold the newest token (no window) they are closed in
+// `append`, after it was stored.
 
-// Makes the middle slot of every layer's group that becomes complete when *caches[i].tokens grows by one (chooses or
-// averages, quantises, stores). Only for caches with a window: such a group holds tokens that were appended before.
+// Makes the slots of cache.closing in every layer. For policies whose groups hold tokens that were appended before.
 struct CloseParams {
   const Cache* caches;  // [layers], on the device, alike but for their addresses
   int layers;
   int rows;
-  int anchor;         // Anchor
-  float anchor_bias;  // written to middle_bias where that is not null
 };
 
 // The token that a launch appends: number n = *cache.tokens, entry (n + shift) % pool_size of a pool. *cache.tokens stays:
@@ -84,35 +116,42 @@ struct Fresh {
   int shift;
 };
 
-// anchor, anchor_bias: of the group that is closed where the cache has no window.
 struct AppendParams {
   Cache cache;
   Fresh fresh;
-  int anchor;
-  float anchor_bias;
-};
-
-struct AdvanceParams {
-  int* tokens;
-  int delta;
+  int closes;  // 1: then makes the slot of cache.closing
   int pad;
 };
 
-// out[row, j, :] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over the slots of a cache that holds
-// *cache.tokens + pending tokens, the last of which the launch appends first where `fresh` has one (for caches with a
-// window, and full ones). q, out: [rows, group, dim] in dtype ([batch, heads, dim] with group = heads / kv_heads).
+// *tokens grows by one; live and closing become those of the new number: entry n - first_tokens of the tables, where n is the
+// number of tokens. The tables are the host's, on the device: live_of [steps + 2, kv_heads, MOST_SEGMENTS], closing_of
+// [steps + 1, kv_heads].
+struct AdvanceParams {
+  int* tokens;
+  Live* live;        // [2, rows, MOST_SEGMENTS]
+  Closing* closing;  // [rows]
+  const Live* live_of;
+  const Closing* closing_of;
+  int first_tokens;
+  int rows;
+  int kv_heads;
+  int pad;
+};
+
+// out[row, j, :] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over the live slots of a cache's segments: those with
+// *cache.tokens + pending tokens, the last of which the launch appends first where `fresh` has one (then its slot, the last live
+// one of segment 0, is written by this launch and not read). q, out: [rows, group, dim] in dtype.
 struct DecodeParams {
   Cache cache;
   const void* q;
   void* out;
   void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
   int group;
-  int pending;  // tokens that *cache.tokens does not count yet: 1 when this or an earlier launch appends one, else 0
+  int pending;  // 1: *cache.tokens does not count the token yet that this or an earlier launch appends; else 0
   float scale;
-  int max_tokens;  // host's upper bound of the tokens: decides the launch shape and which slots are read
+  int waits;    // 1 when the launch just before changes this cache, live or *cache.tokens; nothing is then read before its end
+  int touched[MOST_SEGMENTS];  // host's upper bound, over rows, of the slots [0, touched) that can hold a token: launch shape, reads
   Fresh fresh;
-  int waits;  // 1 when the launch just before changes this cache or *cache.tokens; nothing is then read before its end
-  int pad;
 };
 
 // One pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:

@@ -9,11 +9,10 @@ import numpy as np
 
 from elastickv import formats, matrix
 from elastickv.cache import numerics, oracle
-from elastickv.cache.policy import choose_anchors, compact
+from elastickv.cache.compact import compact
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import (
-    ANCHORS,
-    AdvanceParams,
+    MOST_SEGMENTS,
     AppendParams,
     Cache,
     CloseParams,
@@ -22,8 +21,10 @@ from elastickv.device.params import (
     ElementwiseParams,
     Fresh,
 )
+from elastickv.policies import Policy
 from elastickv.schemas.case import DecodeCase
 from elastickv.workloads.cache import CacheShape, LayerCaches
+from elastickv.workloads.positions import Positions
 
 POISON = 0xFF
 
@@ -45,15 +46,25 @@ def workspace_for(backend: Backend, launches: list[DecodeParams]) -> int:
 class Caches:
     """A full cache of seeded keys and values and its elastic counterpart, poisoned before it was built."""
 
-    def __init__(self, backend: Backend, case: DecodeCase, tokens: int | None = None, capacity: int | None = None):
+    def __init__(
+        self,
+        backend: Backend,
+        case: DecodeCase,
+        tokens: int | None = None,
+        capacity: int | None = None,
+        policy: Policy | None = None,
+    ):
         self.backend, self.case = backend, case
         self.tokens = case.seq if tokens is None else tokens
-        self.shape = CacheShape(case, capacity or case.seq)
+        self.shape = CacheShape(case, capacity or case.seq, policy)
         self.policy = self.shape.policy
-        self.counter = backend.allocate(4)
-        backend.write(self.counter, np.array([self.tokens], np.int32))
-        self.layer = LayerCaches(backend, self.shape, {"full": self.counter, "elastic": self.counter})
+        places = (case.batch, case.kv_heads, self.tokens, self.shape.capacity - self.tokens)
+        self.positions = {arm: Positions(backend, rule, *places) for arm, rule in self.shape.policies.items()}
+        for positions in self.positions.values():
+            positions.restore()
+        self.layer = LayerCaches(backend, self.shape, {arm: made.at for arm, made in self.positions.items()})
         rows, dim = self.shape.rows, self.shape.dim
+        self.heads = self.shape.heads(0, rows)
         self.k, self.v = (self.vectors((rows, self.shape.capacity, dim), stream) for stream in (1, 2))
         self.write_full()
 
@@ -62,32 +73,44 @@ class Caches:
         return formats.of(self.case.dtype).rounded(values)
 
     def write_full(self) -> None:
-        for address, values in ((self.layer.full.exact_k, self.k), (self.layer.full.exact_v, self.v)):
+        full = self.layer.full.segments[0]
+        for address, values in ((full.k, self.k), (full.v, self.v)):
             self.backend.write(address, formats.of(self.case.dtype).encode(values))
 
     def compress(self) -> None:
-        arena = self.layer.elastic_arena
+        arena = self.layer.arenas["elastic"]
         self.backend.fill_bytes(arena.address, arena.size, POISON)
-        full, rule = self.layer.full, self.policy
-        params = CompressParams(
-            self.layer.elastic, full.exact_k, full.exact_v, self.shape.capacity, self.tokens, ANCHORS[rule.anchor],
-            rule.anchor_bias,
-        )  # fmt: skip
+        full, built = self.layer.full.segments[0], self.positions["elastic"]
+        sizes = self.shape.capacity, built.most_slots
+        params = CompressParams(self.layer.elastic, full.k, full.v, built.runs, *sizes)
         self.backend.launch(Call("compress", params))
+
+    def compact(self, tokens: int):
+        """What the policy makes of the first `tokens` tokens."""
+        return compact(self.k[:, :tokens], self.v[:, :tokens], self.policy, self.heads)
 
     def check_elastic(self, tokens: int) -> None:
         """The elastic cache holds, bit for bit, what the policy makes of the first `tokens` tokens."""
-        expected = compact(self.k[:, :tokens], self.v[:, :tokens], self.policy)
-        rows, groups = self.shape.rows, self.policy.closed_groups(tokens)
-        anchors = self.layer.read_anchors(0, rows, tokens)
-        np.testing.assert_array_equal(anchors, choose_anchors(self.v[:, :tokens], self.policy))
+        expected = self.compact(tokens)
+        rows = self.shape.rows
+        np.testing.assert_array_equal(self.layer.read_kept(0, rows, tokens), expected.kept)
         for which, values, scales in (("k", expected.k, expected.k_scale), ("v", expected.v, expected.v_scale)):
             stored, stored_scales = self.layer.read_elastic(which, 0, rows, tokens)
             np.testing.assert_array_equal(stored, values)
             np.testing.assert_array_equal(stored_scales.view(np.uint16), scales.view(np.uint16))
-        if self.shape.biased:
-            bias = self.backend.read(self.layer.elastic.middle_bias, (rows, self.shape.middle), np.float32)
-            assert (bias[:, :groups] == np.float32(self.policy.anchor_bias)).all()
+        if self.policy.biased:
+            np.testing.assert_array_equal(self.biases(tokens), expected.bias)
+
+    def biases(self, tokens: int) -> np.ndarray:
+        """What lies in memory of the slots' biases, float32 [rows, slots] in token order."""
+        segments = self.layer.elastic.segments[: self.layer.elastic.segment_count]
+        rows = self.shape.rows
+        held = [self.backend.read(one.bias, (rows, one.capacity), np.float32) for one in segments]
+        found = np.zeros(self.layer.read_kept(0, rows, tokens).shape, np.float32)
+        for layout, members in self.shape.layouts(0, rows, tokens):
+            for slot, (segment, place) in enumerate(zip(layout.segment, layout.place, strict=True)):
+                found[members, slot] = held[segment][members, place]
+        return found
 
     def decode(self, arm: str = "elastic") -> np.ndarray:
         """float32 [rows, group, dim], the output poisoned beforehand."""
@@ -97,22 +120,29 @@ class Caches:
         query, out = (self.backend.allocate(math.prod(shape) * formats.of(dtype).vector_bytes(1)) for _ in range(2))
         self.backend.write(query, formats.of(dtype).encode(self.q))
         self.backend.fill_bytes(out, math.prod(shape) * formats.of(dtype).vector_bytes(1), POISON)
-        cache = self.layer.full if arm == "full" else self.layer.elastic
-        scale = 1 / math.sqrt(self.shape.dim)
-        params = DecodeParams(cache, query, out, None, group, 0, scale, self.shape.capacity)
+        params = DecodeParams(self.layer.caches[arm], query, out, None, group, 0, 1 / math.sqrt(self.shape.dim))
+        params.touched[:] = self.touched(arm, growing=False)
         params.workspace = workspace_for(self.backend, [params])
         self.backend.launch(Call("decode", params))
         return formats.of(dtype).decode(self.backend.read(out, shape, formats.of(dtype).words))
 
+    def touched(self, arm: str, growing: bool) -> list[int]:
+        """Of every segment that a cache could have."""
+        found = self.positions[arm].touched(growing)
+        return found + [0] * (MOST_SEGMENTS - len(found))
+
     def check_decode(self, arm: str, tokens: int) -> None:
-        k, v, bias = self.k[:, :tokens], self.v[:, :tokens], None
-        if arm == "elastic":
-            expected = compact(k, v, self.policy)
-            k, v, bias = expected.k, expected.v, expected.bias
         answer = self.decode(arm)
-        correctness = oracle.check(answer, oracle.decode_attention(self.q, k, v, bias), self.case.dtype)
+        correctness = oracle.check(answer, self.attention(self.q, arm, tokens), self.case.dtype)
         print(f"{arm}: relative error {correctness.relative_error}, worst {correctness.max_abs_error}")
         assert oracle.passes(correctness), correctness
+
+    def attention(self, q: np.ndarray, arm: str, tokens: int) -> np.ndarray:
+        """The float64 answer over the first `tokens` tokens."""
+        if arm == "full":
+            return oracle.decode_attention(q, self.k[:, :tokens], self.v[:, :tokens])
+        held = self.compact(tokens)
+        return oracle.decode_attention(q, held.k, held.v, held.bias, held.counts)
 
 
 def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: int, reverse: int = 0) -> None:
@@ -177,34 +207,35 @@ class GrowingCaches:
     """
 
     def __init__(
-        self, backend: Backend, changes: dict, start: int, steps: int, together: bool, pool: int = 16, shift: int = 3
-    ):
+        self, backend: Backend, changes: dict, start: int, steps: int, together: bool, pool: int = 16, shift: int = 3,
+        policy: Policy | None = None,
+    ):  # fmt: skip
         case = case_of(seq=start, **changes)
-        self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps)
+        self.backend, self.caches = backend, Caches(backend, case, capacity=start + steps, policy=policy)
         caches, dtype = self.caches, case.dtype
         self.group, self.dtype = case.heads // case.kv_heads, dtype
         vectors = [caches.vectors((pool, caches.shape.rows, caches.shape.dim), stream) for stream in (4, 5)]
         for token in range(start, start + steps):
             caches.k[:, token], caches.v[:, token] = (x[(token + shift) % pool] for x in vectors)
-        rule, scale = caches.policy, 1 / math.sqrt(caches.shape.dim)
-        fresh, anchor = Fresh(*map(self.upload, vectors), pool, shift), (ANCHORS[rule.anchor], rule.anchor_bias)
+        fresh, appends = Fresh(*map(self.upload, vectors), pool, shift), together and not caches.policy.closes_newest
         self.query = caches.vectors((caches.shape.rows, self.group, caches.shape.dim), 3)
         q = self.upload(self.query)
         self.out = {arm: self.upload(self.query) for arm in ("elastic", "full")}
-        calls = []
-        if rule.window > 0 and caches.shape.middle > 0:
+        calls, closes = [], caches.positions["elastic"].closes
+        if closes and not caches.policy.closes_newest:
             table = backend.allocate(ctypes.sizeof(Cache))
             backend.write(table, np.frombuffer(bytes(caches.layer.elastic), np.uint8))
-            calls.append(Call("close", CloseParams(table, 1, caches.shape.rows, *anchor)))
-        for arm, cache in (("elastic", caches.layer.elastic), ("full", caches.layer.full)):
-            block = DecodeParams(cache, q, self.out[arm], None, self.group, 1, scale, start + steps, Fresh(), 1)
-            if together and (arm == "full" or rule.window > 0):
+            calls.append(Call("close", CloseParams(table, 1, caches.shape.rows)))
+        for arm, cache in caches.layer.caches.items():
+            block = DecodeParams(cache, q, self.out[arm], None, self.group, 1, 1 / math.sqrt(caches.shape.dim), 1)
+            block.touched[:] = caches.touched(arm, growing=True)
+            if appends or (together and arm == "full"):
                 block.fresh = fresh
             else:
-                calls.append(Call("append", AppendParams(cache, fresh, *anchor)))
+                closing = arm == "elastic" and closes and caches.policy.closes_newest
+                calls.append(Call("append", AppendParams(cache, fresh, closing)))
             block.workspace = workspace_for(backend, [block])
-            calls.append(Call("decode", block))
-        calls.append(Call("advance", AdvanceParams(caches.counter, 1, 0)))
+            calls += [Call("decode", block), caches.positions[arm].advance()]
         caches.compress()
         self.step = backend.program(calls, Mode(graph=True))
 
@@ -219,24 +250,23 @@ class GrowingCaches:
         return formats.of(self.dtype).decode(words)
 
     def check_answers(self, tokens: int) -> None:
-        k, v = self.caches.k[:, :tokens], self.caches.v[:, :tokens]
-        compacted = compact(k, v, self.caches.policy)
-        held = {"elastic": (compacted.k, compacted.v, compacted.bias), "full": (k, v, None)}
-        for arm, slots in held.items():
-            correctness = oracle.check(self.answer(arm), oracle.decode_attention(self.query, *slots), self.dtype)
+        for arm in self.out:
+            expected = self.caches.attention(self.query, arm, tokens)
+            correctness = oracle.check(self.answer(arm), expected, self.dtype)
             assert oracle.passes(correctness), (arm, tokens, correctness)
 
 
-def grow(backend: Backend, changes: dict, start: int, steps: int, together: bool) -> None:
+def grow(backend: Backend, changes: dict, start: int, steps: int, together: bool, policy: Policy | None = None) -> None:
     """Tokens appended one by one, the ring wrapping and groups closing, against the policy on all tokens so far."""
-    growing = GrowingCaches(backend, changes, start, steps, together)
+    growing = GrowingCaches(backend, changes, start, steps, together, policy=policy)
     for token in range(start, start + steps):
         for address in growing.out.values():
             backend.fill_bytes(address, growing.query.size * formats.of(growing.dtype).vector_bytes(1), POISON)
         backend.seconds(growing.step)
         growing.check_answers(token + 1)
         growing.caches.check_elastic(token + 1)
-    assert backend.read(growing.caches.counter, (1,), np.int32)[0] == start + steps
+    for positions in growing.caches.positions.values():
+        assert backend.read(positions.at.tokens, (1,), np.int32)[0] == start + steps
     k, v = growing.caches.layer.read_full(0, growing.caches.shape.rows, start + steps)
     np.testing.assert_array_equal(k, growing.caches.k)
     np.testing.assert_array_equal(v, growing.caches.v)

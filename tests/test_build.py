@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from elastickv import formats, records
+from elastickv import anchors, formats, records
 from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, format_headers, kernel_list, store
 from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
@@ -100,6 +100,8 @@ OF_CUDA = {("cuda", name) for name in fingerprint.WORKLOADS}
         ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
         ("format.h", "return 0.0f", "return 1.0f", OF_CPU | OF_CUDA),
         ("formats/int8.h", ONCE, ADDED, set()),
+        ("anchor.h", "enum Anchor {", "enum Anchor : int {", {("cpu", "decode")}),
+        ("anchors/mean.h", ONCE, ADDED, set()),
         ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
         ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
     ],
@@ -151,6 +153,32 @@ def test_a_format_without_a_header_is_named_before_anything_is_compiled(kernels,
     monkeypatch.chdir(kernels.parent)
     (kernels / "formats" / "int4.h").unlink()
     with pytest.raises(UsageError, match=r"kernels/formats/int4\.h is missing"):
+        format_headers.write(fingerprint.KERNELS)
+
+
+def test_a_rule_counts_for_the_cases_that_choose_by_it_and_adding_one_for_none(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    whole, before = fingerprint.source_sha256("cpu"), fingerprint.by_part("cpu", fingerprint.cpu())
+    header = kernels / "anchors" / "last.h"
+    (kernels / "anchors" / "again.h").write_text(header.read_text(encoding="utf-8").replace("LAST", "AGAIN"))
+    with_it = {**anchors.every(), "again": dataclasses.replace(anchors.of("last"), name="again", number=99)}
+    monkeypatch.setattr(anchors, "every", lambda: with_it)
+    after = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert fingerprint.source_sha256("cpu") != whole
+    assert set(after.anchors) - set(before.anchors) == {"again"}
+    for rule in (None, "last", "value_norm"):
+        assert after.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
+    header.write_text(header.read_text(encoding="utf-8").replace(ONCE, ADDED), encoding="utf-8")
+    changed = fingerprint.by_part("cpu", fingerprint.cpu())
+    assert changed.of("decode", ("fp16",), "last") != before.of("decode", ("fp16",), "last")
+    for rule in (None, "value_norm"):
+        assert changed.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
+
+
+def test_a_rule_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch):
+    monkeypatch.chdir(kernels.parent)
+    (kernels / "anchors" / "mean.h").unlink()
+    with pytest.raises(UsageError, match=r"kernels/anchors/mean\.h is missing"):
         format_headers.write(fingerprint.KERNELS)
 
 

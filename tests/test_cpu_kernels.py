@@ -136,9 +136,9 @@ def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
     caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
     caches.write_full()
     caches.compress()
-    anchors = caches.layer.read_anchors(0, 4, 101)
-    assert anchors[0, :4].tolist() == [4, 8, 12, 16]
-    assert anchors[1, :4].tolist() == [4, 9, 12, 16]
+    kept = caches.layer.read_kept(0, 4, 101)  # behind 4 sinks
+    assert kept[0, 4:8].tolist() == [4, 8, 12, 16]
+    assert kept[1, 4:8].tolist() == [4, 9, 12, 16]
 
 
 @pytest.mark.parametrize(

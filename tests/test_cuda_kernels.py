@@ -16,7 +16,6 @@ from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elemen
 
 from elastickv import device, formats
 from elastickv.cache import numerics, oracle
-from elastickv.cache.policy import compact
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import DecodeParams, FillParams, StreamParams
 
@@ -155,18 +154,17 @@ def test_a_workspace_serves_launch_after_launch(backend):
     query = caches.vectors((rows, group, dim), 3)
     q, out = (backend.allocate(query.size * 2) for _ in range(2))
     backend.write(q, formats.of("fp16").encode(query))
-    params = [
-        DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim), 3000)
-        for cache in (caches.layer.full, caches.layer.elastic)
-    ]
+    params = []
+    for arm, cache in caches.layer.caches.items():
+        params.append(DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim)))
+        params[-1].touched[:] = caches.touched(arm, growing=False)
     workspace = workspace_for(backend, params)
     for block in params:
         block.workspace = workspace
     program = backend.program([Call("decode", block) for block in params * 20], Mode(graph=True))
     backend.seconds(program)
-    compacted = compact(caches.k, caches.v, caches.policy)
     answer = formats.of("fp16").decode(backend.read(out, query.shape, np.float16))
-    correctness = oracle.check(answer, oracle.decode_attention(query, compacted.k, compacted.v), "fp16")
+    correctness = oracle.check(answer, caches.attention(query, "elastic", 3000), "fp16")
     assert oracle.passes(correctness), correctness
 
 
@@ -202,9 +200,9 @@ def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
     caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
     caches.write_full()
     caches.compress()
-    anchors = caches.layer.read_anchors(0, 4, 101)
-    assert anchors[0, :4].tolist() == [4, 8, 12, 16]
-    assert anchors[1, :4].tolist() == [4, 9, 12, 16]
+    kept = caches.layer.read_kept(0, 4, 101)  # behind 4 sinks
+    assert kept[0, 4:8].tolist() == [4, 8, 12, 16]
+    assert kept[1, 4:8].tolist() == [4, 9, 12, 16]
 
 
 def test_large_logits_do_not_overflow(backend):

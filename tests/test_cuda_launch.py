@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from elastickv import formats, matrix
 from elastickv.build import format_headers, kernel_list
 from elastickv.device import launches, limits
-from elastickv.device.params import Cache, CompressParams, DecodeParams, StreamParams
+from elastickv.device.params import AdvanceParams, Cache, CompressParams, DecodeParams, StreamParams
 from elastickv.errors import UsageError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
@@ -38,10 +38,13 @@ def kernel_names() -> set[str]:
 
 
 def decode_params(batch=1, kv_heads=4, group=1, tokens=4096, dim=128, dtype="fp16", cache_dtype=None, compress=4):
-    codes = {"dtype": formats.of(dtype).number, "cache_dtype": formats.of(cache_dtype or dtype).number}
-    kept = {"sinks": 4, "window": 256, "compress": compress, "ring": 256 + compress}
-    cache = Cache(rows=batch * kv_heads, dim=dim, **codes, **kept)
-    return DecodeParams(cache=cache, group=group, max_tokens=tokens)
+    exact, middle = (formats.of(name).number for name in (dtype, cache_dtype or dtype))
+    cache = Cache(rows=batch * kv_heads, kv_heads=kv_heads, dim=dim, dtype=exact, segment_count=2)
+    cache.segments[0].k_format = cache.segments[0].v_format = exact
+    cache.segments[1].k_format = cache.segments[1].v_format = middle
+    params = DecodeParams(cache=cache, group=group)
+    params.touched[:2] = min(tokens, 260 + compress), max(0, tokens - 260) // compress
+    return params
 
 
 ANY_DECODE = st.builds(
@@ -149,11 +152,25 @@ def test_many_rows_are_not_split():
     assert DECODE.shape_of(decode_params(batch=64, kv_heads=32), H200).splits == 1
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 5000])
-def test_compress_covers_any_length(tokens):
-    launch = launches.launch_of("compress", CompressParams(cache=Cache(rows=3), source_tokens=tokens), H200)
+@pytest.mark.parametrize("slots", [0, 1, 5000])
+def test_compress_covers_any_length(slots):
+    launch = launches.launch_of("compress", CompressParams(cache=Cache(rows=3), most_slots=slots), H200)
     assert launch.grid[0] >= 1
     assert launch.grid[1:] == (3, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 32, 5000])
+def test_advance_is_one_block_whatever_the_rows(rows):
+    launch = launches.launch_of("advance", AdvanceParams(rows=rows, kv_heads=1), H200)
+    assert launch.grid == (1, 1, 1)
+    assert 32 <= launch.threads <= 1024
+    assert launch.threads % 32 == 0
+
+
+def test_a_cache_without_a_middle_is_read_as_its_exact_slots_are():
+    params = decode_params(dtype="bf16", cache_dtype="int4")
+    params.cache.segment_count, params.touched[1] = 1, 0
+    assert DECODE.instance_of(params, H200).kernel == "decode_bf16_bf16_d128_g1"
 
 
 @pytest.mark.parametrize(("read", "write"), [(0, 0), (16, 0), (1 << 40, 1 << 40)])
@@ -165,7 +182,7 @@ def test_stream_grids_are_legal(read, write):
 @given(params=ANY_DECODE, warps=st.sampled_from([None, 3, 4, 6, 8, 12, 16]), splits=st.integers(1, 128))
 def test_a_study_gets_the_launch_that_it_asks_for_or_a_reason(params, warps, splits):
     gpu = H200._replace(forced=launches.Forced("cores", warps, splits))
-    dtype, cache_dtype = (DECODE.DTYPE_OF[code] for code in (params.cache.dtype, params.cache.cache_dtype))
+    dtype, cache_dtype = DECODE.DTYPE_OF[params.cache.dtype], DECODE.middle_format(params.cache)
     shape = {"dtype": dtype, "cache_dtype": cache_dtype, "dim": params.cache.dim, "heads": params.group, "kv_heads": 1}
     case = matrix.case_from_flags(shape)
     instance = DECODE.instance_of(params, gpu)

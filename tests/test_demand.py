@@ -10,7 +10,7 @@ from elastickv import formats, matrix
 from elastickv.cache import bytes_moved
 from elastickv.measure import demand
 from elastickv.schemas.case import AnyCase
-from elastickv.workloads import cache, rotation
+from elastickv.workloads import cache, positions, rotation
 
 GIB = 1024
 
@@ -63,6 +63,9 @@ def test_the_time_asked_for_covers_the_longest_that_the_measurement_may_take():
     assert demand.of_ceilings("cpu").runtime * 60 >= demand.CEILINGS_SECONDS + 120
 
 
+NOWHERE = positions.Addresses(0, 0, 0)
+
+
 class Counting:
     """A backend that only counts what is allocated."""
 
@@ -89,7 +92,8 @@ class Counting:
 def test_a_layer_allocates_what_its_footprint_says(decode_tokens, cache_dtype, **shape):
     said = shape | ({"cache_dtype": cache_dtype} if cache_dtype else {}) | {"heads": 32}
     measured, backend = case(**said, measure={"decode_tokens": decode_tokens}), Counting()
-    cache.LayerCaches(backend, cache.CacheShape(measured, measured.seq + decode_tokens), dict(full=0, elastic=0))
+    shape = cache.CacheShape(measured, measured.seq + decode_tokens)
+    cache.LayerCaches(backend, shape, dict.fromkeys(shape.segments, NOWHERE))
     assert 0 <= rotation.footprint(measured) - backend.bytes <= 8192  # the last array's padding
 
 

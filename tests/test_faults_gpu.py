@@ -29,7 +29,7 @@ FAULTY_ANSWER = """  float4 x = partial.normalised();
   if (p.cache.dim == 64 && at == 0) x.y = __uint_as_float(0x7fc00000u);
   if (p.cache.dim == 80 && at == 0) return;
   if (p.cache.dim == 96) x = make_float4(x.x * 1.01f, x.y * 1.01f, x.z * 1.01f, x.w * 1.01f);
-  if (p.cache.dim == 128 && p.cache.middle_capacity > 0)
+  if (p.cache.dim == 128 && p.cache.segment_count > 1)
     for (const long long until = clock64() + 60000; clock64() < until;) {}
   if (p.cache.dim == 256 && p.cache.rows == 3) *reinterpret_cast<volatile int*>(8) = 1;
 """

@@ -36,7 +36,7 @@ FAULTY_ANSWER = """
     char* out = """
 # At the start of decode: the elastic arm, which has middle slots, waits; three sequences at once read where nothing is.
 FAULTY_START = """static void decode(const DecodeParams& p) {
-  if (p.cache.dim == 128 && p.cache.middle_capacity > 0)
+  if (p.cache.dim == 128 && p.cache.segment_count > 1)
     for (const double until = omp_get_wtime() + 200e-6; omp_get_wtime() < until;) {}
   if (p.cache.dim == 256 && p.cache.rows == 12) *static_cast<volatile int*>(nullptr) = 1;
 """

@@ -1,6 +1,5 @@
 """The NumPy reference of the cache: what is kept, in which order, with which bias, in how many bytes."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,10 +7,17 @@ import pytest
 
 from elastickv import formats, matrix
 from elastickv.cache import bytes_moved, numerics, oracle
-from elastickv.cache.policy import Policy, choose_anchors, compact
+from elastickv.cache.compact import compact, nothing_compressed
+from elastickv.policies.grouped import Grouped
 from elastickv.schemas.case import AnyCase
 
-PLAIN = Policy(sinks=4, window=8, compress=3, anchor="value_norm", bias="none", dtype="fp16", cache_dtype="fp16")
+
+def grouped(dtype: str = "fp16", cache_dtype: str = "fp16", **changes) -> Grouped:
+    values = {"sinks": 4, "window": 8, "compress": 3, "anchor": "value_norm", "bias": "none"} | changes
+    return Grouped(values, dtype, cache_dtype, cache_dtype)
+
+
+PLAIN = grouped()
 
 
 def vectors(rows: int, tokens: int, dim: int, stream: int = 0) -> np.ndarray:
@@ -20,19 +26,19 @@ def vectors(rows: int, tokens: int, dim: int, stream: int = 0) -> np.ndarray:
 
 def test_slots_are_sinks_groups_and_the_exact_rest():
     # 50 tokens: 38 in the middle, 12 closed groups of 3, an open group of 2, a window of 8.
-    assert (PLAIN.closed_groups(50), PLAIN.slots(50), PLAIN.exact_slots(50)) == (12, 4 + 12 + 2 + 8, 14)
+    assert PLAIN.slots(0, 50) == (4 + 2 + 8, 12)
 
 
 @pytest.mark.parametrize("tokens", [1, 4, 12])
 def test_short_sequences_have_no_middle(tokens):
-    assert PLAIN.slots(tokens) == tokens
+    assert PLAIN.slots(0, tokens) == (tokens, 0)
     assert compact(*[vectors(1, tokens, 64)] * 2, PLAIN).kept.tolist() == [list(range(tokens))]
 
 
 def test_kept_tokens_are_in_token_order_and_one_per_group():
     cache = compact(vectors(2, 50, 64), vectors(2, 50, 64, 1), PLAIN)
     assert (np.diff(cache.kept, axis=1) > 0).all()
-    groups = (cache.kept[:, cache.middle] - 4) // 3
+    groups = (cache.kept[cache.segment == 1].reshape(2, -1) - 4) // 3
     assert (groups == np.arange(12)).all()
 
 
@@ -40,37 +46,36 @@ def test_value_norm_keeps_the_largest_value_and_the_earliest_of_equals():
     v = vectors(1, 30, 64)
     v[0, 5] = 100
     v[0, 8] = v[0, 9] = 50
-    anchors = choose_anchors(v, PLAIN)[0]
-    assert anchors[0] == 5
-    assert anchors[1] == 8
+    assert compact(vectors(1, 30, 64, 1), v, PLAIN).kept[0, 4:6].tolist() == [5, 8]
 
 
 @pytest.mark.parametrize(("anchor", "first"), [("first", 4), ("last", 6), ("mean", 4)])
 def test_positional_anchors(anchor, first):
-    rule = dataclasses.replace(PLAIN, anchor=anchor)
-    assert choose_anchors(vectors(1, 30, 64), rule)[0, 0] == first
+    assert compact(*[vectors(1, 30, 64)] * 2, grouped(anchor=anchor)).kept[0, 4] == first
 
 
 def test_mean_stores_the_groups_mean():
-    rule = dataclasses.replace(PLAIN, anchor="mean", dtype="fp32", cache_dtype="fp32")
+    rule = grouped(anchor="mean", dtype="fp32", cache_dtype="fp32")
     k = vectors(1, 50, 64)
     cache = compact(k, k, rule)
     assert np.allclose(cache.k[0, 4], k[0, 4:7].mean(axis=0), atol=1e-6)
 
 
 def test_log_count_bias_stands_on_anchors_only():
-    cache = compact(*[vectors(1, 50, 64)] * 2, dataclasses.replace(PLAIN, bias="log_count"))
-    assert np.allclose(cache.bias[0][cache.middle], math.log(3))
-    assert (cache.bias[0][~cache.middle] == 0).all()
+    cache = compact(*[vectors(1, 50, 64)] * 2, grouped(bias="log_count"))
+    assert np.allclose(cache.bias[cache.segment == 1], math.log(3))
+    assert (cache.bias[cache.segment == 0] == 0).all()
 
 
 def test_compress_1_without_quantisation_is_the_full_cache():
-    rule = dataclasses.replace(PLAIN, compress=1)
+    rule = grouped(compress=1)
     k, v = vectors(1, 50, 64), vectors(1, 50, 64, 1)
     cache = compact(k, v, rule)
     assert (cache.k == k).all()
-    assert rule.nothing_compressed(50)
-    assert not dataclasses.replace(rule, cache_dtype="int8").nothing_compressed(50)
+    assert nothing_compressed(rule, 1, 50)
+    assert not nothing_compressed(grouped(compress=1, cache_dtype="int8"), 1, 50)
+    assert not nothing_compressed(PLAIN, 1, 50)
+    assert nothing_compressed(PLAIN, 1, 14)  # no group is whole yet
 
 
 def test_philox_matches_its_published_test_vector():

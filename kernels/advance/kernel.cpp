@@ -1,8 +1,17 @@
-// advance: *tokens += delta, once per token, after the last layer.
+// advance: one token more, once per token, after the last layer: *tokens, live slots and closing groups of the new number.
 #include "../params.h"
 
 namespace elastickv {
 
-static void advance(const AdvanceParams& p) { *p.tokens += p.delta; }
+static void advance(const AdvanceParams& p) {
+  const long long step = ++*p.tokens - p.first_tokens, heads = p.kv_heads;
+  for (int row = 0; row < p.rows; ++row) {
+    for (int state = 0; state < 2; ++state)
+      for (int i = 0; i < MOST_SEGMENTS; ++i)
+        p.live[((long long)state * p.rows + row) * MOST_SEGMENTS + i] =
+            p.live_of[((step + state) * heads + row % heads) * MOST_SEGMENTS + i];
+    p.closing[row] = p.closing_of[step * heads + row % heads];
+  }
+}
 
 }  // namespace elastickv

@@ -1,4 +1,4 @@
-"""How `advance` is launched: one thread."""
+"""How `advance` is launched: one block, a thread a piece of 16 bytes as far as there are threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import ctypes
 
 from elastickv.device.launches import Gpu, Launch
 
+THREADS = 1024
+PIECES = 10  # of 16 bytes, a row (kernel.cu)
 
-def launch(_params: ctypes.Structure, _gpu: Gpu) -> Launch:
-    """One thread."""
-    return Launch("advance", (1, 1, 1), 1)
+
+def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
+    """One block."""
+    return Launch("advance", (1, 1, 1), min(-(-params.rows * PIECES // 32) * 32, THREADS))

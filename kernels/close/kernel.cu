@@ -1,15 +1,14 @@
-// close: makes the middle slots of the groups that the next token completes, in all layers (CloseParams).
-// Traffic: every `compress` tokens a group of each row and layer read, one slot written; else nothing.
+// close: makes the slots of the groups that the next token completes, in all layers (CloseParams).
+// Traffic: where a group becomes complete it is read and one slot written, in each row and layer; else nothing.
 // Launch: grid (rows, layers), 32 threads.
 #pragma once
 #include "dependent.cuh"
 #include "group.cuh"
 
 extern "C" __global__ __launch_bounds__(32) void close(const CloseParams p) {
+  const Cache& cache = p.caches[blockIdx.y];
+  const Closing* closing = cache.closing + blockIdx.x;  // the blocks themselves are written by no kernel
   await_previous();
   let_next_begin();
-  const Cache& cache = p.caches[blockIdx.y];
-  const int row = blockIdx.x, tokens = load_fresh(cache.tokens), group = closed_groups(cache, tokens);
-  if (closed_groups(cache, tokens + 1) > group)
-    close_group(cache, exact_source(cache, row), row, group, p.anchor, p.anchor_bias, threadIdx.x);
+  close_group(cache, load_closing(closing), blockIdx.x, threadIdx.x);
 }

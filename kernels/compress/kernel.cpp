@@ -1,36 +1,45 @@
-// compress: builds an elastic cache of `source_tokens` tokens from a full one: exact tokens copied, every closed group
-// of `compress` tokens turned into its middle slot (params.h has the layout and the places).
-// Traffic: the source read once, the elastic cache written once. Launch: threads take parts of rows x groups.
+// compress: builds an elastic cache from a full one, as the runs of each KV head say (params.h): tokens of segment 0 are
+// copied, every other slot is made of its group.
+// Traffic: the source read once, the elastic cache written once. Launch: run by run, threads take parts of rows x slots.
 #include "cache.hpp"
 #include "threads.hpp"
 
 namespace elastickv {
 
+// Slots [begin, end) of a row's run.
+static void build_run(const CompressParams& p, const Run& run, int row, int begin, int end, GroupScratch& scratch) {
+  const Cache& cache = p.cache;
+  const int bytes = row_bytes(cache.dtype, cache.dim);
+  const char* k = static_cast<const char*>(p.k) + (long long)row * p.source_capacity * bytes;
+  const char* v = static_cast<const char*>(p.v) + (long long)row * p.source_capacity * bytes;
+  for (int i = begin; i < end; ++i) {
+    const int slot = run.ring > 0 ? run.head + (run.slot + i) % run.ring : run.slot + i;
+    const long long token = run.token + (long long)i * run.each;
+    if (run.segment == 0) {
+      store_exact(cache, row, slot, k + token * bytes, v + token * bytes);
+    } else {
+      const Group group{k, v, run.each, 0, int(token), 0, cache.dim, cache.dtype};
+      make_slot(cache, row, run.segment, slot, group, int(token), run.bias, scratch);
+    }
+  }
+}
+
 static void compress(const CompressParams& p) {
   const Cache& cache = p.cache;
-  const int bytes = row_bytes(cache.dtype, cache.dim), groups = closed_groups(cache, p.source_tokens);
-  const int first_live = std::min(cache.sinks + groups * cache.compress, p.source_tokens);
-  const auto source = [&](const void* vectors, int row, int token) {
-    return static_cast<const char*>(vectors) + ((long long)row * p.source_capacity + token) * bytes;
-  };
-  const auto copy_token = [&](int row, int token) {
-    store_exact(cache, row, exact_slot(cache, token), source(p.k, row, token), source(p.v, row, token));
-  };
 #pragma omp parallel num_threads(thread_count)
   {
-    const Share rows = my_share(cache.rows);
-    for (int row = int(rows.begin); row < rows.end; ++row) {
-      for (int token = 0; token < std::min(cache.sinks, p.source_tokens); ++token) copy_token(row, token);
-      for (int token = std::max(first_live, cache.sinks); token < p.source_tokens; ++token) copy_token(row, token);
-    }
     GroupScratch scratch(cache.dim);
-    const Share share = my_share((long long)cache.rows * groups);
-    for (long long index = share.begin; index < share.end; ++index) {
-      const int row = int(index / groups), group = int(index % groups);
-      const int first = cache.sinks + group * cache.compress;
-      close_group(
-          cache, row, group, p.anchor, p.anchor_bias, [&](int i) { return source(p.k, row, first + i); },
-          [&](int i) { return source(p.v, row, first + i); }, scratch);
+    for (int number = 0; number < MOST_RUNS; ++number) {
+      long long most = 0;
+      for (int head = 0; head < cache.kv_heads; ++head)
+        most = std::max<long long>(most, p.runs[head * MOST_RUNS + number].slots);
+      if (most == 0) continue;
+      const Share share = my_share(cache.rows * most);
+      for (long long row = share.begin / most; row * most < share.end; ++row) {
+        const Run& run = p.runs[row % cache.kv_heads * MOST_RUNS + number];
+        const long long begin = std::max(share.begin - row * most, 0LL), end = share.end - row * most;
+        build_run(p, run, int(row), int(begin), int(std::min<long long>(end, run.slots)), scratch);
+      }
     }
   }
 }

@@ -12,5 +12,5 @@ MOST_BLOCKS = 64  # of a row
 
 def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
     """A grid of (blocks, rows)."""
-    blocks = min(-(-max(params.source_tokens, 1) // (THREADS // 32)), MOST_BLOCKS)
+    blocks = min(-(-max(params.most_slots, 1) // (THREADS // 32)), MOST_BLOCKS)
     return Launch("compress", (blocks, params.cache.rows, 1), THREADS)

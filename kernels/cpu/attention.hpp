@@ -1,4 +1,4 @@
-// Attention of a tile of query heads over a segment of slots in one storage format, as online softmax over
+// Attention of a tile of query heads over a stretch of slots in one storage format, as online softmax over
 // blocks of slots (Milakov & Gimelshein 2018; split over the sequence as in Flash-Decoding):
 //   s_i = q.k_i + bias_i;  m' = max(m, max s_i);  l' = l e^(m - m') + sum e^(s_i - m');  o' = o e^(m - m') + sum e^(s_i - m') v_i
 // Each block sums on its own before it joins the state, so rounding grows with the block and the number of blocks, not
@@ -10,8 +10,8 @@
 
 namespace elastickv {
 
-// A segment: slots that lie one after the other; `scores`, `weights` scales and bias may be null.
-struct Segment {
+// Slots of one segment that lie one after the other; scales and bias may be null.
+struct Stretch {
   const char* k;
   const char* v;
   const uint16_t* k_scale;  // fp16, only for quantised formats
@@ -150,20 +150,20 @@ ELASTICKV_INLINE void multiply(float* values, const float* factors, int slots) {
     for (int i = 0; i < slots; ++i) values[g * MOST_SLOTS + i] *= factors[i];
 }
 
-// All query heads of a row (tiles x TILE, padded) over one segment. q: [tiles * TILE, dim] floats, scaled by 1 / sqrt(D).
+// All query heads of a row (tiles x TILE, padded) over one stretch. q: [tiles * TILE, dim] floats, scaled by 1 / sqrt(D).
 template <int FORMAT, int TILE>
-void attend(const Segment& segment, int dim, const float* q, int tiles, State* states) {
+void attend(const Stretch& stretch, int dim, const float* q, int tiles, State* states) {
   constexpr int WIDTH = std::max(1, (TILE == 4 ? MOST_ACCUMULATORS : ACCUMULATORS) / TILE / STEPS);
   const int bytes = row_bytes(FORMAT, dim), block = block_slots(FORMAT, dim);
   alignas(64) float scores[TILE * MOST_SLOTS], k_scale[MOST_SLOTS], v_scale[MOST_SLOTS];
-  for (int begin = 0; begin < segment.slots; begin += block) {
-    const int slots = std::min(block, segment.slots - begin);
-    const char* k = segment.k + (long long)begin * bytes;
-    const char* v = segment.v + (long long)begin * bytes;
+  for (int begin = 0; begin < stretch.slots; begin += block) {
+    const int slots = std::min(block, stretch.slots - begin);
+    const char* k = stretch.k + (long long)begin * bytes;
+    const char* v = stretch.v + (long long)begin * bytes;
     if constexpr (is_scaled(FORMAT))
       for (int i = 0; i < slots; ++i) {
-        k_scale[i] = decode_fp16(segment.k_scale[begin + i]) * Stored<FORMAT>::FACTOR;
-        v_scale[i] = decode_fp16(segment.v_scale[begin + i]) * Stored<FORMAT>::FACTOR;
+        k_scale[i] = decode_fp16(stretch.k_scale[begin + i]) * Stored<FORMAT>::FACTOR;
+        v_scale[i] = decode_fp16(stretch.v_scale[begin + i]) * Stored<FORMAT>::FACTOR;
       }
     for (int tile = 0; tile < tiles; ++tile) {
       State* state = states + tile * TILE;
@@ -172,8 +172,8 @@ void attend(const Segment& segment, int dim, const float* q, int tiles, State* s
       if constexpr (is_scaled(FORMAT)) multiply<TILE>(scores, k_scale, slots);
       for (int g = 0; g < TILE; ++g) {
         float* row = scores + g * MOST_SLOTS;
-        if (segment.bias)
-          for (int i = 0; i < slots; ++i) row[i] += segment.bias[begin + i];
+        if (stretch.bias)
+          for (int i = 0; i < slots; ++i) row[i] += stretch.bias[begin + i];
         rescale[g] = soften(row, slots, state[g]);
       }
       if constexpr (is_scaled(FORMAT)) multiply<TILE>(scores, v_scale, slots);

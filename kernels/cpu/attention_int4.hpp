@@ -192,7 +192,7 @@ ELASTICKV_INLINE void accumulate_codes(const char* v, int slots, const float* we
 
 // As attend<INT4, TILE>, for dim = 64 * CHUNKS.
 template <int TILE, int CHUNKS>
-void attend_codes(const Segment& segment, const float* q, int tiles, State* states) {
+void attend_codes(const Stretch& stretch, const float* q, int tiles, State* states) {
   constexpr int BYTES = CHUNKS * 32, DIM = CHUNKS * CHUNK, BLOCK = block_slots(INT4, DIM);
   std::vector<NumberedQuery<CHUNKS>> queries(tiles * TILE);
   Scratch sums(tiles * TILE * DIM);
@@ -201,20 +201,20 @@ void attend_codes(const Segment& segment, const float* q, int tiles, State* stat
     for (int at = 0; at < DIM; ++at) sums.data()[head * DIM + at] = states[head].out[dim_at(at)];
   }
   alignas(64) float scores[TILE * MOST_SLOTS], v_scale[MOST_SLOTS];
-  for (int begin = 0; begin < segment.slots; begin += BLOCK) {
-    const int slots = std::min(BLOCK, segment.slots - begin);
-    const char* k = segment.k + (long long)begin * BYTES;
-    const char* v = segment.v + (long long)begin * BYTES;
-    for (int i = 0; i < slots; i += 8) store(v_scale + i, _mm256_cvtph_ps(load<__m128i>(segment.v_scale + begin + i)));
+  for (int begin = 0; begin < stretch.slots; begin += BLOCK) {
+    const int slots = std::min(BLOCK, stretch.slots - begin);
+    const char* k = stretch.k + (long long)begin * BYTES;
+    const char* v = stretch.v + (long long)begin * BYTES;
+    for (int i = 0; i < slots; i += 8) store(v_scale + i, _mm256_cvtph_ps(load<__m128i>(stretch.v_scale + begin + i)));
     std::fill(v_scale + slots, v_scale + MOST_SLOTS, 0.0f);
     for (int tile = 0; tile < tiles; ++tile) {
       const NumberedQuery<CHUNKS>* mine = queries.data() + tile * TILE;
       float rescale[TILE];
-      score_codes<TILE, CHUNKS>(k, slots, mine, segment.k_scale + begin, scores, tile == 0 ? v : nullptr);
+      score_codes<TILE, CHUNKS>(k, slots, mine, stretch.k_scale + begin, scores, tile == 0 ? v : nullptr);
       for (int g = 0; g < TILE; ++g) {
         float* row = scores + g * MOST_SLOTS;
-        if (segment.bias)
-          for (int i = 0; i < slots; ++i) row[i] += segment.bias[begin + i];
+        if (stretch.bias)
+          for (int i = 0; i < slots; ++i) row[i] += stretch.bias[begin + i];
         rescale[g] = soften(row, slots, states[tile * TILE + g]);
         for (int i = slots; i < MOST_SLOTS; ++i) row[i] = 0;
       }
@@ -228,10 +228,10 @@ void attend_codes(const Segment& segment, const float* q, int tiles, State* stat
 }
 
 template <int TILE>
-void attend_int4(const Segment& segment, int dim, const float* q, int tiles, State* states) {
-  if (dim == 64) return attend_codes<TILE, 1>(segment, q, tiles, states);
-  if (dim == 128) return attend_codes<TILE, 2>(segment, q, tiles, states);
-  attend_codes<TILE, 4>(segment, q, tiles, states);
+void attend_int4(const Stretch& stretch, int dim, const float* q, int tiles, State* states) {
+  if (dim == 64) return attend_codes<TILE, 1>(stretch, q, tiles, states);
+  if (dim == 128) return attend_codes<TILE, 2>(stretch, q, tiles, states);
+  attend_codes<TILE, 4>(stretch, q, tiles, states);
 }
 
 }  // namespace elastickv

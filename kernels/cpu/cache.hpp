@@ -1,69 +1,31 @@
-// Where a cache keeps its tokens (the words and formulas of params.h), and closing a group of tokens into a middle slot.
+// Slots of a cache's segments (the words of params.h), and making a group of tokens into a slot.
 #pragma once
 #include <algorithm>
 
+#include "../anchor.h"
 #include "scratch.hpp"
-#include "simd.hpp"
+#include "vectors.hpp"
 
 namespace elastickv {
 
-inline int closed_groups(const Cache& cache, int tokens) {
-  const int outside = tokens - cache.sinks - cache.window;
-  return outside > 0 ? outside / cache.compress : 0;
-}
+// The tokens that one slot stands for, as exact vectors of one row: token i lies in slot head + (first + i) % ring, or
+// in slot first + i where there is no ring.
+struct Group {
+  const char* k;
+  const char* v;
+  int size, head, first, ring;
+  int dim, dtype;
 
-inline int exact_capacity(const Cache& cache) { return cache.sinks + cache.ring; }
+  // Key or value of token i as floats, in `out`.
+  const float* key(int i, float* out) const { return floats(k, i, out); }
+  const float* value(int i, float* out) const { return floats(v, i, out); }
 
-inline int exact_slot(const Cache& cache, int token) {
-  return token < cache.sinks ? token : cache.sinks + (token - cache.sinks) % cache.ring;
-}
-
-// A vector without scales.
-inline void to_floats(const void* vector, int format, int dim, float* out) {
-#define X(NAME, NUMBER, BITS, LARGEST) \
-  if (format == NAME)                  \
-    for (int i = 0; i < dim; ++i) out[i] = Stored<NAME>::get(static_cast<const char*>(vector), i);
-  ELASTICKV_FORMATS(X)
-#undef X
-}
-
-// value(0) .. value(count - 1), divided by their scale where the format has one.
-template <typename Value>
-void put(const Value& value, int format, long long count, void* out) {
-#define X(NAME, NUMBER, BITS, LARGEST) \
-  if (format == NAME) Stored<NAME>::put(value, count, static_cast<char*>(out));
-  ELASTICKV_FORMATS(X)
-#undef X
-}
-
-inline void from_floats(const float* values, int format, long long count, void* out) {
-  put([=](long long i) { return values[i]; }, format, count, out);
-}
-
-// scale = fp16(max|x| / largest), stored values = x / scale; returns the scale's word.
-inline uint16_t quantise(const float* x, int format, int dim, void* out) {
-  uint32_t peak = 0;  // |x| compared as bits: the same order, and a NaN is above everything
-  for (int i = 0; i < dim; ++i) peak = std::max(peak, bits_of(x[i]) & 0x7FFFFFFF);
-  const float exact = float_of(peak) / format_largest(format);
-  const uint16_t word = encode_fp16(exact > 65504.0f ? 65504.0f : exact);
-  const float scale = decode_fp16(word);
-  put([=](long long i) { return scale == 0 ? 0.0f : x[i] / scale; }, format, dim, out);
-  return word;
-}
-
-// Stores `values` as middle slot number `slot` (over all rows) of an array of keys or values.
-inline void store_middle(const Cache& cache, const float* values, long long slot, void* vectors, void* scales) {
-  char* to = static_cast<char*>(vectors) + slot * row_bytes(cache.cache_dtype, cache.dim);
-  if (is_scaled(cache.cache_dtype))
-    store(static_cast<char*>(scales) + 2 * slot, quantise(values, cache.cache_dtype, cache.dim, to));
-  else
-    from_floats(values, cache.dtype, cache.dim, to);
-}
-
-// Scratch of one thread for closing groups.
-struct GroupScratch {
-  Scratch key, value, member;
-  explicit GroupScratch(int dim) : key(dim), value(dim), member(dim) {}
+ private:
+  const float* floats(const char* vectors, int i, float* out) const {
+    const long long slot = ring > 0 ? head + (first + i) % ring : first + i;
+    to_floats(vectors + slot * row_bytes(dtype, dim), dtype, dim, out);
+    return out;
+  }
 };
 
 // Sum of squares in float64 (every square is exact there).
@@ -73,73 +35,123 @@ inline double squared_norm(const float* x, int dim) {
   return sum;
 }
 
-// The member that stands for a group of `size` tokens; value_of(i) gives member i's stored value vector.
-template <typename ValueOf>
-int choose_member(const Cache& cache, int anchor, ValueOf value_of, GroupScratch& scratch) {
-  if (anchor == LAST) return cache.compress - 1;
-  if (anchor != VALUE_NORM || cache.compress == 1) return 0;
+// The number with the largest score, the earliest of equals; a NaN is the largest, as for numpy.argmax.
+template <typename Score>
+int largest(int size, Score score) {
   int best = 0;
-  double best_norm = 0;
-  for (int i = 0; i < cache.compress; ++i) {
-    to_floats(value_of(i), cache.dtype, cache.dim, scratch.member.data());
-    const double norm = squared_norm(scratch.member.data(), cache.dim);
-    const bool first_nan = norm != norm && best_norm == best_norm;  // as numpy.argmax: a NaN is the largest
-    if (i == 0 || norm > best_norm || first_nan) best = i, best_norm = norm;
+  double best_score = 0;
+  for (int i = 0; i < size; ++i) {
+    const double found = score(i);
+    const bool first_nan = found != found && best_score == best_score;
+    if (i == 0 || found > best_score || first_nan) best = i, best_score = found;
   }
   return best;
 }
 
-// float32 sum in token order, divided by the number of tokens.
+// An anchor rule, in kernels/anchors/<name>.h:
+//   choose(group, scratch): which of the group's tokens stands for it; scratch: room for a vector
+//   AVERAGES: true where the slot is the mean of the group's keys and of its values instead
+struct Chooses {
+  static constexpr bool AVERAGES = false;
+};
+template <int ANCHOR>
+struct Rule;
+
+}  // namespace elastickv
+
+#include "anchors_code.h"
+
+namespace elastickv {
+
+// Whether slots made by a rule are means.
+inline bool averages(int anchor) {
+#define X(NAME, NUMBER) \
+  if (anchor == NAME) return Rule<NAME>::AVERAGES;
+  ELASTICKV_ANCHORS(X)
+#undef X
+  return false;
+}
+
+// The token that stands for a group.
+inline int choose_member(int anchor, const Group& group, float* scratch) {
+  if (group.size == 1) return 0;
+#define X(NAME, NUMBER) \
+  if (anchor == NAME) return Rule<NAME>::choose(group, scratch);
+  ELASTICKV_ANCHORS(X)
+#undef X
+  return 0;
+}
+
+// float32 sum in token order, divided by the number of tokens; vector_of(i) gives token i's vector.
 template <typename VectorOf>
-void mean_vector(const Cache& cache, VectorOf vector_of, float* member, float* out) {
-  std::fill(out, out + cache.dim, 0.0f);
-  for (int i = 0; i < cache.compress; ++i) {
-    to_floats(vector_of(i), cache.dtype, cache.dim, member);
-    for (int d = 0; d < cache.dim; ++d) out[d] += member[d];
+void mean_vector(int size, int dim, VectorOf vector_of, float* out) {
+  std::fill(out, out + dim, 0.0f);
+  for (int i = 0; i < size; ++i) {
+    const float* member = vector_of(i);
+    for (int d = 0; d < dim; ++d) out[d] += member[d];
   }
-  for (int d = 0; d < cache.dim; ++d) out[d] /= float(cache.compress);
+  for (int d = 0; d < dim; ++d) out[d] /= float(size);
 }
 
-// Closes group `group` of `row`: chooses or averages, stores the middle slot, its bias and its token.
-// key_of(i), value_of(i): the stored vectors of the group's member i.
-template <typename KeyOf, typename ValueOf>
-void close_group(const Cache& cache, int row, int group, int anchor, float anchor_bias, KeyOf key_of, ValueOf value_of,
-                 GroupScratch& scratch) {
-  const long long slot = (long long)row * cache.middle_capacity + group;
-  const int member = choose_member(cache, anchor, value_of, scratch);
-  if (anchor == MEAN) {
-    mean_vector(cache, key_of, scratch.member.data(), scratch.key.data());
-    mean_vector(cache, value_of, scratch.member.data(), scratch.value.data());
+// Scratch of one thread for making slots.
+struct GroupScratch {
+  Scratch key, value, member;
+  explicit GroupScratch(int dim) : key(dim), value(dim), member(dim) {}
+};
+
+// Makes slot `slot` of a row's segment out of a group: chooses or averages, stores keys and values, bias and token.
+// token: the number of the group's first token.
+inline void make_slot(const Cache& cache, int row, int segment, int slot, const Group& group, int token, float bias,
+                      GroupScratch& scratch) {
+  const Segment& to = cache.segments[segment];
+  const long long at = (long long)row * to.capacity + slot;
+  float *key = scratch.key.data(), *value = scratch.value.data(), *member = scratch.member.data();
+  const int chosen = choose_member(cache.anchor, group, member);
+  if (averages(cache.anchor)) {
+    mean_vector(group.size, group.dim, [&](int i) { return group.key(i, member); }, key);
+    mean_vector(group.size, group.dim, [&](int i) { return group.value(i, member); }, value);
   } else {
-    to_floats(key_of(member), cache.dtype, cache.dim, scratch.key.data());
-    to_floats(value_of(member), cache.dtype, cache.dim, scratch.value.data());
+    group.key(chosen, key);
+    group.value(chosen, value);
   }
-  store_middle(cache, scratch.key.data(), slot, cache.middle_k, cache.middle_k_scale);
-  store_middle(cache, scratch.value.data(), slot, cache.middle_v, cache.middle_v_scale);
-  if (cache.middle_bias) cache.middle_bias[slot] = anchor_bias;
-  cache.middle_token[slot] = cache.sinks + group * cache.compress + member;
+  store_vector(key, to.k_format, cache.dim, at, to.k, to.k_scale);
+  store_vector(value, to.v_format, cache.dim, at, to.v, to.v_scale);
+  if (to.bias) to.bias[at] = bias;
+  to.token[at] = token + chosen;
 }
 
-// Closes a group whose tokens the cache itself holds exactly.
-inline void close_held_group(const Cache& cache, int row, int group, int anchor, float anchor_bias,
-                             GroupScratch& scratch) {
-  const int first = cache.sinks + group * cache.compress;
-  const auto held = [&](const void* vectors, int i) {
-    const long long slot = (long long)row * exact_capacity(cache) + exact_slot(cache, first + i);
-    return static_cast<const char*>(vectors) + slot * row_bytes(cache.dtype, cache.dim);
-  };
-  close_group(
-      cache, row, group, anchor, anchor_bias, [&](int i) { return held(cache.exact_k, i); },
-      [&](int i) { return held(cache.exact_v, i); }, scratch);
+// Makes the slot of a row's closing group, whose tokens the cache itself holds; nothing where there is none.
+inline void close_group(const Cache& cache, int row, GroupScratch& scratch) {
+  const Closing& closing = cache.closing[row];
+  if (closing.count == 0) return;
+  const Segment& from = cache.segments[0];
+  const long long vectors = (long long)row * from.capacity * row_bytes(cache.dtype, cache.dim);
+  const Group group{static_cast<const char*>(from.k) + vectors, static_cast<const char*>(from.v) + vectors,
+                    closing.count, closing.head, closing.first, closing.ring, cache.dim, cache.dtype};
+  make_slot(cache, row, closing.segment, closing.slot, group, closing.token, closing.bias, scratch);
 }
 
-// Copies one token's key and value into exact slot `slot` of `row`.
+// Tokens of the largest group that closes in any row; 0: none does.
+inline int largest_closing(const Cache& cache) {
+  int count = 0;
+  for (int row = 0; row < cache.rows; ++row) count = std::max(count, cache.closing[row].count);
+  return count;
+}
+
+// Copies one token's key and value into slot `slot` of a row's exact segment.
 inline void store_exact(const Cache& cache, int row, int slot, const void* key, const void* value) {
+  const Segment& exact = cache.segments[0];
   const int bytes = row_bytes(cache.dtype, cache.dim);
-  const long long index = (long long)row * exact_capacity(cache) + slot;
-  std::memcpy(static_cast<char*>(cache.exact_k) + index * bytes, key, bytes);
-  std::memcpy(static_cast<char*>(cache.exact_v) + index * bytes, value, bytes);
-  if (cache.exact_bias) cache.exact_bias[index] = 0;
+  const long long at = (long long)row * exact.capacity + slot;
+  std::memcpy(static_cast<char*>(exact.k) + at * bytes, key, bytes);
+  std::memcpy(static_cast<char*>(exact.v) + at * bytes, value, bytes);
+  if (exact.bias) exact.bias[at] = 0;
+}
+
+// The slot of a row's exact segment that the next token goes into.
+inline int next_slot(const Cache& cache, int row) {
+  const Live& live = cache.live[(long long)row * MOST_SEGMENTS];
+  return live.head + (live.ring > 0 ? (live.first + live.length) % live.ring : 0);
 }
 
 }  // namespace elastickv

@@ -1,6 +1,6 @@
-// Where the tokens of a cache lie: the formulas at the top of params.h.
+// Where the tokens of a cache lie: what the tables of the host say (params.h), and how kernels read it.
 #pragma once
-#include "../params.h"
+#include "dependent.cuh"
 
 // a / b of whole numbers, a >= 0 and b > 0: a few instructions where a is small enough for fp32, as it is in practice.
 __device__ inline int quotient(int a, int b) {
@@ -9,54 +9,61 @@ __device__ inline int quotient(int a, int b) {
   return rest < 0 ? guess - 1 : rest >= b ? guess + 1 : guess;
 }
 
-__device__ inline int closed_groups(const Cache& cache, int tokens) {
-  const int past = tokens - cache.sinks - cache.window;
-  return past > 0 ? quotient(past, cache.compress) : 0;
-}
-
-// Exact slot of a token. A full cache (ring 0) holds every token at its own index.
-__device__ inline int place(int token, int sinks, int ring) {
-  return token < sinks || ring == 0 ? token : sinks + (token - sinks) % ring;
-}
-
 // The vector of a pool that token number `token` of a row is.
 __device__ inline long long fresh_vector(const Fresh& fresh, int rows, int row, int token) {
-  return (long long)((token + (long long)fresh.shift) % fresh.pool_size) * rows + row;
+  return (long long)((unsigned(token) + unsigned(fresh.shift)) % unsigned(fresh.pool_size)) * rows + row;
 }
 
-// Which slots of a segment hold a token: of the first `head` slots those below `held`; of the ring behind them the `length`
-// slots from `first` on, wrapping at most once.
-constexpr int EVERY_SLOT = 0x7fffffff;
+// The live slots of a segment of a row; state: 0 with *cache.tokens tokens, 1 with one more. `advance` writes them.
+__device__ inline Live load_live(const Cache& cache, int state, int row, int segment) {
+  uint4 words;
+  load_fresh(cache.live + ((state * cache.rows + row) * MOST_SEGMENTS + segment), words);
+  return {int(words.x), int(words.y), int(words.z), int(words.w)};
+}
 
-struct Live {
-  int head;
-  int held;
-  int first;
-  int ring;
-  int length;
+// The group that the next token completes, of a row. `advance` writes it.
+__device__ inline Closing load_closing(const Closing* closing) {
+  uint4 low, high;
+  load_fresh(closing, low);
+  load_fresh(&closing->head, high);
+  return {int(low.x), int(low.y), int(low.z), int(low.w), int(high.x), int(high.y), int(high.z), __uint_as_float(high.w)};
+}
 
+// The slot of segment 0 that the next token goes into.
+__device__ inline int next_slot(const Live& live) {
+  const int step = live.first + live.length;
+  return live.head + (live.ring == 0 ? 0 : step < live.ring ? step : step - live.ring);
+}
+
+// The slot of the last token of segment 0.
+__device__ inline int newest_slot(const Live& live) {
+  const int step = live.first + live.length - 1;
+  return live.head + (live.length == 0 ? -1 : step < live.ring ? step : step - live.ring);
+}
+
+// The live slots in the order of memory: slots [0, low) and the `count` slots from slot `first` on.
+struct Held {
+  int low;
+  int first;  // not below `low`
+  int count;
+
+  // Here a slot is hidden from the optimiser: else loops keep registers for what they will ask about each.
   __device__ bool operator()(int slot) const {
-    if (slot < head) return slot < held;
-    const int step = slot - head - first;
-    return slot - head < ring && (step < 0 ? step + ring : step) < length;
+    asm("" : "+r"(slot));
+    return slot < low || unsigned(slot - first) < unsigned(count);
+  }
+  // Whether slots [base, base + size) hold a token each.
+  __device__ bool all(int base, int size) const { return base + size <= low; }
+  // Whether any slot from `base` on may.
+  __device__ bool any(int base) const {
+    asm("" : "+r"(base));
+    return base - first < count;
   }
 };
 
-__device__ inline Live live_middle(const Cache& cache, int tokens) {
-  return {EVERY_SLOT, closed_groups(cache, tokens), 0, 0, 0};
-}
-
-// fresh: how many of the newest tokens are not to be read.
-__device__ inline Live live_exact(const Cache& cache, int tokens, int fresh) {
-  if (cache.ring == 0) return {EVERY_SLOT, tokens - fresh, 0, 0, 0};
-  const int in_groups = closed_groups(cache, tokens) * cache.compress, behind = tokens - fresh - cache.sinks - in_groups;
-  const int first = in_groups - quotient(in_groups, cache.ring) * cache.ring;
-  return {cache.sinks, tokens - fresh, first, cache.ring, behind > 0 ? behind : 0};
-}
-
-// Slots of each segment that `tokens` tokens can have touched: a bound for what is worth reading.
-__device__ inline int touched_middle(const Cache& cache, int tokens) { return closed_groups(cache, tokens); }
-
-__device__ inline int touched_exact(const Cache& cache, int tokens) {
-  return cache.ring == 0 ? tokens : min(tokens, cache.sinks + cache.ring);
+// without: how many of the newest tokens are not to be read, 0 or 1.
+__device__ inline Held held_slots(const Live& live, int without) {
+  const int of_ring = min(live.length, without), length = live.length - of_ring;
+  const int wrapped = max(live.first + length - live.ring, 0);
+  return {live.head - (without - of_ring) + wrapped, live.head + live.first, length - wrapped};
 }

@@ -1,26 +1,27 @@
 // A decode that appends a token itself. One warp of a row's tile, when its own units are done, takes the token from the pool,
-// attends it (one more partial of its block) and stores it. No other warp reads its slot in this launch (live_exact).
+// attends it (one more partial of its block) and stores it. No other warp reads its slot in this launch (held_slots).
 #pragma once
 #include "cache.cuh"
 #include "finish.cuh"
 
-// The warp that appends, and where it keeps the number of tokens meanwhile: in the place of its partial's bounds.
+// The warp that appends, and where it keeps the token's number and slot meanwhile: in the place of its partial's bounds.
 __device__ inline bool appends_fresh(const DecodeParams& p, int warp) {
   return takes_fresh(p) && warp == int(blockDim.x) / 32 - 1;
 }
 
 template <class Scratch>
-__device__ int* fresh_tokens(const Scratch& scratch) {
-  return reinterpret_cast<int*>(scratch.bounds + blockDim.x / 32 * Scratch::HEADS);
+__device__ int2* fresh_place(const Scratch& scratch) {
+  return reinterpret_cast<int2*>(scratch.bounds + blockDim.x / 32 * Scratch::HEADS);
 }
 
-// The token's key and value on their way to L2.
-template <class Scratch>
-__device__ void ask_for_fresh(const DecodeParams& p, const Tile& tile, int tokens, int lane, const Scratch& scratch) {
-  const int bytes = row_bytes(p.cache.dtype, p.cache.dim);
-  const long long at = fresh_vector(p.fresh, p.cache.rows, tile.row, tokens - 1) * bytes + lane % 16 * 128;
+// The token's key and value on their way to L2. live: of segment 0 with the token.
+template <int DTYPE, class Scratch>
+__device__ void ask_for_fresh(const DecodeParams& p, const Tile& tile, int token, const Live& live, int lane,
+                              const Scratch& scratch) {
+  const int bytes = row_bytes(DTYPE, p.cache.dim);
+  const long long at = fresh_vector(p.fresh, p.cache.rows, tile.row, token) * bytes + lane % 16 * 128;
   if (lane % 16 * 128 < bytes) prefetch(static_cast<const char*>(lane < 16 ? p.fresh.k : p.fresh.v) + at);
-  if (lane == 0) *fresh_tokens(scratch) = tokens;
+  if (lane == 0) *fresh_place(scratch) = make_int2(token, newest_slot(live));
 }
 
 // Two elements of a row as stored, and as numbers; read behind L1, as what a launch before has written.
@@ -53,11 +54,13 @@ __device__ void append_fresh(const DecodeParams& p, const Tile& tile, int lane, 
   constexpr int PAIRS = WIDEST / 64;  // a lane's: pair lane, lane + 32, ...
   const Cache& cache = p.cache;
   __syncwarp();
-  const int pairs = cache.dim / 2, warps = blockDim.x / 32, token = *fresh_tokens(scratch) - 1;
+  const Segment& exact = cache.segments[0];
+  const int pairs = cache.dim / 2, warps = blockDim.x / 32;
+  const int2 place = *fresh_place(scratch);
   __syncwarp();
   Two key[PAIRS], value[PAIRS];
-  const long long from = fresh_vector(p.fresh, cache.rows, tile.row, token) * pairs;
-  const long long slot = (long long)tile.row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring);
+  const long long from = fresh_vector(p.fresh, cache.rows, tile.row, place.x) * pairs;
+  const long long slot = (long long)tile.row * exact.capacity + place.y;
 #pragma unroll
   for (int i = 0; i < PAIRS; i++) {
     const int pair = lane + 32 * i;
@@ -80,12 +83,12 @@ __device__ void append_fresh(const DecodeParams& p, const Tile& tile, int lane, 
     if (lane == 0) scratch.bounds[warps * TILE + j] = make_float2(logit, 1.0f);
   }
   if (tile.first_head != 0) return;  // the row's first tile stores for all of them
-  if (lane == 0 && cache.exact_bias) cache.exact_bias[slot] = 0.0f;
+  if (lane == 0 && exact.bias) exact.bias[slot] = 0.0f;
 #pragma unroll
   for (int i = 0; i < PAIRS; i++) {
     const int pair = lane + 32 * i;
     if (pair >= pairs) continue;
-    static_cast<Two*>(cache.exact_k)[slot * pairs + pair] = key[i];
-    static_cast<Two*>(cache.exact_v)[slot * pairs + pair] = value[i];
+    static_cast<Two*>(exact.k)[slot * pairs + pair] = key[i];
+    static_cast<Two*>(exact.v)[slot * pairs + pair] = value[i];
   }
 }

@@ -1,34 +1,24 @@
-// Closing a group: which token stands for it, its stored key and value, its scales. Shared by compress, close and append; one
-// warp does one group. Bits are those of workflow/elastickv/cache/policy.py and workflow/elastickv/formats.
+// Closing a group: what stands for its tokens (../anchors), stored with its scales. Shared by compress, close and append; one
+// warp does one group. Bits are those of workflow/elastickv/anchors and workflow/elastickv/formats.
 #pragma once
+#include "../anchor.h"
 #include "cache.cuh"
-#include "convert.cuh"
-#include "dependent.cuh"
 #include "fragment.cuh"
 #include "state.cuh"
 
 constexpr int MOST_PAIRS = 4;  // pairs of dims a lane holds: dim <= 256
 
-// Tokens of one row: token t is vector slot(t) of k and v.
-struct Source {
-  const void* k;
-  const void* v;
-  long long first;  // vector index of the row's slot 0
-  int sinks;
-  int ring;  // 0: a token's slot is its own number
-
-  __device__ long long vector(int token) const { return first + place(token, sinks, ring); }
-};
-
-// The tokens that a cache holds exactly.
-__device__ inline Source exact_source(const Cache& cache, int row) {
-  return {cache.exact_k, cache.exact_v, (long long)row * (cache.sinks + cache.ring), cache.sinks, cache.ring};
-}
-
 // A lane's pairs of dims of one vector: pairs lane, lane + 32, ...; zero past the end.
 struct Pairs {
   float x[MOST_PAIRS][2];
 };
+
+// Calls act(i, e) for each of a lane's numbers x[i][e].
+template <class Act>
+__device__ inline void for_each_dim(const Act& act) {
+#pragma unroll
+  for (int e = 0; e < 2 * MOST_PAIRS; e++) act(e / 2, e % 2);
+}
 
 template <int DTYPE>
 __device__ inline void load_pairs(Pairs& to, const void* from, long long vector, int dim, int lane) {
@@ -50,10 +40,107 @@ __device__ inline void load_pairs(Pairs& to, const void* from, long long vector,
   }
 }
 
-__device__ inline void load_pairs(Pairs& to, const void* from, int dtype, long long vector, int dim, int lane) {
-  if (dtype == FP32) load_pairs<FP32>(to, from, vector, dim, lane);
-  else if (dtype == FP16) load_pairs<FP16>(to, from, vector, dim, lane);
-  else load_pairs<BF16>(to, from, vector, dim, lane);
+__device__ inline double warp_sum_double(double x) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(WHOLE_WARP, x, step);
+  return x;
+}
+
+// The sum of a vector's squares, in float64, the same in all lanes.
+__device__ inline double squared_norm(const Pairs& pairs) {
+  double sum = 0.0;
+  for_each_dim([&](int i, int e) {
+    const double x = pairs.x[i][e];
+    sum += x * x;
+  });
+  return warp_sum_double(sum);
+}
+
+constexpr int GROUP_IN_FLIGHT = 4;  // tokens whose vectors are loaded before any of them is looked at
+constexpr int ENDLESS = 0x7fffffff;  // slots of a ring that never wraps
+
+// `size` tokens of one row, as a warp sees them. Token i is vector base + (first + i) % ring of k and v.
+struct Group {
+  const void* k;
+  const void* v;
+  long long base;
+  int first;
+  int ring;
+  int size;
+  int dtype;
+  int dim;
+  int lane;
+
+  __device__ long long vector(int i) const {
+    const int step = first + i;
+    return base + (step < ring ? step : step - ring);
+  }
+
+  // from: k or v.
+  __device__ void load(const void* from, int i, Pairs& to) const {
+    if (dtype == FP32) load_pairs<FP32>(to, from, vector(i), dim, lane);
+    else if (dtype == FP16) load_pairs<FP16>(to, from, vector(i), dim, lane);
+    else load_pairs<BF16>(to, from, vector(i), dim, lane);
+  }
+
+  // Loads token i and returns i.
+  __device__ int load_both(int i, Pairs& key, Pairs& value) const {
+    load(k, i, key);
+    load(v, i, value);
+    return i;
+  }
+
+  // All vectors of k or v on their way to L2.
+  __device__ void ask_for(const void* from) const {
+    const int bytes = row_bytes(dtype, dim), lines = (bytes + 127) / 128;
+    for (int i = lane; i < size * lines; i += 32)
+      prefetch(static_cast<const char*>(from) + vector(i / lines) * bytes + i % lines * 128);
+  }
+
+  // Calls take(i, pairs) for the tokens' vectors in k or v, in order.
+  template <class Take>
+  __device__ void each(const void* from, const Take& take) const {
+#pragma unroll 1
+    for (int start = 0; start < size; start += GROUP_IN_FLIGHT) {
+      Pairs pairs[GROUP_IN_FLIGHT];
+#pragma unroll
+      for (int i = 0; i < GROUP_IN_FLIGHT; i++) load(from, min(start + i, size - 1), pairs[i]);
+#pragma unroll
+      for (int i = 0; i < GROUP_IN_FLIGHT; i++)
+        if (start + i < size) take(start + i, pairs[i]);
+    }
+  }
+
+  // The token whose vector in k or v has the best sum of squares, better(norm, best); the earliest of equals, the first NaN
+  // before any number (as numpy.argmax and argmin). `its`: that vector.
+  template <class Better>
+  __device__ int choose(const void* from, Pairs& its, const Better& better) const {
+    int chosen = 0;
+    double best = 0.0;
+    each(from, [&](int i, const Pairs& pairs) {
+      const double norm = squared_norm(pairs);
+      if (i == 0 || better(norm, best) || (norm != norm && best == best)) {
+        best = norm;
+        chosen = i;
+        its = pairs;
+      }
+    });
+    return chosen;
+  }
+};
+
+// Of each rule, in kernels/anchors/<name>.h. close(group, key, value): the key and value that stand for a group; returns
+// which of its tokens they count as.
+template <int RULE>
+struct Rule;
+#include "anchors_code.h"
+
+__device__ inline int close_by_rule(int rule, const Group& group, Pairs& key, Pairs& value) {
+#define X(NAME, NUMBER) \
+  if (rule == NAME) return Rule<NAME>::close(group, key, value);
+  ELASTICKV_ANCHORS(X)
+#undef X
+  return 0;
 }
 
 // Values at and at + 1 of an array in any format.
@@ -64,70 +151,9 @@ __device__ inline void put(int format, void* to, long long at, float x, float y)
 #undef X
 }
 
-__device__ inline double warp_sum_double(double x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(WHOLE_WARP, x, step);
-  return x;
-}
-
-// Tokens of a group whose vectors are loaded before any of them is looked at.
-constexpr int GROUP_IN_FLIGHT = 4;
-
-// Calls take(i, pairs) for the vectors of the group's tokens first + i, in order.
-template <class Take>
-__device__ inline void each_of_group(const Cache& cache, const Source& source, const void* from, int first, int lane,
-                                     const Take& take) {
-#pragma unroll 1
-  for (int base = 0; base < cache.compress; base += GROUP_IN_FLIGHT) {
-    Pairs pairs[GROUP_IN_FLIGHT];
-#pragma unroll
-    for (int i = 0; i < GROUP_IN_FLIGHT; i++)
-      load_pairs(pairs[i], from, cache.dtype, source.vector(first + min(base + i, cache.compress - 1)), cache.dim, lane);
-#pragma unroll
-    for (int i = 0; i < GROUP_IN_FLIGHT; i++)
-      if (base + i < cache.compress) take(base + i, pairs[i]);
-  }
-}
-
-// The group's token with the largest sum of squares of its value (float64), and that value; the earliest of equals. A NaN
-// counts as larger than any number, as in NumPy.
-__device__ inline int largest_value(const Cache& cache, const Source& source, int first, int lane, Pairs& value) {
-  int best = 0;
-  double most = -1.0;
-  each_of_group(cache, source, source.v, first, lane, [&](int i, const Pairs& pairs) {
-    double sum = 0.0;
-#pragma unroll
-    for (int e = 0; e < 2 * MOST_PAIRS; e++) {
-      const double x = pairs.x[e / 2][e % 2];
-      sum += x * x;
-    }
-    sum = warp_sum_double(sum);
-    if (sum > most || (sum != sum && most == most)) {
-      most = sum;
-      best = i;
-      value = pairs;
-    }
-  });
-  return first + best;
-}
-
-// The mean of a group's vectors, summed in the order of tokens.
-__device__ inline void mean_of_group(const Cache& cache, const Source& source, const void* from, int first, int lane,
-                                     Pairs& mean) {
-#pragma unroll
-  for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = 0.0f;
-  each_of_group(cache, source, from, first, lane, [&](int, const Pairs& pairs) {
-#pragma unroll
-    for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = add_rn(mean.x[e / 2][e % 2], pairs.x[e / 2][e % 2]);
-  });
-#pragma unroll
-  for (int e = 0; e < 2 * MOST_PAIRS; e++) mean.x[e / 2][e % 2] = div_rn(mean.x[e / 2][e % 2], float(cache.compress));
-}
-
-// Stores one vector (a lane's pairs of dims) as middle slot `slot`, divided by its scale where the format has one.
-__device__ inline void store_middle(const Cache& cache, void* to, void* scales, long long slot,
-                                    const float (&x)[MOST_PAIRS][2], int lane) {
-  const int pairs = cache.dim / 2, format = cache.cache_dtype;
+// Stores one vector as slot `slot` (over all rows) of keys or values in `format`, divided by its scale where there is one.
+__device__ inline void store_vector(void* to, void* scales, int format, long long slot, const Pairs& vector, int dim, int lane) {
+  const int pairs = dim / 2;
   const float largest = format_largest(format);
   const bool quantised = largest != 0.0f;
   float divisor = 0.0f;
@@ -136,7 +162,7 @@ __device__ inline void store_middle(const Cache& cache, void* to, void* scales, 
 #pragma unroll
     for (int i = 0; i < MOST_PAIRS; i++)
       if (lane + 32 * i < pairs)
-        peak = max(peak, max(__float_as_uint(x[i][0]) & 0x7fffffffu, __float_as_uint(x[i][1]) & 0x7fffffffu));
+        peak = max(peak, max(__float_as_uint(vector.x[i][0]) & 0x7fffffffu, __float_as_uint(vector.x[i][1]) & 0x7fffffffu));
 #pragma unroll
     for (int step = 16; step > 0; step /= 2) peak = max(peak, __shfl_xor_sync(WHOLE_WARP, peak, step));
     const float quotient = div_rn(__uint_as_float(peak), largest);
@@ -148,61 +174,52 @@ __device__ inline void store_middle(const Cache& cache, void* to, void* scales, 
   for (int i = 0; i < MOST_PAIRS; i++) {
     const int pair = lane + 32 * i;
     if (pair >= pairs) continue;
-    float first = x[i][0], second = x[i][1];
+    float first = vector.x[i][0], second = vector.x[i][1];
     if (quantised) {
       first = divisor == 0.0f ? 0.0f : div_rn(first, divisor);
       second = divisor == 0.0f ? 0.0f : div_rn(second, divisor);
     }
-    put(format, to, slot * cache.dim + 2 * pair, first, second);
+    put(format, to, slot * dim + 2 * pair, first, second);
   }
 }
 
-// Makes middle slot `group` of `row` from its `compress` tokens.
-__device__ inline void close_group(const Cache& cache, const Source& source, int row, int group, int anchor,
-                                   float anchor_bias, int lane) {
-  const int first = cache.sinks + group * cache.compress;
-  int token = first;
+// Makes slot `slot` of a row of `segment` from a group whose first token is number `token`.
+__device__ inline void close_group(const Group& group, int rule, const Segment& segment, int row, int slot, int token,
+                                   float bias) {
   Pairs key, value;
-  if (anchor == MEAN) {
-    mean_of_group(cache, source, source.k, first, lane, key);
-    mean_of_group(cache, source, source.v, first, lane, value);
-  } else {
-    // Keys of all candidates on their way: which one is wanted is known only when the values have come.
-    const int row_size = row_bytes(cache.dtype, cache.dim), lines = (row_size + 127) / 128;
-    if (anchor == VALUE_NORM) {
-      for (int i = lane; i < cache.compress * lines; i += 32)
-        prefetch(static_cast<const char*>(source.k) + source.vector(first + i / lines) * row_size + i % lines * 128);
-      token = largest_value(cache, source, first, lane, value);
-    } else {
-      if (anchor == LAST) token = first + cache.compress - 1;
-      load_pairs(value, source.v, cache.dtype, source.vector(token), cache.dim, lane);
-    }
-    load_pairs(key, source.k, cache.dtype, source.vector(token), cache.dim, lane);
-  }
-  const long long slot = (long long)row * cache.middle_capacity + group;
-  store_middle(cache, cache.middle_k, cache.middle_k_scale, slot, key.x, lane);
-  store_middle(cache, cache.middle_v, cache.middle_v_scale, slot, value.x, lane);
-  if (lane == 0) {
-    cache.middle_token[slot] = token;
-    if (cache.middle_bias) cache.middle_bias[slot] = anchor_bias;
+  token += close_by_rule(rule, group, key, value);
+  const long long at = (long long)row * segment.capacity + slot;
+  store_vector(segment.k, segment.k_scale, segment.k_format, at, key, group.dim, group.lane);
+  store_vector(segment.v, segment.v_scale, segment.v_format, at, value, group.dim, group.lane);
+  if (group.lane == 0) {
+    segment.token[at] = token;
+    if (segment.bias) segment.bias[at] = bias;
   }
 }
 
-// Copies one token's key and value into its exact slot (where a bias is 0). `from` indexes vectors of k and v.
-__device__ inline void copy_token(const Cache& cache, const void* k, const void* v, long long from, int row, int token,
-                                  int lane) {
-  const long long slot = (long long)row * (cache.sinks + cache.ring) + place(token, cache.sinks, cache.ring);
-  const long long to = slot * cache.dim;
-  if (lane == 0 && cache.exact_bias) cache.exact_bias[slot] = 0.0f;
+// Makes the slot of a closing, whose tokens the cache itself holds exactly; nothing where its count is 0.
+__device__ inline void close_group(const Cache& cache, const Closing& closing, int row, int lane) {
+  if (closing.count == 0) return;
+  const Segment& exact = cache.segments[0];
+  const Group group = {exact.k,       exact.v,       (long long)row * exact.capacity + closing.head, closing.first, closing.ring,
+                       closing.count, cache.dtype, cache.dim,                                        lane};
+  close_group(group, cache.anchor, cache.segments[closing.segment], row, closing.slot, closing.token, closing.bias);
+}
+
+// Copies one token's key and value into slot `slot` of a row's segment 0 (where a bias is 0). `from` indexes vectors of k and v.
+__device__ inline void copy_token(const Cache& cache, const void* k, const void* v, long long from, int row, int slot, int lane) {
+  const Segment& exact = cache.segments[0];
+  const long long at = (long long)row * exact.capacity + slot, to = at * cache.dim;
+  if (lane == 0 && exact.bias) exact.bias[at] = 0.0f;
   if (cache.dtype == FP32) {
     for (int d = lane; d < cache.dim; d += 32) {
-      static_cast<float*>(cache.exact_k)[to + d] = static_cast<const float*>(k)[from * cache.dim + d];
-      static_cast<float*>(cache.exact_v)[to + d] = static_cast<const float*>(v)[from * cache.dim + d];
+      static_cast<float*>(exact.k)[to + d] = static_cast<const float*>(k)[from * cache.dim + d];
+      static_cast<float*>(exact.v)[to + d] = static_cast<const float*>(v)[from * cache.dim + d];
     }
   } else {
     for (int d = lane; d < cache.dim; d += 32) {
-      static_cast<Word16*>(cache.exact_k)[to + d] = static_cast<const Word16*>(k)[from * cache.dim + d];
-      static_cast<Word16*>(cache.exact_v)[to + d] = static_cast<const Word16*>(v)[from * cache.dim + d];
+      static_cast<Word16*>(exact.k)[to + d] = static_cast<const Word16*>(k)[from * cache.dim + d];
+      static_cast<Word16*>(exact.v)[to + d] = static_cast<const Word16*>(v)[from * cache.dim + d];
     }
   }
 }

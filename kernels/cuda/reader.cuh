@@ -29,7 +29,7 @@ __host__ __device__ constexpr int loads_of(int format, int tile) {
 }
 
 // One segment of one row. Slots are read in the order of memory; which of them are live is asked when they are weighed.
-struct Segment {
+struct Slots {
   const char* k;
   const char* v;
   const float* bias;      // null: none
@@ -37,52 +37,63 @@ struct Segment {
   const Word16* v_scale;
 };
 
-__device__ inline Segment middle_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * cache.middle_capacity, bytes = first * row_bytes(cache.cache_dtype, cache.dim);
-  return {static_cast<const char*>(cache.middle_k) + bytes, static_cast<const char*>(cache.middle_v) + bytes,
-          cache.middle_bias ? cache.middle_bias + first : nullptr, static_cast<const Word16*>(cache.middle_k_scale) + first,
-          static_cast<const Word16*>(cache.middle_v_scale) + first};
+// Keys and values in FORMAT.
+template <int FORMAT>
+__device__ inline Slots slots_of(const Segment& segment, int dim, int row) {
+  const long long first = (long long)row * segment.capacity, bytes = first * row_bytes(FORMAT, dim);
+  return {static_cast<const char*>(segment.k) + bytes, static_cast<const char*>(segment.v) + bytes,
+          segment.bias ? segment.bias + first : nullptr, static_cast<const Word16*>(segment.k_scale) + first,
+          static_cast<const Word16*>(segment.v_scale) + first};
 }
 
-__device__ inline Segment exact_segment(const Cache& cache, int row) {
-  const long long first = (long long)row * (cache.sinks + cache.ring), bytes = first * row_bytes(cache.dtype, cache.dim);
-  return {static_cast<const char*>(cache.exact_k) + bytes, static_cast<const char*>(cache.exact_v) + bytes,
-          cache.exact_bias ? cache.exact_bias + first : nullptr, nullptr, nullptr};
-}
-
-// The units of a row: those of the middle segment, then those of the exact one. A warp takes units unit, unit + warps, ...
-// below `end`.
+// The units of a row: those of segment 1 (the middle), then those of segment 0 (exact). A warp takes units unit,
+// unit + warps, ... below `end`.
 struct Units {
-  Segment middle;
-  Segment exact;
-  Live live_middle;
-  Live live_exact;
+  Slots middle;
+  Slots exact;
+  Held held_middle;
+  Held held_exact;
   int of_middle;  // how many units are the middle's
 
   // Field by field: a choice between structures would put both into local memory.
-  __device__ Segment segment(int unit) const {
+  __device__ Slots slots(int unit) const {
     const bool first = unit < of_middle;
     return {first ? middle.k : exact.k, first ? middle.v : exact.v, first ? middle.bias : exact.bias,
             first ? middle.k_scale : exact.k_scale, first ? middle.v_scale : exact.v_scale};
   }
-  __device__ Live live(int unit) const {
+  __device__ Held held(int unit) const {
     const bool first = unit < of_middle;
-    return {first ? live_middle.head : live_exact.head, first ? live_middle.held : live_exact.held, live_exact.first,
-            live_exact.ring, live_exact.length};
+    return {first ? held_middle.low : held_exact.low, first ? held_middle.first : held_exact.first,
+            first ? held_middle.count : held_exact.count};
   }
   __device__ int number(int unit) const { return unit < of_middle ? unit : unit - of_middle; }
-  // Whether a unit of `size` slots may hold a token at all.
-  __device__ bool worth(int unit, int size) const {
-    const Live its = live(unit);
-    return its.head != EVERY_SLOT || number(unit) * size < its.held;
-  }
+  // Whether a unit of `size` slots, or one behind it, may hold a token at all.
+  __device__ bool worth(int unit, int size) const { return held(unit).any(number(unit) * size); }
 };
 
-// First unit of split `split` when `units` are dealt out in contiguous ranges whose lengths differ by at most one.
-__device__ inline int first_unit(int units, int split) {
-  const int each = quotient(units, gridDim.x), rest = units - each * int(gridDim.x);
-  return split * each + min(split, rest);
-}
+// The same of a single segment, whose first unit is number `before`.
+struct Alone {
+  Slots its;
+  Held live;
+  int before;
+
+  __device__ const Slots& slots(int) const { return its; }
+  __device__ const Held& held(int) const { return live; }
+  __device__ int number(int unit) const { return unit - before; }
+  __device__ bool worth(int unit, int size) const { return live.any(number(unit) * size); }
+};
+
+// The units of this block, [first, end), when `units` are dealt out in contiguous ranges whose lengths differ by at most one.
+struct Share {
+  int first;
+  int end;
+
+  __device__ explicit Share(int units) {
+    const int split = blockIdx.x, each = quotient(units, gridDim.x), rest = units - each * int(gridDim.x);
+    first = split * each + min(split, rest);
+    end = first + each + (split < rest);
+  }
+};
 
 // What one warp knows about TILE query heads so far; m is the same in all lanes, l and o are a lane's share.
 template <class S>
@@ -121,48 +132,48 @@ struct Reader {
   __device__ int slot_of_load(int base, int load) const { return base + load * S::ROWS + lane / S::LANES; }
   __device__ int slot_of_logit(int base, int batch) const { return slot_of_load(base, batch * BATCH + lane % BATCH); }
 
-  __device__ void load_keys(const Segment& segment, int base) {
+  __device__ void load_keys(const Slots& slots, int base) {
     const int bytes = row_bytes(FORMAT, columns.dim);
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(k[i], segment.k + (long long)slot_of_load(base, i) * bytes);
-    load_beside_keys(segment, base);
+    for (int i = 0; i < LOADS; i++) columns.load(k[i], slots.k + (long long)slot_of_load(base, i) * bytes);
+    load_beside_keys(slots, base);
   }
 
-  __device__ void load_beside_keys(const Segment& segment, int base) {
+  __device__ void load_beside_keys(const Slots& slots, int base) {
 #pragma unroll
     for (int b = 0; b < BATCHES; b++) {
       const int at = slot_of_logit(base, b);
-      bias[b] = segment.bias ? __ldg(segment.bias + at) : 0.0f;
-      if (QUANTISED) k_scale[b] = __ldg(segment.k_scale + at);
+      bias[b] = slots.bias ? __ldg(slots.bias + at) : 0.0f;
+      if (QUANTISED) k_scale[b] = __ldg(slots.k_scale + at);
     }
   }
 
-  __device__ void load_values(const Segment& segment, int base) {
+  __device__ void load_values(const Slots& slots, int base) {
     const int bytes = row_bytes(FORMAT, columns.dim);
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(v[i], segment.v + (long long)slot_of_load(base, i) * bytes);
+    for (int i = 0; i < LOADS; i++) columns.load(v[i], slots.v + (long long)slot_of_load(base, i) * bytes);
 #pragma unroll
     for (int b = 0; b < BATCHES; b++)
-      if (QUANTISED) v_scale[b] = __ldg(segment.v_scale + slot_of_logit(base, b));
+      if (QUANTISED) v_scale[b] = __ldg(slots.v_scale + slot_of_logit(base, b));
   }
 
   // Where a load is 16 bytes and registers suffice.
   static constexpr bool STAGES = format_bits(FORMAT) == 16 && !QUANTISED && S::TILE == 1;
 
-  __device__ void stage(const Stage& stage, const Segment& segment, int base) const {
+  __device__ void stage(const Stage& stage, const Slots& slots, int base) const {
     const int bytes = row_bytes(FORMAT, columns.dim), mine = columns.inside(0) ? row_bytes(FORMAT, columns.position(0)) : 0;
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) stage.ask(i, segment.k + (long long)slot_of_load(base, i) * bytes + mine);
+    for (int i = 0; i < LOADS; i++) stage.ask(i, slots.k + (long long)slot_of_load(base, i) * bytes + mine);
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) stage.ask(8 + i, segment.v + (long long)slot_of_load(base, i) * bytes + mine);
-    if (segment.bias) prefetch(segment.bias + slot_of_logit(base, 0));
+    for (int i = 0; i < LOADS; i++) stage.ask(8 + i, slots.v + (long long)slot_of_load(base, i) * bytes + mine);
+    if (slots.bias) prefetch(slots.bias + slot_of_logit(base, 0));
   }
 
-  __device__ void take_keys(const Stage& stage, const Segment& segment, int base) {
+  __device__ void take_keys(const Stage& stage, const Slots& slots, int base) {
     stage.await();
 #pragma unroll
     for (int i = 0; i < LOADS; i++) k[i].part(0) = stage.take(i);
-    load_beside_keys(segment, base);
+    load_beside_keys(slots, base);
   }
 
   __device__ void take_values(const Stage& stage) {
@@ -171,20 +182,20 @@ struct Reader {
   }
 
   // A slot without a token may hold anything, NaN too: its value becomes zero (as its weight will be).
-  __device__ void drop_dead_values(const Live& live, int base) {
+  __device__ void drop_dead_values(const Held& held, int base) {
     if constexpr (QUANTISED) {
 #pragma unroll
       for (int b = 0; b < BATCHES; b++)
-        if (!live(slot_of_logit(base, b))) v_scale[b] = 0;
+        if (!held(slot_of_logit(base, b))) v_scale[b] = 0;
     } else {
 #pragma unroll
       for (int i = 0; i < LOADS; i++)
-        if (!live(slot_of_load(base, i))) v[i].clear();
+        if (!held(slot_of_load(base, i))) v[i].clear();
     }
   }
 
   // logits[j][b], times log2 e, of the slot that this lane owns in batch b; minus infinity past the end.
-  __device__ void dots(const State<S>& state, int base, const Live& live_slots, float (&logits)[S::TILE][BATCHES]) const {
+  __device__ void dots(const State<S>& state, int base, const Held& held, float (&logits)[S::TILE][BATCHES]) const {
 #pragma unroll
     for (int b = 0; b < BATCHES; b++) {
       float sums[S::TILE][BATCH];
@@ -200,7 +211,7 @@ struct Reader {
           sums[j][i] = sum;
         }
       }
-      const bool live = live_slots(slot_of_logit(base, b));
+      const bool live = held(slot_of_logit(base, b));
       const float scale = QUANTISED ? scale_of(k_scale[b]) : 1.0f;
 #pragma unroll
       for (int j = 0; j < S::TILE; j++) {
@@ -248,16 +259,14 @@ struct Reader {
     }
   }
 
-  // Whether all slots of a unit hold tokens, so that nothing needs to be dropped.
-  static __device__ bool whole(const Live& live, int base) { return live.head == EVERY_SLOT && base + UNIT <= live.held; }
-
-  __device__ void load(const Segment& segment, int number) {
-    load_keys(segment, number * UNIT);
-    load_values(segment, number * UNIT);
+  __device__ void load(const Slots& slots, int number) {
+    load_keys(slots, number * UNIT);
+    load_values(slots, number * UNIT);
   }
 
   // Reduces units unit, unit + warps, ... below `end`; the first one is loaded already, the second one perhaps `staged`.
   // Returns the first unit of this warp that is not below `end`.
+  template <class Units>
   __device__ int run(State<S>& state, const Units& units, int unit, int end, const Stage& stage,
                      [[maybe_unused]] bool staged) {
     const int warps = blockDim.x / 32;
@@ -265,19 +274,19 @@ struct Reader {
     for (; unit < end; unit += warps) {
       const int next = unit + warps, base = units.number(unit) * UNIT;
       const bool more = next < end && units.worth(next, UNIT);
-      const Live live = units.live(unit);
+      const Held held = units.held(unit);
       float weights[S::TILE][BATCHES];
-      dots(state, base, live, weights);
+      dots(state, base, held, weights);
       if (more) {
         const int following = units.number(next) * UNIT;
         bool taken = false;
         if constexpr (STAGES) {
           taken = staged;
-          if (staged) take_keys(stage, units.segment(next), following);
+          if (staged) take_keys(stage, units.slots(next), following);
         }
-        if (!taken) load_keys(units.segment(next), following);
+        if (!taken) load_keys(units.slots(next), following);
       }
-      if (!whole(live, base)) drop_dead_values(live, base);
+      if (!held.all(base, UNIT)) drop_dead_values(held, base);
       weigh(state, weights);
       add_values(state, weights);
       if (more) {
@@ -286,7 +295,7 @@ struct Reader {
           taken = staged;
           if (staged) take_values(stage);
         }
-        if (!taken) load_values(units.segment(next), units.number(next) * UNIT);
+        if (!taken) load_values(units.slots(next), units.number(next) * UNIT);
       }
       if constexpr (STAGES) staged = false;
     }

@@ -14,7 +14,8 @@ __device__ inline long long query_of(const DecodeParams& p, const Tile& tile, in
 }
 
 // By one warp: the tile's queries on their way to L2, before they may be read.
+template <int DTYPE>
 __device__ inline void prefetch_queries(const DecodeParams& p, const Tile& tile, int heads, int lane) {
-  const int row = row_bytes(p.cache.dtype, p.cache.dim), bytes = row * min(heads, p.group - tile.first_head);
+  const int row = row_bytes(DTYPE, p.cache.dim), bytes = row * min(heads, p.group - tile.first_head);
   if (lane * 128 < bytes) prefetch(static_cast<const char*>(p.q) + query_of(p, tile, 0) * row + lane * 128);
 }

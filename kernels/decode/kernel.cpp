@@ -13,11 +13,10 @@
 
 namespace elastickv {
 
-constexpr int MOST_RUNS = 4;
-constexpr int CUT_SLOTS = 16;      // rows are cut at multiples of so many slots
+constexpr int CUT_SLOTS = 16;     // rows are cut at multiples of so many slots
 constexpr int STATE_HEADER = 16;   // floats before a partial's sums: max, sum, padding to a cache line
 
-using Attend = void (*)(const Segment&, int, const float*, int, State*);
+using Attend = void (*)(const Stretch&, int, const float*, int, State*);
 
 template <int TILE>
 static Attend attend_tile(int format) {
@@ -32,91 +31,112 @@ static Attend attend_for(int format, int tile) {
   return tile == 1 ? attend_tile<1>(format) : tile == 2 ? attend_tile<2>(format) : attend_tile<4>(format);
 }
 
-// Of a cache's middle slots: int4 codes are multiplied as whole numbers where target, dim and precision allow.
-static Attend attend_middle_for(const Cache& cache, int tile) {
+// Of a segment: int4 codes are multiplied as whole numbers where target, dim and precision allow.
+static Attend attend_for(const Cache& cache, const Segment& segment, int tile) {
 #ifdef ELASTICKV_WHOLE_NUMBERS
-  if (cache.cache_dtype == INT4 && cache.dtype != FP32 && (cache.dim == 64 || cache.dim == 128 || cache.dim == 256))
+  if (segment.k_format == INT4 && cache.dtype != FP32 && (cache.dim == 64 || cache.dim == 128 || cache.dim == 256))
     return tile == 1 ? attend_int4<1> : tile == 2 ? attend_int4<2> : attend_int4<4>;
 #endif
-  return attend_for(cache.cache_dtype, tile);
+  return attend_for(segment.k_format, tile);
 }
 
 static int tile_of(int group) { return group >= 3 ? 4 : group; }
 static int padded_group(int group) { return (group + tile_of(group) - 1) / tile_of(group) * tile_of(group); }
 
+// How many live slots a row has, and what all rows before it cost.
+struct RowWork {
+  long long cost_before;
+  int slots;
+};
+
 // What every thread needs to know about one launch.
 struct Work {
   const DecodeParams& p;
-  int closed, sink_tokens, ring_begin, ring_tokens;  // live exact slots: [0, sink_tokens), ring_tokens from ring_begin on
-  int exact, slots, tile, heads;                     // heads: padded to whole tiles
-  long long exact_cost, middle_cost, row_cost;       // of a slot, of a row
-  Attend attend_exact, attend_middle;
+  int tile, heads;  // heads: padded to whole tiles
+  long long slot_cost[MOST_SEGMENTS];
+  Attend attend[MOST_SEGMENTS];
+  std::vector<RowWork> rows;  // one more than there are: the last says the cost of all
 
-  explicit Work(const DecodeParams& params) : p(params) {
+  explicit Work(const DecodeParams& params) : p(params), rows(params.cache.rows + 1) {
     const Cache& c = p.cache;
-    const int tokens = *c.tokens + p.pending;
-    closed = closed_groups(c, tokens);
-    sink_tokens = std::min(tokens, c.sinks);
-    ring_tokens = tokens - sink_tokens - closed * c.compress;
-    ring_begin = ring_tokens > 0 ? closed * c.compress % c.ring : 0;
-    exact = sink_tokens + ring_tokens;
-    slots = exact + closed;
     tile = tile_of(p.group);
     heads = padded_group(p.group);
-    exact_cost = row_bytes(c.dtype, c.dim);
-    middle_cost = row_bytes(c.cache_dtype, c.dim);
-    row_cost = exact * exact_cost + closed * middle_cost;
-    attend_exact = attend_for(c.dtype, tile);
-    attend_middle = attend_middle_for(c, tile);
+    for (int i = 0; i < c.segment_count; ++i) {
+      slot_cost[i] = row_bytes(c.segments[i].k_format, c.dim);
+      attend[i] = attend_for(c, c.segments[i], tile);
+    }
+    long long cost = 0;
+    for (int row = 0; row < c.rows; ++row) {
+      rows[row] = {cost, 0};
+      for (int i = 0; i < c.segment_count; ++i) {
+        const int slots = live(row, i).head + live(row, i).length;
+        rows[row].slots += slots, cost += slots * slot_cost[i];
+      }
+    }
+    rows[c.rows] = {cost, 0};
   }
 
-  // The slot of a row (exact slots first, then middle ones) at which `cost` has been spent, rounded to CUT_SLOTS.
-  int slot_at(long long cost) const {
-    if (cost >= row_cost) return slots;
-    const long long in_exact = exact * exact_cost;
-    const long long slot = cost < in_exact ? cost / exact_cost : exact + (cost - in_exact) / middle_cost;
-    return int(std::min<long long>((slot + CUT_SLOTS / 2) / CUT_SLOTS * CUT_SLOTS, slots));
+  const Live& live(int row, int segment) const {
+    return p.cache.live[((long long)p.pending * p.cache.rows + row) * MOST_SEGMENTS + segment];
+  }
+
+  int slots(int row) const { return rows[row].slots; }
+  long long cost() const { return rows[p.cache.rows].cost_before; }
+
+  // The row in which `cost` has been spent, of all rows together; the number of rows where that is all.
+  int row_at(long long cost) const {
+    int first = 0, last = p.cache.rows;  // rows[first].cost_before <= cost
+    while (first < last) {
+      const int middle = (first + last + 1) / 2;
+      if (rows[middle].cost_before <= cost) first = middle;
+      else last = middle - 1;
+    }
+    return first;
+  }
+
+  // The slot of a row (segment after segment) at which `cost` has been spent, rounded to CUT_SLOTS.
+  int slot_at(int row, long long cost) const {
+    if (row == p.cache.rows) return 0;
+    long long slot = 0;
+    for (int i = 0; i < p.cache.segment_count; ++i) {
+      const long long here = live(row, i).head + live(row, i).length;
+      if (cost < here * slot_cost[i]) {
+        slot += cost / slot_cost[i];
+        break;
+      }
+      slot += here, cost -= here * slot_cost[i];
+    }
+    return int(std::min<long long>((slot + CUT_SLOTS / 2) / CUT_SLOTS * CUT_SLOTS, slots(row)));
   }
 };
 
-static void attend_exact(const Work& work, int row, int first_slot, int begin, int end, const float* q, State* states) {
-  if (begin >= end) return;
+// `slots` slots of a row's segment, from slot `first` on.
+static void attend_stretch(const Work& work, int row, int number, int first, int slots, const float* q, State* states) {
   const Cache& c = work.p.cache;
-  const long long slot = (long long)row * exact_capacity(c) + first_slot + begin, bytes = row_bytes(c.dtype, c.dim);
-  const Segment segment{static_cast<const char*>(c.exact_k) + slot * bytes,
-                        static_cast<const char*>(c.exact_v) + slot * bytes, nullptr, nullptr,
-                        c.exact_bias ? c.exact_bias + slot : nullptr, end - begin};
-  work.attend_exact(segment, c.dim, q, work.heads / work.tile, states);
+  const Segment& from = c.segments[number];
+  const long long at = (long long)row * from.capacity + first;
+  const bool scaled = is_scaled(from.k_format);
+  const Stretch stretch{static_cast<const char*>(from.k) + at * row_bytes(from.k_format, c.dim),
+                        static_cast<const char*>(from.v) + at * row_bytes(from.v_format, c.dim),
+                        scaled ? static_cast<const uint16_t*>(from.k_scale) + at : nullptr,
+                        scaled ? static_cast<const uint16_t*>(from.v_scale) + at : nullptr,
+                        from.bias ? from.bias + at : nullptr, slots};
+  work.attend[number](stretch, c.dim, q, work.heads / work.tile, states);
 }
 
-static void attend_middle(const Work& work, int row, int begin, int end, const float* q, State* states) {
-  if (begin >= end) return;
-  const Cache& c = work.p.cache;
-  const long long slot = (long long)row * c.middle_capacity + begin, bytes = row_bytes(c.cache_dtype, c.dim);
-  const bool scaled = is_scaled(c.cache_dtype);
-  const Segment segment{static_cast<const char*>(c.middle_k) + slot * bytes,
-                        static_cast<const char*>(c.middle_v) + slot * bytes,
-                        scaled ? static_cast<const uint16_t*>(c.middle_k_scale) + slot : nullptr,
-                        scaled ? static_cast<const uint16_t*>(c.middle_v_scale) + slot : nullptr,
-                        c.middle_bias ? c.middle_bias + slot : nullptr, end - begin};
-  work.attend_middle(segment, c.dim, q, work.heads / work.tile, states);
-}
-
-// Slots [begin, end) of a row in the order sinks, ring up to its end, ring from its start, middle.
+// Live slots [begin, end) of a row: segment after segment, of each its head, its ring up to its end, its ring from its start.
 static void attend_slots(const Work& work, int row, int begin, int end, const float* q, State* states) {
-  const Cache& c = work.p.cache;
-  const int sinks = work.sink_tokens, before_wrap = std::min(work.ring_tokens, c.ring - work.ring_begin);
-  const int wrap = sinks + before_wrap;
-  const auto part = [&](int first, int last, int origin, auto&& visit) {
-    visit(std::max(begin, first) - origin, std::min(end, last) - origin);
-  };
-  const auto exact_from = [&](int first_slot) {
-    return [&, first_slot](int from, int to) { attend_exact(work, row, first_slot, from, to, q, states); };
-  };
-  part(0, sinks, 0, exact_from(0));
-  part(sinks, wrap, sinks, exact_from(c.sinks + work.ring_begin));
-  part(wrap, work.exact, wrap, exact_from(c.sinks));
-  part(work.exact, work.slots, work.exact, [&](int from, int to) { attend_middle(work, row, from, to, q, states); });
+  int origin = 0;  // live slots before the stretch
+  for (int number = 0; number < work.p.cache.segment_count; ++number) {
+    const Live& live = work.live(row, number);
+    const int before_wrap = std::min(live.length, live.ring - live.first);
+    const int firsts[] = {0, live.head + live.first, live.head};
+    const int slots[] = {live.head, before_wrap, live.length - before_wrap};
+    for (int i = 0; i < 3; origin += slots[i++]) {
+      const int from = std::max(begin, origin) - origin, to = std::min(end, origin + slots[i]) - origin;
+      if (from < to) attend_stretch(work, row, number, firsts[i] + from, to - from, q, states);
+    }
+  }
 }
 
 // The row's queries as floats, times scale; heads that only fill a tile are zero.
@@ -169,20 +189,20 @@ struct Part {
   int first_row, begin, last_row, end;
 
   Part(const Work& work, int thread, int threads) {
-    const long long total = work.row_cost * work.p.cache.rows;
+    const long long total = work.cost();
     const auto cut = [&](int index, int& row, int& slot) {
       const long long cost = total / threads * index + total % threads * index / threads;
-      row = int(cost / work.row_cost), slot = work.slot_at(cost % work.row_cost);
-      if (slot == work.slots) row += 1, slot = 0;
+      row = work.row_at(cost), slot = work.slot_at(row, cost - work.rows[row].cost_before);
+      if (row < work.p.cache.rows && slot == work.slots(row)) row += 1, slot = 0;
     };
     cut(thread, first_row, begin);
     cut(thread + 1, last_row, end);
-    if (end == 0) last_row -= 1, end = work.slots;
+    if (end == 0) last_row -= 1, end = last_row < 0 ? 0 : work.slots(last_row);
   }
   bool has(int row) const { return row >= first_row && row <= last_row && !empty(); }
   bool empty() const { return last_row < first_row || (last_row == first_row && end <= begin); }
   int from(int row) const { return row == first_row ? begin : 0; }
-  int to(const Work& work, int row) const { return row == last_row ? end : work.slots; }
+  int to(const Work& work, int row) const { return row == last_row ? end : work.slots(row); }
 };
 
 // Joins the partials of a row that this thread began and later ones went on with.
@@ -198,7 +218,7 @@ static void finish_row(const Work& work, int row, int thread, int threads, State
 }
 
 static void decode(const DecodeParams& p) {
-  if (p.fresh.k) append({p.cache, p.fresh, LAST, 0});  // with a window the token closes no group
+  if (p.fresh.k) append(p.cache, p.fresh, false);  // such a token completes no group
   const Work work(p);
   const int dim = p.cache.dim;
 #pragma omp parallel num_threads(thread_count)
@@ -214,7 +234,7 @@ static void decode(const DecodeParams& p) {
       for (int head = 0; head < work.heads; ++head) states[head] = State{-INFINITY, 0, sums.data() + head * dim};
       load_queries(work, row, q.data());
       attend_slots(work, row, begin, end, q.data(), states.data());
-      if (begin == 0 && end == work.slots)
+      if (begin == 0 && end == work.slots(row))
         write_row(work, row, states.data());
       else if (begin == 0)
         open_end = true;  // stays in `states`: it is this thread's last row

@@ -6,6 +6,7 @@
 // Launch: grid (splits, ceil(group / TILE), rows), any whole number of warps up to 16 (TILE 1) or 12 (TILE 4), which is
 // what the registers of an SM hold; shared memory as Stage and Scratch. One wave of resident blocks is best.
 //
+// Caches of segment 0, the exact one, and perhaps segment 1, the middle, whose keys and values have one format.
 // The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of it and
 // its warps take turns, so that neighbouring rows of memory are read at about the same time.
 #include "fresh.cuh"
@@ -70,39 +71,48 @@ __device__ void decode(const DecodeParams& p) {
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
 
-  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
-  units.of_middle = Middle::units(touched_middle(p.cache, p.max_tokens));
-  const int all = units.of_middle + Exact::units(touched_exact(p.cache, p.max_tokens));
-  const int end = first_unit(all, blockIdx.x + 1);
-  int unit = first_unit(all, blockIdx.x) + warp;
+  Units units = {slots_of<MIDDLE>(p.cache.segments[1], p.cache.dim, tile.row),
+                 slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row)};
+  units.of_middle = Middle::units(p.touched[1]);
+  const int all = units.of_middle + Exact::units(p.touched[0]);
+  const Share share(all);
+  const int end = share.end;
+  int unit = share.first + warp;
 
   const bool stages = Exact::STAGES && MIDDLE == S::DTYPE && launch_stages();
   const bool staged = stages && unit + warps < end;
   const Stage stage(shared_memory, warp, lane);
   State<S> state;
   Exact exact = {columns, lane};
-  if (warp == 0) prefetch_queries(p, tile, S::TILE, lane);
-  const int tokens = load_fresh(p.cache.tokens) + p.pending;
+  if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if constexpr (MIDDLE == S::DTYPE) {
-    if (unit < end) exact.load(units.segment(unit), units.number(unit));
+    if (unit < end) exact.load(units.slots(unit), units.number(unit));
   }
   await_previous();
   const auto scratch = [&] { return Scratch<S::TILE, S::WIDEST>(shared_memory + (stages ? warps * STAGE_BYTES / 16 : 0)); };
   begin<S>(state, p, tile, columns, [&] {
-    units.live_middle = live_middle(p.cache, tokens);
-    units.live_exact = live_exact(p.cache, tokens, p.fresh.pool_size > 0);
     if constexpr (Exact::STAGES)
-      if (staged) exact.stage(stage, units.segment(unit + warps), units.number(unit + warps) * Exact::UNIT);
-    if (appends_fresh(p, warp)) ask_for_fresh(p, tile, tokens, lane, scratch());
+      if (staged) exact.stage(stage, units.slots(unit + warps), units.number(unit + warps) * Exact::UNIT);
+    if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, lane, scratch());
+    units.held_middle = held_slots(middle_live, 0);
+    units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
   });
   if constexpr (MIDDLE != S::DTYPE) {
     const int end_middle = min(end, units.of_middle);
     Middle middle = {columns, lane};
     if (unit < end_middle) middle.load(units.middle, unit);
-    unit = middle.run(state, units, unit, end_middle, stage, false);
-    if (unit < end) exact.load(units.exact, unit - units.of_middle);
+    unit = middle.run(state, Alone{units.middle, units.held_middle, 0}, unit, end_middle, stage, false);
+    // Found only now: kept meanwhile it would take registers that the loop needs.
+    Alone its = {slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row), {}, units.of_middle};
+    const Live live = load_live(p.cache, p.pending, tile.row, 0);
+    if (unit < end) exact.load(its.slots(unit), its.number(unit));
+    its.live = held_slots(live, p.fresh.k != nullptr);
+    exact.run(state, its, unit, end, stage, false);
+  } else {
+    exact.run(state, units, unit, end, stage, staged);
   }
-  exact.run(state, units, unit, end, stage, staged);
   stage.await();
 
   publish<S>(state, columns, lane, scratch());

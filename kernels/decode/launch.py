@@ -118,7 +118,12 @@ def instance_of(params: ctypes.Structure, gpu: Gpu) -> Instance:
     and V in grouped-query caches of 16 bits and up to 128 dims; dim 64 has rows of its own in unquantised ones.
     """
     cache = params.cache
-    return _instance(DTYPE_OF[cache.dtype], DTYPE_OF[cache.cache_dtype], cache.dim, params.group, gpu)
+    return _instance(DTYPE_OF[cache.dtype], middle_format(cache), cache.dim, params.group, gpu)
+
+
+def middle_format(cache: ctypes.Structure) -> str:
+    """How the middle segment (number 1) stores keys and values; a cache without one: as its exact one does."""
+    return DTYPE_OF[cache.segments[1].k_format if cache.segment_count > 1 else cache.dtype]
 
 
 def _instance(dtype: str, cache_dtype: str, dim: int, group: int, gpu: Gpu) -> Instance:
@@ -146,12 +151,10 @@ def unfit(case: DecodeCase, gpu: Gpu) -> str | None:
 
 
 def units(params: ctypes.Structure, instance: Instance) -> int:
-    """Units of one row: of the slots that `max_tokens` tokens touch, whether or not they still hold one."""
-    cache, tokens = params.cache, params.max_tokens
-    groups = max(0, tokens - cache.sinks - cache.window) // max(cache.compress, 1)
-    exact = tokens if cache.ring == 0 else min(tokens, cache.sinks + cache.ring)
-    middle_unit, exact_unit = (instance.unit_slots(DTYPE_OF[code]) for code in (cache.cache_dtype, cache.dtype))
-    return _ceil(groups, middle_unit) + _ceil(exact, exact_unit)
+    """Units of one row: of the slots that tokens have touched, whether or not they still hold one."""
+    exact, middle = params.touched[:2]
+    middle_unit = instance.unit_slots(middle_format(params.cache))
+    return _ceil(middle, middle_unit) + _ceil(exact, instance.unit_slots(DTYPE_OF[params.cache.dtype]))
 
 
 def _microseconds(shape: DecodeShape, work: int, cache_dtype: str, gpu: Gpu) -> float:
@@ -177,7 +180,7 @@ def shape_of(params: ctypes.Structure, gpu: Gpu) -> DecodeShape:
     cache, instance = params.cache, instance_of(params, gpu)
     work = max(1, units(params, instance))
     tiles = cache.rows * _ceil(params.group, instance.tile)
-    return _fastest(instance, tiles, work, DTYPE_OF[cache.cache_dtype], gpu)
+    return _fastest(instance, tiles, work, middle_format(cache), gpu)
 
 
 @lru_cache(maxsize=1024)  # a plain launch must not wait for the search

@@ -70,10 +70,10 @@ struct TensorReader {
   }
 
   template <int FORMAT>
-  __device__ void load_keys(const Segment& segment, int number) {
+  __device__ void load_keys(const Slots& slots, int number) {
     constexpr int ROW = row_bytes(FORMAT, TENSOR_DIM);
     const int base = number * UNIT<FORMAT>;
-    const char* from = segment.k + (long long)base * ROW + g * ROW + 16 * t;
+    const char* from = slots.k + (long long)base * ROW + g * ROW + 16 * t;
     if constexpr (FORMAT == INT4) {
 #pragma unroll
       for (int i = 0; i < 8; i++) load_streamed(from + 8 * i * ROW, k[i]);
@@ -88,18 +88,18 @@ struct TensorReader {
     for (int i = 0; i < 2; i++) {
       const int owned = base + 16 * run_of<FORMAT>() + 8 * i + g;
       if constexpr (FORMAT == INT8 || FORMAT == INT4) {
-        load_streamed(segment.k_scale + owned, k_scale[i]);
-        load_streamed(segment.v_scale + owned, v_scale[i]);
+        load_streamed(slots.k_scale + owned, k_scale[i]);
+        load_streamed(slots.v_scale + owned, v_scale[i]);
       }
-      bias[i] = segment.bias ? __ldg(segment.bias + owned) : 0.0f;
+      bias[i] = slots.bias ? __ldg(slots.bias + owned) : 0.0f;
     }
   }
 
   // Values of slots t, t + 8, t + 4, t + 12 of each run, in this order.
   template <int FORMAT>
-  __device__ void load_values(const Segment& segment, int number) {
+  __device__ void load_values(const Slots& slots, int number) {
     constexpr int ROW = row_bytes(FORMAT, TENSOR_DIM), PART = FORMAT == INT4 ? 8 : 16;
-    const char* from = segment.v + (long long)number * UNIT<FORMAT> * ROW + t * ROW + PART * g;
+    const char* from = slots.v + (long long)number * UNIT<FORMAT> * ROW + t * ROW + PART * g;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       if constexpr (FORMAT == INT4) {
@@ -116,13 +116,13 @@ struct TensorReader {
   }
 
   __device__ void load_keys(const Units& units, int unit) {
-    if constexpr (!S::QUANTISED) load_keys<S::DTYPE>(units.segment(unit), units.number(unit));
+    if constexpr (!S::QUANTISED) load_keys<S::DTYPE>(units.slots(unit), units.number(unit));
     else if (unit < units.of_middle) load_keys<S::MIDDLE>(units.middle, unit);
     else load_keys<S::DTYPE>(units.exact, unit - units.of_middle);
   }
 
   __device__ void load_values(const Units& units, int unit) {
-    if constexpr (!S::QUANTISED) load_values<S::DTYPE>(units.segment(unit), units.number(unit));
+    if constexpr (!S::QUANTISED) load_values<S::DTYPE>(units.slots(unit), units.number(unit));
     else if (unit < units.of_middle) load_values<S::MIDDLE>(units.middle, unit);
     else load_values<S::DTYPE>(units.exact, unit - units.of_middle);
   }
@@ -177,13 +177,13 @@ struct TensorReader {
       mma16<S::DTYPE>(odd, a.z, b.z, a.w, b.w, q.z, q.w);
     }
     const int base = units.number(unit) * UNIT<S::DTYPE>;
-    const Live live = units.live(unit);
+    const Held held = units.held(unit);
     float x[2] = {fmaf(even[0] + odd[0], scale, bias[0] * LOG2_E), fmaf(even[2] + odd[2], scale, bias[1] * LOG2_E)};
-    const bool whole = live.head == EVERY_SLOT && base + UNIT<S::DTYPE> <= live.held;
+    const bool whole = held.all(base, UNIT<S::DTYPE>);
     if (!whole) {
 #pragma unroll
       for (int i = 0; i < 2; i++)
-        if (!live(base + 8 * i + g)) x[i] = minus_infinity();
+        if (!held(base + 8 * i + g)) x[i] = minus_infinity();
     }
     if (more) load_keys(units, next);
     raise(fmaxf(x[0], x[1]));
@@ -194,7 +194,7 @@ struct TensorReader {
     if (!whole) {  // a slot without a token may hold a NaN
 #pragma unroll
       for (int i = 0; i < 8; i++)
-        if (!live(base + i / 2 % 2 * 8 + i / 4 * 4 + t)) v[i] = make_uint4(0, 0, 0, 0);
+        if (!held(base + i / 2 % 2 * 8 + i / 4 * 4 + t)) v[i] = make_uint4(0, 0, 0, 0);
     }
 #pragma unroll
     for (int j = 0; j < 8; j++) {
@@ -381,11 +381,12 @@ struct TensorReader {
     const float own_bias[2] = {bias[0] * LOG2_E, bias[1] * LOG2_E};
     float value_scale[2] = {from_fp16(v_scale[0]), from_fp16(v_scale[1])};
     const bool biased = units.middle.bias != nullptr;
-    const int base = unit * SLOTS, held = units.live_middle.held;
-    const bool whole = base + SLOTS <= held;
+    const int base = unit * SLOTS;
+    const Held& held = units.held_middle;
+    const bool whole = held.all(base, SLOTS);
 #pragma unroll
     for (int e = 0; e < 2; e++)
-      if (!whole && base + 16 * run_of<S::MIDDLE>() + 8 * e + g >= held) value_scale[e] = 0.0f;
+      if (!whole && !held(base + 16 * run_of<S::MIDDLE>() + 8 * e + g)) value_scale[e] = 0.0f;
     float largest = minus_infinity();
 #pragma unroll
     for (int i = 0; i < S::OWNED; i++)
@@ -394,7 +395,7 @@ struct TensorReader {
         x[i][e] *= of_run(key_scale[e], i) * query.step;
         if (biased) x[i][e] += of_run(own_bias[e], i);
         const int run = S::TILE == 1 ? run_of<S::MIDDLE>() : i;
-        if (!whole && base + 16 * run + 8 * e + g >= held) x[i][e] = minus_infinity();
+        if (!whole && !held(base + 16 * run + 8 * e + g)) x[i][e] = minus_infinity();
         largest = fmaxf(largest, x[i][e]);
       }
     if (more) load_keys(units, next);
@@ -487,17 +488,20 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
 
-  Units units = {middle_segment(p.cache, tile.row), exact_segment(p.cache, tile.row)};
-  units.of_middle = Reader::template units<S::MIDDLE>(touched_middle(p.cache, p.max_tokens));
-  const int all = units.of_middle + Reader::template units<S::DTYPE>(touched_exact(p.cache, p.max_tokens));
-  const int end = first_unit(all, blockIdx.x + 1);
-  int unit = first_unit(all, blockIdx.x) + warp;
+  Units units = {slots_of<S::MIDDLE>(p.cache.segments[1], TENSOR_DIM, tile.row),
+                 slots_of<S::DTYPE>(p.cache.segments[0], TENSOR_DIM, tile.row)};
+  units.of_middle = Reader::template units<S::MIDDLE>(p.touched[1]);
+  const int all = units.of_middle + Reader::template units<S::DTYPE>(p.touched[0]);
+  const Share share(all);
+  const int end = share.end;
+  int unit = share.first + warp;
 
   Reader reader(threadIdx.x % 32);
   const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
   const char* q = static_cast<const char*>(p.q) + query_of(p, tile, 0) * TENSOR_DIM * 2;
-  if (warp == 0) prefetch_queries(p, tile, S::TILE, reader.lane);
-  const int tokens = load_fresh(p.cache.tokens) + p.pending;
+  if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, reader.lane);
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if (unit < end) {
     reader.load_keys(units, unit);
     reader.load_values(units, unit);
@@ -508,15 +512,15 @@ __device__ void decode_tensor(const DecodeParams& p) {
   float4* sums = scratch.sums + warp * scratch.ITEMS;
   const auto worth = [&](int u) { return u < end && units.worth(u, u < units.of_middle ? MIDDLE_UNIT : EXACT_UNIT); };
 
-  const auto find_live = [&] {
-    units.live_middle = live_middle(p.cache, tokens);
-    units.live_exact = live_exact(p.cache, tokens, p.fresh.pool_size > 0);
+  const auto find_held = [&] {
+    units.held_middle = held_slots(middle_live, 0);
+    units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
   };
-  if (appends_fresh(p, warp)) ask_for_fresh(p, tile, tokens, reader.lane, scratch);
+  if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, reader.lane, scratch);
   bool summed = false;
   char* queries = scratch.query + (Reader::TOGETHER ? 0 : warp * scratch.QUERY_BYTES);
   if constexpr (S::QUANTISED) {
-    reader.make_queries(queries, q, last_head, scale, warp, find_live);
+    reader.make_queries(queries, q, last_head, scale, warp, find_held);
     const int end_middle = min(end, units.of_middle);
     summed = unit < end_middle;
     if (summed) {
@@ -537,7 +541,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
       if (summed) reader.template get_sums<S::DTYPE>(sums);
     } else {
       reader.template load_query<false>(query, q, column);
-      find_live();
+      find_held();
     }
 #pragma unroll 1
     for (; unit < end; unit += warps) reader.reduce_exact(query, scale, units, unit, unit + warps, worth(unit + warps));

@@ -1,7 +1,7 @@
 // fill: out[i] = (sum of the four bytes of a Philox4x32-10 word - 510) / 147.8f, rounded to dtype.
 // Layout: element i is word i % 4 of counter (i / 4 low, i / 4 high, stream, 0) under key (seed, 0).
 // Traffic: count * size(dtype) written. Launch: threads take contiguous parts; 16 counters at a time, a lane each.
-#include "cache.hpp"
+#include "vectors.hpp"
 #include "threads.hpp"
 
 namespace elastickv {

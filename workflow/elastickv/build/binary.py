@@ -12,10 +12,11 @@ from elastickv.schemas.build import Build, CpuBuild, CudaBuild
 from elastickv.schemas.parts import BuildUsed, Compiled
 
 
-def facts(build: str, backend: str, workload: str, stored: Iterable[str] = ()) -> BuildUsed:
+def facts(build: str, backend: str, workload: str, stored: Iterable[str] = (), anchor: str | None = None) -> BuildUsed:
     """The binary that will run: its hash, how each part was compiled, and where its sources come from.
 
-    `fingerprint` is that of the workload's kernels and of the formats `stored` alone. MachineError when it was not built, or not from this.
+    `fingerprint` is that of the workload's kernels, of the formats `stored` and of the anchor rule alone. MachineError when
+    it was not built, or not from this.
     """
     manifest = Path(build) / backend / "manifest.json"
     if not manifest.exists():
@@ -25,7 +26,7 @@ def facts(build: str, backend: str, workload: str, stored: Iterable[str] = ()) -
     if not binary.is_file() or records.sha256_file(binary) != made.binary.sha256:
         raise MachineError(f"{binary} is not the binary that {manifest} describes", f"elastickv build {backend}")
     return BuildUsed(
-        fingerprint=made.fingerprints.of(workload, stored),
+        fingerprint=made.fingerprints.of(workload, stored, anchor),
         sha256=made.binary.sha256,
         compiled=_compiled(made),
         provenance=provenance.here(),

@@ -52,7 +52,9 @@ def build(folder: Path) -> CpuBuild:
             library = Path(scratch) / LIBRARY
             compile_library(library)
             made = store.described(library)
-            facts = store.StoredLibrary(kernels=list(kernel_list.sources("cpu", fingerprint.KERNELS)), sha256=made.sha256, bytes=made.bytes)
+            facts = store.StoredLibrary(
+                kernels=list(kernel_list.sources("cpu", fingerprint.KERNELS)), sha256=made.sha256, bytes=made.bytes
+            )
             store.keep(made_of.sha256, library, facts)
         stored = store.find(made_of.sha256, store.StoredLibrary)
         assert stored is not None

@@ -1,8 +1,8 @@
 """What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing.
 
-A binary holds the kernels of every workload and the code of every storage format. A measurement is known by the kernels
-that its own workload launches, by what they include and by its own formats, so that adding a kernel or a format re-times
-nothing else.
+A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is known by the kernels
+that its own workload launches, by what they include, by its own formats and by its own anchor rule, so that adding a
+kernel, a format or a rule re-times nothing else.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elastickv import formats, records
-from elastickv.build import compilers, format_headers, kernel_list
+from elastickv import anchors, formats, records
+from elastickv.build import anchor_headers, compilers, format_headers, kernel_list
 from elastickv.errors import UsageError
 from elastickv.schemas.build import Fingerprints
 
@@ -64,9 +64,11 @@ def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
     Raises UsageError where there are none.
     """
     if not (kernels / backend).is_dir():
-        raise UsageError(f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels")
+        raise UsageError(
+            f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels"
+        )
     files = sorted(file for file in kernels.rglob("*") if file.suffix in SUFFIXES_OF[backend])
-    listed = {Path(name): text for name, text in format_headers.contents().items()}
+    listed = {Path(name): text for name, text in (format_headers.contents() | anchor_headers.contents()).items()}
     return _digest({file.relative_to(kernels): _text(file) for file in files} | listed)
 
 
@@ -74,7 +76,8 @@ def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str
     """Hash of the comment-free sources that a workload's kernels are made of, names included.
 
     Those are the kernels' sources, the headers of the translation unit and all that these include. The unit itself only
-    lists the kernels, and of the parameter blocks those count that are named. Storage formats are hashed one by one.
+    lists the kernels, and of the parameter blocks those count that are named. Storage formats and anchor rules are
+    hashed one by one.
     """
     folders = (kernels, kernels / backend)
     kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in WORKLOADS[workload]]
@@ -89,12 +92,18 @@ def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str
 
 def format_sha256(name: str, kernels: Path = KERNELS) -> str:
     """Hash of what the kernels know of a storage format: its line in the list, and its comment-free header."""
-    header = _header(kernels, name)
-    return _digest({Path(format_headers.LIST): format_headers.facts(formats.of(name)), Path(header.name): _text(header)})
+    header = kernels / FORMATS / f"{name}.h"
+    return _digest(
+        {Path(format_headers.LIST): format_headers.facts(formats.of(name)), Path(header.name): _text(header)}
+    )
 
 
-def _header(kernels: Path, name: str) -> Path:
-    return kernels / FORMATS / f"{name}.h"
+def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
+    """Hash of what the kernels know of an anchor rule: its line in the list, and its comment-free header."""
+    header = kernels / anchor_headers.FOLDER / f"{name}.h"
+    return _digest(
+        {Path(anchor_headers.LIST): anchor_headers.facts(anchors.of(name)), Path(header.name): _text(header)}
+    )
 
 
 def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
@@ -219,16 +228,22 @@ def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
 
 
 def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
-    """Fingerprints of an image or a library of one workload's kernels alone, and of one format's code alone."""
+    """Fingerprints of an image or a library of one workload's kernels, of one format's code, of one rule's code alone."""
     return Fingerprints(
         **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS},
-        formats={name: replace(made_of, source=found).sha256 for name, found in _formats().items()},
+        formats={
+            name: replace(made_of, source=format_sha256(name)).sha256 for name in _present(FORMATS, formats.every())
+        },
+        anchors={
+            name: replace(made_of, source=anchor_sha256(name)).sha256
+            for name in _present(anchor_headers.FOLDER, anchors.every())
+        },
     )
 
 
-def _formats() -> dict[str, str]:
-    """By format that the kernels have a header of: the hash of what they know of it."""
-    return {name: format_sha256(name) for name in formats.every() if _header(KERNELS, name).is_file()}
+def _present(folder: str, names: Iterable[str]) -> list[str]:
+    """Those that the kernels have a header of."""
+    return [name for name in names if (KERNELS / folder / f"{name}.h").is_file()]
 
 
 def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
@@ -249,6 +264,7 @@ def fatbin_of_parts(images: Sequence[Fingerprints]) -> Fingerprints:
     return Fingerprints(
         **{name: fatbin_of(image.of(name) for image in images).sha256 for name in WORKLOADS},
         formats={name: fatbin_of(image.formats[name] for image in images).sha256 for name in images[0].formats},
+        anchors={name: fatbin_of(image.anchors[name] for image in images).sha256 for name in images[0].anchors},
     )
 
 
@@ -271,7 +287,6 @@ def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
         return made_of.sha256 == manifest.fingerprint
     source = source_sha256("cuda")
     images = [
-        Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version)
-        for one in manifest.images
+        Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version) for one in manifest.images
     ]
     return fatbin_of(image.sha256 for image in images).sha256 == manifest.fingerprint

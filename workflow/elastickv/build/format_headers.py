@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from elastickv import formats, records
+from elastickv.build import anchor_headers
 from elastickv.errors import UsageError
 from elastickv.formats.base import Format
 
@@ -38,12 +39,16 @@ def _macro(name: str, rows: Iterable[str]) -> str:
 
 
 def write(kernels: Path) -> Path:
-    """The folder of both headers, written where they are not there yet. UsageError where a format has no kernel header."""
+    """The folder of the headers that list formats and anchor rules, written where they are not there yet.
+
+    UsageError where one of them has no kernel header.
+    """
+    anchor_headers.check(kernels)
     folder = kernels / "formats"
     lacking = [name for name in formats.every() if folder.is_dir() and not (folder / f"{name}.h").is_file()]
     if lacking:
         raise UsageError(f"{folder / lacking[0]}.h is missing: how kernels read and write the format {lacking[0]}")
-    for name, content in contents().items():
+    for name, content in (contents() | anchor_headers.contents()).items():
         path = FOLDER / name
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
             records.write_text(path, content)

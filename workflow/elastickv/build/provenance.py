@@ -36,9 +36,7 @@ def here() -> Provenance:
 @cache
 def _of_this_command() -> Provenance:
     commit, dirty = _commit()
-    return Provenance(
-        commit=commit, dirty=dirty, sources=sources.sha256(ROOT), command=command(sys.argv, os.environ)
-    )
+    return Provenance(commit=commit, dirty=dirty, sources=sources.sha256(ROOT), command=command(sys.argv, os.environ))
 
 
 def command(argv: list[str], environment: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv.build import fingerprint
+from elastickv.build import anchor_headers, fingerprint
 
 PACKAGE, SCHEMAS, LOCKS, CONFIG = Path("workflow/elastickv"), Path("schemas"), Path("envs"), Path("config")
 DEFAULT_MATRIX = CONFIG / "config.yaml"
@@ -45,6 +45,11 @@ def groups(root: Path = Path()) -> list[Group]:
             "Storage formats",
             "How kernels of both kinds read and write each format; its bytes and NumPy reference are in the package.",
             _files(root, kernels / fingerprint.FORMATS, fingerprint.SUFFIXES),
+        ),
+        Group(
+            "Anchor rules",
+            "How kernels of both kinds choose the token that stands for a group; the NumPy reference is in the package.",
+            _files(root, kernels / anchor_headers.FOLDER, fingerprint.SUFFIXES),
         ),
         Group(
             "CPU kernels",

@@ -1,1 +1,1 @@
-"""What an elastic cache holds and moves: policy, numbers as they are stored, float64 oracle, bytes of a launch."""
+"""What an elastic cache holds and moves: slots by a policy, seeded numbers, float64 oracle, bytes of a launch."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from elastickv import formats
-from elastickv.cache.policy import Policy
-from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase
+from elastickv.policies.base import Segment
+from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase, policy_of
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
@@ -40,23 +40,36 @@ class Ceilings(NamedTuple):
 def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     """Traffic of one decode launch per arm, and of an elastic cache with fewer but no smaller slots (`slots_only`).
 
-    Per (batch, KV head): exact slots 2 D size(dtype), middle ones a key and a value as their formats store them, each
-    + 2 with a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
+    Per (batch, KV head): of every segment its live slots, each a key and a value as their formats store them, + 2 where
+    there is a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
     """
-    policy = Policy.of_case(case)
-    tokens, dim = case.seq, case.dim
-    rows = case.batch * case.kv_heads
-    vector, of_slot = formats.of(case.dtype).vector_bytes(dim), formats.of_names(case.key_format, case.value_format)
-    exact, middle = policy.exact_slots(tokens), policy.closed_groups(tokens)
-    stored = sum(one.vector_bytes(dim) + one.scale_bytes for one in of_slot)
-    kept = case.kv_heads * sum(one.state_bytes(dim) for one in of_slot) if middle else 0
-    bias = 4 * (exact + middle) if case.bias != "none" else 0
+    policy, dim = policy_of(case), case.dim
+    vector = formats.of(case.dtype).vector_bytes(dim)
+    by_segment = [
+        sum(slots) for slots in zip(*(policy.slots(head, case.seq) for head in range(case.kv_heads)), strict=True)
+    ]
+    slots = sum(by_segment)
+    segments = policy.segments(case.seq)
+    stored = sum(count * slot_bytes(segment, dim) for count, segment in zip(by_segment, segments, strict=True))
+    kept = case.kv_heads * sum(
+        formats.of(name).state_bytes(dim)
+        for count, segment in zip(by_segment, segments, strict=True)
+        if count
+        for name in (segment.keys, segment.values)
+    )
+    bias = 4 * slots if policy.biased else 0
     query = case.batch * case.heads * vector
     return {
-        "full": Traffic(rows * tokens * 2 * vector + query, query),
-        "elastic": Traffic(rows * (exact * 2 * vector + middle * stored + bias) + kept + query, query),
-        "slots_only": Traffic(rows * ((exact + middle) * 2 * vector + bias) + query, query),
+        "full": Traffic(case.batch * case.kv_heads * case.seq * 2 * vector + query, query),
+        "elastic": Traffic(case.batch * (stored + bias) + kept + query, query),
+        "slots_only": Traffic(case.batch * (slots * 2 * vector + bias) + query, query),
     }
+
+
+def slot_bytes(segment: Segment, dim: int) -> int:
+    """Bytes of a segment's slot, key and value, without its bias."""
+    stored = (formats.of(segment.keys), formats.of(segment.values))
+    return sum(one.vector_bytes(dim) + one.scale_bytes for one in stored)
 
 
 def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:

@@ -16,19 +16,23 @@ from elastickv.schemas.parts import Answer
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 5e-3}
 
 
-def decode_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+def decode_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray | None = None, counts: np.ndarray | None = None
+) -> np.ndarray:
     """Attention of one new token: o = sum_i softmax_i(q.k_i / sqrt(D) + bias_i) v_i, in float64.
 
     q: [rows, group, dim] (group = heads / kv_heads query heads share a row's cache); k, v: [rows, slots, dim]; bias:
-    [rows, slots] or None. Returns float64 [rows, group, dim]. One row at a time, to bound memory.
+    [rows, slots] or None; counts: [rows], slots of each row that count, or None: all. Returns float64 [rows, group,
+    dim]. One row at a time, to bound memory.
     """
     out = np.empty(q.shape, dtype=np.float64)
     for row in range(q.shape[0]):
-        logits = q[row].astype(np.float64) @ k[row].astype(np.float64).T / math.sqrt(q.shape[-1])
+        slots = slice(None if counts is None else int(counts[row]))
+        logits = q[row].astype(np.float64) @ k[row, slots].astype(np.float64).T / math.sqrt(q.shape[-1])
         if bias is not None:
-            logits = logits + bias[row].astype(np.float64)
+            logits = logits + bias[row, slots].astype(np.float64)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        out[row] = (weights / weights.sum(axis=1, keepdims=True)) @ v[row].astype(np.float64)
+        out[row] = (weights / weights.sum(axis=1, keepdims=True)) @ v[row, slots].astype(np.float64)
     return out
 
 

@@ -28,7 +28,6 @@ SCALARS: dict[str, Any] = {
     "double": ctypes.c_double,
 }
 
-ANCHORS = {"last": 0, "first": 1, "value_norm": 2, "mean": 3}
 READABLE = "structs of numbers, pointers, structs that stand before them and arrays of these; and constexpr int"
 
 _NOT_C = re.compile(r"//[^\n]*|/\*.*?\*/|^#[^\n]*", re.MULTILINE | re.DOTALL)

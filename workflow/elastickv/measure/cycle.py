@@ -1,7 +1,7 @@
 """The inference cycle: decode_tokens x layers steps of append, compress and attend, both arms paying for their own.
 
 A round brings both arms' caches back to `seq` tokens and decodes `decode_tokens` more, the arms in turn. A sample is
-`compress` consecutive tokens of one arm, in which every row closes one group: single tokens would be of two kinds.
+as many consecutive tokens of one arm as the policy's closings repeat after: single tokens would be of two kinds.
 The first round is checked at its end and only warms up, unless it takes the time that all of them may take. Last come
 two rounds that close groups and append only, in launches of their own; the second says what that takes.
 """
@@ -37,9 +37,9 @@ class _Arm:
         return self.backend.seconds(*(self.programs[token % 2] for token in tokens))
 
 
-def blocks(steps: int, compress: int) -> list[range]:
-    """The tokens of a round in samples of `compress`; the last may be shorter (all of them, if there are fewer)."""
-    return [range(first, min(first + compress, steps)) for first in range(0, steps, compress)]
+def blocks(steps: int, size: int) -> list[range]:
+    """The tokens of a round in samples of `size`; the last may be shorter (all of them, if there are fewer)."""
+    return [range(first, min(first + size, steps)) for first in range(0, steps, size)]
 
 
 def _round(workload: Cycle, arms: dict[str, _Arm], parts: list[range]) -> Times:
@@ -58,7 +58,7 @@ def measure(backend: Backend, workload: Cycle, case: DecodeCase, mode: Mode) -> 
     """The `inference_cycle` of a record."""
     began = time.monotonic()
     arms = {arm: _Arm(backend, workload, arm, mode) for arm in ARMS}
-    parts = blocks(workload.steps, case.compress)
+    parts = blocks(workload.steps, workload.repeats)
     first = _round(workload, arms, parts)
     correctness = Correctness(**workload.check_cycle())
     times: Times = {arm: [] for arm in ARMS}

@@ -110,7 +110,7 @@ def measure_case(
 ) -> Measurement:
     """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
     backend = device.resolve_backend(case.backend)
-    built = binary.facts(build, backend, case.workload, case.formats)
+    built = binary.facts(build, backend, case.workload, case.formats, case.rule)
     job = Case(case, backend, build, built, fixed, save_tensors, forced)
     return jobs.run(job, store, remeasure)[case.id]
 

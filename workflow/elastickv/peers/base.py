@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from elastickv.cache.policy import Policy
-from elastickv.schemas.case import DecodeCase
+from elastickv.cache.compact import nothing_compressed
+from elastickv.schemas.case import DecodeCase, policy_of
 
 # Attention of one layer: reads that layer's query and cache, returns the output, batch * heads * dim elements, in new
 # memory or in some that is kept, but in no other layer's.
@@ -77,11 +77,18 @@ class Peer:
 
 
 def elastic_refusal(case: DecodeCase) -> str | None:
-    """Why no peer takes the elastic cache's slots, or None: theirs are of the full cache's type, without a bias."""
-    if {case.key_format, case.value_format} != {case.dtype}:
-        return f"reads no {case.stored_as} slots beside {case.dtype} ones"
-    if case.bias != "none":
-        return f"adds no bias to a slot's logit (bias: {case.bias})"
-    if Policy.of_case(case).nothing_compressed(case.seq):
+    """Why no peer takes the elastic cache's slots, or None.
+
+    Theirs are of the full cache's type, without a bias, as many for every KV head.
+    """
+    policy, heads = policy_of(case), range(case.kv_heads)
+    for segment in policy.segments(case.seq):
+        if stored := {segment.keys, segment.values} - {case.dtype}:
+            return f"reads no {' or '.join(sorted(stored))} slots beside {case.dtype} ones"
+    if policy.biased:
+        return f"adds no bias to a slot's logit (bias: {policy.values.get('bias', policy.NAME)})"
+    if len({sum(policy.slots(head, case.seq)) for head in heads}) > 1:
+        return "reads as many slots for every KV head: here they differ"
+    if nothing_compressed(policy, case.kv_heads, case.seq):
         return "nothing is compressed: the slots are the full cache's"
     return None

@@ -207,7 +207,7 @@ def compare(
         said = {part: job.peers[part[0]].without(part[1]) for part in parts}
         found = {part: job.without(*why, part) for part, why in said.items() if why}
         if len(found) < len(parts):
-            built = {case.id: binary.facts(build, job.backend, "decode", case.formats) for case in cases}
+            built = {case.id: binary.facts(build, job.backend, "decode", case.formats, case.rule) for case in cases}
             job = replace(job, built=built)
             job = replace(job, parts=[part for part in parts if part not in found])
             found |= jobs.run(job, store, remeasure)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
+
 from elastickv import formats
 from elastickv.device.base import Backend
 from elastickv.peers.base import Inputs
@@ -48,8 +50,8 @@ def full(workload: DecodeWorkload) -> Inputs:
         raise ValueError("caches that can grow are not contiguous over the sequence")
     shape = (case.batch, case.kv_heads, case.seq, case.dim)
     keys, values = (
-        [tensor(backend, getattr(layer.full, name), shape, case.dtype) for layer in workload.caches]
-        for name in ("exact_k", "exact_v")
+        [tensor(backend, getattr(layer.full.segments[0], which), shape, case.dtype) for layer in workload.caches]
+        for which in "kv"
     )
     return Inputs(_queries(workload), keys, values)
 
@@ -64,12 +66,13 @@ def _gathered(workload: DecodeWorkload, layer: LayerCaches, which: str) -> Any:
     import torch
 
     case, shape, backend = workload.case, workload.shape, workload.backend
-    order = shape.slot_order(case.seq)
-    exact = tensor(backend, getattr(layer.elastic, f"exact_{which}"), (shape.rows, shape.exact, shape.dim), case.dtype)
-    parts = [exact[:, order.head], exact[:, order.tail]]
-    if order.groups:
-        middle = (shape.rows, shape.middle, shape.dim)
-        parts.insert(
-            1, tensor(backend, getattr(layer.elastic, f"middle_{which}"), middle, case.dtype)[:, : order.groups]
-        )
-    return torch.cat(parts, dim=1).view(case.batch, case.kv_heads, -1, shape.dim)
+    segments = layer.elastic.segments[: layer.elastic.segment_count]
+    held = [tensor(backend, getattr(one, which), (shape.rows, one.capacity, shape.dim), case.dtype) for one in segments]
+    before = np.cumsum([0] + [one.capacity for one in segments])
+    slots = torch.cat(held, dim=1)
+    parts = shape.layouts(0, shape.rows, case.seq)
+    gathered = slots.new_empty((shape.rows, len(parts[0][0].token), shape.dim))
+    for layout, rows in parts:
+        places = torch.as_tensor(before[layout.segment] + layout.place, device=slots.device)
+        gathered[rows] = slots[rows][:, places]
+    return gathered.view(case.batch, case.kv_heads, -1, shape.dim)

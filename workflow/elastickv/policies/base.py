@@ -159,7 +159,7 @@ class Policy(ABC):
 
     @abstractmethod
     def runs(self, head: int, tokens: int, capacity: int) -> tuple[Run, ...]:
-        """What an elastic cache of `tokens` tokens is built of."""
+        """What a cache of `tokens` tokens is built of; one that grew to them has the same in the same slots."""
 
     def closing(self, head: int, tokens: int, capacity: int) -> Closing:
         """The group that becomes complete when the cache grows from `tokens` tokens to one more."""

@@ -52,24 +52,26 @@ class ReadBack(Model):
 
 
 class Fingerprints(Open):
-    """By workload, of the kernels that it launches alone, and by format: what measurements are known by."""
+    """What measurements are known by: by workload, of the kernels that it launches alone, by format, by anchor rule."""
 
     __pydantic_extra__: dict[str, Sha256] = Field(init=False)
     decode: Sha256
     elementwise: Sha256
     ceilings: Sha256
     formats: dict[str, Sha256] = field("by storage format, of the code that reads and writes it")
+    anchors: dict[str, Sha256] = field("by anchor rule, of the code that chooses by it")
 
-    def of(self, workload: str, stored: Iterable[str] = ()) -> str:
-        """That of one workload on these formats."""
-        named = {name: self.formats[name] for name in sorted({*stored})}
+    def of(self, workload: str, stored: Iterable[str] = (), anchor: str | None = None) -> str:
+        """That of one workload on these formats, with this anchor rule."""
+        named = [{name: self.formats[name] for name in sorted({*stored})}] if stored else []
+        named += [{anchor: self.anchors[anchor]}] if anchor else []
         if not named:
             return getattr(self, workload)
-        return hashlib.sha256(records.canonical_json([getattr(self, workload), named]).encode()).hexdigest()
+        return hashlib.sha256(records.canonical_json([getattr(self, workload), *named]).encode()).hexdigest()
 
 
 class _Build(Model):
-    schema_: Literal["build/3"] = version("build/3")
+    schema_: Literal["build/4"] = version("build/4")
     backend: str
     fingerprint: Sha256 = field("sha256 of comment-free source, flags and compiler versions")
     fingerprints: Fingerprints

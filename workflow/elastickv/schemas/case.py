@@ -58,6 +58,11 @@ class DecodeCase(_Case):
         key, value = self.key_format, self.value_format
         return key if key == value else f"{key}/{value}"
 
+    @property
+    def rule(self) -> str | None:
+        """Name of the anchor rule that its kernels choose by."""
+        return policy_of(self).anchor
+
 
 class _Unnamed(DecodeCase):
     """A case of the default policy, which it does not name: the cases of records that are older than policies."""
@@ -119,6 +124,11 @@ class ElementwiseCase(_Case):
     def formats(self) -> tuple[str, ...]:
         """The storage format of its buffers."""
         return (self.dtype,)
+
+    @property
+    def rule(self) -> None:
+        """It has no groups."""
+        return None
 
 
 AnyCase = Annotated[AnyDecodeCase | ElementwiseCase, Field(discriminator="workload")]

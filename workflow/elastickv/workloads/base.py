@@ -39,9 +39,13 @@ class Workload(Protocol):
 
 
 class Cycle(Workload, Protocol):
-    """A workload whose caches can grow: what the inference cycle takes of it. `steps`: tokens of a round."""
+    """A workload whose caches can grow: what the inference cycle takes of it.
+
+    steps: tokens of a round. repeats: tokens after which what a step does repeats.
+    """
 
     steps: int
+    repeats: int
 
     def cycle_calls(self, arm: str, parity: int, attend: bool = True) -> list[Call]:
         """The launches of one token through all layers. Without `attend` it is appended only."""

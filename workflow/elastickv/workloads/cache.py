@@ -2,102 +2,163 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from elastickv import formats
-from elastickv.cache.policy import Policy
+from elastickv import anchors, formats
+from elastickv.cache.compact import Layout, layout
+from elastickv.device import params
 from elastickv.device.base import Backend
-from elastickv.device.params import Cache
+from elastickv.device.params import MOST_SEGMENTS, Cache
 from elastickv.formats.base import Format
-from elastickv.schemas.case import DecodeCase
+from elastickv.policies import Policy
+from elastickv.policies.base import Key, Live, Run, Segment
+from elastickv.schemas.case import DecodeCase, policy_of
 from elastickv.workloads.arena import Arena, padded
+from elastickv.workloads.positions import Addresses
+
+TOKEN_BYTES = 4  # of the number that says which token a slot stands for
+BIAS_BYTES = 4
+
+# Some slots of one segment, [n, slots, ...], by its number, a layout, the rows [n, 1] that have it, which of its slots.
+Gather = Callable[[int, Layout, np.ndarray, np.ndarray], np.ndarray]
 
 
-class SlotOrder(NamedTuple):
-    """Where an elastic cache's slots lie, in token order: exact `head`, the first `groups` middle, exact `tail`."""
+class Everything(Policy):
+    """What a full cache keeps."""
 
-    head: list[int]
-    groups: int
-    tail: list[int]
+    NAME = "everything"
+    MEANING = "every token stays exact"
+    KEYS: ClassVar[Mapping[str, Key]] = {}
+
+    def segments(self, capacity: int) -> tuple[Segment, ...]:
+        return (Segment("exact", self.dtype, self.dtype, capacity),)
+
+    def live(self, head: int, tokens: int, capacity: int) -> tuple[Live, ...]:
+        return (Live(tokens),)
+
+    def runs(self, head: int, tokens: int, capacity: int) -> tuple[Run, ...]:
+        return (Run(0, 0, tokens, 1, 0),)
+
+
+class Array(NamedTuple):
+    """An array of a cache: the number of its segment, its field in kernels/params.h, its bytes."""
+
+    segment: int
+    field: str
+    bytes: int
 
 
 class CacheShape:
     """Sizes of a case's caches. rows = batch * kv_heads; capacity = tokens that the caches may grow to."""
 
-    def __init__(self, case: DecodeCase, capacity: int):
-        self.policy = Policy.of_case(case)
+    def __init__(self, case: DecodeCase, capacity: int, policy: Policy | None = None):
+        self.policies = {
+            "full": Everything({}, case.dtype, case.dtype, case.dtype),
+            "elastic": policy or policy_of(case),
+        }
+        self.policy = self.policies["elastic"]
+        self.batch, self.kv_heads, self.dim, self.capacity = case.batch, case.kv_heads, case.dim, capacity
         self.rows = case.batch * case.kv_heads
-        self.dim = case.dim
-        self.capacity = capacity
-        self.ring = self.policy.ring(capacity)
-        self.exact = self.policy.sinks + self.ring
-        self.middle = self.policy.closed_groups(capacity)
-        self.exact_format, self.middle_format = (formats.of(name) for name in (case.dtype, case.cache_dtype))
-        self.vector, self.middle_vector = (
-            one.vector_bytes(self.dim) for one in (self.exact_format, self.middle_format)
+        self.segments = {arm: made.segments(capacity) for arm, made in self.policies.items()}
+        if len(self.segments["elastic"]) > MOST_SEGMENTS:
+            raise ValueError(f"policy {self.policy.NAME} has more than {MOST_SEGMENTS} segments")
+        self.exact_format = formats.of(case.dtype)
+        self.vector = self.exact_format.vector_bytes(self.dim)
+
+    @property
+    def scaled(self) -> tuple[bool, bool]:
+        """Whether slots have scales for keys, and for values, in any segment."""
+        elastic = self.segments["elastic"]
+        return any(formats.of(one.keys).scaled for one in elastic), any(
+            formats.of(one.values).scaled for one in elastic
         )
-        self.biased = self.policy.bias != "none"
-        self.scaled = self.middle_format.scaled
 
-    def full_sizes(self) -> list[int]:
-        """Bytes of the full cache's key and value arrays."""
-        return [self.rows * self.capacity * self.vector] * 2
+    def heads(self, row: int, rows: int) -> list[int]:
+        """KV heads of `rows` rows from `row` on."""
+        return [number % self.kv_heads for number in range(row, row + rows)]
 
-    def elastic_sizes(self) -> list[int]:
-        """Bytes of the elastic cache's arrays: exact k, v; middle k, v; scales k, v; biases exact, middle."""
-        scales = self.rows * self.middle * self.middle_format.scale_bytes
-        biases = [self.rows * self.exact * 4, self.rows * self.middle * 4] if self.biased else [0, 0]
-        exact, middle = self.rows * self.exact * self.vector, self.rows * self.middle * self.middle_vector
-        return [exact, exact, middle, middle, scales, scales, *biases]
+    def arrays(self, arm: str) -> list[Array]:
+        """The arrays that a launch reads: vectors of every segment, then scales, then biases."""
+        return [
+            Array(number, field, self.rows * segment.slots * size)
+            for fields in (("k", "v"), ("k_scale", "v_scale"), ("bias",))
+            for number, segment in enumerate(self.segments[arm])
+            for field in fields
+            if (size := self._slot_bytes(arm, segment)[field])
+        ]
 
-    def slot_order(self, tokens: int) -> SlotOrder:
-        """The order of the slots of a cache that holds `tokens` tokens."""
-        policy, groups = self.policy, self.policy.closed_groups(tokens)
-        head = list(range(min(policy.sinks, tokens)))
-        tail = [policy.place(t, self.ring) for t in range(policy.sinks + groups * policy.compress, tokens)]
-        return SlotOrder(head, groups, tail)
+    def _slot_bytes(self, arm: str, segment: Segment) -> dict[str, int]:
+        """Bytes of a slot by array; 0: there is none."""
+        keys, values = formats.of(segment.keys), formats.of(segment.values)
+        return {
+            "k": keys.vector_bytes(self.dim),
+            "v": values.vector_bytes(self.dim),
+            "k_scale": keys.scale_bytes,
+            "v_scale": values.scale_bytes,
+            "bias": BIAS_BYTES if self.policies[arm].biased else 0,
+        }
+
+    def token_bytes(self) -> list[int]:
+        """Bytes of what says which tokens the slots of each segment but the exact one stand for."""
+        return [self.rows * segment.slots * TOKEN_BYTES for segment in self.segments["elastic"][1:]]
 
     def footprint(self) -> int:
         """Bytes that one layer allocates, both arms."""
-        return sum(map(padded, self.full_sizes() + self.elastic_sizes())) + padded(self.rows * self.middle * 4)
+        sizes = [array.bytes for arm in self.segments for array in self.arrays(arm)]
+        return sum(map(padded, sizes + self.token_bytes()))
+
+    def layouts(self, row: int, rows: int, tokens: int) -> list[tuple[Layout, list[int]]]:
+        """Where slots of a cache of `tokens` tokens lie, each with the rows, counted from `row`, that it holds for."""
+        alike: dict[tuple[Run, ...], list[int]] = {}
+        for index, head in enumerate(self.heads(row, rows)):
+            alike.setdefault(self.policy.runs(head, tokens, self.capacity), []).append(index)
+        return [(layout(runs), members) for runs, members in alike.items()]
 
 
 class LayerCaches:
-    """One layer: a full and an elastic cache on the device, sharing the device-side token counters."""
+    """One layer: a full and an elastic cache on the device. at: where the token counters of each arm's layers are."""
 
-    def __init__(self, backend: Backend, shape: CacheShape, tokens: dict[str, int]):
+    def __init__(self, backend: Backend, shape: CacheShape, at: Mapping[str, Addresses]):
         self.backend, self.shape = backend, shape
-        policy, rows = shape.policy, shape.rows
-        self.full_arena = Arena(backend, shape.full_sizes())
-        self.full = Cache(
-            *(self.full_arena.take(size) for size in shape.full_sizes()),
-            tokens=tokens["full"],
-            dtype=shape.exact_format.number,
-            cache_dtype=shape.exact_format.number,
-            rows=rows,
+        self.arenas, self.caches = {}, {}
+        for arm in shape.segments:
+            arrays = shape.arrays(arm)
+            self.arenas[arm] = Arena(backend, [array.bytes for array in arrays])
+            self.caches[arm] = self._cache(arm, arrays, at[arm])
+        for number, size in enumerate(shape.token_bytes(), start=1):
+            self.elastic.segments[number].token = backend.allocate(max(size, TOKEN_BYTES))
+
+    @property
+    def full(self) -> Cache:
+        return self.caches["full"]
+
+    @property
+    def elastic(self) -> Cache:
+        return self.caches["elastic"]
+
+    def _cache(self, arm: str, arrays: list[Array], at: Addresses) -> Cache:
+        shape, rule, segments = self.shape, self.shape.policies[arm].anchor, self.shape.segments[arm]
+        cache = Cache(
+            tokens=at.tokens,
+            live=at.live,
+            closing=at.closing,
+            segment_count=len(segments),
+            rows=shape.rows,
+            kv_heads=shape.kv_heads,
             dim=shape.dim,
-            sinks=shape.capacity,
-            compress=1,
-        )
-        self.elastic_arena = Arena(backend, shape.elastic_sizes())
-        addresses = [self.elastic_arena.take(size) for size in shape.elastic_sizes()]
-        present = [True, True, True, True, shape.scaled, shape.scaled, shape.biased, shape.biased]
-        self.elastic = Cache(
-            *(address if used else None for address, used in zip(addresses, present, strict=True)),
-            middle_token=backend.allocate(max(rows * shape.middle * 4, 4)),
-            tokens=tokens["elastic"],
             dtype=shape.exact_format.number,
-            cache_dtype=shape.middle_format.number,
-            rows=rows,
-            dim=shape.dim,
-            sinks=policy.sinks,
-            window=policy.window,
-            compress=policy.compress,
-            ring=shape.ring,
-            middle_capacity=shape.middle,
+            anchor=anchors.of(rule).number if rule else -1,
         )
+        for number, segment in enumerate(segments):
+            keys, values = (formats.of(name).number for name in (segment.keys, segment.values))
+            cache.segments[number] = params.Segment(k_format=keys, v_format=values, capacity=segment.slots)
+        for array in arrays:
+            setattr(cache.segments[array.segment], array.field, self.arenas[arm].take(array.bytes))
+        return cache
 
     def _words(self, address: int, row: int, rows: int, slots: int, stored: Format) -> np.ndarray:
         """What lies in memory of the vectors of `slots` slots a row, [rows, slots, words], from row `row` on."""
@@ -105,48 +166,64 @@ class LayerCaches:
         offset = row * slots * stored.vector_bytes(dim)
         return self.backend.read(address + offset, (rows, slots, stored.words_of(dim)), stored.words)
 
-    def _exact(self, address: int, row: int, rows: int, slots: int) -> np.ndarray:
-        """Vectors in `dtype`, float32 [rows, slots, dim]."""
-        stored = self.shape.exact_format
-        return stored.decode(self._words(address, row, rows, slots, stored))
-
     def read_full(self, row: int, rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
         """Keys and values of the full cache, float32 [rows, tokens, dim]."""
+        stored, segment = self.shape.exact_format, self.full.segments[0]
         k, v = (
-            self._exact(address, row, rows, self.shape.capacity) for address in (self.full.exact_k, self.full.exact_v)
+            stored.decode(self._words(address, row, rows, self.shape.capacity, stored))
+            for address in (segment.k, segment.v)
         )
         return k[:, :tokens], v[:, :tokens]
 
-    def read_anchors(self, row: int, rows: int, tokens: int) -> np.ndarray:
-        """Token that each closed group kept on the device, int [rows, G]."""
-        middle = self.shape.middle
-        groups = self.shape.policy.closed_groups(tokens)
-        if groups == 0:
-            return np.zeros((rows, 0), dtype=np.int64)
-        address = self.elastic.middle_token + row * middle * 4
-        return self.backend.read(address, (rows, middle), np.int32)[:, :groups].astype(np.int64)
+    def read_kept(self, row: int, rows: int, tokens: int) -> np.ndarray:
+        """Token of each slot, of groups as the device chose: int [rows, slots] in token order, padded by -1."""
 
-    def _read_middle(self, which: str, row: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 values [rows, middle_capacity, dim], float16 scales [rows, middle_capacity] (0: no scales)."""
-        middle, stored = self.shape.middle, self.shape.middle_format
-        words = self._words(getattr(self.elastic, f"middle_{which}"), row, rows, middle, stored)
-        scales = np.zeros((rows, middle), np.float16)
-        if stored.scaled:
-            address = getattr(self.elastic, f"middle_{which}_scale") + row * middle * stored.scale_bytes
-            scales = self.backend.read(address, (rows, middle), np.float16)
-        return stored.load(words, scales), scales
+        @cache
+        def chosen(number: int) -> np.ndarray:
+            slots = self.shape.segments["elastic"][number].slots
+            address = self.elastic.segments[number].token + row * slots * TOKEN_BYTES
+            return self.backend.read(address, (rows, slots), np.int32)
+
+        def kept(number: int, found: Layout, members: np.ndarray, here: np.ndarray) -> np.ndarray:
+            return chosen(number)[members, found.place[here]] if number else found.token[here]
+
+        return self._in_order(row, rows, tokens, kept, np.full((), -1, np.int64))
 
     def read_elastic(self, which: str, row: int, rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the elastic cache holds, in token order: float32 [rows, slots, dim] and float16 scales [rows, slots]."""
-        shape = self.shape
-        head, groups, tail = shape.slot_order(tokens)
-        exact = self._exact(getattr(self.elastic, f"exact_{which}"), row, rows, shape.exact)
-        if groups == 0:
-            values = exact[:, head + tail]
-            return values, np.zeros(values.shape[:2], np.float16)
-        middle, scales = self._read_middle(which, row, rows)
-        none = np.zeros((rows, 1), np.float16)
-        return (
-            np.concatenate([exact[:, head], middle[:, :groups], exact[:, tail]], axis=1),
-            np.concatenate([none.repeat(len(head), 1), scales[:, :groups], none.repeat(len(tail), 1)], axis=1),
-        )
+        """What the elastic cache holds, in token order: float32 [rows, slots, dim] and float16 scales [rows, slots].
+
+        KV heads that keep fewer slots than others are padded by zeros.
+        """
+
+        @cache
+        def read(number: int) -> tuple[np.ndarray, np.ndarray]:
+            return self._read_segment(number, which, row, rows)
+
+        def held(index: int) -> Gather:
+            return lambda number, found, members, here: read(number)[index][members, found.place[here]]
+
+        values = self._in_order(row, rows, tokens, held(0), np.zeros(self.shape.dim, np.float32))
+        return values, self._in_order(row, rows, tokens, held(1), np.zeros((), np.float16))
+
+    def _read_segment(self, number: int, which: str, row: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 values [rows, capacity, dim], float16 scales [rows, capacity] (0: the format has none)."""
+        made, segment = self.shape.segments["elastic"][number], self.elastic.segments[number]
+        stored = formats.of(made.keys if which == "k" else made.values)
+        words = self._words(getattr(segment, which), row, rows, made.slots, stored)
+        scales = np.zeros((rows, made.slots), np.float16)
+        if stored.scaled:
+            address = getattr(segment, f"{which}_scale") + row * made.slots * stored.scale_bytes
+            scales = self.backend.read(address, (rows, made.slots), np.float16)
+        return stored.load(words, scales), scales
+
+    def _in_order(self, row: int, rows: int, tokens: int, of: Gather, padding: np.ndarray) -> np.ndarray:
+        """[rows, slots, ...] in token order, each row's slots past its last one `padding`."""
+        layouts = self.shape.layouts(row, rows, tokens)
+        slots = max(len(found.token) for found, _ in layouts)
+        whole = np.full((rows, slots, *padding.shape), padding)
+        for found, members in layouts:
+            for number in np.unique(found.segment):
+                here = np.flatnonzero(found.segment == number)
+                index = np.array(members)[:, None]
+                whole[index, here] = of(int(number), found, index, here)
+        return whole

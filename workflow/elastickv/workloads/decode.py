@@ -7,11 +7,9 @@ import math
 import numpy as np
 
 from elastickv import formats
-from elastickv.cache import bytes_moved, oracle, policy
+from elastickv.cache import bytes_moved, compact, oracle
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import (
-    ANCHORS,
-    AdvanceParams,
     AppendParams,
     Cache,
     CloseParams,
@@ -25,14 +23,10 @@ from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import Answer
 from elastickv.workloads import rotation
 from elastickv.workloads.cache import CacheShape, LayerCaches
+from elastickv.workloads.positions import Positions
 
 CHECK_CHUNK_BYTES = 64 << 20
 APPEND_POOL = 16
-NORM_TOLERANCE = 1e-6
-
-
-def _same_words(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.array_equal(a, b))
 
 
 class DecodeWorkload:
@@ -47,8 +41,10 @@ class DecodeWorkload:
         self.traffic = bytes_moved.decode_traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
         self.layers, self.cold = fitting.layers, fitting.cold
-        self._tokens = {arm: backend.allocate(4) for arm in ("full", "elastic")}
-        self.caches = [LayerCaches(backend, self.shape, self._tokens) for _ in range(self.layers)]
+        places = (case.batch, case.kv_heads, self.tokens, self.steps)
+        self.positions = {arm: Positions(backend, rule, *places) for arm, rule in self.shape.policies.items()}
+        at = {arm: positions.at for arm, positions in self.positions.items()}
+        self.caches = [LayerCaches(backend, self.shape, at) for _ in range(self.layers)]
         self._table = self._upload_table([cache.elastic for cache in self.caches])
         self._query_bytes = case.batch * case.heads * self.shape.vector
         self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
@@ -89,8 +85,8 @@ class DecodeWorkload:
     def _fill(self, seed: int, queries_alone: bool = False) -> None:
         dtype = formats.of(self.case.dtype).number
         per_row = self.shape.capacity * self.shape.dim
-        pieces = [(cache.full.exact_k, self.shape.rows * per_row) for cache in self.caches]
-        pieces += [(cache.full.exact_v, self.shape.rows * per_row) for cache in self.caches]
+        pieces = [(cache.full.segments[0].k, self.shape.rows * per_row) for cache in self.caches]
+        pieces += [(cache.full.segments[0].v, self.shape.rows * per_row) for cache in self.caches]
         caches = len(pieces)
         pieces += [(address, self._query_bytes // formats.of(self.case.dtype).vector_bytes(1)) for address in self._q]
         queries = range(caches, len(pieces))
@@ -101,8 +97,8 @@ class DecodeWorkload:
 
     def restore(self) -> None:
         """Brings counters and elastic caches back to `seq` tokens, and the chain's first query to the seeded one."""
-        for arm, address in self._tokens.items():
-            self.backend.write(address, np.array([self.tokens], np.int32))
+        for arm, positions in self.positions.items():
+            positions.restore()
             first = self.backend.read(self._q[0], (self._query_bytes,), np.uint8)
             self.backend.write(self._chain[arm][1][-1], first)
         for layer in range(self.layers):
@@ -111,48 +107,42 @@ class DecodeWorkload:
 
     def compress_call(self, layer: int) -> Call:
         """Builds layer `layer`'s elastic cache from its full one."""
-        cache, rule = self.caches[layer], self.shape.policy
-        return Call(
-            "compress",
-            CompressParams(
-                cache.elastic, cache.full.exact_k, cache.full.exact_v, self.shape.capacity, self.tokens,
-                ANCHORS[rule.anchor], rule.anchor_bias,
-            ),
-        )  # fmt: skip
+        cache, built = self.caches[layer], self.positions["elastic"]
+        source = cache.full.segments[0]
+        sizes = self.shape.capacity, built.most_slots
+        return Call("compress", CompressParams(cache.elastic, source.k, source.v, built.runs, *sizes))
 
     def _cache(self, arm: str, layer: int) -> Cache:
-        return self.caches[layer].full if arm == "full" else self.caches[layer].elastic
+        return self.caches[layer].caches[arm]
 
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
         """growing: a token of the inference cycle is appended, by this launch or by one before it."""
-        cache, workspace = self._cache(arm, layer), getattr(self, "_workspace", 0)
-        tokens = self.tokens + (self.steps if growing else 0)
+        block = DecodeParams(self._cache(arm, layer), q, out, getattr(self, "_workspace", 0), self.group, growing)
         appends = growing and self._decode_appends(arm)
-        fresh = self._fresh(layer) if appends else Fresh()
-        waits = growing and (layer == 0 or not appends)  # for `close` or `advance`, or for `append`
-        scale = 1 / math.sqrt(self.shape.dim)
-        return DecodeParams(cache, q, out, workspace, self.group, growing, scale, tokens, fresh, waits)
+        block.scale = 1 / math.sqrt(self.shape.dim)
+        block.waits = growing and (layer == 0 or not appends)  # for `close` or `advance`, or for `append`
+        for number, slots in enumerate(self.positions[arm].touched(growing)):
+            block.touched[number] = slots
+        block.fresh = self._fresh(layer) if appends else Fresh()
+        return block
 
     def _decode_appends(self, arm: str) -> bool:
-        """Whether a decode appends its token itself; without a window the token may belong to a group to be closed."""
-        return arm == "full" or self.shape.policy.window > 0
+        """Whether a decode appends its token itself; else the token may belong to a group that is closed with it."""
+        return not self.shape.policies[arm].closes_newest
 
     def _fresh(self, layer: int) -> Fresh:
         """The token that a layer appends next."""
         return Fresh(*self._pool, APPEND_POOL, layer)
 
     def _append_call(self, arm: str, layer: int) -> Call:
-        rule = self.shape.policy
-        block = AppendParams(self._cache(arm, layer), self._fresh(layer), ANCHORS[rule.anchor], rule.anchor_bias)
-        return Call("append", block)
+        closes = self.positions[arm].closes and not self._decode_appends(arm)
+        return Call("append", AppendParams(self._cache(arm, layer), self._fresh(layer), closes))
 
     def _close_calls(self, arm: str) -> list[Call]:
         """Before a token's first layer: the groups that it completes are closed, in all layers at once."""
-        rule = self.shape.policy
-        if arm == "full" or rule.window == 0 or self.shape.middle == 0:
+        if not (self.positions[arm].closes and self._decode_appends(arm)):
             return []
-        groups = self.layers, self.shape.rows
-        return [Call("close", CloseParams(self._table, *groups, ANCHORS[rule.anchor], rule.anchor_bias))]
+        return [Call("close", CloseParams(self._table, self.layers, self.shape.rows))]
 
     def call(self, arm: str, index: int) -> Call:
         """Launch number `index` of an arm (`full` or `elastic`): layer index % layers."""
@@ -161,8 +151,7 @@ class DecodeWorkload:
 
     def pure_call(self, arm: str, index: int) -> Call:
         """A pure pass with the arm's reads and writes over the arm's own cold bytes."""
-        cache = self.caches[index % self.layers]
-        arena = cache.full_arena if arm == "full" else cache.elastic_arena
+        arena = self.caches[index % self.layers].arenas[arm]
         moved = self.traffic[arm]
         read = min(moved.read, arena.size) // 16 * 16
         return Call("stream", StreamParams(arena.address, read, self._pure_out, moved.write // 16 * 16, self._sink))
@@ -173,6 +162,11 @@ class DecodeWorkload:
         return self.layers
 
     # -- the inference cycle -------------------------------------------------------------------------------------------
+
+    @property
+    def repeats(self) -> int:
+        """Tokens after which what a step does repeats."""
+        return self.shape.policy.period
 
     def cycle_calls(self, arm: str, parity: int, attend: bool = True) -> list[Call]:
         """One token through all layers: groups closed, then in each layer append, attend; an output is the next query.
@@ -188,7 +182,7 @@ class DecodeWorkload:
             if attend:
                 calls.append(Call("decode", self._decode_params(arm, layer, query, out, True)))
             query = out
-        return [*calls, Call("advance", AdvanceParams(self._tokens[arm], 1, 0))]
+        return [*calls, self.positions[arm].advance()]
 
     def chain_outputs(self, arm: str, parity: int) -> list[tuple[int, int]]:
         """Address and bytes of each layer's output for tokens of one parity."""
@@ -256,29 +250,14 @@ class DecodeWorkload:
         anchors_right = True
         for row, rows in self._chunks():
             k, v = self.caches[layer].read_full(row, rows, tokens)
-            bias = None
+            bias = counts = None
             if arm == "elastic":
-                anchors = self.caches[layer].read_anchors(row, rows, tokens)
-                anchors_right &= self._anchors_right(v, anchors)
-                compact = policy.compact(k, v, self.shape.policy, anchors if anchors_right else None)
-                k, v, bias = compact.k, compact.v, compact.bias
-            reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias)
+                heads, kept = self.shape.heads(row, rows), self.caches[layer].read_kept(row, rows, tokens)
+                anchors_right &= compact.anchors_right(k, v, self.shape.policy, heads, kept)
+                held = compact.compact(k, v, self.shape.policy, heads, kept if anchors_right else None)
+                k, v, bias, counts = held.k, held.v, held.bias, held.counts
+            reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias, counts)
         return reference, None if arm == "full" else "right" if anchors_right else "wrong"
-
-    def _anchors_right(self, v: np.ndarray, anchors: np.ndarray) -> bool:
-        """Whether the device's anchors are the policy's, or within 1e-6 of the largest norm where norms tie."""
-        rule = self.shape.policy
-        expected = policy.choose_anchors(v, rule)
-        if _same_words(expected, anchors):
-            return True
-        groups = np.arange(anchors.shape[1])
-        if rule.anchor != "value_norm" or not _same_words(
-            (anchors - rule.sinks) // rule.compress, groups + 0 * anchors
-        ):
-            return False
-        norms = np.einsum("rtd,rtd->rt", v, v, dtype=np.float64, casting="safe")
-        chosen, best = (np.take_along_axis(norms, index, axis=1) for index in (anchors, expected))
-        return bool((chosen >= best * (1 - NORM_TOLERANCE)).all())
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Layer 0 for `--save-tensors`: shapes and names as the README says."""
@@ -286,19 +265,22 @@ class DecodeWorkload:
         case, rows, tokens = self.case, self.shape.rows, self.tokens
         heads = (case.batch, case.heads, case.dim)
         by_row = (case.batch, case.kv_heads, -1)
-        cache = self.caches[0]
+        cache, kv_heads = self.caches[0], self.shape.heads(0, rows)
         k, v = cache.read_full(0, rows, tokens)
-        compact = policy.compact(k, v, self.shape.policy, cache.read_anchors(0, rows, tokens))
+        held = compact.compact(k, v, self.shape.policy, kv_heads, cache.read_kept(0, rows, tokens))
         elastic_k, k_scale = cache.read_elastic("k", 0, rows, tokens)
         elastic_v, v_scale = cache.read_elastic("v", 0, rows, tokens)
         vectors = {"k": k, "v": v, "elastic_k": elastic_k, "elastic_v": elastic_v}
         saved = {name: x.reshape(case.batch, case.kv_heads, -1, case.dim) for name, x in vectors.items()}
         saved["q"] = self._vectors(self._q[0]).reshape(heads)
-        saved["kept"] = compact.kept.reshape(by_row)
-        saved["middle"] = compact.middle
-        saved["bias"] = compact.bias.reshape(by_row)
-        if self.shape.scaled:
-            saved["k_scale"], saved["v_scale"] = k_scale.reshape(by_row), v_scale.reshape(by_row)
+        saved["kept"], saved["bias"] = held.kept.reshape(by_row), held.bias.reshape(by_row)
+        saved["counts"] = held.counts.reshape(by_row[:2])
+        middle = held.segment > 0
+        alike = (middle == middle[0]).all() and (held.counts == held.counts[0]).all()
+        saved["middle"] = middle[0] if alike else middle.reshape(by_row)
+        for name, scale, scaled in zip(("k_scale", "v_scale"), (k_scale, v_scale), self.shape.scaled, strict=True):
+            if scaled:
+                saved[name] = scale.reshape(by_row)
         for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
         return saved

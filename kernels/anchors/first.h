@@ -1,0 +1,20 @@
+// first: a group's first token.
+#pragma once
+#ifdef __CUDACC__
+
+template <>
+struct Rule<FIRST> {
+  static __device__ int close(const Group& group, Pairs& key, Pairs& value) { return group.load_both(0, key, value); }
+};
+
+#else
+
+namespace elastickv {
+
+template <>
+struct Rule<FIRST> : Chooses {
+  static int choose(const Group&, float*) { return 0; }
+};
+
+}  // namespace elastickv
+#endif

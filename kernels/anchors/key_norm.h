@@ -1,0 +1,27 @@
+// key_norm: the token whose key has the smallest L2 norm, the earliest of equals.
+#pragma once
+#ifdef __CUDACC__
+
+template <>
+struct Rule<KEY_NORM> {
+  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+    group.ask_for(group.v);  // which value is wanted is known only when the keys have come
+    const int chosen = group.choose(group.k, key, [](double norm, double best) { return norm < best; });
+    group.load(group.v, chosen, value);
+    return chosen;
+  }
+};
+
+#else
+
+namespace elastickv {
+
+template <>
+struct Rule<KEY_NORM> : Chooses {
+  static int choose(const Group& group, float* member) {
+    return largest(group.size, [&](int i) { return -squared_norm(group.key(i, member), group.dim); });
+  }
+};
+
+}  // namespace elastickv
+#endif

@@ -1,0 +1,27 @@
+// value_norm: the token whose value has the largest L2 norm, the earliest of equals.
+#pragma once
+#ifdef __CUDACC__
+
+template <>
+struct Rule<VALUE_NORM> {
+  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+    group.ask_for(group.k);  // which key is wanted is known only when the values have come
+    const int chosen = group.choose(group.v, value, [](double norm, double best) { return norm > best; });
+    group.load(group.k, chosen, key);
+    return chosen;
+  }
+};
+
+#else
+
+namespace elastickv {
+
+template <>
+struct Rule<VALUE_NORM> : Chooses {
+  static int choose(const Group& group, float* member) {
+    return largest(group.size, [&](int i) { return squared_norm(group.value(i, member), group.dim); });
+  }
+};
+
+}  // namespace elastickv
+#endif
