@@ -30,9 +30,9 @@ POISON = 0xFF
 
 
 def case_of(**changes) -> DecodeCase:
-    """A decode case; cache_dtype defaults to dtype."""
-    case = {"launch": "plain", "seq": 101, "heads": 4, "kv_heads": 4, "dim": 64, "window": 16, "compress": 4}
-    return matrix.case_from_flags(case | changes)
+    """A decode case; cache_dtype defaults to dtype, policy to the one that makes groups."""
+    case = {"launch": "plain", "seq": 101, "heads": 4, "kv_heads": 4, "dim": 64, "window": 16}
+    return matrix.case_from_flags(case | ({} if "policy" in changes else {"compress": 4}) | changes)
 
 
 def workspace_for(backend: Backend, launches: list[DecodeParams]) -> int:
@@ -194,6 +194,14 @@ SHAPES = {
     "mean fp32": {"anchor": "mean", "compress": 7, "dtype": "fp32"},
     "first": {"anchor": "first"},
     "last int4": {"anchor": "last", "cache_dtype": "int4"},
+    "smallest keys": {"anchor": "key_norm", "heads": 8, "seq": 333},
+    "smallest keys, int8 of fp32": {"anchor": "key_norm", "dtype": "fp32", "cache_dtype": "int8", "compress": 7},
+    "a head of four keeps all": {"policy": "head_budget", "full_heads": 1, "seq": 300, "batch": 2, "heads": 12},
+    "no head keeps all": {"policy": "head_budget", "full_heads": 0, "dim": 128, "dtype": "bf16"},
+    "every head keeps all": {"policy": "head_budget", "full_heads": 4, "window": 0},
+    "heads that keep all, fewer tokens than sinks": {"policy": "head_budget", "full_heads": 2, "sinks": 9, "seq": 5},
+    "heads of a long cache and a window of one": {"policy": "head_budget", "full_heads": 3, "sinks": 0, "window": 1,
+                                                  "seq": 1009, "dtype": "fp32", "dim": 80},
     "biased": {"bias": "log_count", "heads": 8},
     "biased int8": {"bias": "log_count", "cache_dtype": "int8"},
     "no window": {"window": 0},
@@ -301,4 +309,10 @@ GROWING = {
     "int8 keys, int4 values, biased": {"key_dtype": "int8", "value_dtype": "int4", "window": 5, "bias": "log_count"},
     "exact keys, fp8 values, no window": {"value_dtype": "fp8_e4m3", "window": 0, "compress": 3, "dtype": "bf16"},
     "int4 keys, exact values, grouped": {"key_dtype": "int4", "compress": 1, "window": 3, "dim": 96, "heads": 30},
+    "smallest keys": {"anchor": "key_norm", "window": 5, "compress": 3, "cache_dtype": "int8"},
+    "smallest keys, no window": {"anchor": "key_norm", "window": 0, "compress": 6},
+    "a head of three keeps all": {"policy": "head_budget", "full_heads": 1, "window": 7},
+    "no head keeps all": {"policy": "head_budget", "full_heads": 0, "sinks": 0, "window": 13, "dim": 128, "heads": 30},
+    "every head keeps all": {"policy": "head_budget", "full_heads": 3},
+    "heads with a window never full": {"policy": "head_budget", "full_heads": 2, "window": 300, "dtype": "fp32"},
 }  # fmt: skip

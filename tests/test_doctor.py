@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from model_files import gguf_bytes, write_folder, write_shards
 
-from elastickv import matrix
+from elastickv import environments, matrix
 from elastickv.device import limits
 from elastickv.doctor import (
     cases,
@@ -24,10 +24,12 @@ from elastickv.doctor import (
     load,
     memory,
     packages,
+    peers,
     storage,
 )
 from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Model, Needs, of_config
+from elastickv.peers.supervisor import Described
 from elastickv.workloads.rotation import footprint
 
 ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
@@ -512,6 +514,47 @@ def test_lock_files_left_by_snakemake():
     left = replace(QUIET, leftovers=(".snakemake/locks/0.input.lock",))
     assert [said(finding) for finding in load.leftovers(left)] == [("note", ".venv/bin/snakemake --unlock")]
     assert load.leftovers(QUIET) == load.leftovers(replace(left, runner=31)) == []
+
+
+# peers
+
+TORCH = Described("one call", ("torch",), versions={"torch": "2.13.0"})
+OWN = replace(TORCH, path="./my file.py")
+PEERS_CONFIG = """
+backend: cpu
+cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}, b: {seq: 64, heads: 4, dim: 64, compress: 4}}
+baselines: {transformers: {enable: false}, peers: {enable: true, names: [torch_math]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "level", "fix"),
+    [
+        (TORCH, "torch 2.13.0", "ok", None),
+        (replace(TORCH, refused={"a": "too long"}), "torch 2.13.0; takes 1 of 2 cases", "ok", None),
+        (replace(TORCH, refused={"a": "too long", "b": "-"}), "takes no case here: too long", "note", None),
+        (replace(TORCH, needs=("x", "torch")), "x is not installed in the environment peers", "problem", "add x"),
+        (replace(TORCH, needs=("x",), refused={"a": "on GPUs", "b": "-"}), "takes no case here: on GPUs", "note", None),
+        (replace(TORCH, wrong=("failed", "killed")), "killed", "problem",
+         "rm -r .envs/peers && .venv/bin/elastickv env peers"),
+        (replace(OWN, wrong=("failed", "NameError: x")), "NameError: x", "problem",
+         "PYTHONPATH=workflow .envs/peers/bin/python './my file.py'"),
+    ],
+)  # fmt: skip
+def test_a_peer_loads_takes_cases_and_finds_what_it_needs(tmp_path, found, words, level, fix):
+    facts = peers.Facts({"one": found}, {"x": "add x"}, ".envs/peers/bin/python")
+    finding = peers.checks(facts, needs_of(tmp_path, PEERS_CONFIG))
+    assert finding == [Finding("peer one", level, words, fix)]
+
+
+def test_peers_are_looked_at_where_they_are_enabled_and_their_environment_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setitem(environments.NEEDED, "peers", ("no_such_module_of_ours",))
+    needs = needs_of(tmp_path, PEERS_CONFIG)
+    found = peers.checks(peers.gather(needs, gpu.Facts()), needs)
+    assert [said(finding) for finding in found] == [("note", ".venv/bin/elastickv env peers")]
+    needs = needs_of(tmp_path, PEERS_CONFIG.replace("enable: true", "enable: false"))
+    assert peers.checks(peers.gather(needs, gpu.Facts()), needs) == []
 
 
 # cases that no kernel can run

@@ -154,6 +154,16 @@ def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(
     assert len(built) == 4
 
 
+def test_what_is_missing_comes_with_the_lock_or_is_added_by_uv(workshop, monkeypatch):
+    (workshop / "envs/tiny.in").write_text("# wanted\ntorch==2.0\n")
+    (workshop / "envs/tiny.gpu.in").write_text("flash-infer[cu13]==1.0\n")
+    monkeypatch.setattr(environments, "_uv", lambda: [str(workshop / "bin/uv")])
+    monkeypatch.setattr(environments, "interpreter", lambda name: workshop / f".envs/{name}/bin/python")
+    said = [environments.adding("tiny", package) for package in ("torch", "flash-infer", "other")]
+    added = "bin/uv pip install --python .envs/tiny/bin/python other"
+    assert said == [*[".venv/bin/elastickv env tiny"] * 2, added]
+
+
 def test_without_any_interpreter_the_fix_is_named(workshop, monkeypatch):
     monkeypatch.setitem(environments.NEEDED, "tiny", ("no_such_module_of_ours",))
     with pytest.raises(MachineError, match="elastickv env tiny"):

@@ -305,7 +305,7 @@ def test_a_finished_record_is_found_whichever_gpu_measured_it(tmp_path, monkeypa
     monkeypatch.setattr(device, "visible_gpus", lambda: names)
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
     built = BuildUsed(**record["build"])
-    monkeypatch.setattr(binary, "facts", lambda build, backend, workload: built)
+    monkeypatch.setattr(binary, "facts", lambda *about: built)
     case = case_of(record["case"])
     measured = supervisor.Case(case, "cuda", "build", built)
     store.keep(job.key(measured, case.id, names[measured_on]), Measurement(**record))

@@ -145,7 +145,7 @@ def checkout(clone: Checkout, tmp_path: Path) -> Checkout:
         ("config/config.yaml", "# The default matrix", "# Other words", False),
         ("config/config.yaml", "seq: 4096", "seq: 4095", True),
         ("schemas/golden.schema.json", "What the verdicts", "What verdicts", True),
-        ("workflow/elastickv/cache/policy.py", "import", "# a remark\nimport", True),
+        ("workflow/elastickv/cache/compact.py", "import", "# a remark\nimport", True),
         ("README.md", "#", "##", False),
     ],
 )

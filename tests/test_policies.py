@@ -169,8 +169,8 @@ def test_verifying_counts_the_default_policys_slots_as_its_file_does(seq, window
     case = matrix.case_from_flags(SHAPE | {"seq": seq, "window": window, "compress": compress, "cache_dtype": "int8"})
     content, made = records.content(case), policy_of(case)
     found = audit_policy.kept(content)
-    assert [count for count, _ in found.slots] == [2 * slots for slots in made.slots(0, seq)]
-    assert [names for _, names in found.slots] == [(one.keys, one.values) for one in made.segments(seq)]
+    assert [one.count for one in found.segments] == [2 * slots for slots in made.slots(0, seq)]
+    assert [one.names for one in found.segments] == [(one.keys, one.values) for one in made.segments(seq)]
     assert (found.biased, audit_policy.period(content)) == (made.biased, made.period)
 
 

@@ -180,11 +180,23 @@ def test_report_without_ceilings_or_any_record(tmp_path):
 def test_report_says_what_was_built_and_by_which_command(tmp_path):
     build = section(report(cpu_folder(tmp_path)), "Build")
     made = example("4096_cpu")["build"]
-    told = rf"cpu +\| `{made['fingerprint'][:16]}` +\| `{made['sha256'][:16]}` +\| avx512 by g\+\+ g\+\+ 12.2.0"
+    told = rf"cpu +\| `{made['sha256'][:16]}` +\| avx512 by g\+\+ g\+\+ 12.2.0 +\| 1 +\|"
     assert re.search(told, build)
     about = made["provenance"]
     row = rf"`{about['commit'][:12]}` +\| `{about['sources'][:16]}` +\| make run CONFIG=config/config.yaml +\| +1"
     assert re.search(row, build)
+
+
+def test_a_binary_has_one_row_whatever_parts_of_it_the_cases_ran(tmp_path):
+    results = make(tmp_path / "results", ("4096_cpu", "4096_noisy"))
+    for number, name in enumerate(("4096_cpu", "4096_noisy")):
+        record = example(name)
+        record["device"] = example("4096_cpu")["device"]
+        record["build"] = example("4096_cpu")["build"] | {"fingerprint": f"{number:064x}"}
+        put(results, record)
+    build = section(report(judged(results)), "Build")
+    made = example("4096_cpu")["build"]["sha256"]
+    assert re.findall(rf"\| cpu +\| `{made[:16]}` .*\| (\d+) +\|", build) == ["2"]
 
 
 def test_a_report_of_a_copied_folder_has_the_same_bytes(tmp_path, monkeypatch):

@@ -6,10 +6,10 @@ import ctypes
 
 from elastickv.device.launches import Gpu, Launch
 
-THREADS = 1024
+MOST_THREADS = 1024
 PIECES = 10  # of 16 bytes, a row (kernel.cu)
 
 
 def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
-    """One block."""
-    return Launch("advance", (1, 1, 1), min(-(-params.rows * PIECES // 32) * 32, THREADS))
+    """One block of whole warps."""
+    return Launch("advance", (1, 1, 1), min(-(-params.rows * PIECES // 32) * 32, MOST_THREADS))

@@ -1,4 +1,4 @@
-"""How `compress` is launched: a warp does one group or one exact token at a time."""
+"""How `compress` is launched: a warp makes one slot at a time."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@
       peers: {enable: true, names: [torch_cudnn, ./mine/my_kernel.py]}
 
 The file's name becomes that of the record: results/<run>/peers_my_kernel.json. The file is executed in the environment
-`peers`, which has torch (.envs/peers/bin/python -m pip install ... adds what else you need). It is known by its bytes:
-edit it, and it alone is timed again. Files that it reads are not known; keep a CUDA source in here, as a string.
-It is first loaded without a GPU, to say what it needs: leave the GPU to `prepare` and to launches.
+`peers`, which has torch; `.venv/bin/uv pip install --python .envs/peers/bin/python ...` adds what else you need. It is
+known by its bytes: edit it, and it alone is timed again. Files that it reads are not known; keep a CUDA source in here,
+as a string. It is first loaded without a GPU, to say what it needs: leave the GPU to `prepare` and to launches.
 """
 
 from __future__ import annotations

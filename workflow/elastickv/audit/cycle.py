@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from elastickv import kinds
 from elastickv.audit import intervals, policy, processes
 from elastickv.audit.finding import About
 
@@ -14,7 +15,7 @@ ARMS = ("full", "elastic")
 def check(about: About, record: dict[str, Any]) -> None:
     """Rates and speedup; there is a cycle exactly where the case asks for one."""
     case, cycle = record["case"], record["inference_cycle"]
-    asked = case["workload"] == "decode" and case["measure"]["decode_tokens"] > 0
+    asked = kinds.of(case["workload"]).CACHE and case["measure"]["decode_tokens"] > 0
     told = "a cycle" if cycle else "null"
     if not about.require(bool(cycle) == asked, "inference_cycle", told, "a cycle" if asked else "null") or not cycle:
         return

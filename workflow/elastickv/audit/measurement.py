@@ -23,9 +23,9 @@ def check(about: About, record: dict[str, Any]) -> None:
     except records.RecordError as error:
         about.fault("case", str(error), "a canonical case")
         return
-    taken = policy.taken_from(record["case"])
-    if taken:
-        about.note(taken)
+    for taken in (policy.taken_from(record["case"]), traffic.taken_from(record["case"])):
+        if taken:
+            about.note(taken)
     rates.times(about, record)
     with about.recomputing("correctness"):
         correctness.check(about, record)

@@ -12,10 +12,18 @@ from elastickv import policies
 GROUPED = "grouped"
 
 
-class Kept(NamedTuple):
-    """slots: of one sequence, all KV heads together: how many, and the formats of their keys and of their values."""
+class Slots(NamedTuple):
+    """How many, how many KV heads have any, and the formats of their keys and of their values."""
 
-    slots: list[tuple[int, tuple[str, str]]]
+    count: int
+    heads: int
+    names: tuple[str, str]
+
+
+class Kept(NamedTuple):
+    """segments: of one sequence, all KV heads together. biased: whether slots have a bias."""
+
+    segments: list[Slots]
     biased: bool
 
 
@@ -33,8 +41,10 @@ def kept(case: dict[str, Any]) -> Kept:
         return _by_its_file(case)
     groups = max(0, case["seq"] - case["sinks"] - case["window"]) // case["compress"]
     exact = case["seq"] - groups * case["compress"]
-    heads, dtype = case["kv_heads"], case["dtype"]
-    return Kept([(heads * exact, (dtype, dtype)), (heads * groups, _stored(case))], case["bias"] != "none")
+    heads, segments = case["kv_heads"], ((exact, (case["dtype"], case["dtype"])), (groups, _stored(case)))
+    return Kept(
+        [Slots(heads * slots, heads if slots else 0, names) for slots, names in segments], case["bias"] != "none"
+    )
 
 
 def period(case: dict[str, Any]) -> int:
@@ -60,7 +70,7 @@ def _by_its_file(case: dict[str, Any]) -> Kept:
     of_heads = [made.slots(head, tokens) for head in range(case["kv_heads"])]
     return Kept(
         [
-            (sum(counts), (segment.keys, segment.values))
+            Slots(sum(counts), sum(map(bool, counts)), (segment.keys, segment.values))
             for segment, *counts in zip(made.segments(tokens), *of_heads, strict=True)
         ],
         made.biased,

@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from elastickv import formats
+from elastickv.kinds import Traffic
 from elastickv.policies.base import Segment
-from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase, policy_of
+from elastickv.schemas.case import AnyCase, DecodeCase, policy_of
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
 BEYOND_PEAK = 1.02  # an efficiency above this says that the byte count is wrong or the cache was warm
-
-
-class Traffic(NamedTuple):
-    """Bytes one launch reads and writes."""
-
-    read: int
-    write: int
-
-    @property
-    def total(self) -> int:
-        return self.read + self.write
 
 
 class Ceilings(NamedTuple):
@@ -43,19 +33,15 @@ def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
     Per (batch, KV head): of every segment its live slots, each a key and a value as their formats store them, + 2 where
     there is a scale; 4 per slot if biased; plus q and the output once, and what formats keep for each KV head.
     """
-    policy, dim = policy_of(case), case.dim
+    policy, dim, segments = policy_of(case), case.dim, policy_of(case).segments(case.seq)
     vector = formats.of(case.dtype).vector_bytes(dim)
-    by_segment = [
-        sum(slots) for slots in zip(*(policy.slots(head, case.seq) for head in range(case.kv_heads)), strict=True)
-    ]
-    slots = sum(by_segment)
-    segments = policy.segments(case.seq)
-    stored = sum(count * slot_bytes(segment, dim) for count, segment in zip(by_segment, segments, strict=True))
-    kept = case.kv_heads * sum(
-        formats.of(name).state_bytes(dim)
-        for count, segment in zip(by_segment, segments, strict=True)
-        if count
-        for name in (segment.keys, segment.values)
+    of_heads = [policy.slots(head, case.seq) for head in range(case.kv_heads)]
+    slots = sum(map(sum, of_heads))
+    stored = sum(
+        count * slot_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True)
+    )
+    kept = sum(
+        state_bytes(one, dim) for of_head in of_heads for count, one in zip(of_head, segments, strict=True) if count
     )
     bias = 4 * slots if policy.biased else 0
     query = case.batch * case.heads * vector
@@ -68,23 +54,20 @@ def decode_traffic(case: DecodeCase) -> dict[str, Traffic]:
 
 def slot_bytes(segment: Segment, dim: int) -> int:
     """Bytes of a segment's slot, key and value, without its bias."""
-    stored = (formats.of(segment.keys), formats.of(segment.values))
-    return sum(one.vector_bytes(dim) + one.scale_bytes for one in stored)
+    return sum(one.vector_bytes(dim) + one.scale_bytes for one in formats.of_names(segment.keys, segment.values))
 
 
-def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:
-    """Traffic of one elementwise pass per arm (vectors of dim fp32 per head; A anchors, R groups that have a copy)."""
-    seq, compress = case.seq, case.compress
-    vector = case.heads * case.dim * 4
-    anchors = math.ceil(seq / compress)
-    groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
-    elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
-    return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
+def state_bytes(segment: Segment, dim: int) -> int:
+    """Bytes of what a segment's formats keep for one KV head."""
+    return sum(one.state_bytes(dim) for one in formats.of_names(segment.keys, segment.values))
 
 
 def traffic(case: AnyCase) -> dict[str, Traffic]:
-    """Traffic per launch of the case's workload."""
-    return decode_traffic(case) if case.workload == "decode" else elementwise_traffic(case)
+    """Traffic per launch of each arm, and of `slots_only`; without caches it is what the workload's file says."""
+    if case.kind.CACHE:
+        return decode_traffic(case)
+    moved = case.kind.traffic(case)
+    return {"slots_only": moved["elastic"], **moved}
 
 
 def byte_ceilings(moved: dict[str, Traffic]) -> Ceilings:

@@ -18,7 +18,9 @@ from elastickv.doctor.finding import Finding, note
 from elastickv.doctor.needs import Needs, of_config
 from elastickv.schemas.doctor import Doctor
 
-THEMES = ("interpreter", "environment", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub")
+THEMES = (
+    "interpreter", "environment", "peers", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub",
+)  # fmt: skip
 MISSING = 3
 WIDTHS = {"found": 58, "fix": 52}
 

@@ -33,7 +33,7 @@ class Needs:
 
     backend: auto, cuda or cpu. backends: kernels to build. environments: names of the heavy ones that rules will use.
     cases: canonical; `written` are the ids of those that no sweep makes. models: those that do not come with an
-    environment. files, overrides: how the config was given.
+    environment. peers: their settings, where they are enabled. files, overrides: how the config was given.
     """
 
     backend: str
@@ -48,6 +48,7 @@ class Needs:
     written: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    peers: keys.Peers | None = None
 
     @property
     def gpu(self) -> str:
@@ -84,6 +85,7 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
         written=_written(files or [matrix.CONFIG_DEFAULT], overrides),
         files=tuple(files),
         overrides=tuple(overrides),
+        peers=config.baselines.peers if resolved.peers else None,
     )
 
 

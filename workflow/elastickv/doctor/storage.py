@@ -15,8 +15,8 @@ from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
 from elastickv.system import surroundings
 
-# What finished environments take (GB), rounded up; llm with the CUDA packages of torch. Others: OTHER_GB.
-ENVIRONMENT_GB = {"cuda": 1.1, "llm": 7.5, "gguf": 1.0}
+# What finished environments take (GB), rounded up; llm and peers with the CUDA packages of torch. Others: OTHER_GB.
+ENVIRONMENT_GB = {"cuda": 1.1, "llm": 7.5, "peers": 7.5, "gguf": 1.0}
 OTHER_GB = 1.0
 BUILD_GB = {"cuda": 0.3, "cpu": 0.01}
 RESULTS_GB, RECORD_GB = 0.05, 0.0005  # figures and reports; a record and its copy in the store

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,25 @@ def _uv() -> list[str]:
     if not program:
         raise MachineError("uv is missing, which installs the environments", "make setup (or: pip install uv)")
     return [program]
+
+
+def adding(name: str, package: str) -> str:
+    """The command that puts a package into environment `name`: made from its lock where that asks for it."""
+    listed = [*requirement_lines(LOCKS / f"{name}.in"), *_of_gpus(name)]
+    if package in map(_distribution, listed):
+        return f".venv/bin/elastickv env {name}"
+    uv, python = (shown(Path(program)) for program in (*_uv(), interpreter(name)))
+    return f"{uv} pip install --python {python} {package}"  # there is no pip in what uv makes
+
+
+def _distribution(requirement: str) -> str:
+    """`flashinfer-python` of `flashinfer-python==0.5.3; marker`."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def shown(path: Path) -> str:
+    """A path as a command may say it: relative where it lies below the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _call(command: list[str], name: str) -> None:

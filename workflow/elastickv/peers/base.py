@@ -82,9 +82,8 @@ def elastic_refusal(case: DecodeCase) -> str | None:
     Theirs are of the full cache's type, without a bias, as many for every KV head.
     """
     policy, heads = policy_of(case), range(case.kv_heads)
-    for segment in policy.segments(case.seq):
-        if stored := {segment.keys, segment.values} - {case.dtype}:
-            return f"reads no {' or '.join(sorted(stored))} slots beside {case.dtype} ones"
+    if {name for segment in policy.segments(case.seq) for name in (segment.keys, segment.values)} != {case.dtype}:
+        return f"reads no {case.stored_as} slots beside {case.dtype} ones"
     if policy.biased:
         return f"adds no bias to a slot's logit (bias: {policy.values.get('bias', policy.NAME)})"
     if len({sum(policy.slots(head, case.seq)) for head in heads}) > 1:

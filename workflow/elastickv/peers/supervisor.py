@@ -56,8 +56,12 @@ class Described:
             return self.wrong
         if case in self.refused:
             return "unsupported", self.refused[case]
-        missing = [library for library in self.needs if library not in self.versions]
-        return ("unsupported", _missing(missing[0])) if missing else None
+        return ("unsupported", _missing(self.missing[0])) if self.missing else None
+
+    @property
+    def missing(self) -> list[str]:
+        """What it needs and is not installed."""
+        return [library for library in self.needs if library not in self.versions]
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def compare(
 ) -> dict[str, Peers]:
     """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
     settings = naming.completed(settings)
-    known = {naming.name_of(said): Described.named(said) for said in settings.names}
+    known = _named_in(settings)
     job = Comparison(settings, {case.id: case for case in cases}, build, known)
     parts = [(name, case.id) for case in cases for name in known]
     found: dict[Part, Peers] = {}
@@ -215,6 +219,18 @@ def compare(
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
     ids = [case.id for case in cases]
     return {name: record.merged([found[name, id] for id in ids]) for name in known}
+
+
+def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -> dict[str, Described]:
+    """What a worker says of the peers that settings name, by their names in records. No kernel is called.
+
+    Raises MachineError when the environment is missing.
+    """
+    return _described(Comparison(settings, {case.id: case for case in cases}, "", _named_in(settings), backend))
+
+
+def _named_in(settings: keys.Peers) -> dict[str, Described]:
+    return {naming.name_of(said): Described.named(said) for said in settings.names}
 
 
 def _described(job: Comparison) -> dict[str, Described]:
@@ -238,9 +254,7 @@ def _named(known: Mapping[str, Described]) -> dict[str, Any]:
 
 
 def _missing(library: str) -> str:
-    python = environments.interpreter("peers").name
-    fix = f"elastickv env peers on a machine with a GPU, or: {python} -m pip install {library}"
-    return f"{library} is not installed in the environment peers (fix: {fix})"
+    return f"{library} is not installed in the environment peers (fix: {environments.adding('peers', library)})"
 
 
 def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None) -> jobs.Answer:

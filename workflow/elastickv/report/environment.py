@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import Any
 
 from elastickv.cache import bytes_moved
@@ -44,19 +45,21 @@ def _fact(name: str, value: Any, device: Device) -> str:
 
 
 def builds(inputs: Inputs) -> str:
-    """Which kernels the records ran, how these were compiled, and from which sources and by which command."""
-    used: dict[tuple[str, str, str], BuildUsed] = {}
+    """The binaries that the records ran, one a row: how they were compiled, from which sources and by which command."""
+    used: dict[tuple[str, str], BuildUsed] = {}
+    cases = Counter()
     for case in inputs.cases:
         if case.record and case.record.build and not inputs.is_foreign(case):
-            build = case.record.build
-            used.setdefault((case.record.resolved.backend, build.fingerprint, build.sha256), build)
+            binary = case.record.resolved.backend, case.record.build.sha256
+            used.setdefault(binary, case.record.build)
+            cases[binary] += 1
     if not used:
         return ""
     rows = [
-        [backend, f"`{fingerprint[:16]}`", f"`{binary[:16]}`", escape(_compiled(build))]
-        for (backend, fingerprint, binary), build in sorted(used.items())
+        [backend, f"`{sha256[:16]}`", escape(_compiled(build)), str(cases[backend, sha256])]
+        for (backend, sha256), build in sorted(used.items())
     ]
-    headers = ["backend", "fingerprint of the kernels", "sha256 of the binary", "compiled"]
+    headers = ["backend", "sha256 of the binary", "compiled", "cases"]
     return f"## Build\n\n{table(rows, headers)}\n\n{_provenance(inputs)}"
 
 

@@ -21,7 +21,7 @@ class Finding(Model):
     )
 
     theme: Literal[
-        "interpreter", "environment", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
+        "interpreter", "environment", "peers", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
     ] = field("the module under workflow/elastickv/doctor")
     check: Text
     level: Literal["ok", "note", "problem"]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import MISSING
 from pydantic.json_schema import GenerateJsonSchema
 
-from elastickv import formats, records, schemas
+from elastickv import formats, kinds, policies, records, schemas
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -123,9 +123,12 @@ def contents() -> dict[Path, str]:
 
 
 def renew() -> None:
-    """Writes the files again where they do not name the storage formats that are there: one was added or taken away."""
-    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]["cache_dtype"]["enum"]
-    if named != [*formats.every()]:
+    """Writes the files again where they do not name the keys, formats and workloads that are there now."""
+    from elastickv.schemas.config import CASE_KEYS
+
+    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]
+    here = {"cache_dtype": [*formats.every()], "workload": [*kinds.every()], "policy": [*policies.every()]}
+    if [*named] != [*CASE_KEYS] or any(named[key]["enum"] != names for key, names in here.items()):
         main()
         records.schema.cache_clear()
 

@@ -298,3 +298,6 @@ def worst(answers: list[Answer]) -> Answer:
     failing = [one for one in answers if one.relative_error is None or one.anchors == "wrong"]
     worst = failing[0] if failing else max(answers, key=lambda one: one.relative_error)
     return worst.model_copy(update={"layers_checked": [layer for one in answers for layer in one.layers_checked]})
+
+
+WORKLOAD = DecodeWorkload
