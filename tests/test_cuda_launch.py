@@ -15,6 +15,7 @@ from elastickv.build import format_headers, kernel_list
 from elastickv.device import launches, limits
 from elastickv.device.params import AdvanceParams, Cache, CompressParams, DecodeParams, StreamParams
 from elastickv.errors import UsageError
+from elastickv.system import kernel_files
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 STATIC_SHARED_LIMIT = 48 << 10
@@ -74,8 +75,8 @@ def test_every_kernel_of_the_contract_exists(names):
 def test_every_kernel_says_how_it_is_launched(tmp_path, monkeypatch):
     for kernel in kernel_list.sources("cuda", KERNEL_SOURCES).keys() - {"decode_tensor"}:  # decode's file launches it
         assert callable(launches.of_kernel(kernel).launch)
-    monkeypatch.setattr(launches, "KERNELS", tmp_path)
-    with pytest.raises(UsageError, match=r"sort/launch\.py is missing: how the kernel sort is launched"):
+    monkeypatch.setattr(kernel_files, "KERNELS", tmp_path)
+    with pytest.raises(UsageError, match=r"sort/launch\.py is missing"):
         launches.of_kernel("sort")
     (tmp_path / "sort").mkdir()
     (tmp_path / "sort" / "launch.py").write_text("THREADS = 32\n")

@@ -420,7 +420,7 @@ def test_samples_of_a_cycle_close_one_group_each(steps, compress, lengths):
 
 @pytest.mark.parametrize("workload", ["decode", "elementwise"])
 def test_a_case_launches_only_what_its_fingerprint_is_made_of(backend, monkeypatch, workload):
-    """A kernel that `fingerprint.WORKLOADS` does not name could change without the case being measured again."""
+    """A kernel that `fingerprint.launched` does not name could change without the case being measured again."""
     launched, program = set(), backend.program
 
     def noted(calls, mode):
@@ -432,4 +432,4 @@ def test_a_case_launches_only_what_its_fingerprint_is_made_of(backend, monkeypat
     cycle = {"decode_tokens": QUICK["decode_tokens"] if workload == "decode" else 0}
     flags = {"id": "tiny", "backend": "cpu", "workload": workload, **shape, "measure": QUICK | cycle}
     measure_in_process(backend, matrix.case_from_flags(flags))
-    assert {"stream", workload} <= launched <= set(fingerprint.WORKLOADS[workload])
+    assert {"stream", workload} <= launched <= set(fingerprint.launched()[workload])

@@ -43,7 +43,7 @@ def test_cases_that_differ_on_the_axes_alone_are_one_grid(tmp_path):
     other["case"]["heads"] = other["case"]["kv_heads"] = 8
     results = judged(planned(tmp_path / "results", [*sweep_records(), other]))
     (grid,) = sweeps.grids(loaded(results))
-    assert (grid.seqs, grid.compresses, grid.cache_dtypes) == (list(SEQS), list(COMPRESSES), list(DTYPES))
+    assert (grid.seqs, grid.amounts, grid.cache_dtypes) == (list(SEQS), list(COMPRESSES), list(DTYPES))
     assert len(grid.cells) == 12
     assert grid.cells["int4", 8, 4096].speedup.value == pytest.approx(12.4096)
     assert grid.cells["int4", 8, 4096].byte_ceiling == pytest.approx(12.4096 / 0.9)

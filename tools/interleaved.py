@@ -2,9 +2,9 @@
 
     python tools/interleaved.py BASE HEAD [--configfile F ...] [--case ID ...] [--tolerance 0.01] [--seconds 10]
 
-BASE and HEAD are checkouts whose kernels are built (`elastickv build`). Each runs under its own package, with its own launch
-rules and parameter blocks, on caches of its own; each answer is checked against float64 first, and rounds of HEAD, BASE and
-HEAD again alternate. Exit code 1 where the interval of HEAD / BASE is not inside 1 +- tolerance.
+BASE and HEAD are checkouts whose kernels are built (`elastickv build`). Each runs under its own package, with its own
+launch rules and parameter blocks, on caches of its own; each answer is checked against float64 first, and rounds of
+HEAD, BASE and HEAD again alternate. Exit code 1 where the interval of HEAD / BASE is not inside 1 +- tolerance.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from elastickv import __version__, policies
+from elastickv import __version__, kinds, policies
 from elastickv.errors import ElastickvError, MachineError
 from elastickv.system import surroundings
 
@@ -190,6 +190,17 @@ def _add_policies(parser: argparse.ArgumentParser) -> None:
         policy.add_argument(f"--{name}", type=kinds[key.kind], help=f"{users}: {key.meaning}".replace("%", "%%"))
 
 
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    """The flags of the keys that workloads declare in their files."""
+    if not kinds.every_key():
+        return
+    group = parser.add_argument_group("keys of workloads")
+    types = {int: _or_text(integer), bool: _or_text(truth), str: str}
+    for name, key in kinds.every_key().items():
+        users = ", ".join(one for one, kind in kinds.every().items() if name in kind.KEYS)
+        group.add_argument(f"--{name}", type=types[key.kind], help=f"{users}: {key.meaning}".replace("%", "%%"))
+
+
 def _add_bench(commands) -> None:
     parser = commands.add_parser("bench", help="measure one case given by flags (--flag=value or --flag value)")
     parser.set_defaults(module="elastickv.measure.bench")
@@ -199,6 +210,7 @@ def _add_bench(commands) -> None:
     for flag in ("workload", "dtype", "cache_dtype", "key_dtype", "value_dtype", "launch", "pass_order", "backend"):
         case.add_argument(f"--{flag}")
     _add_policies(parser)
+    _add_kinds(parser)
     measure = parser.add_argument_group("measuring (exact, not upper bounds)")
     for flag in ("reps", "warmup", "inner_loops"):
         measure.add_argument(f"--{flag}", type=_or_text(integer))
@@ -333,8 +345,8 @@ def main(argv: list[str] | None = None) -> int:
         from elastickv.system import orphans
 
         orphans.die_with_parent(and_descendants=True)
-    args = build_parser().parse_args(argv)
     try:
+        args = build_parser().parse_args(argv)
         return import_module(args.module).run(args)
     except ElastickvError as error:
         print(f"elastickv: {error}", file=sys.stderr)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import intervals, processes
+from elastickv import kinds
+from elastickv.audit import intervals, policy, processes
 from elastickv.audit.finding import About
 
 ARMS = ("full", "elastic")
@@ -14,7 +15,7 @@ ARMS = ("full", "elastic")
 def check(about: About, record: dict[str, Any]) -> None:
     """Rates and speedup; there is a cycle exactly where the case asks for one."""
     case, cycle = record["case"], record["inference_cycle"]
-    asked = case["workload"] == "decode" and case["measure"]["decode_tokens"] > 0
+    asked = kinds.of(case["workload"]).CACHE and case["measure"]["decode_tokens"] > 0
     told = "a cycle" if cycle else "null"
     if not about.require(bool(cycle) == asked, "inference_cycle", told, "a cycle" if asked else "null") or not cycle:
         return
@@ -24,7 +25,7 @@ def check(about: About, record: dict[str, Any]) -> None:
         about.fault("inference_cycle.samples", "nothing", "the seconds that rates and speedup are made of")
         return
     tokens = cycle["tokens_per_sample"]
-    groups = {cycle["decode_tokens"], min(case["compress"], cycle["decode_tokens"])}
+    groups = {cycle["decode_tokens"], min(policy.period(case), cycle["decode_tokens"])}
     about.require(tokens in groups, "inference_cycle.tokens_per_sample", tokens, f"one of {sorted(groups)}")
     seconds = {arm: cycle["samples"][f"{arm}_seconds"] for arm in ARMS}
     for arm, series in seconds.items():

@@ -48,8 +48,8 @@ def _passes(about: About, passes: Passes, bytes_moved: Moved) -> None:
         if entry.get("kind") == f"pure_{arm}" and arm in ARMS:
             about.same(f"samples.read_ceiling.{index}.bytes", entry["bytes"], getattr(bytes_moved, arm))
     for arm in ARMS:
-        read = getattr(bytes_moved, arm) - bytes_moved.written
-        if bytes_moved.written >= read / 100:
+        written = bytes_moved.written[arm]
+        if written >= (getattr(bytes_moved, arm) - written) / 100:
             count = len(passes.gbps(f"mix_{arm}"))
             about.require(count > 0, "samples.read_ceiling", "no pass", f"passes of kind mix_{arm}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from elastickv import kinds
 from elastickv.audit.finding import About
 
 
@@ -18,7 +19,7 @@ def check(about: About, record: dict[str, Any]) -> None:
         told = energy["joules_per_launch"].get(arm)
         if told is not None:
             about.same(f"energy.joules_per_launch.{arm}", told, taken["joules_per_launch"])
-            if record["case"]["workload"] == "decode":
+            if kinds.of(record["case"]["workload"]).CACHE:
                 per_token = energy["joules_per_token"].get(arm)
                 about.same(f"energy.joules_per_token.{arm}", per_token, told / record["case"]["batch"])
 

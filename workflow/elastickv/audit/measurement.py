@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from elastickv import records
-from elastickv.audit import correctness, cycle, efficiency, energy, intervals, processes, rates, traffic
+from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, traffic
 from elastickv.audit.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
@@ -23,6 +23,9 @@ def check(about: About, record: dict[str, Any]) -> None:
     except records.RecordError as error:
         about.fault("case", str(error), "a canonical case")
         return
+    for taken in (policy.taken_from(record["case"]), traffic.taken_from(record["case"])):
+        if taken:
+            about.note(taken)
     rates.times(about, record)
     with about.recomputing("correctness"):
         correctness.check(about, record)

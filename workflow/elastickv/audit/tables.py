@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from elastickv import kinds, policies
 from elastickv.audit import judgement
 from elastickv.audit.finding import About
 
@@ -24,7 +25,9 @@ def _interval(place: str, value: str = "value") -> tuple[str, ...]:
 
 
 # Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
-FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim", "compress", "sinks", "window")}
+FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim")}
+DECLARED = policies.every_key() | kinds.every_key()
+FACTS |= {name: f"case.{name}" for name, key in DECLARED.items() if key.kind is int}
 FACTS |= {f"{arm}_bytes": f"bytes.{arm}" for arm in ("full", "elastic")}
 FACTS |= {"byte_ceiling": "bytes.ceiling", "ceiling_slots": "bytes.ceiling_slots", "ceiling_bits": "bytes.ceiling_bits"}
 FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
@@ -152,7 +155,7 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
     ):
         for column, place in columns.items():
             value = at(source, place) if shown else None
-            told = cells[column]
+            told = cells.get(column, "")
             equal = told == "" if value is None else told != "" and math.isclose(float(told), value, rel_tol=1e-12)
             about.require(
                 equal, f"{record['case']['id']}.{column}", told or "nothing", "nothing" if value is None else value

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from elastickv import formats
+from elastickv import formats, kinds
+from elastickv.audit import policy
 
-SCALE = 2  # bytes of the fp16 scale of a key or value that is stored otherwise than the full cache
+SCALE = 2  # bytes of the fp16 scale that a key or value stored in fewer than 16 bits a number has
 BIAS = 4  # bytes of a slot's bias
 
 
 class Moved(NamedTuple):
-    """Bytes of one launch: both arms, the elastic arm had it fewer slots but no smaller ones, and what it writes."""
+    """Bytes of one launch: both arms, the elastic arm had it fewer but no smaller slots, and what each arm writes."""
 
     full: int
     elastic: int
     slots_only: int
-    written: int
+    written: dict[str, int]
 
 
 def moved(case: dict[str, Any]) -> Moved:
     """Bytes of a canonical case."""
-    return _decode(case) if case["workload"] == "decode" else _elementwise(case)
+    count = OURS.get(case["workload"])
+    return count(case) if count else _by_its_file(case)
+
+
+def taken_from(case: dict[str, Any]) -> str | None:
+    """A note on what is not computed again: bytes of a workload that is defined by its own file. None: nothing."""
+    name = case["workload"]
+    return None if name in OURS else f"bytes of a launch are those that workload {name} itself counts"
+
+
+def _by_its_file(case: dict[str, Any]) -> Moved:
+    """What the workload's own file says."""
+    said = kinds.of(case["workload"]).traffic(SimpleNamespace(**case))
+    full, elastic, slots_only = said["full"], said["elastic"], said.get("slots_only", said["elastic"])
+    return Moved(full.total, elastic.total, slots_only.total, written={"full": full.write, "elastic": elastic.write})
 
 
 def _decode(case: dict[str, Any]) -> Moved:
@@ -30,23 +46,26 @@ def _decode(case: dict[str, Any]) -> Moved:
 
     How much a format keeps for each KV head (a matrix) only its file says.
     """
-    tokens, dim, element = case["seq"], case["dim"], _bits(case["dtype"]) // 8
-    between = max(0, tokens - case["sinks"] - case["window"])
-    groups = between // case["compress"]
-    exact = tokens - groups * case["compress"]
-    names = [case.get(name, case["cache_dtype"]) for name in ("key_dtype", "value_dtype")]
-    middle = sum(dim * _bits(name) // 8 + (SCALE if name != case["dtype"] else 0) for name in names)
-    kept = sum(case["kv_heads"] * formats.of(name).state_bytes(dim) for name in names) if groups else 0
-    bias = BIAS * (exact + groups) if case["bias"] != "none" else 0
+    dim, element = case["dim"], _bits(case["dtype"]) // 8
+    kept = policy.kept(case)
+    slots = sum(one.count for one in kept.segments)
+    stored = sum(one.count * _vector(case, name) for one in kept.segments for name in one.names)
+    of_heads = sum(one.heads * formats.of(name).state_bytes(dim) for one in kept.segments for name in one.names)
+    bias = BIAS * slots if kept.biased else 0
     caches = case["batch"] * case["kv_heads"]
     output = case["batch"] * case["heads"] * dim * element
     uncompressed = 2 * dim * element
     return Moved(
-        full=caches * tokens * uncompressed + 2 * output,
-        elastic=caches * (exact * uncompressed + groups * middle + bias) + kept + 2 * output,
-        slots_only=caches * ((exact + groups) * uncompressed + bias) + 2 * output,
-        written=output,
+        full=caches * case["seq"] * uncompressed + 2 * output,
+        elastic=case["batch"] * (stored + bias) + of_heads + 2 * output,
+        slots_only=case["batch"] * (slots * uncompressed + bias) + 2 * output,
+        written={"full": output, "elastic": output},
     )
+
+
+def _vector(case: dict[str, Any], name: str) -> int:
+    """Bytes of a key or a value in this format."""
+    return case["dim"] * _bits(name) // 8 + (SCALE if _bits(name) < 16 else 0)
 
 
 def _bits(name: str) -> int:
@@ -61,4 +80,8 @@ def _elementwise(case: dict[str, Any]) -> Moved:
     anchors, with_copy = len(sizes), sum(size > 1 for size in sizes)
     vector = case["heads"] * case["dim"] * 4
     elastic = (3 * anchors + with_copy + tokens) * vector
-    return Moved(full=4 * tokens * vector, elastic=elastic, slots_only=elastic, written=tokens * vector)
+    output = tokens * vector
+    return Moved(4 * tokens * vector, elastic, elastic, written={"full": output, "elastic": output})
+
+
+OURS = {"decode": _decode, "elementwise": _elementwise}  # whose bytes are computed here from their definitions

@@ -1,12 +1,13 @@
 """What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing.
 
-A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is known by the kernels
-that its own workload launches, by what they include, by its own formats and by its own anchor rule, so that adding a
-kernel, a format or a rule re-times nothing else.
+A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is
+known by the kernels that its own workload launches, by what they include, by its own formats and by its own anchor
+rule, so that adding a kernel, a format or a rule re-times nothing else.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import platform
 import re
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elastickv import anchors, formats, records
+from elastickv import anchors, formats, kinds, records
 from elastickv.build import anchor_headers, compilers, format_headers, kernel_list
 from elastickv.errors import UsageError
 from elastickv.schemas.build import Fingerprints
@@ -30,13 +31,6 @@ NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
 CPU_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno")
 
-# What the cases of a workload (and the ceilings) launch, by the names of the kernels. A test compares it with
-# what they do launch.
-WORKLOADS = {
-    "decode": ("fill", "compress", "append", "close", "advance", "decode", "decode_tensor", "stream"),
-    "elementwise": ("fill", "elementwise", "stream"),
-    "ceilings": ("fill", "stream"),
-}
 UNITS = {"cuda": "elastickv.cu", "cpu": "elastickv.cpp"}  # the translation unit that includes every kernel
 PARAMETERS, FORMATS = "params.h", "formats"
 
@@ -45,6 +39,11 @@ _STRUCT = re.compile(r"^struct (\w+) \{\n.*?^\};$", re.MULTILINE | re.DOTALL)
 _COMMENT_OR_STRING = re.compile(
     r"""//(?:[^\\\n]|\\\n|\\.)*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.DOTALL
 )
+
+
+def launched() -> dict[str, tuple[str, ...]]:
+    """The kernels that the cases of each workload launch, and those of `ceilings`."""
+    return {name: kind.kernels for name, kind in kinds.every().items()} | {"ceilings": ("fill", "stream")}
 
 
 def without_comments(source: str) -> str:
@@ -80,14 +79,23 @@ def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str
     hashed one by one.
     """
     folders = (kernels, kernels / backend)
-    kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in WORKLOADS[workload]]
+    kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in launched()[workload]]
     roots = [source.resolve() for source in kept] + _included(kernels / backend / UNITS[backend], folders)
     texts = {file: _text(file) for file in _closure(roots, folders)}
     parameters = (kernels / PARAMETERS).resolve()
     if parameters in texts:
         others = "\n".join(text for file, text in texts.items() if file != parameters)
         texts[parameters] = _named_structs(texts[parameters], others)
-    return _digest({file.relative_to(kernels.resolve()): text for file, text in texts.items()})
+    own = {kernels.resolve() / workload / name: text for name, text in _declaration(workload, kernels).items()}
+    return _digest({file.relative_to(kernels.resolve()): text for file, text in (texts | own).items()})
+
+
+def _declaration(workload: str, kernels: Path) -> dict[str, str]:
+    """Comment-free Python of a workload that its own files describe whole: they decide what is launched."""
+    if not isinstance(kinds.every().get(workload), kinds.Declared):
+        return {}
+    files = sorted((kernels / workload).glob("*.py"))
+    return {file.name: ast.unparse(ast.parse(file.read_text(encoding="utf-8"))) for file in files}
 
 
 def format_sha256(name: str, kernels: Path = KERNELS) -> str:
@@ -107,7 +115,7 @@ def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
 
 
 def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
-    """The files that a source includes by name, of those that are there: beside it, else in `folders`, as compilers do."""
+    """The files that a source includes by name, of those that are there: beside it, else in `folders`."""
     searched = (file.parent, *folders)
     names = _INCLUDE.findall(_text(file))
     found = [[path for folder in searched if (path := (folder / name).resolve()).is_file()] for name in names]
@@ -213,7 +221,7 @@ def cuda_image(architecture: int, ptx: bool, compiler: str) -> Image:
 
 
 def planned_image(architecture: int, ptx: bool, compiler: str) -> PlannedImage:
-    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have another, or none.
+    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have none.
 
     The machine that builds takes one of the compilers, by its driver.
     """
@@ -228,9 +236,9 @@ def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
 
 
 def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
-    """Fingerprints of an image or a library of one workload's kernels, of one format's code, of one rule's code alone."""
+    """Fingerprints of an image or a library, of one workload's kernels, one format's or one rule's code alone."""
     return Fingerprints(
-        **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in WORKLOADS},
+        **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in launched()},
         formats={
             name: replace(made_of, source=format_sha256(name)).sha256 for name in _present(FORMATS, formats.every())
         },
@@ -262,7 +270,7 @@ def fatbin_of(images: Iterable[str]) -> Fatbin:
 def fatbin_of_parts(images: Sequence[Fingerprints]) -> Fingerprints:
     """The fingerprints of a fatbin of images with these fingerprints."""
     return Fingerprints(
-        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in WORKLOADS},
+        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in launched()},
         formats={name: fatbin_of(image.formats[name] for image in images).sha256 for name in images[0].formats},
         anchors={name: fatbin_of(image.anchors[name] for image in images).sha256 for name in images[0].anchors},
     )

@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from elastickv import formats
+from elastickv.kinds import Traffic
 from elastickv.policies.base import Segment
-from elastickv.schemas.case import AnyCase, DecodeCase, ElementwiseCase, policy_of
+from elastickv.schemas.case import AnyCase, DecodeCase, policy_of
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
 BEYOND_PEAK = 1.02  # an efficiency above this says that the byte count is wrong or the cache was warm
-
-
-class Traffic(NamedTuple):
-    """Bytes one launch reads and writes."""
-
-    read: int
-    write: int
-
-    @property
-    def total(self) -> int:
-        return self.read + self.write
 
 
 class Ceilings(NamedTuple):
@@ -72,19 +62,12 @@ def state_bytes(segment: Segment, dim: int) -> int:
     return sum(one.state_bytes(dim) for one in formats.of_names(segment.keys, segment.values))
 
 
-def elementwise_traffic(case: ElementwiseCase) -> dict[str, Traffic]:
-    """Traffic of one elementwise pass per arm (vectors of dim fp32 per head; A anchors, R groups that have a copy)."""
-    seq, compress = case.seq, case.compress
-    vector = case.heads * case.dim * 4
-    anchors = math.ceil(seq / compress)
-    groups_with_copy = 0 if compress == 1 else seq // compress + (1 if seq % compress > 1 else 0)
-    elastic = Traffic((3 * anchors + groups_with_copy) * vector, seq * vector)
-    return {"full": Traffic(3 * seq * vector, seq * vector), "elastic": elastic, "slots_only": elastic}
-
-
 def traffic(case: AnyCase) -> dict[str, Traffic]:
-    """Traffic per launch of the case's workload."""
-    return decode_traffic(case) if case.workload == "decode" else elementwise_traffic(case)
+    """Traffic per launch of each arm, and of `slots_only`; without caches it is what the workload's file says."""
+    if case.kind.CACHE:
+        return decode_traffic(case)
+    moved = case.kind.traffic(case)
+    return {"slots_only": moved["elastic"], **moved}
 
 
 def byte_ceilings(moved: dict[str, Traffic]) -> Ceilings:

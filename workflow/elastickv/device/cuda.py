@@ -15,7 +15,7 @@ from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
 from elastickv.device.nvml import Reading, told, untold
 from elastickv.errors import MachineError
-from elastickv.schemas.case import AnyCase
+from elastickv.schemas.case import AnyCase, DecodeCase
 
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
@@ -156,7 +156,7 @@ class CudaBackend:
         limit = limits.on_cuda(case, self._gpu.capability)
         if limit:
             return limit.reason
-        return DECODE.unfit(case, self._gpu) if case.workload == "decode" else None
+        return DECODE.unfit(case, self._gpu) if isinstance(case, DecodeCase) else None
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes. Raises MemoryError."""

@@ -7,14 +7,12 @@ formats and the case models.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import sys
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
-from elastickv.device.params import KERNELS
 from elastickv.errors import UsageError
+from elastickv.system import kernel_files
 
 FILE = "launch.py"
 LINEAR_THREADS = 256
@@ -63,17 +61,9 @@ def linear(name: str, threads_needed: int) -> Launch:
 @cache
 def of_kernel(kernel: str) -> ModuleType:
     """The module `kernels/<kernel>/launch.py`. UsageError where it is not there or says nothing of a launch."""
-    path = KERNELS / kernel / FILE
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: how the kernel {kernel} is launched on a GPU")
-    name = f"elastickv_kernels.{kernel}.launch"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import does; annotations of its classes are looked up there
-    spec.loader.exec_module(module)
+    module = kernel_files.module(kernel, FILE)
     if not hasattr(module, "launch"):
-        raise UsageError(f"{path}: no function launch(params, gpu), which gives a Launch")
+        raise UsageError(f"{module.__file__}: no function launch(params, gpu), which gives a Launch")
     return module
 
 

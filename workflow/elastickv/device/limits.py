@@ -51,7 +51,7 @@ def anywhere(case: AnyCase) -> Limit | None:
 
 
 def _dim(case: AnyCase) -> Limit | None:
-    if case.workload != "decode":
+    if not isinstance(case, DecodeCase):
         return None
     fitting = [dim for dim in DECODE_DIMS if _refusal(case, dim) is None]
     nearest = min(fitting, key=lambda dim: abs(dim - case.dim), default=None)
@@ -71,7 +71,7 @@ def _refusal(case: DecodeCase, dim: int) -> str | None:
 
 
 def _rows(case: AnyCase) -> Limit | None:
-    if case.workload != "decode" or case.batch * case.kv_heads <= MOST_ROWS:
+    if not isinstance(case, DecodeCase) or case.batch * case.kv_heads <= MOST_ROWS:
         return None
     reason = f"batch x kv_heads is {case.batch * case.kv_heads}; a grid holds {MOST_ROWS} rows"
     return Limit("batch", reason, MOST_ROWS // case.kv_heads or None)

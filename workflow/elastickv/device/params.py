@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.errors import UsageError
+from elastickv.system.kernel_files import KERNELS
 
-KERNELS = Path(__file__).resolve().parents[3] / "kernels"
 HEADER = "params.h"
 SCALARS: dict[str, Any] = {
     "char": ctypes.c_char,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from elastickv.matrix.cases import NO_CYCLE, content_key
+from elastickv.matrix.cases import content_key, no_cycle
 from elastickv.matrix.config import CONFIG_DEFAULT, Config, case_from_flags, check_results_writable, load
 
 __all__ = [
     "CONFIG_DEFAULT",
-    "NO_CYCLE",
     "Config",
     "case_from_flags",
     "check_results_writable",
     "content_key",
     "load",
+    "no_cycle",
 ]

@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv import formats, policies, records
+from elastickv import formats, kinds, policies, records
 from elastickv.matrix.wording import shown
 from elastickv.schemas.case import AnyCase, own_keys
 from elastickv.schemas.config import LARGEST_INT, CaseKeys, Measure
 
 CASE_SCHEMA = "case/1"
 OF_ONE = ("key_dtype", "value_dtype")  # how keys, or values, alone are stored
-NO_CYCLE = "does not apply to workload elementwise, which has no inference cycle"
 Fault = tuple[tuple[str, ...], str]  # (key path within the case, message)
 
 
@@ -30,8 +29,9 @@ def filled(said: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
     said: structurally valid, as common is, the config's `defaults`.
     """
     full = CaseKeys().model_dump() | common | said
-    if full["workload"] == "elementwise":
-        full["dtype"] = said.get("dtype", "fp32")
+    only = kinds.of(full["workload"]).DTYPE
+    if only:
+        full["dtype"] = said.get("dtype", only)
     full.setdefault("kv_heads", full.get("heads"))
     full.setdefault("cache_dtype", full["dtype"])
     return full
@@ -53,7 +53,7 @@ def resolve(
     full = filled(said, common)
     workload, policy = full["workload"], full["policy"]
     full_measure = Measure(**(measure.model_dump() | said.get("measure", {})))
-    if workload == "elementwise":  # has no inference cycle; 0 keeps a changed number of tokens from re-timing it
+    if not kinds.of(workload).CACHE:  # it has no inference cycle; 0 keeps a changed number of tokens from re-timing it
         full_measure = full_measure.model_copy(update={"decode_tokens": 0})
     faults = list(_faults(workload, said, full, full_measure))
     head = {"schema": CASE_SCHEMA, "id": case_id, "workload": workload, "backend": backend}
@@ -74,18 +74,18 @@ def _formats_said_once(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: Measure) -> Iterator[Fault]:
-    keys = own_keys(workload, full["policy"])
+    keys, kind = own_keys(workload, full["policy"]), kinds.of(workload)
     for key in said:
         if key not in (*keys, "workload", "measure"):
             refuser = _refuser(workload, full["policy"], key)
             yield (key,), f"does not apply to {refuser}; keys that do: {', '.join(keys)}"
-    if workload == "elementwise" and said.get("measure", {}).get("decode_tokens"):
-        yield ("measure", "decode_tokens"), NO_CYCLE
+    if not kind.CACHE and said.get("measure", {}).get("decode_tokens"):
+        yield ("measure", "decode_tokens"), no_cycle(workload)
     missing = [key for key in keys if key not in full and key not in OF_ONE]
     if missing:
         yield (), f"lacks {', '.join(missing)}: give it here or in defaults"
         return
-    yield from (_decode_faults(full, measure) if workload == "decode" else _elementwise_faults(full))
+    yield from _decode_faults(full, measure) if kind.CACHE else _other_faults(kind, full)
     kept = measure.reps - 2 * math.floor(measure.reps * measure.truncate / 100)
     if kept < 2:
         yield ("measure", "truncate"), f"{shown(measure.truncate)} leaves {kept} of {measure.reps} reps; need 2"
@@ -93,14 +93,19 @@ def _faults(workload: str, said: dict[str, Any], full: dict[str, Any], measure: 
 
 def _refuser(workload: str, policy: str, key: str) -> str:
     """What a key does not apply to: the workload, or its policy where other policies have that key."""
-    return f"policy {policy}" if workload == "decode" and key in policies.every_key() else f"workload {workload}"
+    return f"policy {policy}" if kinds.of(workload).CACHE and key in policies.every_key() else f"workload {workload}"
 
 
-def _elementwise_faults(case: dict[str, Any]) -> Iterator[Fault]:
-    if case["dtype"] != "fp32":
-        yield ("dtype",), f"must be fp32 for workload elementwise, is {case['dtype']}"
-    if case["seq"] * case["dim"] > LARGEST_INT:
-        yield ("seq",), f"seq * dim must be at most {LARGEST_INT}, is {case['seq'] * case['dim']}"
+def no_cycle(workload: str) -> str:
+    """Why what is asked of an inference cycle is refused."""
+    return f"does not apply to workload {workload}, which has no inference cycle"
+
+
+def _other_faults(kind: kinds.Kind, case: dict[str, Any]) -> Iterator[Fault]:
+    if case["dtype"] != kind.DTYPE:
+        yield ("dtype",), f"must be {kind.DTYPE} for workload {kind.name}, is {case['dtype']}"
+    for key, message in kind.faults(case):
+        yield (key,), message
 
 
 def _decode_faults(case: dict[str, Any], measure: Measure) -> Iterator[Fault]:

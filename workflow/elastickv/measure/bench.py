@@ -31,11 +31,11 @@ def case_of(args: argparse.Namespace) -> AnyCase:
         measure["graphs"] = False
     if args.decode_tokens is not None:
         measure["decode_tokens"] = args.decode_tokens
-    if args.workload == "elementwise":
-        if args.inference:
-            raise UsageError(f"bench: --inference: {matrix.NO_CYCLE}")
-        return matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
     case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
+    if not case.kind.CACHE:
+        if args.inference:
+            raise UsageError(f"bench: --inference: {matrix.no_cycle(case.workload)}")
+        return case
     if args.inference:
         if not case.measure.decode_tokens:
             raise UsageError("bench: --decode_tokens: at least 1 is needed with --inference, this is 0")
@@ -65,7 +65,7 @@ def _built(build: str, backend: str) -> None:
 def _forced(args: argparse.Namespace, case: AnyCase, backend: str) -> Forced | None:
     """Choices of the launch that the flags take from its rules; None: they take none."""
     forced = {name: getattr(args, name) for name in STUDY_FLAGS if getattr(args, name) is not None}
-    if forced and (backend != "cuda" or case.workload != "decode"):
+    if forced and (backend != "cuda" or not case.kind.CACHE):
         raise UsageError(f"bench: --{next(iter(forced))}: only decode on a GPU has such a choice")
     return Forced(**forced) if forced else None
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from elastickv import kinds
 from elastickv.cache import bytes_moved
 from elastickv.schemas.case import AnyCase
 from elastickv.workloads import rotation
@@ -126,5 +127,7 @@ def _cpu_caches(case: AnyCase) -> int:
 
 
 def _check_bytes(case: AnyCase) -> int:
-    """The check goes by chunks of whole heads, float32 and float64 copies of each."""
+    """The check goes by chunks of whole heads, of a declared workload by sets; float32 and float64 copies of each."""
+    if isinstance(case.kind, kinds.Declared):
+        return CHECK_COPIES * sum(buffer.nbytes for buffer in case.kind.buffers(case).values())
     return CHECK_COPIES * max(CHECK_CHUNK_BYTES, case.seq * case.dim * 4)

@@ -238,7 +238,7 @@ def measure(
         return ended(checked, "incorrect", wrong), workload
     record = _timed(backend, checked, fixed, state, workload, buffer, progress)
     untimed = checked.model_copy(update={"resolved": record.resolved})
-    if given(record.statistics) and case.workload == "decode" and case.measure.decode_tokens:
+    if given(record.statistics) and case.kind.CACHE and case.measure.decode_tokens:
         mode = Mode(record.resolved.graphs, record.resolved.launch == "dependent")
         taken = cycle.measure(backend, workload, case, mode)
         wrong = _wrong(taken.correctness)
@@ -262,7 +262,7 @@ def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
 
 def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> DecodeShapes | MISSING:
     """How each arm's decode is launched, where the backend has a choice."""
-    if case.workload != "decode":
+    if not isinstance(case, DecodeCase):
         return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
     return (

@@ -70,7 +70,7 @@ def resolve(config: matrix.Config) -> Plan:
     asked = {config.backend} | {case.backend for case in config.cases.values()}
     backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
     peers = config.baselines.peers
-    attention = tuple(name for name, case in config.cases.items() if case.workload == "decode")
+    attention = tuple(name for name, case in config.cases.items() if case.kind.CACHE)
     beside_peers = attention if peers.enable else ()
     named = peers.names if beside_peers else ()
     return Plan(

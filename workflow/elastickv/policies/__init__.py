@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from elastickv.policies.base import Key, Policy
 
@@ -42,15 +43,15 @@ def every_key() -> dict[str, Key]:
     return combined(every())
 
 
-def combined(found: Mapping[str, type[Policy]]) -> dict[str, Key]:
-    """The keys of these policies, by the order of policies and then of their keys."""
+def combined(found: Mapping[str, Any], what: str = "policies") -> dict[str, Key]:
+    """The KEYS of all these (policies, workloads), by their order and then by that of their keys."""
     keys: dict[str, Key] = {}
     owners: dict[str, str] = {}
     for policy, made in found.items():
         for name, key in made.KEYS.items():
             if keys.setdefault(name, key) != key:
                 raise ValueError(
-                    f"policies {owners[name]} and {policy} declare the key {name} differently: name the one otherwise, "
+                    f"{what} {owners[name]} and {policy} declare the key {name} differently: name the one otherwise, "
                     "or import the other's Key"
                 )
             owners.setdefault(name, policy)

@@ -49,16 +49,16 @@ class Grouped(Policy):
         return ("compress",)
 
     @property
-    def period(self) -> int:
-        return self.values["compress"]
-
-    @property
     def biased(self) -> bool:
         return self.values["bias"] != "none"
 
     @property
     def closes_newest(self) -> bool:
         return self.values["window"] == 0
+
+    @property
+    def period(self) -> int:
+        return self.values["compress"]
 
     def _groups(self, tokens: int) -> int:
         return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]

@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import Any
 
-from elastickv import formats
+from elastickv import formats, policies
 from elastickv.judge.noise import IMPRECISE_MARK
 from elastickv.report.drawing import FULL, LIMIT, figure_of
 from elastickv.report.sweeps import Cell, Grid
@@ -26,8 +26,8 @@ CELL, MARGIN, WIDEST = (0.78, 0.44), (0.75, 0.75), 11.0  # inches
 
 
 def heat_map(grid: Grid) -> Any:
-    """Speedup over tokens x compress, a panel per cache dtype. A case without a result is hatched and has no number."""
-    dtypes, columns, rows = grid.cache_dtypes, len(grid.seqs), len(grid.compresses)
+    """Speedup over tokens and what is kept, a panel per cache dtype. Hatched: no result, hence no number."""
+    dtypes, columns, rows = grid.cache_dtypes, len(grid.seqs), len(grid.amounts)
     width, height = columns * CELL[0] + MARGIN[0], rows * CELL[1] + MARGIN[1]
     across = max(1, min(len(dtypes), int(WIDEST / width)))
     down = math.ceil(len(dtypes) / across)
@@ -79,22 +79,23 @@ def _bar_ticks(bar: Any, grid: Grid) -> None:
 
 
 def _panel(axes: Any, grid: Grid, dtype: str, shades: Any) -> None:
-    for y, compress in enumerate(grid.compresses):
+    for y, amount in enumerate(grid.amounts):
         for x, seq in enumerate(grid.seqs):
-            cell = grid.cells.get((dtype, compress, seq))
+            cell = grid.cells.get((dtype, amount, seq))
             if cell:
                 _cell(axes, x, y, cell, shades)
-            elif compress == 1 and dtype == grid.dtype:
+            elif (dtype, amount, seq) in grid.whole:
                 axes.text(x, y, "full cache", ha="center", va="center", fontsize=8, color=FULL)
     axes.set_xlim(-0.5, len(grid.seqs) - 0.5)
-    axes.set_ylim(len(grid.compresses) - 0.5, -0.5)
+    axes.set_ylim(len(grid.amounts) - 0.5, -0.5)
     axes.set_xticks(range(len(grid.seqs)), [str(seq) for seq in grid.seqs])
-    axes.set_yticks(range(len(grid.compresses)), [str(compress) for compress in grid.compresses])
+    axes.set_yticks(range(len(grid.amounts)), [str(amount) for amount in grid.amounts])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel("tokens held")
-    axes.set_ylabel("compress (tokens a slot)")
+    unit = policies.every_key()[grid.key].unit
+    axes.set_ylabel(f"{grid.key} ({unit})" if unit else grid.key)
     axes.set_title(f"cache in {dtype}", loc="left")
 
 

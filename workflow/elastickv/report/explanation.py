@@ -40,7 +40,7 @@ def paragraphs(inputs: Inputs) -> list[Phrase]:
 
 def bottleneck(inputs: Inputs) -> list[Phrase]:
     """What the full cache of the first attention case costs, and how close to a pure read that is."""
-    case = next((case for case in inputs.own if case.content.workload == "decode"), None)
+    case = next((case for case in inputs.own if case.content.kind.CACHE), None)
     if case is None:
         return []
     efficiency = case.record.efficiency.full

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 
-from elastickv import records
+from elastickv import policies, records
 from elastickv.judge.verdict import Bounded
 from elastickv.report import conditions, environment, peers
 from elastickv.report import sweeps as sweep_grids
@@ -35,6 +35,7 @@ def report(inputs: Inputs) -> str:
     sections = [
         heading(inputs),
         results(inputs),
+        kept(inputs),
         cautions(inputs),
         sweeps(inputs),
         inference_cycles(inputs),
@@ -117,17 +118,29 @@ def _efficiency(elastic: float | None, full: float | None) -> str:
     return percent(elastic) + (f" ({percent(full)})" if full is not None else "")
 
 
+def kept(inputs: Inputs) -> str:
+    """What the elastic caches keep, a line per policy; empty where all cases have the default one."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for case in inputs.cases:
+        if case.content is not None and case.content.kind.CACHE:
+            found[case.content.policy].append(f"`{case.id}`")
+    if not {*found} - {policies.DEFAULT}:
+        return ""
+    lines = (f"- **{name}**: {policies.of(name).MEANING}. {', '.join(ids)}." for name, ids in found.items())
+    return "\n".join(["## What the elastic caches keep", "", *lines])
+
+
 def sweeps(inputs: Inputs) -> str:
     """Heat map and speedups against their ceilings of every sweep; empty when the plan has none."""
     grids = sweep_grids.grids(inputs)
     if not grids:
         return ""
-    parts = ["## Sweeps", SWEEPS_NOTE]
+    parts = ["## Sweeps", SWEEPS_NOTE.format(keys=" or ".join(dict.fromkeys(grid.key for grid in grids)))]
     for grid in grids[: sweep_grids.MOST_DRAWN]:
         missing = len(grid.without_result)
         without = f", {missing} without a result" if missing else ""
         parts.append(f"### {escape(grid.title)}\n\n{escape(grid.device)}: {len(grid.cells)} cases{without}.")
-        parts.append(f"![Speedup over tokens, compress and cache dtype](figures/heat_map{grid.suffix}.png)")
+        parts.append(f"![Speedup over tokens, {grid.key} and cache dtype](figures/heat_map{grid.suffix}.png)")
         if missing < len(grid.cells):
             parts.append(f"![Speedups against their ceilings](figures/against_ceilings{grid.suffix}.png)")
     if len(grids) > sweep_grids.MOST_DRAWN:
@@ -191,7 +204,7 @@ def times_and_bytes(inputs: Inputs) -> str:
         control = measured.controls.full
         dropped = len(record.samples.dropped)
         launched = [used.launch, "graph" if used.graphs else "no graph"]
-        if case.content.workload == "elementwise":
+        if hasattr(case.content, "pass_order"):
             launched.append(case.content.pass_order)
         rows.append(
             [
@@ -234,7 +247,7 @@ def beside_the_original(inputs: Inputs) -> str:
     return f"## Beside the original's claims\n\n{table(rows, headers)}\n\n{note}"
 
 
-SWEEPS_NOTE = """Cases that differ in tokens held, compress and cache dtype alone. A hatched field is a case without a
+SWEEPS_NOTE = """Cases that differ in tokens held, {keys} and cache dtype alone. A hatched field is a case without a
 result: it carries its mark and status instead of a number. An empty one is not in the matrix. In the second figure a
 case on the line does all that its ceiling allows; the bars are its interval."""
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from elastickv import policies
 from elastickv.report.inputs import Case
 from elastickv.report.text import interval_digits, plain
 from elastickv.schemas.base import at
+from elastickv.schemas.case import own_keys, policy_of
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
@@ -95,12 +97,14 @@ def tally(cases: list[tuple[int, Case]]) -> Phrase:
 
 def workload(case: Case) -> str:
     """What was timed, without a claim it does not carry."""
-    return "elementwise pass (not attention)" if case.content.workload == "elementwise" else "decode attention"
+    return case.content.kind.TITLE
 
 
 def shape(case: Case) -> Phrase:
     """The case without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
     content = case.content
+    if not {"seq", "heads", "dim", "compress"} <= {*own_keys(content.workload)}:
+        return _own_shape(case)
     phrase: Phrase = []
     if getattr(content, "batch", 1) != 1:
         phrase += ["batch ", measured(case, "case/batch"), " x "]
@@ -110,7 +114,28 @@ def shape(case: Case) -> Phrase:
         phrase += [", ", measured(case, "case/kv_heads"), " KV heads"]
     stored = getattr(content, "stored_as", content.dtype)
     stored = content.dtype if stored == content.dtype else f"{content.dtype} with {stored} middle"
-    return [*phrase, ", compress ", measured(case, "case/compress"), f", {stored}"]
+    return [*phrase, *_kept(case), f", {stored}"]
+
+
+def _kept(case: Case) -> Phrase:
+    """`, compress 4`, or with a policy other than the default one `, head_budget, full_heads 2`."""
+    content = case.content
+    if not content.kind.CACHE:
+        return [", compress ", measured(case, "case/compress")]
+    phrase: Phrase = [] if content.policy == policies.DEFAULT else [f", {content.policy}"]
+    made = policy_of(content)
+    for key in made.told(made.values):
+        number = made.KEYS[key].kind is int
+        phrase += [f", {key} ", measured(case, f"case/{key}") if number else str(made.values[key]).lower()]
+    return phrase
+
+
+def _own_shape(case: Case) -> Phrase:
+    """The keys that a workload's cases have beside what all have: `rows 64, seq 4096, fp32`."""
+    phrase: Phrase = []
+    for key in (*case.content.kind.KEYS, *case.content.kind.TAKES):
+        phrase += [f"{key} ", measured(case, f"case/{key}"), ", "]
+    return [*phrase, case.content.dtype]
 
 
 def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:

@@ -118,15 +118,15 @@ def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
     rest = [(index, other) for index, other in enumerate(inputs.cases) if not inputs.is_foreign(other)]
     judged = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
     none_golden = not any(other.golden for other in inputs.own)
-    elementwise = case.content.workload == "elementwise"
+    attention = case.content.kind.CACHE
     return [
         Clause(0, [f"✅ {subject(inputs)}: " if case.golden else f"{subject(inputs)}: ", *claim(case)]),
         Clause(2, [" (", *phrases.confidence(case), ")"]),
         Clause(3, ["; its bytes allow ", phrases.times(case, "bytes/ceiling")]),
         Clause(0, ["."]),
-        Clause(0 if elementwise else 4, [f" {phrases.workload(case).capitalize()}"]),
+        Clause(4 if attention else 0, [f" {phrases.workload(case).capitalize()}"]),
         Clause(4, [" of ", *phrases.shape(case)]),
-        Clause(0 if elementwise else 4, ["."]),
+        Clause(4 if attention else 0, ["."]),
         Clause(5, [" ", *judged]) if case.verdict.verdict not in ("same", "slower") else Clause(0, []),
         Clause(0, [" No case meets every threshold." if none_golden else ""]),
         Clause(1, [" ", *phrases.tally(rest), "."]),

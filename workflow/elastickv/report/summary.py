@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv import records
+from elastickv import kinds, policies, records
 from elastickv.judge import folder, noise, verdict
 from elastickv.report import cautions, peers
 from elastickv.report.text import plain
@@ -36,7 +36,7 @@ COLUMNS = {
     "driver": _fact("device.driver", "its driver"),
     "backend": _fact("resolved.backend", "cuda or cpu"),
     "launch": _fact("resolved.launch", "plain or dependent"),
-    "workload": _fact("case.workload", "decode or elementwise"),
+    "workload": _fact("case.workload", "what was timed"),
     "batch": _fact("case.batch", "sequences"),
     "seq": _fact("case.seq", "tokens held"),
     "heads": _fact("case.heads", "query heads"),
@@ -44,11 +44,9 @@ COLUMNS = {
     "dim": _fact("case.dim", "elements a head"),
     "dtype": _fact("case.dtype", "of exact slots and the full cache"),
     "cache_dtype": _fact("case.stored_as", "of middle slots: one format, or those of keys and of values"),
-    "compress": _fact("case.compress", "tokens a middle slot stands for"),
-    "sinks": _fact("case.sinks", "first tokens kept exact"),
-    "window": _fact("case.window", "last tokens kept exact"),
-    "anchor": _fact("case.anchor", "how a group's slot is chosen"),
-    "bias": _fact("case.bias", "logit bias of anchors"),
+    "policy": _fact("case.policy", "what the elastic cache keeps; the columns that follow are policies' keys"),
+    **{name: _fact(f"case.{name}", key.meaning) for name, key in policies.every_key().items()},
+    **{name: _fact(f"case.{name}", key.meaning) for name, key in kinds.every_key().items()},
     "layers": _fact("resolved.layers", "caches that samples rotate over"),
     "cold": _fact("resolved.cold", "whether the rotation flushes the last-level cache"),
     "full_us": Column("statistics.full.median_us", "full cache: median time of one launch, us"),
@@ -159,8 +157,21 @@ def cell(value: Cell) -> Cell:
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
+def columns(rows: list[Row]) -> list[str]:
+    """COLUMNS, of policies those of the default one and of those in use, of workloads those in use.
+
+    A new policy or workload changes no table without it.
+    """
+    used = {str(row["policy"]) for row in rows if row["policy"]}
+    named = {"policy"} if used - {policies.DEFAULT} else set()
+    named = named.union(*(policies.of(name).KEYS for name in (policies.DEFAULT, *used)))
+    named = named.union(*(kinds.of(str(row["workload"])).KEYS for row in rows if row["workload"]))
+    optional = {"policy", *policies.every_key(), *kinds.every_key()}
+    return [name for name in COLUMNS if name in named or name not in optional]
+
+
 def to_csv(rows: list[Row]) -> str:
-    """CSV with the columns of COLUMNS; whole numbers stay whole beside blanks."""
+    """CSV with `columns`; whole numbers stay whole beside blanks."""
     import pandas
 
-    return pandas.DataFrame(rows, columns=list(COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n")
+    return pandas.DataFrame(rows, columns=columns(rows), dtype=object).to_csv(index=False, lineterminator="\n")

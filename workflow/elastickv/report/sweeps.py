@@ -1,25 +1,32 @@
-"""Sweeps among the cases of a plan: alike but for seq, compress and cache dtype, laid out as one grid per device."""
+"""Sweeps among the cases of a plan, laid out as one grid per device.
+
+Cases of a grid are alike but for seq, the formats of middle slots, and the key that says how much a policy keeps: its
+first one (`compress` of the policy grouped).
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from elastickv import formats
+from pydantic import MISSING
+
+from elastickv import formats, policies
 from elastickv.cache import bytes_moved
 from elastickv.judge import noise
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
-from elastickv.schemas.case import AnyCase
+from elastickv.schemas.case import AnyCase, OtherCase, policy_of
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Interval
 
-AXES = ("seq", "compress", "cache_dtype", "key_dtype", "value_dtype")
-NOT_SHAPE = {*AXES, "schema_", "id", "measure"}
+FORMATS = {"cache_dtype", "key_dtype", "value_dtype"}
+NOT_SHAPE = {"seq", *FORMATS, "schema_", "id", "measure"}
 MOST_DRAWN = 8
 
-Place = tuple[str, int, int]  # formats of middle slots, compress, seq
+Place = tuple[str, int | str, int]  # formats of middle slots, how much is kept, seq
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,17 @@ class Grid:
     """One sweep on one device.
 
     `suffix` tells its files from those of other grids; `name` is the sweep's in the matrix (None: cases written one by
-    one that are alike); `shape` is what all cells share, `dtype` that of the full cache; `cells` are by their place.
+    one that are alike); `shape` is what all cells share; `key` says how much is kept; `cells` are by their place.
+    `whole`: places without a cell where nothing would be left out: the full cache.
     """
 
     suffix: str
     name: str | None
     shape: str
-    dtype: str
+    key: str
     device: str
     cells: dict[Place, Cell]
+    whole: set[Place]
 
     @property
     def title(self) -> str:
@@ -61,8 +70,8 @@ class Grid:
         )
 
     @property
-    def compresses(self) -> list[int]:
-        return sorted({compress for _, compress, _ in self.cells})
+    def amounts(self) -> list[int | str]:
+        return sorted({amount for _, amount, _ in self.cells})
 
     @property
     def seqs(self) -> list[int]:
@@ -74,36 +83,58 @@ class Grid:
 
 
 def grids(inputs: Inputs) -> list[Grid]:
-    """Every sweep over at least two lengths and two values of compress, in the order of the plan."""
+    """Every sweep over at least two lengths and two amounts, in the order of the plan."""
     found: dict[tuple[str, int], list[Case]] = defaultdict(list)
     for key, case in _keyed(inputs.cases):
         found[key].append(case)
     made: list[Grid] = []
     for alike in found.values():
-        if any(len({getattr(case.content, axis) for case in alike}) < 2 for axis in ("seq", "compress")):
+        key = _amount_key(alike[0].content)
+        if any(len({getattr(case.content, axis) for case in alike}) < 2 for axis in ("seq", key)):
             continue
         for device, cases in _by_device(inputs, alike).items():
             suffix = f"_{len(made) + 1}" if made else ""
             cells = {_place(case.content): _cell(case) for case in cases}
             content = cases[0].content
-            made.append(Grid(suffix, cases[0].sweep, shape_text(content), content.dtype, device, cells))
+            whole = _whole(content, key, cells)
+            made.append(Grid(suffix, cases[0].sweep, shape_text(content), key, device, cells, whole))
     return made
+
+
+def _amount_key(content: AnyCase) -> str | None:
+    """The key that says how much is kept. None: there is none."""
+    if content.kind.CACHE:
+        return next(iter(policies.of(content.policy).KEYS), None)
+    return "compress" if {"seq", "compress"} <= {*content.kind.TAKES} else None
+
+
+def _whole(content: AnyCase, key: str, cells: dict[Place, Cell]) -> set[Place]:
+    """Places without a cell whose case would have as many bytes as the full cache."""
+    _, amounts, seqs = map(set, zip(*cells, strict=True))
+    alike = {name: content.dtype if name == "cache_dtype" else MISSING for name in FORMATS if hasattr(content, name)}
+    found = set()
+    for amount, seq in itertools.product(amounts, seqs):
+        case = content.model_copy(update={key: amount, "seq": seq} | alike)
+        if bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling <= 1:
+            found.add(_place(case))
+    return found - cells.keys()
 
 
 def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
     """Each case with its sweep and what it shares with others; a second case for one place starts another sweep."""
     taken: dict[tuple[str, Place], int] = defaultdict(int)
     for case in cases:
-        if case.content is None:
+        key = case.content and _amount_key(case.content)
+        if key is None:
             continue
-        shape = repr((case.sweep, case.content.model_dump(exclude=NOT_SHAPE)))
+        shape = repr((case.sweep, case.content.model_dump(exclude={*NOT_SHAPE, key})))
         place = _place(case.content)
         yield (shape, taken[shape, place]), case
         taken[shape, place] += 1
 
 
 def _place(content: AnyCase) -> Place:
-    return getattr(content, "stored_as", content.dtype), content.compress, content.seq
+    return getattr(content, "stored_as", content.dtype), getattr(content, _amount_key(content)), content.seq
 
 
 def _by_device(inputs: Inputs, cases: list[Case]) -> dict[str, list[Case]]:
@@ -134,16 +165,23 @@ def _cell(case: Case) -> Cell:
     )
 
 
+def _sizes(content: OtherCase) -> list[str]:
+    """`32 heads x 128` of a workload that has both, and its own keys: `rows 64`."""
+    heads = [f"{content.heads} heads x {content.dim}"] if {"heads", "dim"} <= {*content.kind.TAKES} else []
+    return heads + [f"{key} {getattr(content, key)}" for key in content.kind.KEYS]
+
+
 def shape_text(content: AnyCase) -> str:
     """What the cases of a sweep share: `decode, 8 heads x 128, fp16, sinks 4, window 256, anchor value_norm`."""
+    if not content.kind.CACHE:
+        return ", ".join([content.workload, *_sizes(content), content.dtype])
     heads = f"{content.heads} heads"
-    if content.workload != "decode":
-        return f"{content.workload}, {heads} x {content.dim}, {content.dtype}"
     if content.kv_heads != content.heads:
         heads += f" ({content.kv_heads} KV)"
     parts = [content.workload, f"{heads} x {content.dim}", content.dtype]
     if content.batch != 1:
         parts.insert(1, f"batch {content.batch}")
-    parts += [f"sinks {content.sinks}", f"window {content.window}", f"anchor {content.anchor}"]
-    parts += [f"bias {content.bias}"] if content.bias != "none" else []
+    parts += [f"policy {content.policy}"] if content.policy != policies.DEFAULT else []
+    values = policy_of(content).values
+    parts += [f"{key} {value}" for key, value in values.items() if key != _amount_key(content) and value != "none"]
     return ", ".join(parts)

@@ -55,8 +55,6 @@ class Fingerprints(Open):
     """What measurements are known by: by workload, of the kernels that it launches alone, by format, by anchor rule."""
 
     __pydantic_extra__: dict[str, Sha256] = Field(init=False)
-    decode: Sha256
-    elementwise: Sha256
     ceilings: Sha256
     formats: dict[str, Sha256] = field("by storage format, of the code that reads and writes it")
     anchors: dict[str, Sha256] = field("by anchor rule, of the code that chooses by it")

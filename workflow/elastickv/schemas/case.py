@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import MISSING, Discriminator, Field, RootModel, Tag, TypeAdapter, create_model
 
-from elastickv import policies
+from elastickv import kinds, policies
+from elastickv.errors import UsageError
 from elastickv.policies import Policy
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import Model, version
@@ -18,6 +19,11 @@ class _Case(Model):
     id: keys.Id
     workload: str
     backend: keys.Backend = Field(description="auto: the measuring process resolves it and records what it took")
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """What is said of its workload."""
+        return kinds.of(self.workload)
 
 
 class DecodeCase(_Case):
@@ -103,20 +109,11 @@ AnyDecodeCase = Annotated[
 ]
 
 
-_Compress = keys.OF_POLICIES["compress"]
+class OtherCase(_Case):
+    """A case of a workload that is no attention over caches. It has the keys of its workload besides."""
 
-
-class ElementwiseCase(_Case):
-    """The original kernel's pass over queries, keys and values."""
-
-    workload: Literal["elementwise"]
-    seq: keys.Seq
-    heads: keys.Heads
-    dim: keys.Dim
-    dtype: Literal["fp32"]
-    compress: _Compress
+    dtype: str
     launch: keys.Launch
-    pass_order: keys.PassOrder
     seed: keys.Seed
     measure: keys.Measure
 
@@ -131,8 +128,27 @@ class ElementwiseCase(_Case):
         return None
 
 
-AnyCase = Annotated[AnyDecodeCase | ElementwiseCase, Field(discriminator="workload")]
-_ANY: TypeAdapter[DecodeCase | ElementwiseCase] = TypeAdapter(AnyCase, config={"defer_build": True})
+def _of_kind(name: str) -> type[OtherCase]:
+    """The model of the cases of this workload."""
+    kind = kinds.of(name)
+    unknown = [key for key in kind.TAKES if key not in keys.CASE_KEYS]
+    if unknown:
+        raise UsageError(f"workload {name}: TAKES {unknown[0]}, which is no key of a case: declare it in KEYS")
+    fields = {"workload": Literal[name], "dtype": Literal[kind.DTYPE]}
+    fields |= {key: keys.CASE_KEYS[key][0] for key in (*kind.TAKES, *kind.KEYS)}
+    title = "".join(part.capitalize() for part in name.split("_"))
+    return create_model(
+        f"{title}Case", __base__=OtherCase, __doc__=f"Workload {name}: {kind.MEANING}.", __module__=__name__, **fields
+    )
+
+
+# By workload the model of its cases, of decode without the keys of a policy.
+MODELS: dict[str, type[DecodeCase | OtherCase]] = {
+    name: DecodeCase if kind.CACHE else _of_kind(name) for name, kind in kinds.every().items()
+}
+_OTHERS = tuple(model for model in MODELS.values() if model is not DecodeCase)
+AnyCase = Annotated[Union[(AnyDecodeCase, *_OTHERS)], Field(discriminator="workload")]
+_ANY: TypeAdapter[DecodeCase | OtherCase] = TypeAdapter(AnyCase, config={"defer_build": True})
 
 
 class Case(RootModel[AnyCase]):
@@ -144,14 +160,13 @@ def case_of(content: Mapping[str, Any]) -> AnyCase:
     return _ANY.validate_python(content)
 
 
-WORKLOADS: dict[str, type[DecodeCase | ElementwiseCase]] = {"decode": DecodeCase, "elementwise": ElementwiseCase}
 HEAD = tuple(_Case.model_fields)
 
 
 def own_keys(workload: str, policy: str = policies.DEFAULT) -> tuple[str, ...]:
-    """The keys that apply to a workload, of decode those of the policy and `policy` too, in the order of lists."""
-    own = {*WORKLOADS[workload].model_fields} - {*HEAD}
-    if workload == "decode":
+    """The keys that apply to a workload, of caches those of the policy and `policy` too, in the order of lists."""
+    own = {*MODELS[workload].model_fields} - {*HEAD}
+    if kinds.of(workload).CACHE:
         own |= {"policy", *policies.of(policy).KEYS}
     return tuple(key for key in keys.CASE_KEYS if key in own)
 

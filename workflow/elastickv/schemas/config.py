@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, create_model
 
-from elastickv import formats, policies
+from elastickv import formats, kinds, policies
+from elastickv.kinds import LARGEST_INT
 from elastickv.policies import Key
 from elastickv.schemas.base import Model, field
 
-LARGEST_INT = 2**31 - 1  # kernels count rows, elements of a row and tokens in C ints
 MOST_SECONDS = 24 * 60 * 60
 
 
@@ -27,8 +27,8 @@ Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
 
 # What one case is: each key of it once, whoever uses it.
 Workload = Annotated[
-    Literal["decode", "elementwise"],
-    field("what is timed: attention of one new token over a cache, or the original kernel's pass"),
+    Literal[tuple(kinds.every())],
+    field("what is timed: " + "; ".join(f"{name}, {kind.MEANING}" for name, kind in kinds.every().items())),
 ]
 Batch = Annotated[int, field("sequences decoded together", "sequences", ge=1, le=65535)]
 Seq = Annotated[int, field("tokens the full cache holds", "tokens", ge=1, le=LARGEST_INT)]
@@ -52,7 +52,7 @@ PolicyName = Annotated[Literal[tuple(policies.every())], field("decode: what the
 
 
 def kind_of(key: Key) -> Any:
-    """The type of a policy's key, with its meaning, unit and limits."""
+    """The type of a policy's or a workload's key, with its meaning, unit and limits."""
     if key.choices:
         return Annotated[Literal[key.choices], field(key.meaning, key.unit)]
     if key.kind is bool:
@@ -63,6 +63,7 @@ def kind_of(key: Key) -> Any:
 
 
 OF_POLICIES = {name: kind_of(key) for name, key in policies.every_key().items()}
+OF_KINDS = {name: kind_of(key) for name, key in kinds.every_key().items()}
 
 
 class Build(Model):
@@ -148,22 +149,12 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "pass_order": (PassOrder, "forward"),
     "seed": (Seed, 0),
 }
-_TAKEN = OF_POLICIES.keys() & {
-    *_BEFORE,
-    *_AFTER,
-    "schema",
-    "id",
-    "backend",
-    "measure",
-    "formats",
-    "key_format",
-    "value_format",
-    "stored_as",
-}
-if _TAKEN:
-    raise ValueError(
-        f"policies declare the keys {', '.join(sorted(_TAKEN))}, which all cases have: name them otherwise"
-    )
+# Names that no policy and no workload may give to a key of its own.
+_TAKEN = {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure", "formats", "kind"}
+_CLASHES = {"policies": OF_POLICIES.keys() & _TAKEN, "workloads": OF_KINDS.keys() & {*_TAKEN, *OF_POLICIES}}
+for _who, _names in _CLASHES.items():
+    if _names:
+        raise ValueError(f"{_who} declare the keys {', '.join(sorted(_names))}, which others have: name them otherwise")
 
 # Every key of a case but `measure`, in the order of lists: its type, and its default (MISSING: none).
 CASE_KEYS = (
@@ -171,6 +162,10 @@ CASE_KEYS = (
     | {
         name: (OF_POLICIES[name], MISSING if key.default is None else key.default)
         for name, key in policies.every_key().items()
+    }
+    | {
+        name: (OF_KINDS[name], MISSING if key.default is None else key.default)
+        for name, key in kinds.every_key().items()
     }
     | _AFTER
 )
@@ -311,7 +306,7 @@ class Peers(Model):
     enable: bool = field("whether they are measured", default=False)
     names: list[PeerName] | MISSING = field(
         "which: names of workflow/elastickv/peers/libraries/, and paths of files of your own "
-        "(docs/extending/peer/), relative to the checkout. Without it all of the former: those that do not run on a "
+        "(docs/extending.md), relative to the checkout. Without it all of the former: those that do not run on a "
         "backend say so in their record",
         unique=True,
         min_length=1,

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import MISSING
 from pydantic.json_schema import GenerateJsonSchema
 
-from elastickv import formats, records, schemas
+from elastickv import records, schemas
+from elastickv.schemas import config
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -123,9 +124,12 @@ def contents() -> dict[Path, str]:
 
 
 def renew() -> None:
-    """Writes the files again where they do not name the storage formats that are there: one was added or taken away."""
-    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]["cache_dtype"]["enum"]
-    if named != [*formats.every()]:
+    """Writes the files again where their keys of cases are not the present ones.
+
+    A storage format, a policy, an anchor rule or a workload was added, changed or taken away.
+    """
+    keys = config.CaseKeys.model_json_schema(schema_generator=_Generator)
+    if records.schema("config")["$defs"]["CaseKeys"] != _tidied(keys, defaults=True):
         main()
         records.schema.cache_clear()
 

@@ -9,7 +9,7 @@ import numpy as np
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import ElementwiseParams, FillParams, StreamParams
-from elastickv.schemas.case import ElementwiseCase
+from elastickv.schemas.case import OtherCase
 from elastickv.schemas.parts import Answer
 from elastickv.workloads import rotation
 from elastickv.workloads.arena import Arena
@@ -21,16 +21,16 @@ INPUTS = ("q", "k", "v")
 class ElementwiseWorkload:
     """Rotates over `layers` sets of q, k, v and two ping-pong outputs per arm; launches of a set alternate."""
 
-    def __init__(self, backend: Backend, case: ElementwiseCase):
+    def __init__(self, backend: Backend, case: OtherCase):
         self.backend, self.case = backend, case
         self.shape = (case.heads, case.seq, case.dim)
         self.count = math.prod(self.shape)
-        self.traffic = bytes_moved.elementwise_traffic(case)
+        self.traffic = bytes_moved.traffic(case)
         fitting = rotation.fitting(case, backend.facts()["last_level_cache_bytes"], backend.memory_budget())
         self.layers, self.cold = fitting.layers, fitting.cold
         nbytes = self.count * 4
-        self._arenas = [Arena(backend, [nbytes] * rotation.ELEMENTWISE_BUFFERS) for _ in range(self.layers)]
-        names = (*INPUTS, "full0", "full1", "elastic0", "elastic1")
+        names = tuple(case.kind.buffers(case))
+        self._arenas = [Arena(backend, [nbytes] * len(names)) for _ in range(self.layers)]
         self.sets = [{name: arena.take(nbytes) for name in names} for arena in self._arenas]
         self._sink = backend.allocate(256)
         for number, buffers in enumerate(self.sets):
@@ -108,3 +108,6 @@ class ElementwiseWorkload:
         saved["full_out"] = self._array(buffers["full0"], 0, heads)
         saved["elastic_out"] = self._array(buffers["elastic0"], 0, heads)
         return saved
+
+
+WORKLOAD = ElementwiseWorkload

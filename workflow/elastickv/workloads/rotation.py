@@ -10,7 +10,6 @@ from elastickv.workloads.arena import padded
 from elastickv.workloads.cache import CacheShape
 
 SCRATCH_BYTES = 64 << 20  # workspace and small buffers beside the layers
-ELEMENTWISE_BUFFERS = 7  # of a set: q, k, v and both ping-pong buffers of both arms
 
 
 class Rotation(NamedTuple):
@@ -23,9 +22,9 @@ class Rotation(NamedTuple):
 
 
 def footprint(case: AnyCase) -> int:
-    """Bytes that one layer of a canonical case (of `elementwise` one set of buffers) allocates, both arms."""
-    if case.workload == "elementwise":
-        return ELEMENTWISE_BUFFERS * padded(case.heads * case.seq * case.dim * 4)
+    """Bytes that one layer of a canonical case (without caches one set of buffers) allocates, both arms."""
+    if not case.kind.CACHE:
+        return sum(padded(buffer.nbytes) for buffer in case.kind.buffers(case).values())
     return CacheShape(case, case.seq + case.measure.decode_tokens).footprint()
 
 
