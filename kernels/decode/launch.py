@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from elastickv import formats
-from elastickv.device import launches
-from elastickv.device.launches import Gpu, Launch
+from elastickv.device.launches import Gpu, Launch, of_kernel
 from elastickv.schemas.case import DecodeCase
 
 DTYPE_OF = {one.number: name for name, one in formats.every().items()}
@@ -231,7 +230,7 @@ def _splits(work: int, warps: int, forced: int | None) -> Iterable[int]:
 def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
     """Bytes of a decode's workspace: per split but the last, head and four dims a float4 of sums and (m, l)."""
     if needs_any(params.cache):
-        return launches.of_kernel(ANY).workspace_bytes(params, gpu)
+        return of_kernel(ANY).workspace_bytes(params, gpu)
     shape = shape_of(params, gpu)
     return shape.tiles * (shape.splits - 1) * shape.instance.items * (16 + 8)
 
@@ -239,7 +238,7 @@ def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
 def described(params: ctypes.Structure, gpu: Gpu) -> tuple[str, int, int, bool]:
     """Kernel, splits of a row, warps of a block, and whether units are staged."""
     if needs_any(params.cache):
-        made = launches.of_kernel(ANY)
+        made = of_kernel(ANY)
         shape = made.shape_of(params, gpu)
         return shape.kernel, shape.pieces, made.THREADS // 32, False
     shape = shape_of(params, gpu)
@@ -249,7 +248,7 @@ def described(params: ctypes.Structure, gpu: Gpu) -> tuple[str, int, int, bool]:
 def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
     """A grid of (splits, tiles of a row, rows)."""
     if needs_any(params.cache):
-        return launches.of_kernel(ANY).launch(params, gpu)
+        return of_kernel(ANY).launch(params, gpu)
     shape = shape_of(params, gpu)
     grid = (shape.splits, shape.tiles // params.cache.rows, params.cache.rows)
     return Launch(shape.instance.kernel, grid, shape.warps * 32, shape.shared_bytes)
