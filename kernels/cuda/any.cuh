@@ -4,20 +4,6 @@
 #include "fragment.cuh"
 #include "state.cuh"
 
-template <int FORMAT>
-struct FormatTag {
-  static constexpr int VALUE = FORMAT;
-};
-
-// call(FormatTag<FORMAT>) of a format known at run time.
-template <class Call>
-__device__ inline void with_format(int format, const Call& call) {
-#define X(NAME, NUMBER, BITS, LARGEST) \
-  if (format == NAME) return call(FormatTag<NAME>());
-  ELASTICKV_FORMATS(X)
-#undef X
-}
-
 // Eight elements of a vector from `element` on.
 template <int FORMAT>
 __device__ inline void load_any(Fragment<FORMAT>& fragment, const char* vector, int element) {
@@ -29,13 +15,20 @@ __device__ inline void load_any(Fragment<FORMAT>& fragment, const char* vector, 
   }
 }
 
+template <int FORMAT>
+__device__ constexpr float factor_of() {
+  if constexpr (is_scaled(FORMAT)) return Fragment<FORMAT>::FACTOR;
+  else return 1.0f;
+}
+
 // What a slot's unpacked numbers are to be multiplied by.
 __device__ inline float scale_of_slot(int format, const void* scales, long long at) {
-  float scale = 1.0f;
-  with_format(format, [&](auto tag) {
-    constexpr int FORMAT = decltype(tag)::VALUE;
-    if constexpr (is_scaled(FORMAT)) scale = from_fp16(static_cast<const Word16*>(scales)[at]) * Fragment<FORMAT>::FACTOR;
-  });
+  if (!is_scaled(format)) return 1.0f;
+  const float scale = from_fp16(static_cast<const Word16*>(scales)[at]);
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (format == NAME) return scale * factor_of<NAME>();
+  ELASTICKV_FORMATS(X)
+#undef X
   return scale;
 }
 
@@ -53,10 +46,9 @@ __device__ inline void store_value(void* to, int dtype, long long at, float x) {
 }
 
 // The state of a row's head, of a format that keeps any.
-template <class Keeps>
+template <int FORMAT>
 __device__ inline const float* state_of(const void* states, const Cache& cache, int row) {
-  if constexpr (!Keeps::KEPT) return nullptr;
-  else return static_cast<const float*>(states) + (long long)(row % cache.kv_heads) * Keeps::floats(cache.dim);
+  return static_cast<const float*>(states) + (long long)(row % cache.kv_heads) * PerHead<FORMAT>::floats(cache.dim);
 }
 
 // The pieces of a launch: of each segment ceil(touched / size), size = 1 << shift the smallest power of two from 64 on with

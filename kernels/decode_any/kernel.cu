@@ -91,16 +91,22 @@ struct AnyBlock {
       shared.q[i / ANY_DIM][i % ANY_DIM] = i % ANY_DIM < dim ? raw[i / ANY_DIM][i % ANY_DIM] * scale : 0.0f;
     if (threadIdx.x < TILE) shared.shift[threadIdx.x] = 0.0f;
     __syncthreads();
-    with_format(segment.k_format, [&](auto format) {
-      using Keeps = PerHead<decltype(format)::VALUE>;
-      if constexpr (Keeps::KEPT) {
-        const float* state = state_of<Keeps>(segment.k_state, p.cache, tile.row);
-        for (int i = threadIdx.x; i < TILE * dim; i += ANY_THREADS)
-          shared.q[i / dim][i % dim] = Keeps::query(state, raw[i / dim], dim, i % dim) * scale;
-        if (threadIdx.x < TILE) shared.shift[threadIdx.x] = Keeps::shift(state, raw[threadIdx.x], dim) * scale;
-      }
-    });
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if constexpr (PerHead<NAME>::KEPT)   \
+    if (segment.k_format == NAME) ask_with<NAME>(raw, scale);
+    ELASTICKV_FORMATS(X)
+#undef X
     __syncthreads();
+  }
+
+  template <int FORMAT>
+  __device__ void ask_with(const float (&raw)[TILE][ANY_DIM], float scale) const {
+    using Keeps = PerHead<FORMAT>;
+    const float* state = state_of<FORMAT>(segment.k_state, p.cache, tile.row);
+    const int dim = p.cache.dim;
+    for (int i = threadIdx.x; i < TILE * dim; i += ANY_THREADS)
+      shared.q[i / dim][i % dim] = Keeps::query(state, raw[i / dim], dim, i % dim) * scale;
+    if (threadIdx.x < TILE) shared.shift[threadIdx.x] = Keeps::shift(state, raw[threadIdx.x], dim) * scale;
   }
 
   // shared.weights: dot products of a chunk, without the slots' scales.
@@ -108,20 +114,25 @@ struct AnyBlock {
     float q[TILE][ELEMENTS];
     for (int j = 0; j < TILE; j++)
       for (int e = 0; e < ELEMENTS; e++) q[j][e] = inside() ? shared.q[j][element() + e] : 0.0f;
-    with_format(segment.k_format, [&](auto format) {
-      constexpr int FORMAT = decltype(format)::VALUE;
-      each_vector<FORMAT>(segment.k, fresh_k, first, [&](int number, const Fragment<FORMAT>& loaded) {
-        float key[ELEMENTS];
-        loaded.unpack(key);
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (segment.k_format == NAME) score_as<NAME>(first, q);
+    ELASTICKV_FORMATS(X)
+#undef X
+  }
+
+  template <int FORMAT>
+  __device__ void score_as(int first, const float (&q)[TILE][ELEMENTS]) const {
+    each_vector<FORMAT>(segment.k, fresh_k, first, [&](int number, const Fragment<FORMAT>& loaded) {
+      float key[ELEMENTS];
+      loaded.unpack(key);
 #pragma unroll
-        for (int j = 0; j < TILE; j++) {
-          float sum = 0.0f;
+      for (int j = 0; j < TILE; j++) {
+        float sum = 0.0f;
 #pragma unroll
-          for (int e = 0; e < ELEMENTS; e++) sum = fmaf(q[j][e], key[e], sum);
-          for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
-          if (lane % lanes == 0) shared.weights[j][number] = sum;
-        }
-      });
+        for (int e = 0; e < ELEMENTS; e++) sum = fmaf(q[j][e], key[e], sum);
+        for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+        if (lane % lanes == 0) shared.weights[j][number] = sum;
+      }
     });
   }
 
@@ -157,18 +168,23 @@ struct AnyBlock {
   __device__ void add_values(int first, float (&o)[TILE][ELEMENTS], const float (&shrink)[TILE]) const {
     for (int j = 0; j < TILE; j++)
       for (int e = 0; e < ELEMENTS; e++) o[j][e] *= shrink[j];
-    with_format(segment.v_format, [&](auto format) {
-      constexpr int FORMAT = decltype(format)::VALUE;
-      each_vector<FORMAT>(segment.v, fresh_v, first, [&](int number, const Fragment<FORMAT>& loaded) {
-        const int slot = first + number;
-        if (slot >= end || !live(slot)) return;  // it may hold anything, NaN too
-        float value[ELEMENTS];
-        loaded.unpack(value);
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if (segment.v_format == NAME) add_values_as<NAME>(first, o);
+    ELASTICKV_FORMATS(X)
+#undef X
+  }
+
+  template <int FORMAT>
+  __device__ void add_values_as(int first, float (&o)[TILE][ELEMENTS]) const {
+    each_vector<FORMAT>(segment.v, fresh_v, first, [&](int number, const Fragment<FORMAT>& loaded) {
+      const int slot = first + number;
+      if (slot >= end || !live(slot)) return;  // it may hold anything, NaN too
+      float value[ELEMENTS];
+      loaded.unpack(value);
 #pragma unroll
-        for (int j = 0; j < TILE; j++)
+      for (int j = 0; j < TILE; j++)
 #pragma unroll
-          for (int e = 0; e < ELEMENTS; e++) o[j][e] = fmaf(shared.weights[j][number], value[e], o[j][e]);
-      });
+        for (int e = 0; e < ELEMENTS; e++) o[j][e] = fmaf(shared.weights[j][number], value[e], o[j][e]);
     });
   }
 
@@ -217,6 +233,17 @@ struct AnyBlock {
   }
 };
 
+// A segment's answer, of vectors as they are stored -> of the vectors themselves. mean: of dim floats, for all threads.
+template <int FORMAT>
+__device__ void answer_with(const DecodeParams& p, const Tile& tile, int segment, AnyPartial& part, float* mean) {
+  const int dim = p.cache.dim, mine = threadIdx.x;
+  __syncthreads();
+  if (mine < dim) mean[mine] = part.normalised();
+  __syncthreads();
+  const float* state = state_of<FORMAT>(p.cache.segments[segment].v_state, p.cache, tile.row);
+  if (mine < dim && part.l != 0.0f) part.o = PerHead<FORMAT>::answer(state, mean, dim, mine) * part.l;
+}
+
 // Merges a row's pieces, one dim a thread; each segment's answer passes through what its values' format keeps.
 template <int TILE>
 __device__ void finish_any(const DecodeParams& p, const Tile& tile, const AnyPieces& pieces, float* mean) {
@@ -230,16 +257,11 @@ __device__ void finish_any(const DecodeParams& p, const Tile& tile, const AnyPie
         const float m = place.get(0), l = place.get(1);
         part.merge({m, l, mine < dim ? place.get(4 + mine) : 0.0f});
       }
-      with_format(p.cache.segments[s].v_format, [&](auto format) {
-        using Keeps = PerHead<decltype(format)::VALUE>;
-        if constexpr (Keeps::KEPT) {
-          __syncthreads();
-          if (mine < dim) mean[mine] = part.normalised();
-          __syncthreads();
-          const float* state = state_of<Keeps>(p.cache.segments[s].v_state, p.cache, tile.row);
-          if (mine < dim && part.l != 0.0f) part.o = Keeps::answer(state, mean, dim, mine) * part.l;
-        }
-      });
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if constexpr (PerHead<NAME>::KEPT)   \
+    if (p.cache.segments[s].v_format == NAME) answer_with<NAME>(p, tile, s, part, mean);
+      ELASTICKV_FORMATS(X)
+#undef X
       all.merge(part);
     }
     if (mine < dim && tile.first_head + j < p.group)
