@@ -140,7 +140,8 @@ EXAMPLE = ROOT / "docs/extending/format/files/workflow/elastickv/formats/fp8_e5m
 def test_a_file_in_the_folder_is_all_that_a_format_takes(tmp_path):
     """Schemas, the reference of config files, the rules of cases and the order of formats know the example."""
     package = shutil.copytree(ROOT / "workflow" / "elastickv", tmp_path / "workflow" / "elastickv")
-    shutil.copytree(ROOT / "schemas", tmp_path / "schemas")
+    for folder in ("schemas", "kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "docs").mkdir()
     shutil.copy(EXAMPLE, package / "formats")
     script = """

@@ -150,19 +150,7 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "seed": (Seed, 0),
 }
 # Names that no policy and no workload may give to a key of its own.
-_TAKEN = {
-    *_BEFORE,
-    *_AFTER,
-    "schema",
-    "id",
-    "backend",
-    "measure",
-    "formats",
-    "kind",
-    "key_format",
-    "value_format",
-    "stored_as",
-}
+_TAKEN = {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure", "formats", "kind"}
 _CLASHES = {"policies": OF_POLICIES.keys() & _TAKEN, "workloads": OF_KINDS.keys() & {*_TAKEN, *OF_POLICIES}}
 for _who, _names in _CLASHES.items():
     if _names:
