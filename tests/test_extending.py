@@ -16,7 +16,8 @@ from elastickv.judge import noise
 
 EXAMPLES = sorted(path.parent for path in (ROOT / "docs/extending").glob("*/matrix.yaml"))
 MEASURED = {*noise.PUBLISHED, "noisy"}  # a record with figures, right against float64; noisy where the machine is busy
-BEFORE = ("results/smoke/verdicts.json", "--configfile", "config/smoke.yaml")  # cases that were there before
+CASES_BEFORE = ("results/smoke/results_decode_int4.json", "results/smoke/results_elementwise.json")
+BEFORE = (*CASES_BEFORE, "--configfile", "config/smoke.yaml")
 
 
 def added(example: Path) -> dict[Path, Path]:
