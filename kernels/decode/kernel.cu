@@ -133,6 +133,7 @@ __device__ void decode(const DecodeParams& p) {
   }
   stage.await();
 
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   publish<S>(state, columns, lane, scratch());
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, lane, scratch());
   __syncthreads();

@@ -561,6 +561,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
     }
     reader.template put_sums<S::DTYPE>(sums);
   }
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   reader.put_bounds(scratch.bounds + warp * S::TILE);
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, reader.lane, scratch);
   __syncthreads();
