@@ -290,6 +290,8 @@ struct Reader {
     const int warps = blockDim.x / 32;
 #pragma unroll 1
     for (; unit < end; unit += warps) {
+      // Hidden from the optimiser, which else keeps in registers what follows from it, more than there are.
+      if constexpr (S::SPLIT && QUANTISED && S::LANES == 32) asm("" : "+r"(columns.column));
       const int next = unit + warps, base = units.number(unit) * UNIT;
       const bool more = next < end && units.worth(next, UNIT);
       const Held held = units.held(unit);

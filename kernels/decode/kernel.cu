@@ -67,10 +67,15 @@ __device__ void decode(const DecodeParams& p) {
   using Middle = Reader<S, MIDDLE>;
   const int lane = threadIdx.x % 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
-  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
-  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
-  const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
-  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
+  Live exact_live, middle_live;
+  int token;
+  const auto ask_for_places = [&] {
+    exact_live = load_live(p.cache, p.pending, tile.row, 0);
+    middle_live = MIDDLE != S::DTYPE || p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
+    token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
+  };
+  // Before all else: what depends on them is worked out as soon as the queries are on their way.
+  if constexpr (MIDDLE == S::DTYPE) ask_for_places();
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
@@ -89,6 +94,7 @@ __device__ void decode(const DecodeParams& p) {
   State<S> state;
   Exact exact = {columns, lane};
   if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
+  if constexpr (MIDDLE != S::DTYPE) ask_for_places();
   if constexpr (MIDDLE == S::DTYPE) {
     if (unit < end) exact.load(units.slots(unit), units.number(unit));
   }
