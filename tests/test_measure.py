@@ -12,7 +12,7 @@ import pytest
 from pydantic import MISSING
 from results_folder import example, typed
 
-from elastickv import cli, formats, jobs, matrix, records, workloads
+from elastickv import anchors, cli, formats, jobs, matrix, records, workloads
 from elastickv.build import fingerprint
 from elastickv.cache import oracle
 from elastickv.device.base import Mode
@@ -185,7 +185,7 @@ class KeepsAnotherToken(CpuBackend):
 
     def launch(self, call):
         if call.kernel == "compress":
-            call.params.anchor = 1
+            call.params.cache.anchor = anchors.of("first").number
         super().launch(call)
 
 
