@@ -31,7 +31,8 @@ QUICK = {"reps": 3, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tok
 
 def tiny_case(**changes) -> AnyCase:
     measure = {**QUICK, **changes.pop("measure", {})}
-    return matrix.case_from_flags({**TINY, "compress": 4, **changes, "measure": measure})
+    groups = {} if "policy" in changes else {"compress": 4}
+    return matrix.case_from_flags({**TINY, **groups, **changes, "measure": measure})
 
 
 def measure_in_process(backend, case, state=None) -> Measurement:
@@ -59,6 +60,10 @@ def backend(cpu_build):
         {"compress": 1, "cache_dtype": "int4", "dim": 128},
         {"seq": 20},
         {"dtype": "fp32", "window": 0, "sinks": 0, "compress": 7},
+        {"anchor": "key_norm", "window": 16},
+        {"anchor": "key_norm", "window": 0, "compress": 3, "cache_dtype": "int4", "dim": 128},
+        {"policy": "head_budget", "full_heads": 1, "window": 16},
+        {"policy": "head_budget", "full_heads": 0, "window": 40, "dtype": "bf16", "batch": 2},
     ],
     ids=str,
 )
@@ -71,7 +76,7 @@ def test_decode_and_its_inference_cycle_are_right_on_every_layer_checked(backend
     assert len(made.samples.full_us) == 3
     taken = made.inference_cycle
     assert taken.decode_tokens == 10
-    assert taken.tokens_per_sample == changes.get("compress", 4)
+    assert taken.tokens_per_sample == (1 if "policy" in changes else changes.get("compress", 4))
 
 
 def elementwise_case(**changes) -> AnyCase:
@@ -309,6 +314,30 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
     words, scale = int8.store(kept[:, middle])
     assert (int8.load(words, scale) == k[:, middle]).all()
     assert (saved["k_scale"][0][:, middle] == scale).all()
+    assert (saved["counts"] == middle.size).all()
+
+
+def test_saved_tensors_of_heads_that_keep_fewer_slots_are_padded_and_say_how_many_count(cpu_build, tmp_path):
+    file = tmp_path / "tensors.npz"
+    flags = ["--policy=head_budget", "--full_heads=1", "--seq=300", "--heads=4", "--kv_heads=2", "--dim=64",
+             "--batch=2", "--window=32", "--reps=3", "--warmup=1", "--inner_loops=1",
+             f"--save-tensors={file}"]  # fmt: skip
+    done = bench(cpu_build, *flags)
+    assert done.returncode == 0, done.stderr
+    saved = np.load(file)
+    assert saved["counts"].tolist() == [[300, 36]] * 2
+    assert saved["middle"].shape == (2, 2, 300) and not saved["middle"].any()
+    assert "k_scale" not in saved
+    assert (saved["kept"][:, 1, :36] == [*range(4), *range(268, 300)]).all()
+    for entry in range(2):
+        for head, slots in enumerate(saved["counts"][entry]):
+            kept = saved["kept"][entry, head, :slots]
+            k, v = (saved[name][entry, head, kept][None] for name in "kv")
+            assert (saved["elastic_k"][entry, head, :slots] == k[0]).all()
+            assert not saved["elastic_k"][entry, head, slots:].any()
+            group = slice(2 * head, 2 * head + 2)
+            answer = oracle.decode_attention(saved["q"][entry, group][None], k, v)
+            assert oracle.passes(oracle.check(saved["elastic_out"][entry, group][None], answer, "fp16"))
 
 
 def test_tensors_that_were_not_saved_are_told(cpu_build, tmp_path):

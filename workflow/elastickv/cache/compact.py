@@ -49,11 +49,10 @@ class CompactCache:
 
 def layout(runs: Sequence[Run]) -> Layout:
     """Where the slots of a KV head lie, in token order."""
-    slots = [
-        (run.segment, place, run.token + index * run.each) for run in runs for index, place in enumerate(run.places())
-    ]
-    columns = np.array(sorted(slots, key=lambda slot: slot[2]), np.int64).reshape(-1, 3)
-    return Layout(*columns.T)
+    some = [run for run in runs if run.slots]
+    columns = [(np.full(run.slots, run.segment), np.array(run.places()), _tokens(run)) for run in some]
+    order = _order(some)
+    return Layout(*(np.concatenate(parts)[order] for parts in zip(*columns, strict=True)))
 
 
 def nothing_compressed(policy: Policy, kv_heads: int, tokens: int) -> bool:
