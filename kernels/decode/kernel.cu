@@ -80,7 +80,7 @@ __device__ void decode(const DecodeParams& p) {
   int unit = share.first + warp;
 
   const bool stages = Exact::STAGES && MIDDLE == S::DTYPE && launch_stages();
-  bool staged = false;
+  const bool staged = stages && unit + warps < end;
   const Stage stage(shared_memory, warp, lane);
   State<S> state;
   Exact exact = {columns, lane};
@@ -93,14 +93,11 @@ __device__ void decode(const DecodeParams& p) {
   await_previous();
   const auto scratch = [&] { return Scratch<S::TILE, S::WIDEST>(shared_memory + (stages ? warps * STAGE_BYTES / 16 : 0)); };
   begin<S>(state, p, tile, columns, [&] {
+    if constexpr (Exact::STAGES)
+      if (staged) exact.stage(stage, units.slots(unit + warps), units.number(unit + warps) * Exact::UNIT);
+    if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, lane, scratch());
     units.held_middle = held_slots(middle_live, 0);
     units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
-    if constexpr (Exact::STAGES) {
-      // Not before the live slots have come: queries of other warps would queue behind what this one asks for.
-      staged = stages && unit + warps < end && units.worth(unit + warps, Exact::UNIT);
-      if (staged) exact.stage(stage, units.slots(unit + warps), units.number(unit + warps) * Exact::UNIT);
-    }
-    if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, lane, scratch());
   });
   if constexpr (MIDDLE != S::DTYPE) {
     // Registers suffice for one segment's live slots with one query, with several for none.
