@@ -67,6 +67,10 @@ __device__ void decode(const DecodeParams& p) {
   using Middle = Reader<S, MIDDLE>;
   const int lane = threadIdx.x % 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
+  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
+  const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
@@ -85,8 +89,6 @@ __device__ void decode(const DecodeParams& p) {
   State<S> state;
   Exact exact = {columns, lane};
   if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
-  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
-  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if constexpr (MIDDLE == S::DTYPE) {
     if (unit < end) exact.load(units.slots(unit), units.number(unit));
   }
@@ -131,6 +133,7 @@ __device__ void decode(const DecodeParams& p) {
   }
   stage.await();
 
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   publish<S>(state, columns, lane, scratch());
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, lane, scratch());
   __syncthreads();

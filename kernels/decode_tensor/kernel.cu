@@ -490,6 +490,10 @@ __device__ void decode_tensor(const DecodeParams& p) {
   constexpr int MIDDLE_UNIT = Reader::template UNIT<S::MIDDLE>, EXACT_UNIT = Reader::template UNIT<S::DTYPE>;
   const int warps = blockDim.x / 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
+  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
+  const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
 
   Units units = {slots_of<S::MIDDLE>(p.cache.segments[1], TENSOR_DIM, tile.row),
@@ -504,8 +508,6 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
   const char* q = static_cast<const char*>(p.q) + query_of(p, tile, 0) * TENSOR_DIM * 2;
   if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, reader.lane);
-  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
-  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if (unit < end) {
     reader.load_keys(units, unit);
     reader.load_values(units, unit);
@@ -559,6 +561,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
     }
     reader.template put_sums<S::DTYPE>(sums);
   }
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   reader.put_bounds(scratch.bounds + warp * S::TILE);
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, reader.lane, scratch);
   __syncthreads();
