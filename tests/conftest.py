@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 MADE = {"build", ".venv", ".envs", ".snakemake", ".whl", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 
+FOREVER = 1800  # seconds; of a run that waits for other measurements on this machine, too
+
 
 def is_made(path: Path) -> bool:
     """Whether a run makes the file of this path in a checkout. (A package of sources is called `build`, too.)"""
@@ -45,7 +47,7 @@ def source_files() -> list[str]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A Snakemake run that ended: exit code, all it printed, and the messages of the jobs it ran (or would run)."""
+    """A command that ended: exit code, all it printed, and the messages of the jobs it ran (or would run)."""
 
     code: int
     text: str
@@ -71,14 +73,21 @@ class Checkout:
     def snakemake(self, *arguments: str) -> Finished:
         """Runs Snakemake to its end, by path, without activating the environment it lies in."""
         process = self.start_snakemake(*arguments)
-        text, _ = process.communicate(timeout=600)
+        text, _ = process.communicate(timeout=FOREVER)
         return Finished(process.returncode, text)
+
+    def elastickv(self, *arguments: str) -> Finished:
+        """Runs a command of this checkout to its end."""
+        command = [sys.executable, "-P", "-m", "elastickv", *arguments]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=self.root, env=self.environment, check=False, timeout=FOREVER, **output)
+        return Finished(done.returncode, done.stdout)
 
     def make(self, *arguments: str) -> Finished:
         """Runs make to its end, with the commands of the environment that runs this test instead of a new one."""
         command = ["make", "--old-file=setup", f"BIN={BIN}", "CORES=2", *arguments]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        done = subprocess.run(command, cwd=self.root, env=self.environment, check=False, timeout=600, **output)
+        done = subprocess.run(command, cwd=self.root, env=self.environment, check=False, timeout=FOREVER, **output)
         return Finished(done.returncode, done.stdout)
 
     def start_snakemake(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:

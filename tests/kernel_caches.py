@@ -9,7 +9,7 @@ import numpy as np
 
 from elastickv import formats, matrix
 from elastickv.cache import numerics, oracle
-from elastickv.cache.compact import compact
+from elastickv.cache.compact import attention, compact
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import (
     MOST_SEGMENTS,
@@ -80,6 +80,7 @@ class Caches:
     def compress(self) -> None:
         arena = self.layer.arenas["elastic"]
         self.backend.fill_bytes(arena.address, arena.size, POISON)
+        self.layer.write_states()
         full, built = self.layer.full.segments[0], self.positions["elastic"]
         sizes = self.shape.capacity, built.most_slots
         params = CompressParams(self.layer.elastic, full.k, full.v, built.runs, *sizes)
@@ -87,7 +88,8 @@ class Caches:
 
     def compact(self, tokens: int):
         """What the policy makes of the first `tokens` tokens."""
-        return compact(self.k[:, :tokens], self.v[:, :tokens], self.policy, self.heads)
+        full = self.k[:, :tokens], self.v[:, :tokens]
+        return compact(*full, self.policy, self.heads, states=self.shape.states)
 
     def check_elastic(self, tokens: int) -> None:
         """The elastic cache holds, bit for bit, what the policy makes of the first `tokens` tokens."""
@@ -142,7 +144,7 @@ class Caches:
         if arm == "full":
             return oracle.decode_attention(q, self.k[:, :tokens], self.v[:, :tokens])
         held = self.compact(tokens)
-        return oracle.decode_attention(q, held.k, held.v, held.bias, held.counts)
+        return attention(q, held, self.heads, self.shape.segments["elastic"], self.shape.states)
 
 
 def check_elementwise(backend: Backend, shape: tuple[int, int, int], compress: int, reverse: int = 0) -> None:
@@ -205,6 +207,13 @@ SHAPES = {
     "no window": {"window": 0},
     "no sinks": {"sinks": 0},
     "neither": {"sinks": 0, "window": 0, "compress": 5, "seq": 100},
+    "int8 keys, int4 values": {"key_dtype": "int8", "value_dtype": "int4", "compress": 1, "seq": 1500, "heads": 8},
+    "int4 keys, fp8 values of fp32": {"key_dtype": "int4", "value_dtype": "fp8_e4m3", "dtype": "fp32", "dim": 96,
+                                      "seq": 777, "bias": "log_count"},
+    "exact keys, int8 values": {"value_dtype": "int8", "dtype": "bf16", "dim": 80, "heads": 71, "kv_heads": 1},
+    "fp8 keys, exact values": {"key_dtype": "fp8_e4m3", "anchor": "mean", "dim": 256, "heads": 5, "kv_heads": 1},
+    "int4 keys, int8 values, several batches": {"key_dtype": "int4", "value_dtype": "int8", "dim": 128, "batch": 3,
+                                                "heads": 28, "window": 0, "seq": 301},
 }  # fmt: skip
 
 
@@ -297,6 +306,9 @@ GROWING = {
     "int4 of dim 256": {"dim": 256, "cache_dtype": "int4", "anchor": "first"},
     "dim 80, grouped": {"dim": 80, "heads": 9, "cache_dtype": "int8", "dtype": "bf16"},
     "sinks alone": {"sinks": 200},
+    "int8 keys, int4 values, biased": {"key_dtype": "int8", "value_dtype": "int4", "window": 5, "bias": "log_count"},
+    "exact keys, fp8 values, no window": {"value_dtype": "fp8_e4m3", "window": 0, "compress": 3, "dtype": "bf16"},
+    "int4 keys, exact values, grouped": {"key_dtype": "int4", "compress": 1, "window": 3, "dim": 96, "heads": 30},
     "smallest keys": {"anchor": "key_norm", "window": 5, "compress": 3, "cache_dtype": "int8"},
     "smallest keys, no window": {"anchor": "key_norm", "window": 0, "compress": 6},
     "a head of three keeps all": {"policy": "head_budget", "full_heads": 1, "window": 7},

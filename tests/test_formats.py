@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Checkout
 
 from elastickv import formats, matrix
 from elastickv.audit import traffic
@@ -135,56 +134,16 @@ def test_files_that_contradict_each_other_are_refused(changes, words):
         formats.checked({"fp16": formats.of("fp16"), "int8": changed})
 
 
-EXAMPLE = "fp8_e5m2"
-
-
-def add(checkout: Checkout) -> None:
-    """The two files of the example."""
-    example = checkout.root / "docs/extending/format"
-    shutil.copy(example / f"{EXAMPLE}.h", checkout.root / "kernels/formats")
-    shutil.copy(example / f"{EXAMPLE}.py", checkout.root / "workflow/elastickv/formats")
-
-
-def elastickv(checkout: Checkout, module: str, *arguments: str) -> None:
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    done = subprocess.run(
-        command, cwd=checkout.root, env=checkout.environment, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def measured(checkout: Checkout) -> dict[str, dict]:
-    """Records of the smoke matrix by case."""
-    paths = (checkout.root / "results/smoke").glob("results_*.json")
-    return {path.stem.removeprefix("results_"): json.loads(path.read_text(encoding="utf-8")) for path in paths}
-
-
-@pytest.mark.slow
-def test_two_files_take_a_format_through_the_pipeline_and_no_other_case_is_timed_again(clone, cpu_build, tmp_path):
-    checkout = clone.copy(tmp_path / "checkout")
-    checkout.take_builds(cpu_build)
-    first = checkout.snakemake("--configfile", "config/smoke.yaml")
-    assert first.code == 0, first.text
-    before = measured(checkout)
-    add(checkout)
-    case = "cases:\n  decode_added: {seq: 2048, compress: 2, cache_dtype: fp8_e5m2}\n"
-    checkout.edit("config/smoke.yaml", "cases:\n", case)
-    second = checkout.snakemake("--configfile", "config/smoke.yaml")
-    assert second.code == 0, second.text
-    after = measured(checkout)
-    assert after.keys() - before.keys() == {"decode_added"}
-    assert {name: after[name]["started"] for name in before} == {name: made["started"] for name, made in before.items()}
-    assert after["decode_added"]["correctness"]["elastic"]["relative_error"] < 1e-3
-    assert after["decode_added"]["status"] in ("ok", "imprecise", "noisy")
-    elastickv(checkout, "elastickv", "verify", "results/smoke")
+EXAMPLE = ROOT / "docs/extending/format/files/workflow/elastickv/formats/fp8_e5m2.py"
 
 
 def test_a_file_in_the_folder_is_all_that_a_format_takes(tmp_path):
     """Schemas, the reference of config files, the rules of cases and the order of formats know the example."""
     package = shutil.copytree(ROOT / "workflow" / "elastickv", tmp_path / "workflow" / "elastickv")
-    shutil.copytree(ROOT / "schemas", tmp_path / "schemas")
+    for folder in ("schemas", "kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs/extending/format" / f"{EXAMPLE}.py", package / "formats")
+    shutil.copy(EXAMPLE, package / "formats")
     script = """
 import json
 from elastickv import formats, matrix

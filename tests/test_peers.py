@@ -669,6 +669,20 @@ def attention(layer, q, k, v):
 def attention(layer, q, k, v):
     return sdpa(q, k[:, :, 1:], v[:, :, 1:])
 """,
+    "when_it_is_read": """
+class Later:
+    def __init__(self, *inputs):
+        self.inputs = inputs
+
+    def fill_(self, value):
+        return self
+
+    def detach(self):
+        return sdpa(*self.inputs)
+
+def attention(layer, q, k, v):
+    return Later(q, k, v)
+""",
     "crashes": """
 def attention(layer, q, k, v):
     import os, signal
@@ -710,10 +724,33 @@ def test_users_files_run_beside_ours_and_those_that_cheat_are_refused(torch_envi
         assert made[name]["status"] == "incorrect", made[name]["reason"]
         assert told in made[name]["reason"]
         assert "ours" not in made[name]["cases"][0]["full"]
-    assert made["crashes"]["status"] == "failed" and "SIGSEGV" in made["crashes"]["reason"]
+    for name, told in {"crashes": "SIGSEGV", "when_it_is_read": "returned a Later, not a torch.Tensor"}.items():
+        assert made[name]["status"] == "failed" and told in made[name]["reason"]
     for name in ("honest", "my_kernel"):
         assert right(made[name]["cases"][0]["full"]) and right(made[name]["cases"][0]["elastic"]), made[name]["reason"]
         assert len(made[name]["file"]["sha256"]) == 64
+
+
+@pytest.mark.slow
+def test_the_doctor_loads_users_files_and_names_what_each_lacks(torch_environment, tmp_path):
+    mine = CHEAT.format(cheat=CHEATS["honest"])
+    texts = {"mine": mine, "wants": mine.replace("times =", 'needs = ("no-such-library", "torch")\n    times ='),
+             "broken": "import no_such_module_of_ours\n" + mine}  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    names = ["torch_math", "torch_cudnn", *(str(tmp_path / f"{name}.py") for name in texts)]
+    config = {"backend": "cpu", "cases": {"a": {"seq": 64, "heads": 2, "dim": 64, "compress": 2}},
+              "baselines": {"transformers": {"enable": False}, "peers": {"enable": True, "names": names}}}  # fmt: skip
+    (tmp_path / "m.yaml").write_text(json.dumps(config), encoding="utf-8")
+    line = [sys.executable, "-m", "elastickv", "doctor", "--json", "--configfile", str(tmp_path / "m.yaml")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"] if one["theme"] == "peers"}
+    assert done.returncode == 3
+    assert {name.removeprefix("peer "): one["level"] for name, one in findings.items()} == {
+        "torch_math": "ok", "torch_cudnn": "note", "mine": "ok", "wants": "problem", "broken": "problem",
+    }  # fmt: skip
+    assert findings["peer wants"]["fix"].endswith(".envs/peers/bin/python no-such-library")
+    assert "No module named 'no_such_module_of_ours'" in findings["peer broken"]["found"]
 
 
 @pytest.mark.parametrize("said", [{"names": ["cudnn"]}, {"backend": "cpu"}])
@@ -860,11 +897,8 @@ def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone
     assert mine["file"] == {"path": "mine/my_kernel.py", "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
     assert "mine/my_kernel.py" in (results / "report.md").read_text(encoding="utf-8")
     assert "Beside other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
-    verified = subprocess.run(
-        [sys.executable, "-m", "elastickv", "verify", str(results)],
-        capture_output=True, text=True, check=False, cwd=checkout.root, env=checkout.environment,
-    )  # fmt: skip
-    assert verified.returncode == 0, verified.stdout
+    verified = checkout.elastickv("verify", str(results))
+    assert verified.code == 0, verified.text
     assert checkout.snakemake("--configfile", "config/beside.yaml").jobs == set()
     (results / "peers_torch_default.json").unlink()
     again = checkout.snakemake("--configfile", "config/beside.yaml")

@@ -25,6 +25,7 @@ from elastickv.audit import intervals, judged, judgement, tables, traffic, verif
 from elastickv.audit.finding import Findings
 from elastickv.audit.measurement import check as check_measurement
 from elastickv.audit.peers import check as check_peers
+from elastickv.audit.reading import Folder
 from elastickv.cache import bytes_moved
 from elastickv.cli import main
 from elastickv.errors import UsageError
@@ -658,6 +659,20 @@ def test_what_is_no_record_is_found_and_the_rest_is_still_checked(results: Path,
     put_at("results_4096_elementwise.json", "bytes.full", 1)(results)
     reseal(results)
     assert_found(results, f"{GOLDEN}: {expected}", "results_4096_elementwise.json: bytes.full: found 1, expected")
+
+
+def test_the_store_may_hold_every_kind_of_record(tmp_path):
+    golden = example("4096_golden_ticket")
+    peers = {"4096_golden_ticket": peer_records.entry(golden["case"], 21.0, 16.6)}
+    kinds = {"measurement": golden,
+             "baseline": example("transformers_baseline"),
+             "peers": peer_records.peer_record("torch_cudnn", peers)}  # fmt: skip
+    (tmp_path / ".records").mkdir()
+    findings = Findings()
+    folder = Folder(tmp_path, findings)
+    for kind, content in kinds.items():
+        (tmp_path / ".records" / f"{kind}.json").write_text(json.dumps(content), encoding="utf-8")
+        assert folder.stored(f".records/{kind}.json") == (kind, content), findings.faults
 
 
 @pytest.mark.parametrize("name", [GOLDEN, "verdicts.json", "ceilings.json", "transformers_baseline.json", STORED])

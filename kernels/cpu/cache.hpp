@@ -114,8 +114,11 @@ inline void make_slot(const Cache& cache, int row, int segment, int slot, const 
     group.key(chosen, key);
     group.value(chosen, value);
   }
-  store_vector(key, to.k_format, cache.dim, at, to.k, to.k_scale);
-  store_vector(value, to.v_format, cache.dim, at, to.v, to.v_scale);
+  const int head = row % cache.kv_heads;
+  const float* stored = passed_through(key, to.k_format, to.k_state, head, cache.dim, member);
+  store_vector(stored, to.k_format, cache.dim, at, to.k, to.k_scale);
+  stored = passed_through(value, to.v_format, to.v_state, head, cache.dim, member);
+  store_vector(stored, to.v_format, cache.dim, at, to.v, to.v_scale);
   if (to.bias) to.bias[at] = bias;
   to.token[at] = token + chosen;
 }

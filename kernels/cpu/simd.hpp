@@ -6,6 +6,7 @@
 
 #include "../format.h"
 #include "../params.h"
+#include "../per_head.h"
 #include "scalar.hpp"
 #if defined(__AVX2__)
 #include <immintrin.h>

@@ -39,6 +39,21 @@ inline uint16_t quantise(const float* x, int format, int dim, void* out) {
   return word;
 }
 
+// What is encoded instead of `x`: x itself, or in `out` what a format makes of it that keeps something per head (`states`: of
+// all heads).
+inline const float* passed_through(const float* x, int format, const void* states, int head, int dim, float* out) {
+#define X(NAME, NUMBER, BITS, LARGEST)                                                                      \
+  if constexpr (PerHead<NAME>::KEPT)                                                                        \
+    if (format == NAME) {                                                                                   \
+      const float* state = static_cast<const float*>(states) + (long long)head * PerHead<NAME>::floats(dim); \
+      for (int i = 0; i < dim; ++i) out[i] = PerHead<NAME>::stored(state, x, dim, i);                       \
+      return out;                                                                                           \
+    }
+  ELASTICKV_FORMATS(X)
+#undef X
+  return x;
+}
+
 // Stores `values` as slot number `slot` (over all rows) of an array of keys or values.
 inline void store_vector(const float* values, int format, int dim, long long slot, void* vectors, void* scales) {
   char* to = static_cast<char*>(vectors) + slot * row_bytes(format, dim);

@@ -63,6 +63,7 @@ template <int FORMAT>
 struct Fragment;
 template <int FORMAT>
 struct Stored;
+#include "../per_head.h"
 #include "formats_code.h"
 
 // Which elements of a row a lane holds.

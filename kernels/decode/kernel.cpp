@@ -3,8 +3,10 @@
 // Launch: the work (rows x slots, weighed in bytes) is cut into equal contiguous parts, one a thread, whatever the
 // number of rows. A row cut between threads leaves a partial state per thread in the workspace; after a barrier, the
 // thread that began the row joins them in thread order, so answers are bitwise repeatable for a fixed thread count.
+// Caches whose keys and values have different formats, or formats that keep something per head: any.hpp.
 #include <vector>
 
+#include "any.hpp"
 #include "append/kernel.cpp"
 #include "attention.hpp"
 #include "attention_int4.hpp"
@@ -13,8 +15,7 @@
 
 namespace elastickv {
 
-constexpr int CUT_SLOTS = 16;     // rows are cut at multiples of so many slots
-constexpr int STATE_HEADER = 16;   // floats before a partial's sums: max, sum, padding to a cache line
+constexpr int CUT_SLOTS = 16;  // rows are cut at multiples of so many slots
 
 using Attend = void (*)(const Stretch&, int, const float*, int, State*);
 
@@ -39,9 +40,6 @@ static Attend attend_for(const Cache& cache, const Segment& segment, int tile) {
 #endif
   return attend_for(segment.k_format, tile);
 }
-
-static int tile_of(int group) { return group >= 3 ? 4 : group; }
-static int padded_group(int group) { return (group + tile_of(group) - 1) / tile_of(group) * tile_of(group); }
 
 // How many live slots a row has, and what all rows before it cost.
 struct RowWork {
@@ -149,15 +147,6 @@ static void load_queries(const Work& work, int row, float* q) {
   std::fill(q + count, q + work.heads * c.dim, 0.0f);
 }
 
-// Joins `other` to `state`: both as if one pass had seen both sets of slots.
-static void join(State& state, const State& other, int dim) {
-  const float largest = std::max(state.max, other.max), base = largest == -INFINITY ? 0 : largest;
-  const float mine = std::exp(state.max - base), theirs = std::exp(other.max - base);
-  for (int d = 0; d < dim; ++d) state.out[d] = state.out[d] * mine + other.out[d] * theirs;
-  state.sum = state.sum * mine + other.sum * theirs;
-  state.max = largest;
-}
-
 static void write_row(const Work& work, int row, State* states) {
   const Cache& c = work.p.cache;
   const long long bytes = row_bytes(c.dtype, c.dim);
@@ -219,6 +208,7 @@ static void finish_row(const Work& work, int row, int thread, int threads, State
 
 static void decode(const DecodeParams& p) {
   if (p.fresh.k) append(p.cache, p.fresh, false);  // such a token completes no group
+  if (needs_any(p.cache)) return decode_any(p);
   const Work work(p);
   const int dim = p.cache.dim;
 #pragma omp parallel num_threads(thread_count)
@@ -248,6 +238,7 @@ static void decode(const DecodeParams& p) {
 
 // Bytes of workspace that a launch needs.
 static long long decode_workspace(const DecodeParams* p) {
+  if (needs_any(p->cache)) return decode_any_workspace(*p);
   return thread_count * partial_floats(p->group, p->cache.dim) * (long long)sizeof(float);
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ PATTERNS = {
 }
 STORE = ".records"
 CONFIG = ".plan/config.json"
-STORED = {"measurement/2": "measurement", "baseline/2": "baseline", "peers/2": "peers"}
+STORED = ("measurement", "baseline", "peers")  # the schemas of the store's records
 MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "report.md", "social_media_content.txt")
 
 
@@ -48,6 +49,12 @@ def is_results_folder(names: list[str]) -> bool:
 def schema_of(name: str) -> str | None:
     """The schema of the record with this path in a results folder; None for what is no record."""
     return NAMED.get(name) or next((schema for pattern, schema in PATTERNS.items() if pattern.fullmatch(name)), None)
+
+
+@cache
+def _stored() -> dict[str, str]:
+    """The schemas of the store's records by the name and version that stands in a record."""
+    return {records.schema(name)["properties"]["schema"]["const"]: name for name in STORED}
 
 
 class Folder:
@@ -104,14 +111,14 @@ class Folder:
             return "", None
         try:
             said = records.parse((self.path / name).read_text(encoding="utf-8"))
-            schema = STORED.get(said.get("schema")) if isinstance(said, dict) else None
+            schema = _stored().get(said.get("schema")) if isinstance(said, dict) else None
         except (OSError, ValueError):
             schema = "measurement"
         return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, said))
 
     def _unknown(self, name: str, said: Any) -> None:
         told = said.get("schema") if isinstance(said, dict) else type(said).__name__
-        self.findings.of(name).fault("schema", told, f"one of {', '.join(STORED)}")
+        self.findings.of(name).fault("schema", told, f"one of {', '.join(_stored())}")
 
     def _load(self, name: str, schema: str | None) -> Any:
         if name in self.unreadable:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from elastickv import policies
+from elastickv import kinds, policies
 from elastickv.audit import judgement
 from elastickv.audit.finding import About
 
@@ -26,7 +26,8 @@ def _interval(place: str, value: str = "value") -> tuple[str, ...]:
 
 # Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
 FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim")}
-FACTS |= {name: f"case.{name}" for name, key in policies.every_key().items() if key.kind is int}
+DECLARED = policies.every_key() | kinds.every_key()
+FACTS |= {name: f"case.{name}" for name, key in DECLARED.items() if key.kind is int}
 FACTS |= {f"{arm}_bytes": f"bytes.{arm}" for arm in ("full", "elastic")}
 FACTS |= {"byte_ceiling": "bytes.ceiling", "ceiling_slots": "bytes.ceiling_slots", "ceiling_bits": "bytes.ceiling_bits"}
 FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}

@@ -1,4 +1,4 @@
-"""The headers that list the anchor rules for the kernels, written out of workflow/elastickv/anchors (kernels/anchor.h)."""
+"""The headers that list the anchor rules for the kernels (kernels/anchor.h), out of workflow/elastickv/anchors."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from elastickv.schemas.parts import BuildUsed, Compiled
 def facts(build: str, backend: str, workload: str, stored: Iterable[str] = (), anchor: str | None = None) -> BuildUsed:
     """The binary that will run: its hash, how each part was compiled, and where its sources come from.
 
-    `fingerprint` is that of the workload's kernels, of the formats `stored` and of the anchor rule alone. MachineError when
-    it was not built, or not from this.
+    `fingerprint` is that of the workload's kernels, of the formats `stored` and of the anchor rule alone. MachineError
+    when it was not built, or not from this.
     """
     manifest = Path(build) / backend / "manifest.json"
     if not manifest.exists():

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from elastickv import device, environments
 from elastickv.device import host as host_facts
+from elastickv.errors import MachineError
 from elastickv.system import host_compiler
 from elastickv.system import nvcc as nvcc_search
-from elastickv.errors import MachineError
 
 OLDEST_OF_NVCC_13 = 75
 AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2")

@@ -1,8 +1,8 @@
 """What a binary is made of: comment-free source, flags and compiler version. Editing a comment changes nothing.
 
-A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is known by the kernels
-that its own workload launches, by what they include, by its own formats and by its own anchor rule, so that adding a
-kernel, a format or a rule re-times nothing else.
+A binary holds the kernels of every workload and the code of every storage format and anchor rule. A measurement is
+known by the kernels that its own workload launches, by what they include, by its own formats and by its own anchor
+rule, so that adding a kernel, a format or a rule re-times nothing else.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
 
 
 def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
-    """The files that a source includes by name, of those that are there: beside it, else in `folders`, as compilers do."""
+    """The files that a source includes by name, of those that are there: beside it, else in `folders`."""
     searched = (file.parent, *folders)
     names = _INCLUDE.findall(_text(file))
     found = [[path for folder in searched if (path := (folder / name).resolve()).is_file()] for name in names]
@@ -221,7 +221,7 @@ def cuda_image(architecture: int, ptx: bool, compiler: str) -> Image:
 
 
 def planned_image(architecture: int, ptx: bool, compiler: str) -> PlannedImage:
-    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have another, or none.
+    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have none.
 
     The machine that builds takes one of the compilers, by its driver.
     """
@@ -236,7 +236,7 @@ def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
 
 
 def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
-    """Fingerprints of an image or a library of one workload's kernels, of one format's code, of one rule's code alone."""
+    """Fingerprints of an image or a library, of one workload's kernels, one format's or one rule's code alone."""
     return Fingerprints(
         **{name: replace(made_of, source=workload_sha256(backend, name)).sha256 for name in launched()},
         formats={

@@ -1,4 +1,4 @@
-"""The headers that list the storage formats for the kernels, written out of workflow/elastickv/formats (kernels/format.h)."""
+"""The headers that list the storage formats for the kernels (kernels/format.h), out of workflow/elastickv/formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def contents() -> dict[str, str]:
     every = formats.every().values()
     lines = ["#pragma once", _macro("FORMATS", (facts(made) for made in every))]
     for bits in (16, 32):
-        pairs = [(one, two) for one in every for two in every if one.bits == bits and not one.scaled and two.scaled and two.plain]
+        pairs = [
+            (one, two)
+            for one in every
+            for two in every
+            if one.bits == bits and not one.scaled and two.scaled and two.plain
+        ]
         lines.append(_macro(f"MIXED_{bits}", (f"{_names(one)}, {_names(two)}" for one, two in pairs)))
     code = ["#pragma once", *(f'#include "formats/{made.name}.h"' for made in every)]
     return {LIST: "\n".join(lines) + "\n", CODE: "\n".join(code) + "\n"}

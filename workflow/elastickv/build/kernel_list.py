@@ -14,7 +14,7 @@ LISTS = {"cuda": "kernels_cuda.h", "cpu": "kernels_cpu.h"}
 
 
 def sources(backend: str, kernels: Path) -> dict[str, Path]:
-    """The source of every kernel that a backend has, by the kernel's name, sorted. UsageError for a folder badly named."""
+    """The source of every kernel that a backend has, by name, sorted. UsageError for a folder badly named."""
     found = {path.parent.name: path for path in sorted(kernels.glob(f"*/{SOURCES[backend]}"))}
     wrong = [path for name, path in found.items() if not name.isidentifier()]
     if wrong:

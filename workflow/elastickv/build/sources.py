@@ -48,7 +48,7 @@ def groups(root: Path = Path()) -> list[Group]:
         ),
         Group(
             "Anchor rules",
-            "How kernels of both kinds choose the token that stands for a group; the NumPy reference is in the package.",
+            "How kernels of both kinds choose the token that stands for a group; the package has the NumPy reference.",
             _files(root, kernels / anchor_headers.FOLDER, fingerprint.SUFFIXES),
         ),
         Group(

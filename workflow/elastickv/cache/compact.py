@@ -5,15 +5,19 @@ Rows are those of kernels/params.h (batch * kv_heads), or some of them; KV heads
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
 from elastickv import anchors, formats
+from elastickv.cache import oracle
 from elastickv.policies import Policy
 from elastickv.policies.base import Run, Segment
+
+# What formats keep for each KV head, or for each row, by segment and `k_state` or `v_state`.
+States = Mapping[tuple[int, str], np.ndarray]
 
 
 class Layout(NamedTuple):
@@ -86,20 +90,27 @@ def _groups(x: np.ndarray, run: Run) -> np.ndarray:
 
 
 def compact(
-    k: np.ndarray, v: np.ndarray, policy: Policy, heads: Sequence[int] | None = None, kept: np.ndarray | None = None
+    k: np.ndarray,
+    v: np.ndarray,
+    policy: Policy,
+    heads: Sequence[int] | None = None,
+    kept: np.ndarray | None = None,
+    states: States | None = None,
 ) -> CompactCache:
     """The elastic cache of a full one.
 
     k, v: float32 [rows, tokens, dim], the values that the full cache stores. heads: the KV head of each row (a row each
     where it is not said). kept: int [rows, slots] overrides the choice of anchors (to follow a kernel that
-    broke a tie the other way).
+    broke a tie the other way). states: of each KV head.
     """
     rows, tokens, _ = k.shape
+    heads = range(rows) if heads is None else heads
     parts = []
-    for runs, members in _alike(policy, range(rows) if heads is None else heads, tokens):
+    for runs, members in _alike(policy, heads, tokens):
+        of_rows = {at: state[[heads[row] for row in members]] for at, state in (states or {}).items()}
         some = slice(None) if len(members) == rows else members
         follows = None if kept is None else kept[some, : sum(run.slots for run in runs)]
-        parts.append((some, _of_runs(k[some], v[some], policy, runs, follows)))
+        parts.append((some, _of_runs(k[some], v[some], policy, runs, follows, of_rows)))
     return parts[0][1] if len(parts) == 1 else _padded(parts, rows)
 
 
@@ -122,7 +133,7 @@ def _padded(parts: list[tuple[list[int], CompactCache]], rows: int) -> CompactCa
 
 
 def _of_runs(
-    k: np.ndarray, v: np.ndarray, policy: Policy, runs: Sequence[Run], kept: np.ndarray | None
+    k: np.ndarray, v: np.ndarray, policy: Policy, runs: Sequence[Run], kept: np.ndarray | None, states: States
 ) -> CompactCache:
     """The elastic cache of rows that are all built of the same runs."""
     segments, order = policy.segments(k.shape[1]), _order(runs)
@@ -133,14 +144,21 @@ def _of_runs(
     else:
         chosen = [None] * len(runs)
     columns = [
-        _of_run(k, v, policy, run, segments[run.segment], follows) for run, follows in zip(runs, chosen, strict=True)
+        _of_run(k, v, policy, run, segments[run.segment], follows, states)
+        for run, follows in zip(runs, chosen, strict=True)
     ]
     arrays = [np.concatenate(parts, axis=1)[:, order] for parts in zip(*columns, strict=True)]
     return CompactCache(np.full(len(k), len(order)), *arrays)
 
 
 def _of_run(
-    k: np.ndarray, v: np.ndarray, policy: Policy, run: Run, segment: Segment, kept: np.ndarray | None
+    k: np.ndarray,
+    v: np.ndarray,
+    policy: Policy,
+    run: Run,
+    segment: Segment,
+    kept: np.ndarray | None,
+    states: States,
 ) -> tuple[np.ndarray, ...]:
     """A run's slots: kept, segment, k, v, k_scale, v_scale, bias."""
     keys, values, tokens = _groups(k, run), _groups(v, run), _tokens(run)
@@ -151,8 +169,9 @@ def _of_run(
         exact = keys[:, :, 0], values[:, :, 0]
         return np.broadcast_to(tokens, shape), number, *exact, none, none, np.zeros(shape, np.float32)
     chosen = _chosen(policy, keys, values) if kept is None else kept - tokens
-    k_stored, k_scale = _stored(_stands_for(keys, chosen, policy), segment.keys)
-    v_stored, v_scale = _stored(_stands_for(values, chosen, policy), segment.values)
+    of_keys, of_values = (states.get((run.segment, field)) for field in ("k_state", "v_state"))
+    k_stored, k_scale = _stored(_stands_for(keys, chosen, policy), segment.keys, of_keys)
+    v_stored, v_scale = _stored(_stands_for(values, chosen, policy), segment.values, of_values)
     bias = np.full(shape, run.bias, np.float32)
     return tokens + chosen, number, k_stored, v_stored, k_scale, v_scale, bias
 
@@ -174,11 +193,34 @@ def _stands_for(groups: np.ndarray, chosen: np.ndarray, policy: Policy) -> np.nd
     return total / np.float32(groups.shape[2])
 
 
-def _stored(vectors: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _stored(vectors: np.ndarray, name: str, state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Vectors as a format reads them back, float32 [rows, slots, dim], and their scales, float16 [rows, slots]."""
     stored = formats.of(name)
-    words, scale = stored.store(vectors)
+    words, scale = stored.store(vectors, state)
     return stored.load(words, scale), scale
+
+
+def attention(
+    q: np.ndarray, held: CompactCache, heads: Sequence[int], segments: Sequence[Segment], states: States
+) -> np.ndarray:
+    """The float64 answer of an elastic cache; q: [rows, group, dim], heads: the KV head of each row."""
+    if not states:
+        return oracle.decode_attention(q, held.k, held.v, held.bias, held.counts)
+    rows = (_parts(held, row, head, segments, states) for row, head in enumerate(heads))
+    return np.stack([oracle.attend(*each) for each in zip(q, rows, strict=True)])
+
+
+def _parts(held: CompactCache, row: int, head: int, segments: Sequence[Segment], states: States) -> list[oracle.Part]:
+    """A row's slots by segment, with what formats keep for its head."""
+    parts = []
+    for number, segment in enumerate(segments):
+        here = np.flatnonzero(held.segment[row, : held.counts[row]] == number)
+        kept = [
+            (formats.of(name).per_head, states[number, field][head]) if (number, field) in states else None
+            for field, name in (("k_state", segment.keys), ("v_state", segment.values))
+        ]
+        parts.append(oracle.Part(held.k[row, here], held.v[row, here], held.bias[row, here], *kept))
+    return parts
 
 
 def anchors_right(k: np.ndarray, v: np.ndarray, policy: Policy, heads: Sequence[int], kept: np.ndarray) -> bool:

@@ -73,7 +73,7 @@ def _too_large(check: str, case: AnyCase, plan: Rotation, facts: Facts, needs: N
     """A case that will end as out_of_memory; the fix is the longest context that fits."""
     size, room = plan.footprint, plan.room
     found = f"{case.id} needs {size / 1e9:.2f} GB; {room / 1e9:.2f} of {facts.free / 1e9:.1f} GB free may be used"
-    fitting = int(case.seq * room / size * 0.95)
+    fitting = int(getattr(case, "seq", 0) * room / size * 0.95)
     if fitting < 1:
         return problem(check, found, f"close other programs, then {needs.make()}")
     if case.id not in needs.written:  # of a sweep: no override names one of its cases

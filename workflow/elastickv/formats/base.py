@@ -101,14 +101,15 @@ class Format:
         """float32 [..., dim] -> what lies in memory and float16 scales [...], 0 where the format has none.
 
         scale = fp16(max|x| / largest), not above 65504; what is encoded is x / scale, or 0 where the scale is 0.
-        state: [heads, ...] of a format that keeps any; vectors are [rows, ..., dim] then, row r of head r % heads.
+        state: of a format that keeps any, [rows, ...], that of each row's head; vectors are [rows, ..., dim] then.
         """
         import numpy as np
 
         vectors = np.asarray(vectors, dtype=np.float32)
         if self.per_head is not None:
             assert state is not None
-            vectors = np.stack([self.per_head.stored(state[row % len(state)], x) for row, x in enumerate(vectors)])
+            stored = [self.per_head.stored(*each) for each in zip(state, vectors, strict=True)]
+            vectors = np.stack(stored) if stored else vectors
         if self.largest is None:
             return self.encode(vectors), np.zeros(vectors.shape[:-1], dtype=np.float16)
         peak = np.max(np.abs(vectors), axis=-1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from elastickv.device import driver
 from elastickv.device.base import Backend, Mode
+from elastickv.models.refusal import Refusal
 from elastickv.peers.base import Launch
 
 
@@ -40,6 +41,16 @@ def open_runner(backend: Backend) -> Runner:
 def as_array(answer: Any) -> np.ndarray:
     """A copy of a tensor as float32 in host memory."""
     return np.array(answer.detach().float().cpu().numpy())
+
+
+def _tensors(answers: Sequence[Any]) -> Sequence[Any]:
+    """What launches returned. Raises Refusal for what is no plain tensor: it might be computed when it is read."""
+    import torch
+
+    for answer in answers:
+        if type(answer) is not torch.Tensor:
+            raise Refusal("failed", f"a launch returned a {type(answer).__name__}, not a torch.Tensor")
+    return answers
 
 
 class CpuRunner:
@@ -74,9 +85,9 @@ class CpuRunner:
             True,
         )
         try:
-            for kept in [launch() for launch in program]:
+            for kept in _tensors([launch() for launch in program]):
                 kept.fill_(float("nan"))
-            return [as_array(launch()) for launch in program]
+            return [as_array(answer) for launch in program for answer in _tensors([launch()])]
         finally:
             torch.utils.deterministic.fill_uninitialized_memory = before
             torch.use_deterministic_algorithms(False)
@@ -164,7 +175,7 @@ class CudaRunner:
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = tuple(launch() for launch in calls)
-        return Captured(PeerReplay(self._driver, graph), outputs, tuple(calls))
+        return Captured(PeerReplay(self._driver, graph), tuple(_tensors(outputs)), tuple(calls))
 
     def seconds(self, *programs: Captured, lead: Sequence[Captured] = ()) -> float:
         """See Runner."""

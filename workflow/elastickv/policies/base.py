@@ -134,11 +134,6 @@ class Policy(ABC):
         """Whether a group may hold the newest token: it is then closed after that token was stored, not before."""
         return False
 
-    @property
-    def period(self) -> int:
-        """Tokens after which closings repeat; 1 where there are none."""
-        return 1
-
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         """None, or the key that contradicts others and why. values: of KEYS; case: all keys of the case."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from elastickv import matrix, policies, records
+from elastickv import kinds, matrix, policies, records
 from elastickv.cache import bytes_moved
 from elastickv.device import limits
 from elastickv.schemas.case import AnyCase
@@ -18,12 +18,13 @@ SHAPE = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache
 def table(cases: Sequence[AnyCase]) -> str:
     """One row a case: its shape, what its policy keeps, and the largest speedup that its bytes allow.
 
-    Of a policy's keys those that a case has otherwise than by default. Below, why cases are unsupported.
+    Of policies' and workloads' keys those that a case has otherwise than by default. Below, why cases are unsupported.
     """
     from tabulate import tabulate
 
     refused, rows = unsupported(cases), []
-    columns = [*SHAPE, *(key for key in ("policy", *policies.every_key()) if any(_told(case, key) for case in cases))]
+    declared = ("policy", *policies.every_key(), *kinds.every_key())
+    columns = [*SHAPE, *(key for key in declared if any(_told(case, key) for case in cases))]
     for case in cases:
         ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling
         last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"

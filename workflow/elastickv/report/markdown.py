@@ -122,7 +122,7 @@ def kept(inputs: Inputs) -> str:
     """What the elastic caches keep, a line per policy; empty where all cases have the default one."""
     found: dict[str, list[str]] = defaultdict(list)
     for case in inputs.cases:
-        if case.content is not None and case.content.workload == "decode":
+        if case.content is not None and case.content.kind.CACHE:
             found[case.content.policy].append(f"`{case.id}`")
     if not {*found} - {policies.DEFAULT}:
         return ""

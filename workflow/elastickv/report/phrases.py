@@ -120,7 +120,7 @@ def shape(case: Case) -> Phrase:
 def _kept(case: Case) -> Phrase:
     """`, compress 4`, or with a policy other than the default one `, head_budget, full_heads 2`."""
     content = case.content
-    if content.workload != "decode":
+    if not content.kind.CACHE:
         return [", compress ", measured(case, "case/compress")]
     phrase: Phrase = [] if content.policy == policies.DEFAULT else [f", {content.policy}"]
     made = policy_of(content)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv import policies, records
+from elastickv import kinds, policies, records
 from elastickv.judge import folder, noise, verdict
 from elastickv.report import cautions, peers
 from elastickv.report.text import plain
@@ -36,7 +36,7 @@ COLUMNS = {
     "driver": _fact("device.driver", "its driver"),
     "backend": _fact("resolved.backend", "cuda or cpu"),
     "launch": _fact("resolved.launch", "plain or dependent"),
-    "workload": _fact("case.workload", "decode or elementwise"),
+    "workload": _fact("case.workload", "what was timed"),
     "batch": _fact("case.batch", "sequences"),
     "seq": _fact("case.seq", "tokens held"),
     "heads": _fact("case.heads", "query heads"),
@@ -46,6 +46,7 @@ COLUMNS = {
     "cache_dtype": _fact("case.stored_as", "of middle slots: one format, or those of keys and of values"),
     "policy": _fact("case.policy", "what the elastic cache keeps; the columns that follow are policies' keys"),
     **{name: _fact(f"case.{name}", key.meaning) for name, key in policies.every_key().items()},
+    **{name: _fact(f"case.{name}", key.meaning) for name, key in kinds.every_key().items()},
     "layers": _fact("resolved.layers", "caches that samples rotate over"),
     "cold": _fact("resolved.cold", "whether the rotation flushes the last-level cache"),
     "full_us": Column("statistics.full.median_us", "full cache: median time of one launch, us"),
@@ -157,11 +158,16 @@ def cell(value: Cell) -> Cell:
 
 
 def columns(rows: list[Row]) -> list[str]:
-    """COLUMNS, of policies those of the default one and of those in use: a new policy changes no table without it."""
+    """COLUMNS, of policies those of the default one and of those in use, of workloads those in use.
+
+    A new policy or workload changes no table without it.
+    """
     used = {str(row["policy"]) for row in rows if row["policy"]}
     named = {"policy"} if used - {policies.DEFAULT} else set()
     named = named.union(*(policies.of(name).KEYS for name in (policies.DEFAULT, *used)))
-    return [name for name in COLUMNS if name in named or name not in {"policy", *policies.every_key()}]
+    named = named.union(*(kinds.of(str(row["workload"])).KEYS for row in rows if row["workload"]))
+    optional = {"policy", *policies.every_key(), *kinds.every_key()}
+    return [name for name in COLUMNS if name in named or name not in optional]
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -18,7 +18,7 @@ from elastickv.cache import bytes_moved
 from elastickv.judge import noise
 from elastickv.report.inputs import Case, Inputs
 from elastickv.report.text import device_title
-from elastickv.schemas.case import AnyCase, policy_of
+from elastickv.schemas.case import AnyCase, OtherCase, policy_of
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Interval
 
@@ -103,9 +103,9 @@ def grids(inputs: Inputs) -> list[Grid]:
 
 def _amount_key(content: AnyCase) -> str | None:
     """The key that says how much is kept. None: there is none."""
-    if content.workload == "decode":
+    if content.kind.CACHE:
         return next(iter(policies.of(content.policy).KEYS), None)
-    return "compress" if hasattr(content, "compress") else None
+    return "compress" if {"seq", "compress"} <= {*content.kind.TAKES} else None
 
 
 def _whole(content: AnyCase, key: str, cells: dict[Place, Cell]) -> set[Place]:
@@ -165,11 +165,17 @@ def _cell(case: Case) -> Cell:
     )
 
 
+def _sizes(content: OtherCase) -> list[str]:
+    """`32 heads x 128` of a workload that has both, and its own keys: `rows 64`."""
+    heads = [f"{content.heads} heads x {content.dim}"] if {"heads", "dim"} <= {*content.kind.TAKES} else []
+    return heads + [f"{key} {getattr(content, key)}" for key in content.kind.KEYS]
+
+
 def shape_text(content: AnyCase) -> str:
     """What the cases of a sweep share: `decode, 8 heads x 128, fp16, sinks 4, window 256, anchor value_norm`."""
+    if not content.kind.CACHE:
+        return ", ".join([content.workload, *_sizes(content), content.dtype])
     heads = f"{content.heads} heads"
-    if content.workload != "decode":
-        return f"{content.workload}, {heads} x {content.dim}, {content.dtype}"
     if content.kv_heads != content.heads:
         heads += f" ({content.kv_heads} KV)"
     parts = [content.workload, f"{heads} x {content.dim}", content.dtype]

@@ -150,19 +150,7 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "seed": (Seed, 0),
 }
 # Names that no policy and no workload may give to a key of its own.
-_TAKEN = {
-    *_BEFORE,
-    *_AFTER,
-    "schema",
-    "id",
-    "backend",
-    "measure",
-    "formats",
-    "kind",
-    "key_format",
-    "value_format",
-    "stored_as",
-}
+_TAKEN = {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure", "formats", "kind"}
 _CLASHES = {"policies": OF_POLICIES.keys() & _TAKEN, "workloads": OF_KINDS.keys() & {*_TAKEN, *OF_POLICIES}}
 for _who, _names in _CLASHES.items():
     if _names:
@@ -318,7 +306,7 @@ class Peers(Model):
     enable: bool = field("whether they are measured", default=False)
     names: list[PeerName] | MISSING = field(
         "which: names of workflow/elastickv/peers/libraries/, and paths of files of your own "
-        "(docs/extending/peer/), relative to the checkout. Without it all of the former: those that do not run on a "
+        "(docs/extending.md), relative to the checkout. Without it all of the former: those that do not run on a "
         "backend say so in their record",
         unique=True,
         min_length=1,

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import MISSING
 from pydantic.json_schema import GenerateJsonSchema
 
-from elastickv import formats, kinds, policies, records, schemas
+from elastickv import records, schemas
+from elastickv.schemas import config
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -123,12 +124,12 @@ def contents() -> dict[Path, str]:
 
 
 def renew() -> None:
-    """Writes the files again where they do not name the keys, formats and workloads that are there now."""
-    from elastickv.schemas.config import CASE_KEYS
+    """Writes the files again where their keys of cases are not the present ones.
 
-    named = records.schema("config")["$defs"]["CaseKeys"]["properties"]
-    here = {"cache_dtype": [*formats.every()], "workload": [*kinds.every()], "policy": [*policies.every()]}
-    if [*named] != [*CASE_KEYS] or any(named[key]["enum"] != names for key, names in here.items()):
+    A storage format, a policy, an anchor rule or a workload was added, changed or taken away.
+    """
+    keys = config.CaseKeys.model_json_schema(schema_generator=_Generator)
+    if records.schema("config")["$defs"]["CaseKeys"] != _tidied(keys, defaults=True):
         main()
         records.schema.cache_clear()
 

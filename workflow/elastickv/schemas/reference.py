@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from elastickv import formats
+from elastickv import anchors, formats, policies
 
 HEAD = """# Config files: every key
 
@@ -31,6 +31,22 @@ slots: each key and each value has 2 bytes more, an fp16 number that it is multi
 | name | bits of a value | scale per slot | meaning |
 |---|---|---|---|
 """
+POLICIES = """
+## Policies
+
+What the elastic cache of workload decode keeps. A case has the keys of its own policy alone.
+
+| name | keys | meaning |
+|---|---|---|
+"""
+ANCHORS = """
+## Anchor rules
+
+Which token stands for a group of tokens that become one slot (`anchor`).
+
+| name | meaning |
+|---|---|
+"""
 COLUMNS = "| key | type | default | unit | allowed | meaning |\n|---|---|---|---|---|---|\n"
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 NO_DEFAULT = {  # the key whose value an absent one takes
@@ -46,7 +62,7 @@ def page(schema: dict[str, Any]) -> str:
     sections = [_section("top level", schema["description"], _scalars(schema))]
     for name, definition in _sections(schema):
         sections.append(_section(f"`{name}`", definition["description"], definition["properties"]))
-    return HEAD + "\n".join([*sections, _sweeps(schema)]) + _formats()
+    return HEAD + "\n".join([*sections, _sweeps(schema)]) + _formats() + _policies() + _anchors()
 
 
 def _formats() -> str:
@@ -55,6 +71,19 @@ def _formats() -> str:
         for name, one in formats.every().items()
     )
     return FORMATS + "".join(rows)
+
+
+def _policies() -> str:
+    rows = (
+        f"| `{name}`{' (the default)' if name == policies.DEFAULT else ''} | "
+        f"{', '.join(f'`{key}`' for key in one.KEYS)} | {one.MEANING} |\n"
+        for name, one in policies.every().items()
+    )
+    return POLICIES + "".join(rows)
+
+
+def _anchors() -> str:
+    return ANCHORS + "".join(f"| `{name}` | {one.meaning} |\n" for name, one in anchors.every().items())
 
 
 def _sections(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from elastickv.workloads.positions import Addresses
 
 TOKEN_BYTES = 4  # of the number that says which token a slot stands for
 BIAS_BYTES = 4
+STATES = ("k_state", "v_state")
 
 # Some slots of one segment, [n, slots, ...], by its number, a layout, the rows [n, 1] that have it, which of its slots.
 Gather = Callable[[int, Layout, np.ndarray, np.ndarray], np.ndarray]
@@ -66,6 +67,7 @@ class CacheShape:
         self.segments = {arm: made.segments(capacity) for arm, made in self.policies.items()}
         if len(self.segments["elastic"]) > MOST_SEGMENTS:
             raise ValueError(f"policy {self.policy.NAME} has more than {MOST_SEGMENTS} segments")
+        self.seed = case.seed
         self.exact_format = formats.of(case.dtype)
         self.vector = self.exact_format.vector_bytes(self.dim)
 
@@ -82,14 +84,33 @@ class CacheShape:
         return [number % self.kv_heads for number in range(row, row + rows)]
 
     def arrays(self, arm: str) -> list[Array]:
-        """The arrays that a launch reads: vectors of every segment, then scales, then biases."""
-        return [
+        """The arrays that a launch reads: vectors of every segment, then scales, biases, what formats keep per head."""
+        of_slots = [
             Array(number, field, self.rows * segment.slots * size)
             for fields in (("k", "v"), ("k_scale", "v_scale"), ("bias",))
             for number, segment in enumerate(self.segments[arm])
             for field in fields
             if (size := self._slot_bytes(arm, segment)[field])
         ]
+        of_heads = [Array(*at, self.kv_heads * stored.state_bytes(self.dim)) for at, stored in self._keeping(arm)]
+        return of_slots + of_heads
+
+    def _keeping(self, arm: str) -> list[tuple[tuple[int, str], Format]]:
+        """The formats that keep something per KV head, by their segment and field."""
+        return [
+            ((number, field), stored)
+            for number, segment in enumerate(self.segments[arm])
+            for field, stored in zip(STATES, formats.of_names(segment.keys, segment.values), strict=True)
+            if stored.per_head is not None and segment.slots
+        ]
+
+    @cached_property
+    def states(self) -> dict[tuple[int, str], np.ndarray]:
+        """What formats of the elastic cache keep for each KV head, float32 [kv_heads, ...], by segment and field."""
+        return {
+            at: np.ascontiguousarray(stored.state(self.dim, self.kv_heads, self.seed + STATES.index(at[1])), np.float32)
+            for at, stored in self._keeping("elastic")
+        }
 
     def _slot_bytes(self, arm: str, segment: Segment) -> dict[str, int]:
         """Bytes of a slot by array; 0: there is none."""
@@ -131,6 +152,7 @@ class LayerCaches:
             self.caches[arm] = self._cache(arm, arrays, at[arm])
         for number, size in enumerate(shape.token_bytes(), start=1):
             self.elastic.segments[number].token = backend.allocate(max(size, TOKEN_BYTES))
+        self.write_states()
 
     @property
     def full(self) -> Cache:
@@ -159,6 +181,11 @@ class LayerCaches:
         for array in arrays:
             setattr(cache.segments[array.segment], array.field, self.arenas[arm].take(array.bytes))
         return cache
+
+    def write_states(self) -> None:
+        """Writes what formats keep for each KV head."""
+        for (number, field), state in self.shape.states.items():
+            self.backend.write(getattr(self.elastic.segments[number], field), state)
 
     def _words(self, address: int, row: int, rows: int, slots: int, stored: Format) -> np.ndarray:
         """What lies in memory of the vectors of `slots` slots a row, [rows, slots, words], from row `row` on."""

@@ -250,14 +250,19 @@ class DecodeWorkload:
         anchors_right = True
         for row, rows in self._chunks():
             k, v = self.caches[layer].read_full(row, rows, tokens)
-            bias = counts = None
-            if arm == "elastic":
-                heads, kept = self.shape.heads(row, rows), self.caches[layer].read_kept(row, rows, tokens)
-                anchors_right &= compact.anchors_right(k, v, self.shape.policy, heads, kept)
-                held = compact.compact(k, v, self.shape.policy, heads, kept if anchors_right else None)
-                k, v, bias, counts = held.k, held.v, held.bias, held.counts
-            reference[row : row + rows] = oracle.decode_attention(q[row : row + rows], k, v, bias, counts)
+            some = slice(row, row + rows)
+            if arm == "full":
+                reference[some] = oracle.decode_attention(q[some], k, v)
+                continue
+            heads, kept = self.shape.heads(row, rows), self.caches[layer].read_kept(row, rows, tokens)
+            anchors_right &= compact.anchors_right(k, v, self.shape.policy, heads, kept)
+            held = self._compact(k, v, heads, kept if anchors_right else None)
+            reference[some] = compact.attention(q[some], held, heads, self.shape.segments["elastic"], self.shape.states)
         return reference, None if arm == "full" else "right" if anchors_right else "wrong"
+
+    def _compact(self, k: np.ndarray, v: np.ndarray, heads: list[int], kept: np.ndarray | None) -> compact.CompactCache:
+        """The elastic cache of some rows of a full one, by the NumPy reference."""
+        return compact.compact(k, v, self.shape.policy, heads, kept, self.shape.states)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Layer 0 for `--save-tensors`: shapes and names as the README says."""
@@ -267,7 +272,7 @@ class DecodeWorkload:
         by_row = (case.batch, case.kv_heads, -1)
         cache, kv_heads = self.caches[0], self.shape.heads(0, rows)
         k, v = cache.read_full(0, rows, tokens)
-        held = compact.compact(k, v, self.shape.policy, kv_heads, cache.read_kept(0, rows, tokens))
+        held = self._compact(k, v, kv_heads, cache.read_kept(0, rows, tokens))
         elastic_k, k_scale = cache.read_elastic("k", 0, rows, tokens)
         elastic_v, v_scale = cache.read_elastic("v", 0, rows, tokens)
         vectors = {"k": k, "v": v, "elastic_k": elastic_k, "elastic_v": elastic_v}
@@ -281,6 +286,8 @@ class DecodeWorkload:
         for name, scale, scaled in zip(("k_scale", "v_scale"), (k_scale, v_scale), self.shape.scaled, strict=True):
             if scaled:
                 saved[name] = scale.reshape(by_row)
+        for (number, field), state in self.shape.states.items():
+            saved[field if number == 1 else f"{field}_{number}"] = state
         for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
         return saved

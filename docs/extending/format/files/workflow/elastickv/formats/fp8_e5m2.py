@@ -38,7 +38,7 @@ def decode(words: np.ndarray) -> np.ndarray:
 FORMAT = Format(
     name="fp8_e5m2",
     meaning="floats of 8 bits with 2 of mantissa",
-    number=6,
+    number=90,
     order=37,
     colour="#d55e00",
     bits=8,
