@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow, workspace_for
+from test_segments import Tiers
 
 from elastickv import device, formats
 from elastickv.cache import numerics, oracle
@@ -34,6 +35,33 @@ LARGE = {
     "more rows than blocks": {"batch": 40, "heads": 16, "kv_heads": 16, "seq": 300, "dim": 64},
     "biased": {"seq": 5003, "bias": "log_count", "compress": 3, "dim": 128, "heads": 8},
 }  # fmt: skip
+# Every pair of formats, which decode_any takes.
+PAIRS = {
+    f"{keys} keys, {values} values, dim {dim} group {group}": dict(
+        key_dtype=keys, value_dtype=values, dtype=dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
+    )
+    for dtype, dim, group in (("fp16", 128, 1), ("bf16", 64, 3), ("fp32", 256, 1), ("fp16", 80, 7))
+    for keys in (dtype, *formats.scaled())
+    for values in (dtype, *formats.scaled())
+    if keys != values
+}
+LARGE |= {
+    "int8 keys, int4 values": {
+        "seq": 30011,
+        "heads": 4,
+        "kv_heads": 1,
+        "dim": 128,
+        "key_dtype": "int8",
+        "value_dtype": "int4",
+    },
+    "exact keys, int4 values, many rows": {
+        "batch": 40,
+        "heads": 16,
+        "seq": 300,
+        "value_dtype": "int4",
+        "bias": "log_count",
+    },
+}
 INSTANCES = {
     f"{dtype} {cache_dtype} dim {dim} group {group}": dict(
         dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
@@ -74,7 +102,7 @@ def check_both_arms(backend: Backend, changes: dict) -> None:
     caches.check_decode("full", case.seq)
 
 
-ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES
+ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES | PAIRS
 
 
 @pytest.mark.parametrize("changes", ALL_SHAPES.values(), ids=ALL_SHAPES.keys())
@@ -102,6 +130,8 @@ SMALL |= {
     "mean": {"anchor": "mean", "compress": 3, "cache_dtype": "int8"},
     "last": {"anchor": "last", "compress": 5},
     "dim 256": {"dim": 256, "heads": 5, "kv_heads": 1, "seq": 130},
+    "int8 keys, int4 values": {"key_dtype": "int8", "value_dtype": "int4", "dim": 128, "seq": 500},
+    "fp8 keys, exact values": {"key_dtype": "fp8_e4m3", "bias": "log_count", "dim": 80, "heads": 8, "kv_heads": 2},
 }
 
 
@@ -117,6 +147,23 @@ def test_small_caches_are_made_and_read_right(backend, changes):
 def test_small_caches_grow_right(backend, cache_dtype, dim, heads, together):
     changes = {"heads": heads, "kv_heads": 2, "dim": dim, "window": 3, "cache_dtype": cache_dtype}
     grow(backend, changes, start=20, steps=6, together=together)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_small_caches_of_two_formats_grow_right(backend, together):
+    changes = {"heads": 8, "kv_heads": 2, "dim": 128, "window": 3, "key_dtype": "int8", "value_dtype": "fp8_e4m3"}
+    grow(backend, changes, start=20, steps=6, together=together)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bf16", "heads": 12, "batch": 2}, {"dtype": "fp32", "dim": 80}])
+@pytest.mark.parametrize("tokens", [3, 301])
+def test_small_caches_of_three_segments_are_made_and_read_right(backend, changes, tokens):
+    case = case_of(seq=tokens, cache_dtype="int4", **changes)
+    values = {"sinks": 2, "window": 20, "recent": 70, "anchor": "value_norm"}
+    caches = Caches(backend, case, policy=Tiers(values, case.dtype, "int4", "int4"))
+    caches.compress()
+    caches.check_elastic(tokens)
+    caches.check_decode("elastic", tokens)
 
 
 def test_small_passes_are_right(backend):
@@ -156,7 +203,7 @@ def test_a_workspace_serves_launch_after_launch(backend):
     backend.write(q, formats.of("fp16").encode(query))
     params = []
     for arm, cache in caches.layer.caches.items():
-        params.append(DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim)))
+        params.append(DecodeParams(q, out, None, group, 0, 1 / math.sqrt(dim), cache=cache))
         params[-1].touched[:] = caches.touched(arm, growing=False)
     workspace = workspace_for(backend, params)
     for block in params:

@@ -67,7 +67,7 @@ def names() -> set[str]:
 
 
 def test_every_kernel_of_the_contract_exists(names):
-    single = kernel_list.sources("cuda", KERNEL_SOURCES).keys() - {"decode", "decode_tensor"}
+    single = kernel_list.sources("cuda", KERNEL_SOURCES).keys() - {"decode", "decode_any", "decode_tensor"}
     assert single <= names
     assert any(name.startswith("decode_") for name in names)
 
@@ -92,6 +92,44 @@ def test_every_kernel_says_how_it_is_launched(tmp_path, monkeypatch):
 def test_every_supported_shape_has_an_instance(names, dtype, cache_dtype, dim, group, capability):
     params = decode_params(group=group, dim=dim, dtype=dtype, cache_dtype=cache_dtype)
     assert launches.launch_of("decode", params, launches.Gpu(132, capability)).name in names
+
+
+@pytest.mark.parametrize(("keys", "values"), [("int8", "int4"), ("fp16", "fp8_e4m3"), ("int4", "fp16")])
+@pytest.mark.parametrize("group", [1, 3])
+def test_keys_and_values_in_different_formats_go_to_the_kernel_that_takes_any(names, keys, values, group):
+    params = decode_params(group=group)
+    params.cache.segments[1].k_format, params.cache.segments[1].v_format = (
+        formats.of(x).number for x in (keys, values)
+    )
+    assert launches.launch_of("decode", params, H200).name in names
+    assert launches.launch_of("decode", params, H200).name == f"decode_any_g{1 if group == 1 else 4}"
+
+
+def test_state_per_head_and_a_third_segment_go_there_too():
+    params = decode_params()
+    assert not DECODE.needs_any(params.cache)
+    params.cache.segments[1].k_state = 256
+    assert DECODE.needs_any(params.cache)
+    three = decode_params().cache
+    three.segment_count = 3
+    assert DECODE.needs_any(three)
+
+
+@given(params=ANY_DECODE, third=st.integers(0, 5000), sms=st.integers(1, 170))
+def test_pieces_cover_every_touched_slot_and_the_kernel_finds_their_size(params, third, sms):
+    any_cache = launches.of_kernel("decode_any")
+    params.cache.segment_count, params.touched[2] = 3, third
+    params.touched[0] = max(params.touched[0], 1)
+    gpu = launches.Gpu(sms, 90)
+    blocks = any_cache.launch(params, gpu).grid[0]
+    shift = any_cache.SHORTEST
+    while any_cache.pieces(params.touched[:3], shift) > blocks:  # as AnyPieces of any.cuh does
+        shift += 1
+    assert any_cache.pieces(params.touched[:3], shift) == blocks
+    places = (
+        blocks * params.cache.rows * -(-params.group // 4 if params.group > 1 else -1) * (4 if params.group > 1 else 1)
+    )
+    assert any_cache.workspace_bytes(params, gpu) == places * (params.cache.dim + 4) * 4
 
 
 @given(

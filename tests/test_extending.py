@@ -6,23 +6,32 @@ An example is a folder with a `matrix.yaml` that uses it and, below `files/`, wh
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Checkout
 
+from elastickv.build import compilers
 from elastickv.judge import noise
 
 EXAMPLES = sorted(path.parent for path in (ROOT / "docs/extending").glob("*/matrix.yaml"))
 MEASURED = {*noise.PUBLISHED, "noisy"}  # a record with figures, right against float64; noisy where the machine is busy
-BEFORE = ("results/smoke/verdicts.json", "--configfile", "config/smoke.yaml")  # cases that were there before
+CASES_BEFORE = ("results/smoke/results_decode_int4.json", "results/smoke/results_elementwise.json")
+BEFORE = (*CASES_BEFORE, "--configfile", "config/smoke.yaml")
 
 
 def added(example: Path) -> dict[Path, Path]:
     """The files of an example by the path in a checkout."""
     files = example / "files"
     return {path.relative_to(files): path for path in sorted(files.rglob("*")) if path.is_file() and is_source(path)}
+
+
+def add(checkout: Checkout, example: Path) -> None:
+    for name, path in added(example).items():
+        (checkout.root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, checkout.root / name)
 
 
 def is_source(path: Path) -> bool:
@@ -45,10 +54,10 @@ def test_an_example_adds_files_and_replaces_none(example):
     assert [str(name) for name in added(example) if (ROOT / name).exists()] == []
 
 
-def test_every_folder_of_the_page_is_an_example():
+def test_the_page_points_to_examples_and_every_folder_is_one():
     assert [*EXAMPLES] == sorted(path for path in (ROOT / "docs/extending").iterdir() if path.is_dir())
-    page = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-    assert [example.name for example in EXAMPLES if f"(extending/{example.name})" not in page] == []
+    named = re.findall(r"\(extending/(\w+)\)", (ROOT / "docs/extending.md").read_text(encoding="utf-8"))
+    assert {"format", "kernel", "peer", "policy"} == {*named} <= {example.name for example in EXAMPLES}
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +74,7 @@ def before(clone, cpu_build, tmp_path_factory) -> Checkout:
 def test_the_files_of_an_example_are_all_that_it_takes_and_no_other_case_is_timed_again(before, example, tmp_path):
     checkout = before.copy(tmp_path / "checkout")
     measured = records_of(checkout.root / "results/smoke")
-    for name, path in added(example).items():
-        (checkout.root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, checkout.root / name)
-
+    add(checkout, example)
     run(checkout, "--configfile", f"docs/extending/{example.name}/matrix.yaml")
     results = checkout.root / f"results/extending_{example.name}"
     made = records_of(results)
@@ -84,3 +90,19 @@ def test_the_files_of_an_example_are_all_that_it_takes_and_no_other_case_is_time
     assert {name: record["started"] for name, record in again.items()} == {
         name: record["started"] for name, record in measured.items()
     }
+
+
+@pytest.mark.slow
+def test_all_examples_together_compile_for_a_gpu(clone, tmp_path):
+    if compilers.nvcc().path is None:
+        pytest.skip("needs nvcc: on PATH, or `elastickv env cuda`")
+    checkout = clone.copy(tmp_path / "checkout")
+    for example in EXAMPLES:
+        add(checkout, example)
+    image = checkout.root / "build/cuda/sm_90.cubin"
+    made = checkout.elastickv("build", "image", "--architecture", "90", "--out", str(image))
+    assert made.code == 0, made.text
+    names = [name for example in EXAMPLES for name in added(example)]
+    wanted = {name.parent.name for name in names if name.name == "kernel.cu"}
+    wanted |= {f"decode_fp16_{name.stem}_d128_g1" for name in names if name.parent == Path("kernels/formats")}
+    assert wanted and wanted <= json.loads(Path(f"{image}.json").read_text(encoding="utf-8"))["kernels"].keys()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import Checkout
 
-from elastickv import formats, matrix
+from elastickv import device, formats, matrix
 from elastickv.audit import traffic
 from elastickv.cache import bytes_moved, oracle
 from elastickv.device import limits
@@ -178,6 +178,17 @@ def test_a_case_with_keys_of_the_example_is_measured_and_right(with_example):
     assert tensors["k_state"].shape == (4, 64, 64)
     assert (tensors["v_scale"] != 0).any()
     assert answer_of(tensors) < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_gpu_stores_and_reads_the_example_as_its_python_file_says(with_example):
+    if not device.visible_gpus():
+        pytest.skip("no NVIDIA GPU is visible")
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
+    run(with_example, "-m", "elastickv", "build", "cuda", f"--architectures={cupy.cuda.Device(0).compute_capability}")
+    printed = run(with_example, "-m", "pytest", "-q", "-m", "gpu", "tests/formats_example/check_kernels.py")
+    assert printed.startswith("." * 6)
 
 
 def answer_of(tensors: np.lib.npyio.NpzFile) -> float:

@@ -320,8 +320,9 @@ def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_
 def test_saved_tensors_of_heads_that_keep_fewer_slots_are_padded_and_say_how_many_count(cpu_build, tmp_path):
     file = tmp_path / "tensors.npz"
     flags = ["--policy=head_budget", "--full_heads=1", "--seq=300", "--heads=4", "--kv_heads=2", "--dim=64",
-             "--batch=2", "--window=32", "--reps=3", "--warmup=1", "--inner_loops=1"]  # fmt: skip
-    done = bench(cpu_build, *flags, f"--save-tensors={file}")
+             "--batch=2", "--window=32", "--reps=3", "--warmup=1", "--inner_loops=1",
+             f"--save-tensors={file}"]  # fmt: skip
+    done = bench(cpu_build, *flags)
     assert done.returncode == 0, done.stderr
     saved = np.load(file)
     assert saved["counts"].tolist() == [[300, 36]] * 2

@@ -84,7 +84,7 @@ def test_every_group_of_files_is_explained(cells):
     assert len(listed) == len(written(cells))
     for name, heading in headings.items():
         assert heading.startswith("### "), name
-    assert "- `decode.cu`: decode: attention of one new token" in headings["group-cuda-kernels"]
+    assert "- `kernel.cu`: decode: attention of one new token" in headings["group-kernel-decode"]
 
 
 def test_its_own_cells_are_python_without_leftovers(cells):

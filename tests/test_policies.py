@@ -238,6 +238,11 @@ def test_a_phrase_says_what_a_policy_tells_of_its_keys(mixed):
     assert {("/case/full_heads",), ("/case/window",)} <= fields
 
 
+def test_posts_name_the_policy(mixed):
+    posts = elastickv(["report", "social"], mixed, "posts.txt").read_text(encoding="utf-8")
+    assert "head_budget, full_heads 16, window 64" in " ".join(posts.split())
+
+
 EXAMPLE = ROOT / "docs/extending/policy/files"
 
 

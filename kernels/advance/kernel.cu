@@ -44,6 +44,7 @@ extern "C" __global__ __launch_bounds__(ADVANCE_THREADS) void advance(const Adva
       if (first + i * threads < count) words[i] = pieces.load(first + i * threads);
   };
   load(threadIdx.x);
+  __syncthreads();  // no thread counts before all have read the number
   await_previous();
   let_next_begin();
 #pragma unroll 1

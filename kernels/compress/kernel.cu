@@ -22,7 +22,7 @@ extern "C" __global__ __launch_bounds__(128) void compress(const CompressParams 
       copy_token(p.cache, p.k, p.v, source + token, row, slot, lane);
     } else {
       const Group group = {p.k, p.v, source + token, 0, ENDLESS, run.each, p.cache.dtype, p.cache.dim, lane};
-      close_group(group, p.cache.anchor, p.cache.segments[run.segment], row, slot, token, run.bias);
+      close_group(group, p.cache, p.cache.segments[run.segment], row, slot, token, run.bias);
     }
   }
 }

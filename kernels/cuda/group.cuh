@@ -6,7 +6,8 @@
 #include "fragment.cuh"
 #include "state.cuh"
 
-constexpr int MOST_PAIRS = 4;  // pairs of dims a lane holds: dim <= 256
+constexpr int MOST_PAIRS = 4;        // pairs of dims a lane holds: dim <= 256
+constexpr int MOST_GROUP_WARPS = 4;  // of a block that makes slots
 
 // A lane's pairs of dims of one vector: pairs lane, lane + 32, ...; zero past the end.
 struct Pairs {
@@ -151,6 +152,29 @@ __device__ inline void put(int format, void* to, long long at, float x, float y)
 #undef X
 }
 
+// What is encoded instead of a vector by a format that keeps something per head (`states`: of all heads).
+template <int FORMAT>
+__device__ inline void pass_through(const void* states, int head, Pairs& vector, int dim, int lane) {
+  __shared__ float whole[MOST_GROUP_WARPS][64 * MOST_PAIRS];
+  float* x = whole[threadIdx.x / 32];
+  const float* state = static_cast<const float*>(states) + (long long)head * PerHead<FORMAT>::floats(dim);
+  __syncwarp();
+  for_each_dim([&](int i, int e) { x[2 * (lane + 32 * i) + e] = vector.x[i][e]; });
+  __syncwarp();
+  for_each_dim([&](int i, int e) {
+    const int at = 2 * (lane + 32 * i) + e;
+    vector.x[i][e] = at < dim ? PerHead<FORMAT>::stored(state, x, dim, at) : 0.0f;
+  });
+}
+
+__device__ inline void pass_through(int format, const void* states, int head, Pairs& vector, int dim, int lane) {
+#define X(NAME, NUMBER, BITS, LARGEST) \
+  if constexpr (PerHead<NAME>::KEPT)   \
+    if (format == NAME) return pass_through<NAME>(states, head, vector, dim, lane);
+  ELASTICKV_FORMATS(X)
+#undef X
+}
+
 // Stores one vector as slot `slot` (over all rows) of keys or values in `format`, divided by its scale where there is one.
 __device__ inline void store_vector(void* to, void* scales, int format, long long slot, const Pairs& vector, int dim, int lane) {
   const int pairs = dim / 2;
@@ -184,10 +208,12 @@ __device__ inline void store_vector(void* to, void* scales, int format, long lon
 }
 
 // Makes slot `slot` of a row of `segment` from a group whose first token is number `token`.
-__device__ inline void close_group(const Group& group, int rule, const Segment& segment, int row, int slot, int token,
+__device__ inline void close_group(const Group& group, const Cache& cache, const Segment& segment, int row, int slot, int token,
                                    float bias) {
   Pairs key, value;
-  token += close_by_rule(rule, group, key, value);
+  token += close_by_rule(cache.anchor, group, key, value);
+  pass_through(segment.k_format, segment.k_state, row % cache.kv_heads, key, group.dim, group.lane);
+  pass_through(segment.v_format, segment.v_state, row % cache.kv_heads, value, group.dim, group.lane);
   const long long at = (long long)row * segment.capacity + slot;
   store_vector(segment.k, segment.k_scale, segment.k_format, at, key, group.dim, group.lane);
   store_vector(segment.v, segment.v_scale, segment.v_format, at, value, group.dim, group.lane);
@@ -203,7 +229,7 @@ __device__ inline void close_group(const Cache& cache, const Closing& closing, i
   const Segment& exact = cache.segments[0];
   const Group group = {exact.k,       exact.v,       (long long)row * exact.capacity + closing.head, closing.first, closing.ring,
                        closing.count, cache.dtype, cache.dim,                                        lane};
-  close_group(group, cache.anchor, cache.segments[closing.segment], row, closing.slot, closing.token, closing.bias);
+  close_group(group, cache, cache.segments[closing.segment], row, closing.slot, closing.token, closing.bias);
 }
 
 // Copies one token's key and value into slot `slot` of a row's segment 0 (where a bias is 0). `from` indexes vectors of k and v.

@@ -71,16 +71,34 @@ struct Units {
   __device__ bool worth(int unit, int size) const { return held(unit).any(number(unit) * size); }
 };
 
-// The same of a single segment, whose first unit is number `before`.
+// Where two formats meet, loops have no registers for live slots: both segments' wait in shared memory, where this warp's
+// sums will be. An address of shared memory, of the middle's; the exact segment's lie behind.
+constexpr int HELD_BYTES = 16;
+
+__device__ inline unsigned keep_held(float4* sums, const Held& middle, const Held& exact, int lane) {
+  const auto word = [&](int Held::*which) { return __int_as_float(lane == 0 ? middle.*which : exact.*which); };
+  if (lane < 2) sums[lane] = make_float4(word(&Held::low), word(&Held::first), word(&Held::count), 0.0f);
+  return shared_address(sums);
+}
+
+__device__ inline Held load_held(unsigned address) {
+  const uint4 words = load_shared(address);
+  return {int(words.x), int(words.y), int(words.z)};
+}
+
+__device__ inline Held load_held(const Held& held) { return held; }
+
+// The units of a single segment, whose first one is number `before`; its live slots in registers, or where they wait.
+template <class Live>
 struct Alone {
   Slots its;
-  Held live;
+  Live live;
   int before;
 
   __device__ const Slots& slots(int) const { return its; }
-  __device__ const Held& held(int) const { return live; }
+  __device__ Held held(int) const { return load_held(live); }
   __device__ int number(int unit) const { return unit - before; }
-  __device__ bool worth(int unit, int size) const { return live.any(number(unit) * size); }
+  __device__ bool worth(int unit, int size) const { return held(unit).any(number(unit) * size); }
 };
 
 // The units of this block, [first, end), when `units` are dealt out in contiguous ranges whose lengths differ by at most one.

@@ -16,12 +16,23 @@ __device__ inline bool launch_stages() {
 #endif
 }
 
+__device__ inline unsigned shared_address(const void* at) { return unsigned(__cvta_generic_to_shared(at)); }
+
+__device__ inline uint4 load_shared(unsigned address) {
+  uint4 words;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(address)
+               : "memory");
+  return words;
+}
+
 // One lane's pieces: number 0 to 7 are keys, 8 to 15 values. A lane takes what it asked for itself, so no barrier is needed.
 struct Stage {
   unsigned first;  // shared address
 
   __device__ Stage(const void* shared, int warp, int lane)
-      : first(unsigned(__cvta_generic_to_shared(shared)) + warp * STAGE_BYTES + lane * 16) {}
+      : first(shared_address(shared) + warp * STAGE_BYTES + lane * 16) {}
 
   __device__ void ask(int piece, const void* from) const {
 #if __CUDA_ARCH__ >= 800
@@ -35,12 +46,5 @@ struct Stage {
 #endif
   }
 
-  __device__ uint4 take(int piece) const {
-    uint4 words;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                 : "r"(first + piece * 512)
-                 : "memory");
-    return words;
-  }
+  __device__ uint4 take(int piece) const { return load_shared(first + piece * 512); }
 };

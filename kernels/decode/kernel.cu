@@ -67,6 +67,10 @@ __device__ void decode(const DecodeParams& p) {
   using Middle = Reader<S, MIDDLE>;
   const int lane = threadIdx.x % 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
+  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
+  const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
@@ -85,8 +89,6 @@ __device__ void decode(const DecodeParams& p) {
   State<S> state;
   Exact exact = {columns, lane};
   if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
-  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
-  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if constexpr (MIDDLE == S::DTYPE) {
     if (unit < end) exact.load(units.slots(unit), units.number(unit));
   }
@@ -100,21 +102,38 @@ __device__ void decode(const DecodeParams& p) {
     units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
   });
   if constexpr (MIDDLE != S::DTYPE) {
+    // Registers suffice for one segment's live slots with one query, with several for none.
+    constexpr bool KEEPS = S::TILE > 1;
+    [[maybe_unused]] unsigned kept;
+    if constexpr (KEEPS) {
+      float4* sums = scratch().sums + warp * Scratch<S::TILE, S::WIDEST>::ITEMS;
+      kept = keep_held(sums, units.held_middle, units.held_exact, lane);
+      __syncwarp();
+    }
+    const auto held_middle = [&] {
+      if constexpr (KEEPS) return kept;
+      else return units.held_middle;
+    };
+    const auto held_exact = [&] {
+      if constexpr (KEEPS) return kept + HELD_BYTES;
+      else return held_slots(load_live(p.cache, p.pending, tile.row, 0), p.fresh.k != nullptr);
+    };
+    using Segment = Alone<decltype(held_middle())>;
     const int end_middle = min(end, units.of_middle);
     Middle middle = {columns, lane};
     if (unit < end_middle) middle.load(units.middle, unit);
-    unit = middle.run(state, Alone{units.middle, units.held_middle, 0}, unit, end_middle, stage, false);
-    // Found only now: kept meanwhile it would take registers that the loop needs.
-    Alone its = {slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row), {}, units.of_middle};
-    const Live live = load_live(p.cache, p.pending, tile.row, 0);
-    if (unit < end) exact.load(its.slots(unit), its.number(unit));
-    its.live = held_slots(live, p.fresh.k != nullptr);
-    exact.run(state, its, unit, end, stage, false);
+    unit = middle.run(state, Segment{units.middle, held_middle(), 0}, unit, end_middle, stage, false);
+    // Found only now: kept meanwhile it would take registers, too.
+    const Segment second = {slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row), held_exact(), units.of_middle};
+    if (unit < end) exact.load(second.slots(unit), second.number(unit));
+    exact.run(state, second, unit, end, stage, false);
+    __syncwarp();
   } else {
     exact.run(state, units, unit, end, stage, staged);
   }
   stage.await();
 
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   publish<S>(state, columns, lane, scratch());
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, lane, scratch());
   __syncthreads();

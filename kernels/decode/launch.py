@@ -1,7 +1,8 @@
 """Instance, block size, splits and memory of a decode launch: pure functions of the parameter block and the device.
 
 Its instances are those of kernels/decode and of kernels/decode_tensor. It mirrors both (which instances exist, units),
-and reader.cuh (units) and finish.cuh (Scratch, Workspace) of kernels/cuda.
+and reader.cuh (units) and finish.cuh (Scratch, Workspace) of kernels/cuda. Caches that no instance reads go to
+kernels/decode_any.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from elastickv import formats
-from elastickv.device.launches import Gpu, Launch
+from elastickv.device.launches import Gpu, Launch, of_kernel
 from elastickv.schemas.case import DecodeCase
 
 DTYPE_OF = {one.number: name for name, one in formats.every().items()}
+ANY = "decode_any"
 QUERY_TILE = 4
 ELEMENTS = 8  # of a cached row in one lane
 TENSOR_DIM = 128
@@ -111,6 +113,16 @@ def _ceil(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
+def needs_any(cache: ctypes.Structure) -> bool:
+    """Whether no instance reads a cache.
+
+    Theirs have up to two segments, each in one plain format for keys and values.
+    """
+    segments = cache.segments[: cache.segment_count]
+    differing = any(one.k_format != one.v_format or one.k_state or one.v_state for one in segments)
+    return len(segments) > 2 or differing or not all(formats.of(DTYPE_OF[one.k_format]).plain for one in segments)
+
+
 def instance_of(params: ctypes.Structure, gpu: Gpu) -> Instance:
     """The kernel for a cache and a device.
 
@@ -141,7 +153,9 @@ def unfit(case: DecodeCase, gpu: Gpu) -> str | None:
     """None, or why a decode case cannot be launched with the block size that is forced."""
     if gpu.forced.warps is None:
         return None
-    for cache_dtype in (case.dtype, case.cache_dtype):
+    if case.key_format != case.value_format or not formats.of(case.key_format).plain:
+        return f"keys and values as {case.stored_as} are read by blocks of 8 warps, not of {gpu.forced.warps}"
+    for cache_dtype in (case.dtype, case.key_format):
         group = case.heads // case.kv_heads
         instance = _instance(case.dtype, cache_dtype, case.dim, group, gpu)
         if gpu.forced.warps not in BLOCK_WARPS[instance.large]:
@@ -215,12 +229,26 @@ def _splits(work: int, warps: int, forced: int | None) -> Iterable[int]:
 
 def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
     """Bytes of a decode's workspace: per split but the last, head and four dims a float4 of sums and (m, l)."""
+    if needs_any(params.cache):
+        return of_kernel(ANY).workspace_bytes(params, gpu)
     shape = shape_of(params, gpu)
     return shape.tiles * (shape.splits - 1) * shape.instance.items * (16 + 8)
 
 
+def described(params: ctypes.Structure, gpu: Gpu) -> tuple[str, int, int, bool]:
+    """Kernel, splits of a row, warps of a block, and whether units are staged."""
+    if needs_any(params.cache):
+        made = of_kernel(ANY)
+        shape = made.shape_of(params, gpu)
+        return shape.kernel, shape.pieces, made.THREADS // 32, False
+    shape = shape_of(params, gpu)
+    return shape.instance.kernel, shape.splits, shape.warps, shape.staged
+
+
 def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
     """A grid of (splits, tiles of a row, rows)."""
+    if needs_any(params.cache):
+        return of_kernel(ANY).launch(params, gpu)
     shape = shape_of(params, gpu)
     grid = (shape.splits, shape.tiles // params.cache.rows, params.cache.rows)
     return Launch(shape.instance.kernel, grid, shape.warps * 32, shape.shared_bytes)

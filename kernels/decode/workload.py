@@ -10,6 +10,6 @@ class Decode(Kind):
 
     MEANING = "attention of one new token over a cache"
     TITLE = "decode attention"
-    KERNELS = ("compress", "append", "close", "advance", "decode", "decode_tensor")
+    KERNELS = ("compress", "append", "close", "advance", "decode", "decode_any", "decode_tensor")
     DTYPE = None
     CACHE = True

@@ -176,8 +176,8 @@ struct TensorReader {
       mma16<S::DTYPE>(even, a.x, b.x, a.y, b.y, q.x, q.y);
       mma16<S::DTYPE>(odd, a.z, b.z, a.w, b.w, q.z, q.w);
     }
-    const int base = units.number(unit) * UNIT<S::DTYPE>;
-    const Held held = units.held(unit);
+    const int base = (S::QUANTISED ? unit - units.of_middle : units.number(unit)) * UNIT<S::DTYPE>;
+    const Held held = S::QUANTISED ? units.held_exact : units.held(unit);
     float x[2] = {fmaf(even[0] + odd[0], scale, bias[0] * LOG2_E), fmaf(even[2] + odd[2], scale, bias[1] * LOG2_E)};
     const bool whole = held.all(base, UNIT<S::DTYPE>);
     if (!whole) {
@@ -373,7 +373,8 @@ struct TensorReader {
     offset[0] = offset[1] = offset[2] = offset[3] = 0.0f;
   }
 
-  __device__ void reduce_quantised(const FixedQuery& query, const Units& units, int unit, int next, bool more) {
+  __device__ void reduce_quantised(const FixedQuery& query, const Units& units, const Held& held, int unit, int next,
+                                   bool more) {
     constexpr int SLOTS = UNIT<S::MIDDLE>;
     float x[S::OWNED][2];
     fixed_logits(query, x);
@@ -382,22 +383,25 @@ struct TensorReader {
     float value_scale[2] = {from_fp16(v_scale[0]), from_fp16(v_scale[1])};
     const bool biased = units.middle.bias != nullptr;
     const int base = unit * SLOTS;
-    const Held& held = units.held_middle;
-    const bool whole = held.all(base, SLOTS);
-#pragma unroll
-    for (int e = 0; e < 2; e++)
-      if (!whole && !held(base + 16 * run_of<S::MIDDLE>() + 8 * e + g)) value_scale[e] = 0.0f;
-    float largest = minus_infinity();
 #pragma unroll
     for (int i = 0; i < S::OWNED; i++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         x[i][e] *= of_run(key_scale[e], i) * query.step;
         if (biased) x[i][e] += of_run(own_bias[e], i);
-        const int run = S::TILE == 1 ? run_of<S::MIDDLE>() : i;
-        if (!whole && !held(base + 16 * run + 8 * e + g)) x[i][e] = minus_infinity();
-        largest = fmaxf(largest, x[i][e]);
       }
+    if (!held.all(base, SLOTS)) {
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        if (!held(base + 16 * run_of<S::MIDDLE>() + 8 * e + g)) value_scale[e] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < S::OWNED; i++)
+          if (!held(base + 16 * (S::TILE == 1 ? run_of<S::MIDDLE>() : i) + 8 * e + g)) x[i][e] = minus_infinity();
+      }
+    }
+    float largest = minus_infinity();
+#pragma unroll
+    for (int i = 0; i < S::OWNED; i++) largest = fmaxf(largest, fmaxf(x[i][0], x[i][1]));
     if (more) load_keys(units, next);
     raise(largest);
     Word32 weights[S::OWNED];
@@ -486,6 +490,10 @@ __device__ void decode_tensor(const DecodeParams& p) {
   constexpr int MIDDLE_UNIT = Reader::template UNIT<S::MIDDLE>, EXACT_UNIT = Reader::template UNIT<S::DTYPE>;
   const int warps = blockDim.x / 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
+  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
+  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
+  const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
+  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0);
 
   Units units = {slots_of<S::MIDDLE>(p.cache.segments[1], TENSOR_DIM, tile.row),
@@ -500,8 +508,6 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const int last_head = S::TILE == 1 ? 0 : min(S::TILE, p.group - tile.first_head) - 1, column = min(reader.g / 2, last_head);
   const char* q = static_cast<const char*>(p.q) + query_of(p, tile, 0) * TENSOR_DIM * 2;
   if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, reader.lane);
-  const Live exact_live = load_live(p.cache, p.pending, tile.row, 0), middle_live = load_live(p.cache, p.pending, tile.row, 1);
-  const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   if (unit < end) {
     reader.load_keys(units, unit);
     reader.load_values(units, unit);
@@ -510,17 +516,14 @@ __device__ void decode_tensor(const DecodeParams& p) {
   const float scale = p.scale * LOG2_E;
   const Scratch<S::TILE, TENSOR_DIM> scratch(shared_memory);
   float4* sums = scratch.sums + warp * scratch.ITEMS;
-  const auto worth = [&](int u) { return u < end && units.worth(u, u < units.of_middle ? MIDDLE_UNIT : EXACT_UNIT); };
-
-  const auto find_held = [&] {
-    units.held_middle = held_slots(middle_live, 0);
-    units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
-  };
   if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, reader.lane, scratch);
   bool summed = false;
   char* queries = scratch.query + (Reader::TOGETHER ? 0 : warp * scratch.QUERY_BYTES);
   if constexpr (S::QUANTISED) {
-    reader.make_queries(queries, q, last_head, scale, warp, find_held);
+    unsigned held;
+    reader.make_queries(queries, q, last_head, scale, warp, [&] {
+      held = keep_held(sums, held_slots(middle_live, 0), held_slots(exact_live, p.fresh.k != nullptr), reader.lane);
+    });
     const int end_middle = min(end, units.of_middle);
     summed = unit < end_middle;
     if (summed) {
@@ -528,11 +531,16 @@ __device__ void decode_tensor(const DecodeParams& p) {
       reader.load_query(query, queries);
 #pragma unroll 1
       for (int turn = 1; unit < end_middle; unit += warps, turn++) {
-        reader.reduce_quantised(query, units, unit, unit + warps, worth(unit + warps));
+        const Held its = load_held(held);
+        const int next = unit + warps;
+        const bool worth = next < end && (next >= units.of_middle || its.any(next * MIDDLE_UNIT));
+        reader.reduce_quantised(query, units, its, unit, next, worth);
         if (turn % TURNS_BETWEEN_OFFSETS == 0) reader.take_offset_out();
       }
-      reader.leave_quantised(sums);
     }
+    units.held_exact = load_held(held + HELD_BYTES);
+    __syncwarp();  // before sums take their place
+    if (summed) reader.leave_quantised(sums);
   }
   if (unit < end || !summed) {
     typename Reader::ExactQuery query;
@@ -541,12 +549,19 @@ __device__ void decode_tensor(const DecodeParams& p) {
       if (summed) reader.template get_sums<S::DTYPE>(sums);
     } else {
       reader.template load_query<false>(query, q, column);
-      find_held();
+      units.held_middle = held_slots(middle_live, 0);
+      units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
     }
 #pragma unroll 1
-    for (; unit < end; unit += warps) reader.reduce_exact(query, scale, units, unit, unit + warps, worth(unit + warps));
+    for (; unit < end; unit += warps) {
+      const int next = unit + warps;
+      const bool worth = next < end && (S::QUANTISED ? units.held_exact.any((next - units.of_middle) * EXACT_UNIT)
+                                                     : units.worth(next, EXACT_UNIT));
+      reader.reduce_exact(query, scale, units, unit, next, worth);
+    }
     reader.template put_sums<S::DTYPE>(sums);
   }
+  if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
   reader.put_bounds(scratch.bounds + warp * S::TILE);
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, reader.lane, scratch);
   __syncthreads();

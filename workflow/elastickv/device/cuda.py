@@ -212,8 +212,7 @@ class CudaBackend:
 
     def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch:
         """How a decode with these parameters is launched."""
-        shape = DECODE.shape_of(params, self._gpu)
-        return DecodeLaunch(shape.instance.kernel, shape.splits, shape.warps, shape.staged)
+        return DecodeLaunch(*DECODE.described(params, self._gpu))
 
     def launch_mode(self, wanted: str) -> str:
         """`auto` is `dependent` where the device has it."""

@@ -454,11 +454,12 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 # attention layer is, at best, the bytes of its cache divided by the bandwidth.
 #
 # ### The elastic cache
-# It spends fewer bytes on the part of the context that matters least. The first tokens (*sinks*) and the latest ones
-# (the *window*) stay exact. What lies between is the *middle*: groups of `compress` tokens, each stored as one slot
-# (an *anchor*: a chosen token, or the mean), in `cache_dtype`: as it was, or quantised (int8, int4) with a scale
-# per slot. `compress: 1` with int4 keeps every token and saves as much as dropping three of four. Anchors are chosen
-# and stored on the device when a group leaves the window; an attention kernel reads both segments in one pass.
+# It spends fewer bytes on the part of the context that matters least. What it keeps is its *policy*; by the default
+# one, `grouped`, the first tokens (*sinks*) and the latest ones (the *window*) stay exact. What lies between is the
+# *middle*: groups of `compress` tokens, each stored as one slot (an *anchor*: a chosen token, or the mean), in
+# `cache_dtype`: as it was, or quantised (int8, int4) with a scale per slot. `compress: 1` with int4 keeps every token
+# and saves as much as dropping three of four. Anchors are chosen and stored on the device when a group leaves the
+# window; an attention kernel reads both segments in one pass.
 #
 # ### Why it matters
 # **To developers**: where decoding waits for the cache, bytes saved are time saved, and memory freed is batch size or
@@ -477,8 +478,15 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 # faster kernel.
 
 # %% explained
+from elastickv import anchors, formats, policies
 from elastickv.report import explanation, inputs
 
+display(
+    Markdown("A case chooses among these policies (`policy`), anchor rules (`anchor`) and formats (`cache_dtype`):")
+)
+chosen = {name: made.MEANING for name, made in policies.every().items()}
+chosen |= {name: made.meaning for name, made in (*anchors.every().items(), *formats.every().items())}
+display(Markdown("\n".join(f"- `{name}`: {meaning}" for name, meaning in chosen.items())))
 display(Markdown(explanation.markdown(inputs.load(PLAN / "cases.json", RESULTS))))
 
 # %% [markdown] about-posts

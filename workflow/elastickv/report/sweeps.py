@@ -183,5 +183,9 @@ def shape_text(content: AnyCase) -> str:
         parts.insert(1, f"batch {content.batch}")
     parts += [f"policy {content.policy}"] if content.policy != policies.DEFAULT else []
     values = policy_of(content).values
-    parts += [f"{key} {value}" for key, value in values.items() if key != _amount_key(content) and value != "none"]
+    parts += [
+        f"{key} {str(value).lower()}"
+        for key, value in values.items()
+        if key != _amount_key(content) and value != "none"
+    ]
     return ", ".join(parts)
