@@ -8,7 +8,7 @@
 
 // After each array of a cache lie READ_AHEAD bytes that may be read, whatever they hold: kernels read in whole units.
 constexpr int READ_AHEAD = 4096;
-constexpr int MOST_SEGMENTS = 4;
+constexpr int MOST_SEGMENTS = 3;
 constexpr int MOST_RUNS = 6;
 
 // Which slots of one segment and row hold a token: slots [0, head), and of the ring of `ring` slots that begins at slot `head`
@@ -21,32 +21,20 @@ struct Live {
   int length;
 };
 
+// A launch reads what it needs first from as few lines of its parameters as can be: they stand first in each block.
 struct Segment {
   void* k;              // [rows, capacity] vectors as k_format stores them
   void* v;
   void* k_scale;        // fp16 [rows, capacity]; null unless k_format has scales
   void* v_scale;
   float* bias;          // [rows, capacity]; null: no bias is read
+  int capacity;         // slots of a row
+  int k_format;         // Format (format.h)
+  int v_format;
+  int pad;
   int* token;           // [rows, capacity]: token that each slot stands for (the group's first for a mean); null in segment 0
   const void* k_state;  // [kv_heads, ...] what k_format keeps per head (a matrix, a mean); null: nothing
   const void* v_state;
-  int k_format;         // Format (format.h)
-  int v_format;
-  int capacity;         // slots of a row
-  int pad;
-};
-
-struct Cache {
-  Segment segments[MOST_SEGMENTS];  // 0: exact slots in dtype, where new tokens go; then those that groups become
-  const int* tokens;   // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
-  const Live* live;    // on the device, [2, rows, MOST_SEGMENTS]: with *tokens tokens, then with one more
-  const struct Closing* closing;  // on the device, [rows]: the group that becomes complete with the next token
-  int segment_count;
-  int rows;
-  int kv_heads;        // row % kv_heads is the KV head of a row
-  int dim;
-  int dtype;           // Format of segment 0, q and out
-  int anchor;          // which of a group's tokens stands for it (anchors.h)
 };
 
 // Tokens of segment 0 that become one slot of another segment. count 0: nothing. Token i of them lies in slot
@@ -60,6 +48,19 @@ struct Closing {
   int first;
   int ring;
   float bias;  // written to the slot's bias where the segment has one
+};
+
+struct Cache {
+  const int* tokens;       // on the device: tokens held (so that a captured graph can be replayed while the cache grows)
+  const Live* live;        // on the device, [2, rows, MOST_SEGMENTS]: with *tokens tokens, then with one more
+  const Closing* closing;  // on the device, [rows]: the group that becomes complete with the next token
+  int segment_count;
+  int rows;
+  int kv_heads;            // row % kv_heads is the KV head of a row
+  int dim;
+  int dtype;               // Format of segment 0, q and out
+  int anchor;              // which of a group's tokens stands for it (anchors.h)
+  Segment segments[MOST_SEGMENTS];  // 0: exact slots in dtype, where new tokens go; then those that groups become
 };
 
 // A part of an elastic cache, built from a full one: slots of one segment, `each` tokens of the full cache to a slot, from token
@@ -142,7 +143,6 @@ struct AdvanceParams {
 // *cache.tokens + pending tokens, the last of which the launch appends first where `fresh` has one (then its slot, the last live
 // one of segment 0, is written by this launch and not read). q, out: [rows, group, dim] in dtype.
 struct DecodeParams {
-  Cache cache;
   const void* q;
   void* out;
   void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
@@ -152,6 +152,7 @@ struct DecodeParams {
   int waits;    // 1 when the launch just before changes this cache, live or *cache.tokens; nothing is then read before its end
   int touched[MOST_SEGMENTS];  // host's upper bound, over rows, of the slots [0, touched) that can hold a token: launch shape, reads
   Fresh fresh;
+  Cache cache;
 };
 
 // One pass of the original kernel's work, fp32, [heads, seq, dim]; g = 4 consecutive dims:

@@ -122,7 +122,7 @@ class Caches:
         query, out = (self.backend.allocate(math.prod(shape) * formats.of(dtype).vector_bytes(1)) for _ in range(2))
         self.backend.write(query, formats.of(dtype).encode(self.q))
         self.backend.fill_bytes(out, math.prod(shape) * formats.of(dtype).vector_bytes(1), POISON)
-        params = DecodeParams(self.layer.caches[arm], query, out, None, group, 0, 1 / math.sqrt(self.shape.dim))
+        params = DecodeParams(query, out, None, group, 0, 1 / math.sqrt(self.shape.dim), cache=self.layer.caches[arm])
         params.touched[:] = self.touched(arm, growing=False)
         params.workspace = workspace_for(self.backend, [params])
         self.backend.launch(Call("decode", params))
@@ -244,7 +244,7 @@ class GrowingCaches:
             backend.write(table, np.frombuffer(bytes(caches.layer.elastic), np.uint8))
             calls.append(Call("close", CloseParams(table, 1, caches.shape.rows)))
         for arm, cache in caches.layer.caches.items():
-            block = DecodeParams(cache, q, self.out[arm], None, self.group, 1, 1 / math.sqrt(caches.shape.dim), 1)
+            block = DecodeParams(q, self.out[arm], None, self.group, 1, 1 / math.sqrt(caches.shape.dim), 1, cache=cache)
             block.touched[:] = caches.touched(arm, growing=True)
             if appends or (together and arm == "full"):
                 block.fresh = fresh

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from elastickv import anchors, formats, records
-from elastickv.build import compilers, cpu, cuda, fatbin, fingerprint, format_headers, kernel_list, store
+from elastickv.build import binary, compilers, cpu, cuda, fatbin, fingerprint, format_headers, kernel_list, store
 from elastickv.cli import main
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import Build, Kernel, ReadBack
@@ -303,3 +303,10 @@ def test_cpu_library_is_restored_from_the_store(cpu_build, monkeypatch):
     manifest = cpu.build(cpu_build / "cpu")
     assert manifest.backend == "cpu"
     assert "decode" in manifest.kernels
+
+
+@pytest.mark.parametrize("asked", [("softmax", ()), ("decode", ("fp16", "fp8_e5m2"))])
+def test_a_build_that_is_older_than_what_a_case_asks_for_is_named_with_its_fix(cpu_build, asked):
+    with pytest.raises(MachineError, match=f"a build without {[asked[0], *asked[1]][-1]}") as told:
+        binary.facts(str(cpu_build), "cpu", *asked)
+    assert "elastickv build cpu" in str(told.value)

@@ -203,7 +203,7 @@ def test_a_workspace_serves_launch_after_launch(backend):
     backend.write(q, formats.of("fp16").encode(query))
     params = []
     for arm, cache in caches.layer.caches.items():
-        params.append(DecodeParams(cache, q, out, None, group, 0, 1 / math.sqrt(dim)))
+        params.append(DecodeParams(q, out, None, group, 0, 1 / math.sqrt(dim), cache=cache))
         params[-1].touched[:] = caches.touched(arm, growing=False)
     workspace = workspace_for(backend, params)
     for block in params:

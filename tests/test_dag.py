@@ -245,7 +245,8 @@ def test_kernel_code_measures_the_cases_whose_kernels_hold_it_and_a_new_kernel_n
     run_again(checkout)
     begun = {case: started(checkout, case) for case in ("first", "second", "third")}
     (checkout.root / "kernels/added").mkdir()
-    (checkout.root / "kernels/added/kernel.cpp").write_text("static_assert(sizeof(char) == 1);\n", encoding="utf-8")
+    source = "namespace elastickv {\nstruct AddedParams {\n  int n;\n};\nstatic void added(const AddedParams&) {}\n}\n"
+    (checkout.root / "kernels/added/kernel.cpp").write_text(source, encoding="utf-8")
     made = {"compile the CPU library", CEILINGS, NOTEBOOK, *(f"measure {case}" for case in begun)} | AGGREGATES
     assert run_again(checkout) == made
     assert {case: started(checkout, case) for case in begun} == begun

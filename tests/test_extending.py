@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,10 +56,44 @@ def test_an_example_adds_files_and_replaces_none(example):
     assert [str(name) for name in added(example) if (ROOT / name).exists()] == []
 
 
-def test_the_page_names_every_example_and_every_folder_is_one():
-    page = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"\(extending/(\w+)\)", page)) == {example.name for example in EXAMPLES}
+def test_the_page_points_to_examples_and_every_folder_is_one():
     assert [*EXAMPLES] == sorted(path for path in (ROOT / "docs/extending").iterdir() if path.is_dir())
+    named = re.findall(r"\(extending/(\w+)\)", (ROOT / "docs/extending.md").read_text(encoding="utf-8"))
+    assert {"format", "kernel", "peer", "policy"} == {*named} <= {example.name for example in EXAMPLES}
+
+
+KNOWN_BY = """
+import json, pathlib
+from elastickv import kinds, matrix
+from elastickv.build import fingerprint
+library, image = fingerprint.Library("", (), {}, "g++", "12", "x"), fingerprint.Image("sm_90", "", (), "nvcc", "13")
+made = [fingerprint.by_part(backend, of) for backend, of in (("cpu", library), ("cuda", image))]
+found = {}
+for file in sorted(pathlib.Path("config").glob("*.yaml")):
+    for case in matrix.load([file]).cases.values():
+        kernels = [parts.of(case.workload, case.formats, case.rule) for parts in made]
+        found[f"{file.name}: {case.id}"] = [matrix.content_key(case), *kernels]
+print(json.dumps({"workloads": [*kinds.every()], "cases": found}))
+"""
+
+
+def known_by(checkout: Checkout) -> tuple[list[str], dict[str, list[str]]]:
+    """Workloads, and by what the record store knows each case of the project: its content and its kernels' sources."""
+    line, output = [sys.executable, "-P", "-c", KNOWN_BY], {"capture_output": True, "text": True}
+    done = subprocess.run(line, cwd=checkout.root, env=checkout.environment, check=False, **output)
+    assert done.returncode == 0, done.stderr
+    return tuple(json.loads(done.stdout).values())
+
+
+def test_the_store_knows_all_cases_by_the_same_when_every_example_is_added(clone, tmp_path):
+    checkout = clone.copy(tmp_path / "checkout")
+    workloads, cases = known_by(checkout)
+    for example in EXAMPLES:
+        add(checkout, example)
+    more, again = known_by(checkout)
+    assert {*workloads} < {*more}
+    assert len(cases) > 50
+    assert again == cases
 
 
 @pytest.fixture(scope="module")

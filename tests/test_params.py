@@ -93,6 +93,8 @@ def test_arrays_constants_and_pointers_are_read(tmp_path):
         0.5,
     )
     assert len(bytes(block)) == ctypes.sizeof(block)
+    with pytest.raises(AttributeError):
+        block.sed = 7
 
 
 def test_a_kernels_own_header_uses_what_the_shared_one_defines(tmp_path):

@@ -123,6 +123,14 @@ def test_live_slots_are_those_of_a_cache_that_is_built_and_of_one_that_grew(name
             close(policy, head, tokens, held)
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_as_many_tokens_as_the_period_says_close_one_group_or_none(name):
+    policy = POLICIES[name]
+    closes = [policy.closing(0, tokens, CAPACITY).count > 0 for tokens in range(CAPACITY)]
+    within = [sum(closes[first : first + policy.period]) for first in range(10, CAPACITY - policy.period)]
+    assert set(within) == ({1} if any(closes) else {0})
+
+
 def vectors(rows: int, tokens: int, seed: int) -> np.ndarray:
     return formats.of("fp16").rounded(np.random.default_rng(seed).normal(size=(rows, tokens, 64)).astype(np.float32))
 

@@ -52,6 +52,19 @@ def test_cases_that_differ_on_the_axes_alone_are_one_grid(tmp_path):
     assert not grid.without_result
 
 
+def test_formats_of_keys_and_values_are_one_axis_with_a_colour_between_both(tmp_path):
+    """A pair of formats is a panel of its own beside those of one format."""
+    records = sweep_records()
+    for record in [one for one in records if one["case"]["cache_dtype"] == "int4"]:
+        record["case"]["key_dtype"] = "int8"
+    results = judged(planned(tmp_path / "results", records))
+    (grid,) = sweeps.grids(loaded(results))
+    assert grid.cache_dtypes == ["fp16", "int8/int4"]
+    assert "cache in int8/int4" in words(drawing_sweeps.against_ceilings(grid))
+    colours = [drawing_sweeps._colour(stored) for stored in ("int8", "int8/int4", "int4")]
+    assert colours[1] == pytest.approx([(one + other) / 2 for one, other in zip(colours[0], colours[2], strict=True)])
+
+
 def test_a_sweep_keeps_its_name(tmp_path):
     """Two sweeps over the same shape are two grids, each named in the report and in its heat map."""
     ids = [record["case"]["id"] for record in sweep_records()]

@@ -11,13 +11,14 @@
 constexpr int ANY_THREADS = 256, ANY_WARPS = ANY_THREADS / 32, ANY_DIM = 256;
 constexpr int CHUNK = ANY_THREADS;  // slots between two changes of the running maximum; a thread weighs one
 
+// Each array begins at a multiple of 16 bytes: loads of four words then never touch a word of the array before.
 template <int TILE>
 struct AnyShared {
-  float q[TILE][ANY_DIM];        // as the segment's keys want it, times scale * log2 e; zero past dim
-  float shift[TILE];             // what is added to its scores, times the same
-  float weights[TILE][CHUNK];    // dot products, then weights
-  float bounds[TILE][ANY_WARPS];
-  float sums[ANY_WARPS][TILE][ANY_DIM];
+  alignas(16) float q[TILE][ANY_DIM];      // as the segment's keys want it, times scale * log2 e; zero past dim
+  alignas(16) float shift[TILE];           // what is added to its scores, times the same
+  alignas(16) float weights[TILE][CHUNK];  // dot products, then weights
+  alignas(16) float bounds[TILE][ANY_WARPS];
+  alignas(16) float sums[ANY_WARPS][TILE][ANY_DIM];
 };
 
 // A place of the workspace: m, l, two unused words and dim sums of one head of one piece.

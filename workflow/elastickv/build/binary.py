@@ -25,8 +25,13 @@ def facts(build: str, backend: str, workload: str, stored: Iterable[str] = (), a
     binary = manifest.with_name(Path(made.binary.path).name)
     if not binary.is_file() or records.sha256_file(binary) != made.binary.sha256:
         raise MachineError(f"{binary} is not the binary that {manifest} describes", f"elastickv build {backend}")
+    try:
+        known_by = made.fingerprints.of(workload, stored, anchor)
+    except KeyError as error:
+        lacks = f"{manifest} is of a build without {error.args[0]}: it was made before that was added"
+        raise MachineError(lacks, f"elastickv build {backend}") from None
     return BuildUsed(
-        fingerprint=made.fingerprints.of(workload, stored, anchor),
+        fingerprint=known_by,
         sha256=made.binary.sha256,
         compiled=_compiled(made),
         provenance=provenance.here(),

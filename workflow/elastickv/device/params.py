@@ -73,7 +73,7 @@ class Definitions:
         fields = [(field, self._type(one.type)) for field, one in described.fields or ()]
         if any(one.bitsize >= 0 for _, one in described.fields or ()):
             raise ValueError(f"struct {name} has a bit field")
-        return type(name, (ctypes.Structure,), {"_fields_": fields, "__module__": __name__})
+        return type(name, (ctypes.Structure,), {"_fields_": fields, "__slots__": (), "__module__": __name__})
 
     def _type(self, described: Any) -> Any:
         """The ctypes of a field's type. ValueError for one that no block may have."""

@@ -125,6 +125,11 @@ class Policy(ABC):
         return self.values.get("anchor")
 
     @property
+    def period(self) -> int:
+        """After how many tokens closings repeat. 1: there are none, or every token closes a group."""
+        return 1
+
+    @property
     def biased(self) -> bool:
         """Whether slots have a bias."""
         return False

@@ -60,12 +60,13 @@ class Fingerprints(Open):
     anchors: dict[str, Sha256] = field("by anchor rule, of the code that chooses by it")
 
     def of(self, workload: str, stored: Iterable[str] = (), anchor: str | None = None) -> str:
-        """That of one workload on these formats, with this anchor rule."""
+        """That of one workload on these formats, with this anchor rule. KeyError for what the build does not have."""
+        of_workload = self.model_dump()[workload]
         named = [{name: self.formats[name] for name in sorted({*stored})}] if stored else []
         named += [{anchor: self.anchors[anchor]}] if anchor else []
         if not named:
-            return getattr(self, workload)
-        return hashlib.sha256(records.canonical_json([getattr(self, workload), *named]).encode()).hexdigest()
+            return of_workload
+        return hashlib.sha256(records.canonical_json([of_workload, *named]).encode()).hexdigest()
 
 
 class _Build(Model):

@@ -117,7 +117,8 @@ class DecodeWorkload:
 
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
         """growing: a token of the inference cycle is appended, by this launch or by one before it."""
-        block = DecodeParams(self._cache(arm, layer), q, out, getattr(self, "_workspace", 0), self.group, growing)
+        block = DecodeParams(q, out, getattr(self, "_workspace", 0), self.group, growing)
+        block.cache = self._cache(arm, layer)
         appends = growing and self._decode_appends(arm)
         block.scale = 1 / math.sqrt(self.shape.dim)
         block.waits = growing and (layer == 0 or not appends)  # for `close` or `advance`, or for `append`
