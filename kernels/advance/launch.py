@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 
 from elastickv.device.launches import Gpu, Launch
+from elastickv.device.params import MOST_SEGMENTS
 
 MOST_THREADS = 1024
-PIECES = 10  # of 16 bytes, a row (kernel.cu)
+PIECES = 2 * MOST_SEGMENTS + 2  # of 16 bytes, a row (kernel.cu)
 
 
 def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
