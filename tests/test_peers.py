@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -489,7 +490,7 @@ def reported(tmp_path):
     """Report and summary of a folder with these peers' records."""
 
     def of(*made: dict) -> tuple[str, dict[str, dict[str, str]]]:
-        results = make(tmp_path / "results", (GOLDEN, STANDARD))
+        results = make(Path(tempfile.mkdtemp(dir=tmp_path)) / "results", (GOLDEN, STANDARD))
         for one in made:
             records.write(results / f"peers_{one['peer']}.json", one, "peers")
         summary = elastickv(["summarise"], results, "summary.csv")
@@ -573,6 +574,16 @@ def test_a_peer_of_a_case_that_has_changed_since_is_left_out(reported):
     text, summary = reported(made)
     assert "No peer has figures" in text
     assert summary[GOLDEN]["peer"] == ""
+
+
+def test_a_users_file_is_named_with_its_hash_though_it_has_no_figures(reported):
+    failed = {"status": "failed", "reason": "mine/k.py: NameError: x"}
+    made = peer_record("torch_math", {GOLDEN: failed}, peer="k", file={"path": "mine/k.py", "sha256": "ab" * 32})
+    text, _ = reported(made)
+    assert "mine/k.py (sha256 abababababab), torch 2.13.0" in text
+    unread = {**made, "peer": "gone", "file": {"path": "mine/gone.py", "sha256": None}}
+    unread["library"] = {"name": "torch", "version": None}
+    assert "What is timed" not in reported(unread)[0]
 
 
 def test_without_peers_the_report_has_no_such_section(reported):

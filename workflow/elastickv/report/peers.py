@@ -118,8 +118,8 @@ def section(peers: Peers, cases: list[str], device: str | None) -> str:
     without = _without(peers)
     if without:
         parts += ["### Peers without figures", table(without, ["peer", "status", "reason", "cases"])]
-    timed = {one.peer for one in peers.found}
-    libraries = [_library(record) for record in peers.records if record.peer in timed]
+    timed = {one.peer for one in peers.found}  # and a user's files whatever came of them: which bytes were tried
+    libraries = [_library(record) for record in peers.records if record.peer in timed or _read(record)]
     if libraries:
         parts += ["### What is timed", table(libraries, ["peer", "library", "one launch is"])]
     return "\n\n".join([*parts, *map(escape, peers.problems)])
@@ -187,8 +187,13 @@ def _without(peers: Peers) -> list[list[str]]:
     ]
 
 
+def _read(record: schema.Peers) -> bool:
+    """Whether the peer is a user's file that could be read."""
+    return record.file is not None and record.file.sha256 is not None
+
+
 def _library(record: schema.Peers) -> list[str]:
-    library = f"{record.library.name} {record.library.version}"
-    if record.file:
+    library = f"{record.library.name} {record.library.version or NOTHING}"
+    if _read(record):
         library = f"{record.file.path} (sha256 {record.file.sha256[:12]}), {library}"
     return [f"`{record.peer}`", escape(library), escape(record.times)]
