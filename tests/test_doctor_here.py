@@ -117,7 +117,8 @@ def test_a_fresh_clone_has_nothing_yet(clone: Checkout, tmp_path):
 def test_nothing_at_all_is_no_reason_to_die(tmp_path):
     """An empty folder, no program on PATH, no sources: every theme still says something."""
     config = tmp_path / "m.yaml"
-    text = "cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}}\nbaselines: {transformers: {model: a/b}}\n"
+    baselines = "{transformers: {model: a/b}, peers: {enable: true}}"
+    text = f"cases: {{a: {{seq: 64, heads: 4, dim: 64, compress: 2}}}}\nbaselines: {baselines}\n"
     config.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "elastickv", "doctor", "--json", "--configfile", str(config)],

@@ -380,10 +380,13 @@ def test_every_flag_of_a_case_reaches_the_case():
     numbers = dict.fromkeys(counts, 24) | {"dim": 96}
     decode = {key: value for key, value in (words | numbers).items() if key not in ("workload", "pass_order")}
     passes = {key: (words | numbers)[key] for key in ("workload", "pass_order", "seq", "heads", "dim", "compress")}
-    for said in (decode, passes):
+    pairs = {"heads": 24, "key_dtype": "int8", "value_dtype": "int4"}
+    budget = {"heads": 24, "policy": "head_budget", "full_heads": 3}
+    every = (decode, passes, pairs, budget)
+    for said in every:
         case = bench_command.case_of(parser.parse_args(["bench", *(f"--{key}={value}" for key, value in said.items())]))
         assert said.items() <= case.model_dump(mode="json").items()
-    assert set(decode) | set(passes) == set(bench_command.CASE_FLAGS)
+    assert set().union(*every) == set(bench_command.CASE_FLAGS)
 
 
 def test_strict_turns_a_status_into_an_exit_code(cpu_build):

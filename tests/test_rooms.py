@@ -57,7 +57,12 @@ def imported(path: Path) -> set[str]:
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 ALLOWED = {
-    "launch.py": {"elastickv.device.launches", "elastickv.device.params", "elastickv.formats", "elastickv.schemas.case"},
+    "launch.py": {
+        "elastickv.device.launches",
+        "elastickv.device.params",
+        "elastickv.formats",
+        "elastickv.schemas.case",
+    },
     "workload.py": {"elastickv.kinds", "elastickv.formats", "numpy"},
 }
 
