@@ -1,11 +1,13 @@
 """The NumPy reference of the cache: what is kept, in which order, with which bias, in how many bytes."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
-from elastickv import formats, matrix
+from elastickv import anchors, formats, matrix
 from elastickv.cache import bytes_moved, numerics, oracle
 from elastickv.cache.compact import compact, nothing_compressed
 from elastickv.policies.grouped import Grouped
@@ -149,3 +151,17 @@ def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():
     assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 250 << 20) == 2
     assert not bytes_moved.is_cold(20 << 20, 2, 60 << 20)
     assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 50 << 20) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "median"}, "anchors/quiet.py declares the anchor rule median; name both alike"),
+        ({"number": 2}, "anchors/quiet.py and value_norm.py both have the number 2; 3 is free"),
+    ],
+)
+def test_files_of_anchor_rules_that_contradict_each_other_are_refused(changes, words):
+    """Whichever file is read first, both are named: either may be the new one."""
+    quiet = dataclasses.replace(anchors.of("value_norm"), **({"name": "quiet", "number": 7} | changes))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        anchors.checked({"quiet": quiet, "value_norm": anchors.of("value_norm")})

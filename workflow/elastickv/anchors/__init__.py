@@ -28,7 +28,7 @@ def checked(declared: dict[str, Anchor]) -> dict[str, Anchor]:
             raise ValueError(f"anchors/{file}.py declares the anchor rule {made.name}; name both alike")
         if other := numbers.get(made.number):
             free = max(one.number for one in declared.values()) + 1
-            raise ValueError(f"anchors/{file}.py: number {made.number} is that of {other}; {free} is free")
+            raise ValueError(f"anchors/{other}.py and {file}.py both have the number {made.number}; {free} is free")
         numbers[made.number] = file
     return {made.name: made for made in sorted(declared.values(), key=lambda made: (made.order, made.name))}
 

@@ -35,7 +35,7 @@ def checked(declared: dict[str, Format]) -> dict[str, Format]:
             raise ValueError(f"formats/{file}.py keeps something per head, so it is for middle slots and needs a scale")
         if other := numbers.get(made.number):
             free = max(one.number for one in declared.values()) + 1
-            raise ValueError(f"formats/{file}.py: number {made.number} is that of {other}; {free} is free")
+            raise ValueError(f"formats/{other}.py and {file}.py both have the number {made.number}; {free} is free")
         numbers[made.number] = file
     return {made.name: made for made in sorted(declared.values(), key=lambda made: (made.order, made.name))}
 
