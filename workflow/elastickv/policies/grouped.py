@@ -16,6 +16,13 @@ from elastickv.policies.base import Closing, Key, Live, Policy, Run, Segment
 EXACT, MIDDLE = 0, 1
 SINKS = Key("first tokens, kept exact", default=4, unit="tokens", least=0)
 WINDOW = Key("last tokens, kept exact", default=256, unit="tokens", least=0)
+ANCHOR = Key("which slot stands for a closed group", kind=str, default="value_norm", choices=tuple(anchors.every()))
+BIAS = Key(
+    "added to an anchor's logit: nothing, or ln(compress)",
+    kind=str,
+    default="none",
+    choices=("none", "log_count"),
+)
 LARGEST = 2**31 - 1
 
 
@@ -28,15 +35,8 @@ class Grouped(Policy):
         "compress": Key("tokens that one anchor stands for", unit="tokens", least=1),
         "sinks": SINKS,
         "window": WINDOW,
-        "anchor": Key(
-            "which slot stands for a closed group", kind=str, default="value_norm", choices=tuple(anchors.every())
-        ),
-        "bias": Key(
-            "added to an anchor's logit: nothing, or ln(compress)",
-            kind=str,
-            default="none",
-            choices=("none", "log_count"),
-        ),
+        "anchor": ANCHOR,
+        "bias": BIAS,
     }
 
     @classmethod
