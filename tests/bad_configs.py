@@ -1,5 +1,6 @@
 """Bad configs and what their messages must say, for tests of the matrix room."""
 
+from elastickv import anchors
 from elastickv.matrix import strict_yaml
 
 SHAPE = "{seq: 1024, heads: 16, dim: 64, compress: 2}"
@@ -138,7 +139,7 @@ BAD = {
     "negative threshold": ("golden: {cv: -1}\n" + GOOD, ["golden.cv", "above 0", "-1"]),
     "workload": (case("workload: prefill"), ["cases.a.workload", "one of decode, elementwise", '"prefill"']),
     "dtype": (case("dtype: fp8"), ["cases.a.dtype", "one of fp32, fp16, bf16"]),
-    "anchor": (case("anchor: median"), ["cases.a.anchor", "last, first, value_norm, mean"]),
+    "anchor": (case("anchor: median"), ["cases.a.anchor", ", ".join(anchors.every())]),
     "bias": (case("bias: log"), ["cases.a.bias", "none, log_count"]),
     "launch": (case("launch: pdl"), ["cases.a.launch", "auto, plain, dependent"]),
     "backend": ("backend: gpu\n" + GOOD, ["bad.yaml:1", "backend", "one of auto, cuda, cpu", '"gpu"']),

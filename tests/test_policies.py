@@ -81,7 +81,7 @@ def test_the_policy_of_a_case_has_its_values():
         ({"full_heads": 3}, "--full_heads: must be at most kv_heads (2), is 3"),
         ({"window": 0}, "--window: must be at least 1 for policy head_budget"),
         ({"cache_dtype": "int4"}, "--cache_dtype: must be dtype (fp16), is int4: policy head_budget keeps every slot"),
-        ({"policy": "head_budgets"}, "--policy: one of grouped, head_budget is needed"),
+        ({"policy": "head_budgets"}, f"--policy: one of {', '.join(policies.every())} is needed"),
         ({"full_heads": -1}, "--full_heads: an integer from 0 to 2147483647 is needed"),
         ({"ful_heads": 1}, "--ful_heads: unknown key; did you mean full_heads?"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kernel_caches import Caches, case_of
 
-from elastickv import formats
+from elastickv import anchors, formats
 from elastickv.cache.compact import anchors_right, compact, layout, nothing_compressed
 from elastickv.device.cpu import CpuBackend
 from elastickv.policies import Policy
@@ -193,7 +193,7 @@ def backend(cpu_build):
 @pytest.mark.parametrize(
     "changes", [{}, {"dtype": "bf16", "heads": 12, "batch": 2}, {"dtype": "fp32", "dim": 80}, {"dim": 128}]
 )
-@pytest.mark.parametrize("anchor", ["value_norm", "key_norm", "mean", "first"])
+@pytest.mark.parametrize("anchor", anchors.every())
 @pytest.mark.parametrize("tokens", [1, 3, 14, 301])
 def test_kernels_read_and_make_any_number_of_segments(backend, changes, anchor, tokens):
     case = case_of(seq=tokens, cache_dtype="int4", **changes)
