@@ -165,6 +165,24 @@ def test_a_compiler_that_links_no_runtime_of_cpp_is_found_before_the_library_is_
     assert [finding.level for finding in doctor.openmp(facts, ON_CPU)] == ["problem"]
 
 
+@needs_gxx
+def test_an_error_in_a_file_is_not_laid_on_the_compiler_and_the_first_of_many_is_shown(tmp_path):
+    source = tmp_path / "kernel.cpp"
+    source.write_text("int first = no_such_thing;\n" + "int other = nor_this;\n" * 200)
+    with pytest.raises(
+        MachineError, match=r"fix: correct the file that the compiler names; if you changed none: "
+    ) as it:
+        cpu._call(tmp_path / "kernel.o", "-c", str(source))
+    assert f"{source}:1:13: error: " in str(it.value) and len(str(it.value)) < 5000
+
+
+@pytest.mark.parametrize(("before", "after"), [(9000, 9000), (0, 9000), (9000, 0), (0, 0)])
+def test_long_messages_are_shown_from_their_first_error_on(before, after):
+    shown = programs.errors_of("w" * before + "\nkernel.cu(7): error: first\n" + "n" * after)
+    assert "kernel.cu(7): error: first" in shown and len(shown) <= programs.MOST_SHOWN
+    assert programs.errors_of("w" * 9000 + "the end").endswith("the end")
+
+
 # nvcc
 
 

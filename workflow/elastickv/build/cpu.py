@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cpu", format_headers.FOL
 LIBRARY = "libelastickv.so"
 NOTHING_UNDEFINED = "-Wl,-z,defs"  # a C compiler, which links no C++ runtime, fails here instead of when it is loaded
 FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX at all)"
+OF_A_FILE = re.compile(r"^\S+\.(cpp|hpp|h):\d+:\d+: (fatal )?error: ", re.MULTILINE)
 
 
 def _call(out: Path, *arguments: str) -> None:
@@ -24,7 +26,10 @@ def _call(out: Path, *arguments: str) -> None:
     command = [*compilers.host().command, *fingerprint.CPU_FLAGS, *includes, *arguments, "-o", str(out)]
     done = programs.run(command, FIX, programs.COMPILE_SECONDS)
     if done.returncode:
-        raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", FIX)
+        changed = (
+            "correct the file that the compiler names; if you changed none: " if OF_A_FILE.search(done.stderr) else ""
+        )
+        raise MachineError(f"{' '.join(command)} failed:\n{programs.errors_of(done.stderr)}", changed + FIX)
     if not out.is_file():
         raise MachineError(f"{' '.join(command)} reported success but wrote no {out.name}", FIX)
 

@@ -57,7 +57,9 @@ def _with_nvcc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: bo
     command = [str(compiler.path), *output, *made_of.flags, *includes, "-o", str(out), str(SOURCE)]
     done = programs.run(command, NVRTC_INSTEAD, programs.COMPILE_SECONDS)
     if done.returncode:
-        raise MachineError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}", "see the compiler's message above")
+        raise MachineError(
+            f"{' '.join(command)} failed:\n{programs.errors_of(done.stderr)}", "see the compiler's message above"
+        )
     if not out.is_file():
         raise MachineError(f"{' '.join(command)} reported success but wrote no image", NVRTC_INSTEAD)
     return done.stdout + done.stderr

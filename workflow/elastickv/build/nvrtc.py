@@ -6,6 +6,7 @@ import ctypes
 from pathlib import Path
 
 from elastickv.errors import MachineError
+from elastickv.system import programs
 
 
 class CompileError(MachineError):
@@ -34,7 +35,9 @@ def compile_source(library_path: Path, source: Path, options: list[str], ptx: bo
         code = library.nvrtcCompileProgram(program, len(options), arguments)
         log = _text(library, program, "ProgramLog").decode(errors="replace").rstrip("\0")
         if code:
-            raise CompileError(f"NVRTC could not compile {source}:\n{log[-3000:]}", "correct the kernel source")
+            raise CompileError(
+                f"NVRTC could not compile {source}:\n{programs.errors_of(log)}", "correct the kernel source"
+            )
         return _text(library, program, "PTX" if ptx else "CUBIN"), log
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))

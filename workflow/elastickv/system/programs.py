@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from elastickv.system import orphans
 
 ANSWER_SECONDS = 30  # for a question such as `--version`
 COMPILE_SECONDS = 3600  # for one file; minutes are usual
+MOST_SHOWN = 3000  # characters of a compiler's messages
 
 
 def run(command: Sequence[str], fix: str, seconds: float | None = None, given: str = "") -> subprocess.CompletedProcess:
@@ -42,3 +44,11 @@ def last_line(done: subprocess.CompletedProcess) -> str:
     """What a program that failed said last, else its exit code."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return lines[-1].strip() if lines else f"it ended with exit code {done.returncode} and without a message"
+
+
+def errors_of(messages: str) -> str:
+    """What is shown of a compiler's messages: all, or where they are long those from the first error on."""
+    if len(messages) <= MOST_SHOWN:
+        return messages
+    first = re.search(r"^.*\berror\b", messages, re.MULTILINE)
+    return messages[first.start() :][:MOST_SHOWN] if first else messages[-MOST_SHOWN:]
