@@ -40,13 +40,14 @@ struct Later {
 """
 
 
-def compiled_layout(header: Path, blocks: list[type[ctypes.Structure]], folder: Path) -> list[int]:
+def compiled_layout(headers: list[Path], blocks: list[type[ctypes.Structure]], folder: Path) -> list[int]:
     """Size and offset of every field of each block, asked from the compiler."""
     lines = []
     for block in blocks:
         lines.append(f'printf("%zu\\n", sizeof({block.__name__}));')
         lines += [f'printf("%zu\\n", offsetof({block.__name__}, {field}));' for field, _ in block._fields_]
-    program = f'#include <cstddef>\n#include <cstdio>\n#include "{header}"\nint main() {{' + "\n".join(lines) + "}"
+    included = ["<cstddef>", "<cstdio>", *(f'"{header}"' for header in headers)]
+    program = "\n".join([*(f"#include {name}" for name in included), "int main() {", *lines, "}"])
     (folder / "layout.cpp").write_text(program)
     subprocess.run(["g++", folder / "layout.cpp", "-o", folder / "layout"], check=True)
     printed = subprocess.run([folder / "layout"], check=True, capture_output=True, text=True).stdout
@@ -59,16 +60,18 @@ def layout(blocks: list[type[ctypes.Structure]]) -> list[int]:
     ]
 
 
-def kernels_with_a_header() -> list[str]:
-    return sorted(path.parent.name for path in params.KERNELS.glob(f"*/{params.HEADER}"))
+def own_headers() -> list[Path]:
+    """Those of kernels that have one, examples included."""
+    folders = (params.KERNELS, *(params.KERNELS.parent / "docs/extending").glob("*/files/kernels"))
+    return sorted(path for folder in folders for path in folder.glob(f"*/{params.HEADER}"))
 
 
-@pytest.mark.parametrize("kernel", [None, *kernels_with_a_header()])
-def test_blocks_are_laid_out_as_the_compiler_does(tmp_path, kernel):
-    header = params.KERNELS / (kernel or "") / params.HEADER
-    blocks = params.of_kernel(kernel).structures() if kernel else params.shared().structures()
+@pytest.mark.parametrize("own", [None, *own_headers()], ids=lambda path: path.parent.name if path else "shared")
+def test_blocks_are_laid_out_as_the_compiler_does(tmp_path, own):
+    blocks = (params.Definitions(own, params.shared()) if own else params.shared()).structures()
+    headers = [params.KERNELS / params.HEADER, *filter(None, [own])]
     assert blocks
-    assert layout(blocks) == compiled_layout(header, blocks, tmp_path)
+    assert layout(blocks) == compiled_layout(headers, blocks, tmp_path)
 
 
 def test_every_kernel_has_a_block_of_its_name():
@@ -83,7 +86,7 @@ def test_arrays_constants_and_pointers_are_read(tmp_path):
     read = params.Definitions(tmp_path / "params.h")
     assert (read.get("PLACES"), read.get("TWICE"), read.get("absent")) == (3, 6, None)
     blocks = read.structures()
-    assert layout(blocks) == compiled_layout(tmp_path / "params.h", blocks, tmp_path)
+    assert layout(blocks) == compiled_layout([tmp_path / "params.h"], blocks, tmp_path)
     block = read.get("SeveralPlacesParams")(more=4096, touched=(1, 2), seed=7)
     block.places[1].weight = 0.5
     assert (block.more, block.later, list(block.touched), block.places[1].weight) == (
