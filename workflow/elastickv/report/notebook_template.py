@@ -111,6 +111,7 @@ def install(packages, *options):
 
 
 NEEDED = {  # module: package
+    "cffi": "cffi",
     "filelock": "filelock",
     "jsonschema": "jsonschema",
     "matplotlib": "matplotlib",
