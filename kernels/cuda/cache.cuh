@@ -21,6 +21,11 @@ __device__ inline Live load_live(const Cache& cache, int state, int row, int seg
   return {int(words.x), int(words.y), int(words.z), int(words.w)};
 }
 
+// Keeps what follows from live slots behind this place.
+__device__ inline void hide(Live& live) {
+  asm volatile("" : "+r"(live.head), "+r"(live.first), "+r"(live.ring), "+r"(live.length));
+}
+
 // Brings a row's live slots back to L2: what this launch has read may have pushed them out, and the next one wants them first.
 __device__ inline void ask_for_live(const Cache& cache, int state, int row) {
   prefetch(cache.live + (state * cache.rows + row) * MOST_SEGMENTS);

@@ -79,6 +79,7 @@ __device__ void decode(const DecodeParams& p) {
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
   const int warp = __shfl_sync(WHOLE_WARP, int(threadIdx.x) / 32, 0), warps = blockDim.x / 32;
+  if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
 
   Units units = {slots_of<MIDDLE>(p.cache.segments[1], p.cache.dim, tile.row),
                  slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row)};
@@ -93,9 +94,16 @@ __device__ void decode(const DecodeParams& p) {
   const Stage stage(shared_memory, warp, lane);
   State<S> state;
   Exact exact = {columns, lane};
-  if (warp == 0) prefetch_queries<S::DTYPE>(p, tile, S::TILE, lane);
   if constexpr (MIDDLE != S::DTYPE) ask_for_places();
+  const auto find_held = [&] {
+    units.held_middle = held_slots(middle_live, 0);
+    units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
+  };
   if constexpr (MIDDLE == S::DTYPE) {
+    // Waits for them before the first loads: loads that go out earlier hold up those of the launch before, whose end this
+    // one awaits. Hidden from the optimiser, which else moves it ahead of the prefetch of the queries.
+    hide(exact_live), hide(middle_live);
+    find_held();
     if (unit < end) exact.load(units.slots(unit), units.number(unit));
   }
   await_previous();
@@ -104,8 +112,7 @@ __device__ void decode(const DecodeParams& p) {
     if constexpr (Exact::STAGES)
       if (staged) exact.stage(stage, units.slots(unit + warps), units.number(unit + warps) * Exact::UNIT);
     if (appends_fresh(p, warp)) ask_for_fresh<S::DTYPE>(p, tile, token, exact_live, lane, scratch());
-    units.held_middle = held_slots(middle_live, 0);
-    units.held_exact = held_slots(exact_live, p.fresh.k != nullptr);
+    if constexpr (MIDDLE != S::DTYPE) find_held();
   });
   if constexpr (MIDDLE != S::DTYPE) {
     // Registers suffice for one segment's live slots with one query, with several for none.
