@@ -150,10 +150,22 @@ struct Reader {
   __device__ int slot_of_load(int base, int load) const { return base + load * S::ROWS + lane / S::LANES; }
   __device__ int slot_of_logit(int base, int batch) const { return slot_of_load(base, batch * BATCH + lane % BATCH); }
 
-  __device__ void load_keys(const Slots& slots, int base) {
+  // Where a load is 4 bytes its address takes more registers than it: there each one is made from the one before.
+  static constexpr bool STEPS = S::SPLIT && QUANTISED;
+
+  __device__ void load_rows(Fragment<FORMAT> (&to)[LOADS], const char* from, int base) {
     const int bytes = row_bytes(FORMAT, columns.dim);
+    const char* at = from + (long long)slot_of_load(base, 0) * bytes;
 #pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(k[i], slots.k + (long long)slot_of_load(base, i) * bytes);
+    for (int i = 0; i < LOADS; i++) {
+      columns.load(to[i], STEPS ? at : from + (long long)slot_of_load(base, i) * bytes);
+      at += S::ROWS * bytes;
+      if constexpr (STEPS) asm("" : "+l"(at));
+    }
+  }
+
+  __device__ void load_keys(const Slots& slots, int base) {
+    load_rows(k, slots.k, base);
     load_beside_keys(slots, base);
   }
 
@@ -167,9 +179,7 @@ struct Reader {
   }
 
   __device__ void load_values(const Slots& slots, int base) {
-    const int bytes = row_bytes(FORMAT, columns.dim);
-#pragma unroll
-    for (int i = 0; i < LOADS; i++) columns.load(v[i], slots.v + (long long)slot_of_load(base, i) * bytes);
+    load_rows(v, slots.v, base);
 #pragma unroll
     for (int b = 0; b < BATCHES; b++)
       if (QUANTISED) v_scale[b] = __ldg(slots.v_scale + slot_of_logit(base, b));

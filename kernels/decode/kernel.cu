@@ -147,7 +147,11 @@ __device__ void decode(const DecodeParams& p) {
   stage.await();
 
   if (threadIdx.x == 0) ask_for_live(p.cache, p.pending, tile.row);
-  publish<S>(state, columns, lane, scratch());
+  // Worked out again, hidden from the optimiser: kept through the loop, both take registers there.
+  int thread = threadIdx.x;
+  asm volatile("" : "+r"(thread));
+  const typename S::Lane its = {thread % S::LANES, p.cache.dim};
+  publish<S>(state, its, thread % 32, scratch());
   if (appends_fresh(p, warp)) append_fresh<S::DTYPE>(p, tile, lane, scratch());
   __syncthreads();
   finish<S::DTYPE>(p, scratch(), tile);
