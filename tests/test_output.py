@@ -58,7 +58,7 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write):
 def test_bench_refuses_a_place_that_takes_no_file_before_it_measures(tmp_path: Path, monkeypatch, capsys, flag):
     monkeypatch.setattr("elastickv.measure.supervisor.measure_case", pytest.fail)
     (tmp_path / "file").write_text("")
-    places = {tmp_path: "Is a directory", tmp_path / "none/x": "its folder does not exist", "": "Is a directory"}
+    places = {tmp_path: "Is a directory", tmp_path / "none/x": "the folder does not exist", "": "Is a directory"}
     places |= {tmp_path / "file/below": "cannot be written: Not a directory", "/proc/x": "cannot be written"}
     for place, problem in places.items():
         assert main(["bench", *TINY, f"{flag}={place}"]) == 2
@@ -73,7 +73,7 @@ def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, 
     records.write(case, json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["case"], "case")
     for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):
         assert main([*command, f"--out={tmp_path}"]) == 2
-        assert "Is a directory; name a file" in capsys.readouterr().err
+        assert "Is a directory; name a new file" in capsys.readouterr().err
 
 
 def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp_path: Path, monkeypatch, capsys):
@@ -95,7 +95,7 @@ def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys
     for place, reason in {tmp_path: "Is a directory", tmp_path / "file" / "below": "Not a directory"}.items():
         assert main([*command, *arguments, f"--out={place}"]) == 2
         assert capsys.readouterr().err == (
-            f"elastickv: {place}: cannot be written: {reason}; name a file (a new one, or to replace) or a device\n"
+            f"elastickv: {place}: cannot be written: {reason}; name a new file, a file to replace, or a device\n"
         )
 
 

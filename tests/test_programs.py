@@ -150,7 +150,7 @@ def test_a_compiler_that_writes_nothing_is_not_taken_for_a_full_disk(tmp_path, m
     assert main(["build", "cpu", "--out", str(tmp_path / "out")]) == 3
     told = capsys.readouterr().err
     assert "reported success but wrote no libelastickv." in told and "df -h" not in told
-    assert doctor.gather(ON_CPU, gpu.Facts()).probe_failure == "it reported success but wrote no file"
+    assert doctor.gather(ON_CPU, gpu.Facts()).probe_failure == "the compiler reported success but wrote no file"
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc on PATH")

@@ -79,7 +79,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "not UTF-8": lambda path: path.write_bytes(b"caf\xe9\n"),
     "a huge number": lambda path: path.write_text("1" + "0" * 5000, encoding="utf-8"),
-    "a number beyond every float": lambda path: path.write_text("1e999", encoding="utf-8"),
+    "a number too large for a float": lambda path: path.write_text("1e999", encoding="utf-8"),
 }
 
 
