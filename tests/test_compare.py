@@ -190,7 +190,7 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
 def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, told):
     code, lines = compared(capsys, old, new, f"--tolerance={tolerance}")
     assert code == 2
-    assert lines == [f"elastickv: --tolerance: a fraction from 0 to below 1 is needed, this is {told}"]
+    assert lines == [f"elastickv: --tolerance: must be a fraction from 0 to below 1, not {told}"]
 
 
 def test_folders_that_cannot_be_compared_are_refused(old, tmp_path, capsys):

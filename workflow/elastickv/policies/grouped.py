@@ -42,7 +42,7 @@ class Grouped(Policy):
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         total = values["sinks"] + values["window"]
-        return ("sinks", f"sinks + window must be at most {LARGEST}, is {total}") if total > LARGEST else None
+        return ("sinks", f"sinks + window must be at most {LARGEST}, not {total}") if total > LARGEST else None
 
     @classmethod
     def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class HeadBudget(Policy):
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         if values["full_heads"] > case["kv_heads"]:
-            return "full_heads", f"must be at most kv_heads ({case['kv_heads']}), is {values['full_heads']}"
+            return "full_heads", f"must be at most kv_heads ({case['kv_heads']}), not {values['full_heads']}"
         if values["window"] < 1 and values["full_heads"] < case["kv_heads"]:
             return (
                 "window",
