@@ -195,7 +195,7 @@ def made(checkout: Checkout, config: str, *messages: str, **variables: str) -> s
         ("measure.rep=5", "SET: measure.rep: unknown key; did you mean reps"),
         ("measure={reps:", "SET measure: YAML syntax error"),
         ("'measure={reps: 5, reps: 6}'", "SET measure: duplicate key reps"),
-        ("cases.decode_c4.window=-1", "SET: cases.decode_c4.window: an integer from 0"),
+        ("cases.decode_c4.window=-1", "SET: cases.decode_c4.window: must be an integer from 0"),
         ("backend", "SET backend: must be KEY=VALUE"),
         ("results='a", "SET: No closing quotation: results='a"),
     ],
