@@ -284,7 +284,7 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
     if fault == "old schema":
         assert f"the record has schema {OLD}, but this version reads only measurement/2" in broken["reason"]
     else:
-        assert "comes back from the record store" in broken["reason"]
+        assert "are restored from the record store" in broken["reason"]
     markdown = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
     assert "unreadable record" in markdown
     assert "1.975x" in markdown

@@ -1,7 +1,7 @@
-"""grouped: the first and the last tokens stay exact; of those between, every group of `compress` becomes one slot.
+"""grouped: the first and last tokens stay exact; every group of `compress` tokens between them becomes one slot.
 
-A cache of n tokens has the first `sinks` and the last `window` of them exact, and the tokens that do not fill a group
-yet (the open group). Closed groups are slots of the middle segment, in the formats of `cache_dtype`.
+Exact are the first `sinks` tokens, the last `window` tokens, and tokens that do not fill a group yet (the open group).
+Each closed group is one slot of the middle segment, stored in the formats of `cache_dtype`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST = 2**31 - 1
 
 
 class Grouped(Policy):
-    """See the module."""
+    """The policy of this module."""
 
     NAME = "grouped"
     MEANING = "sinks and a window stay exact, every `compress` tokens between them become one slot"
@@ -64,7 +64,7 @@ class Grouped(Policy):
         return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]
 
     def _ring(self, capacity: int) -> int:
-        """Slots of the ring: for the window and a group that is about to close."""
+        """Slots of the ring, which holds the window and a group that is about to be closed."""
         values = self.values
         return max(0, min(values["window"] + values["compress"], capacity - values["sinks"]))
 
