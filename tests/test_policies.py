@@ -61,8 +61,8 @@ def test_a_case_has_its_policys_keys_and_no_others():
 
 
 def test_the_default_policy_goes_without_saying():
-    said, unsaid = (matrix.case_from_flags(SHAPE | {"compress": 4} | more) for more in ({"policy": "grouped"}, {}))
-    assert said == unsaid and said.policy == "grouped" and "policy" not in records.content(said)
+    said, implied = (matrix.case_from_flags(SHAPE | {"compress": 4} | more) for more in ({"policy": "grouped"}, {}))
+    assert said == implied and said.policy == "grouped" and "policy" not in records.content(said)
     with pytest.raises(records.RecordError):
         records.check(records.content(said) | {"policy": "grouped"}, "case", "here")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from elastickv.device import cgroup
 from elastickv.device.host import usable_cpus
 from elastickv.schemas.measurement import Busy, Load, Quota, Snapshot, Throttling
-from elastickv.schemas.parts import Others, Told, Untold
+from elastickv.schemas.parts import Others, Setting, Unavailable
 
 CPUS = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
@@ -57,7 +57,7 @@ def _processes() -> dict[tuple[int, float], tuple[str, float]]:
     return found
 
 
-def load_between(before: Times, after: Times) -> Load | Untold:
+def load_between(before: Times, after: Times) -> Load | Unavailable:
     """Load in cores (CPU seconds a second) between two readings; why it is not known where they are too close.
 
     others: processes but this one, on the cores that this one may use; stolen: what the hypervisor gave to other
@@ -65,7 +65,7 @@ def load_between(before: Times, after: Times) -> Load | Untold:
     """
     seconds = after.at - before.at
     if seconds < SHORTEST_WINDOW:
-        return Untold(value=None, reason=f"{seconds:.2f} s are too short to tell")
+        return Unavailable(value=None, reason=f"{seconds:.2f} s are too short to tell")
     own = (after.own - before.own) / seconds
     grown = [
         Busy(pid=key[0], name=name, cores=(spent - before.processes.get(key, (name, 0.0))[1]) / seconds)
@@ -100,7 +100,7 @@ class CpuState:
     def energy(self) -> None:
         """None: see NO_ENERGY."""
 
-    def load(self) -> Load | Untold:
+    def load(self) -> Load | Unavailable:
         """The load since this was last asked (see `load_between`)."""
         now = times()
         since, self._last = load_between(self._last, now), now
@@ -117,9 +117,9 @@ class CpuState:
     def seen(self) -> Throttling:
         """How often the container's CPU quota stopped this process since this was made, if anything counts it."""
         before, after = self._stopped, cgroup.throttling()
-        reasons = Untold(value=None, reason="a CPU does not tell")
+        reasons = Unavailable(value=None, reason="a CPU does not tell")
         if before is None or after is None:
-            return Throttling(reasons=reasons, quota=Untold(value=None, reason="no control group counts it"))
+            return Throttling(reasons=reasons, quota=Unavailable(value=None, reason="no control group counts it"))
         stopped = Quota(periods=after.periods - before.periods, seconds=after.seconds - before.seconds)
         return Throttling(reasons=reasons, quota=stopped)
 
@@ -127,12 +127,12 @@ class CpuState:
         """Of GPUs only."""
         return Others(value=None, reason="no GPU is used")
 
-    def settings(self) -> dict[str, Told]:
+    def settings(self) -> dict[str, Setting]:
         """See `settings`."""
         return settings()
 
 
-def settings(cpus: Path = CPUS) -> dict[str, Told]:
+def settings(cpus: Path = CPUS) -> dict[str, Setting]:
     """How the CPU is set and what of it this process may use: each a reading {value} or {value: null, reason}."""
     usable, quota = usable_cpus(), cgroup.cpu_quota()
     return {
@@ -140,14 +140,14 @@ def settings(cpus: Path = CPUS) -> dict[str, Told]:
         "turbo": _turbo(cpus),
         "smt": _flag(cpus / "smt/active", "the kernel does not tell"),
         "virtual_machine": _virtual(),
-        "cpus": Told(value=ranges(usable)),
-        "usable_cores": Told(value=len(usable)),
-        "quota_cores": _untold("no control group limits the CPU time") if quota is None else Told(value=quota),
+        "cpus": Setting(value=ranges(usable)),
+        "usable_cores": Setting(value=len(usable)),
+        "quota_cores": _unavailable("no control group limits the CPU time") if quota is None else Setting(value=quota),
     }
 
 
-def _untold(reason: str) -> Told:
-    return Told(value=None, reason=reason)
+def _unavailable(reason: str) -> Setting:
+    return Setting(value=None, reason=reason)
 
 
 def ranges(numbers: list[int]) -> str:
@@ -168,21 +168,23 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _governor(cpus: Path, usable: list[int]) -> Told:
+def _governor(cpus: Path, usable: list[int]) -> Setting:
     found = {_text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
-    return Told(value=", ".join(sorted(found))) if found else _untold(NO_FREQUENCIES)
+    return Setting(value=", ".join(sorted(found))) if found else _unavailable(NO_FREQUENCIES)
 
 
-def _flag(path: Path, reason: str, on: str = "1") -> Told:
+def _flag(path: Path, reason: str, on: str = "1") -> Setting:
     text = _text(path)
-    return _untold(reason) if text not in ("0", "1") else Told(value=text == on)
+    return _unavailable(reason) if text not in ("0", "1") else Setting(value=text == on)
 
 
-def _turbo(cpus: Path) -> Told:
+def _turbo(cpus: Path) -> Setting:
     intel = _flag(cpus / "intel_pstate/no_turbo", NO_FREQUENCIES, on="0")
     return intel if intel.value is not None else _flag(cpus / "cpufreq/boost", NO_FREQUENCIES)
 
 
-def _virtual() -> Told:
+def _virtual() -> Setting:
     flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
-    return _untold("the processor does not tell") if flags is None else Told(value="hypervisor" in flags.split())
+    return (
+        _unavailable("the processor does not tell") if flags is None else Setting(value="hypervisor" in flags.split())
+    )

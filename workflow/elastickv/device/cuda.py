@@ -13,7 +13,7 @@ import numpy as np
 from elastickv import records
 from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
-from elastickv.device.nvml import Reading, told, untold
+from elastickv.device.nvml import Reading, told, unavailable
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
 
@@ -63,9 +63,9 @@ class Program:
 def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
     """Bandwidth (10^9 bytes/s) as a datasheet counts it: two transfers a clock (double data rate)."""
     if instance:
-        return untold("a MIG instance has a share of its board's that is not told")
+        return unavailable("a MIG instance has a share of its board's that is not told")
     if not (clock_khz and bus_bits):
-        return untold("the driver tells no memory clock or no bus width")
+        return unavailable("the driver tells no memory clock or no bus width")
     return told(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 

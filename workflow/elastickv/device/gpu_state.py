@@ -13,7 +13,7 @@ from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
 from elastickv.device.nvml import Nvml, Reading, told
 from elastickv.schemas.measurement import Range, Snapshot, Throttling
-from elastickv.schemas.parts import Others, Process, Told, Untold
+from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
 SM, MEMORY = 1, 2  # nvmlClockType
 CLOCKS = {"SM": SM, "memory": MEMORY}
@@ -123,10 +123,10 @@ class GpuState:
         """What the readings after the samples came to: `readings` many, reasons by how often, ranges by quantity."""
         if not self._seen:
             return Throttling()
-        untold = self._no_reasons and Untold(value=None, reason=self._no_reasons)
+        unavailable = self._no_reasons and Unavailable(value=None, reason=self._no_reasons)
         return Throttling(
             readings=len(self._seen),
-            reasons=untold or dict(sorted(self._reasons.items())),
+            reasons=unavailable or dict(sorted(self._reasons.items())),
             ranges=dict(zip(AfterSample._fields, map(_range, zip(*self._seen, strict=True)), strict=True)),
         )
 
@@ -162,7 +162,7 @@ class GpuState:
             load=self._host.load(),
         )
 
-    def settings(self) -> dict[str, Told]:
+    def settings(self) -> dict[str, Setting]:
         """How the board is set: each a value, or null with the reason."""
         read = self._nvml.read
         readings = {
@@ -177,15 +177,15 @@ class GpuState:
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),
         }
-        return {name: Told(**reading.to_json()) for name, reading in readings.items()}
+        return {name: Setting(**reading.to_json()) for name, reading in readings.items()}
 
 
 def _thousandth(value: float) -> float:
     return value * 1e-3
 
 
-def _range(values: Iterable[float | None]) -> Range | Untold:
+def _range(values: Iterable[float | None]) -> Range | Unavailable:
     known = [value for value in values if value is not None]
     if not known:
-        return Untold(value=None, reason="the device does not report it")
+        return Unavailable(value=None, reason="the device does not report it")
     return Range(low=min(known), median=statistics.median(known), high=max(known))

@@ -36,7 +36,7 @@ def told(value: Any) -> Reading:
     return Reading(value)
 
 
-def untold(reason: str) -> Reading:
+def unavailable(reason: str) -> Reading:
     """A reading that could not be taken, and why."""
     return Reading(None, reason)
 
@@ -104,17 +104,17 @@ class Nvml:
 
     def read_alone(self, function: str, *arguments: Any) -> Reading:
         """The board's answer where this process can have the whole board: of an instance it would be others' too."""
-        return untold(SHARED) if self._own is not self._board else self.read(function, *arguments)
+        return unavailable(SHARED) if self._own is not self._board else self.read(function, *arguments)
 
     def _ask(self, handle: Any, function: str, *arguments: Any) -> Reading:
         if handle is None:
-            return untold(self.reason or "NVML does not know this GPU")
+            return unavailable(self.reason or "NVML does not know this GPU")
         try:
             return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
-            return untold("this nvidia-ml-py does not ask for it")
+            return unavailable("this nvidia-ml-py does not ask for it")
         except self._errors as error:
-            return untold(f"NVML: {error}")
+            return unavailable(f"NVML: {error}")
 
     @property
     def _errors(self) -> tuple[type[Exception], ...]:
@@ -126,7 +126,7 @@ class Nvml:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
         if self._board is None:
             return self.read("ProcessUtilization", since)
-        answer = untold("this nvidia-ml-py does not ask for it")
+        answer = unavailable("this nvidia-ml-py does not ask for it")
         for function in UTILISATION:
             try:
                 return told(list(getattr(self._library, function)(self._board, since)))
@@ -135,7 +135,7 @@ class Nvml:
             except self._errors as error:
                 if getattr(error, "value", None) in NO_SAMPLES:
                     return told([])
-                answer = untold(f"NVML: {error}")
+                answer = unavailable(f"NVML: {error}")
         return answer
 
     def process_name(self, pid: int) -> str | None:

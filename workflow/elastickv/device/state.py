@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
     from elastickv.schemas.measurement import Snapshot, Throttling
-    from elastickv.schemas.parts import Others, Told
+    from elastickv.schemas.parts import Others, Setting
 
 
 class State(Protocol):
@@ -36,5 +36,5 @@ class State(Protocol):
     def others(self) -> Others:
         """Other processes on the device, or why they cannot be known."""
 
-    def settings(self) -> dict[str, Told]:
+    def settings(self) -> dict[str, Setting]:
         """How the device is set, for the record's `machine`."""

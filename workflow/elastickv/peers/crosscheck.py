@@ -34,7 +34,7 @@ GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
 TOLERANCE = 0.01
 
 
-class Told(NamedTuple):
+class Timing(NamedTuple):
     """What another timer says of a launch, of how many, and which timer it is."""
 
     us: float
@@ -96,7 +96,7 @@ def _workload(backend: Backend) -> DecodeWorkload:
     raise MemoryError(f"not even {TOKENS[-1]} tokens fit")
 
 
-def cupti(rotation: Rotation) -> Told:
+def cupti(rotation: Rotation) -> Timing:
     """The median of the kernel's own durations while our graphs are replayed."""
     import torch
 
@@ -111,10 +111,10 @@ def cupti(rotation: Rotation) -> Told:
     ]
     if not durations:
         raise RuntimeError("CUPTI told of no kernel named decode")
-    return Told(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
+    return Timing(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
 
 
-def nvbench(backend: Any, workload: DecodeWorkload) -> Told:
+def nvbench(backend: Any, workload: DecodeWorkload) -> Timing:
     """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
     from cuda import bench
 
@@ -128,7 +128,7 @@ def nvbench(backend: Any, workload: DecodeWorkload) -> Told:
         out = Path(folder, "nvbench.json")
         bench.run_all_benchmarks(["elastickv", "--devices", "0", "--timeout", "60", "--json", str(out), "--quiet"])
         state = json.loads(out.read_text(encoding="utf-8"))["benchmarks"][0]["states"][0]
-    return Told(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
+    return Timing(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
 
 
 def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:

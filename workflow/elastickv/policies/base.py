@@ -145,7 +145,7 @@ class Policy(ABC):
         return None
 
     @classmethod
-    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def shown_keys(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The keys that a case's short description includes: those that differ from their default."""
         return tuple(name for name, key in cls.KEYS.items() if values[name] != key.default)
 

@@ -45,7 +45,7 @@ class Grouped(Policy):
         return ("sinks", f"sinks + window must be at most {LARGEST}, not {total}") if total > LARGEST else None
 
     @classmethod
-    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def shown_keys(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
         return ("compress",)
 
     @property

@@ -10,7 +10,7 @@ from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, times
 from elastickv.schemas.base import at, given
 from elastickv.schemas.measurement import Measurement, Range, Throttling
-from elastickv.schemas.parts import Others, Told, Untold
+from elastickv.schemas.parts import Others, Setting, Unavailable
 
 ENERGY_NOTE = """Of one attention layer and one token of one sequence: joules by the device's own counter while an arm
 alone ran for a second, idle power included."""
@@ -42,16 +42,16 @@ def _settings(inputs: Inputs, timed: list[Case]) -> str:
     return table(rows, ["setting", ""])
 
 
-def _reading(reading: Told) -> str:
+def _reading(reading: Setting) -> str:
     value = reading.value
     if value is None:
-        return _untold(reading)
+        return _unavailable(reading)
     if isinstance(value, bool):
         return "on" if value else "off"
     return escape(f"{value:g}" if isinstance(value, float) else value)
 
 
-def _untold(reading: Told | Others | Untold) -> str:
+def _unavailable(reading: Setting | Others | Unavailable) -> str:
     """Nothing, and the reason why there is no value."""
     return f"{NOTHING} {escape(reading.reason)}"
 
@@ -70,7 +70,7 @@ def _gpu(cases: list[Case]) -> str:
     return table(rows, [*headers, "others on the GPU"]) if rows else ""
 
 
-def _range(seen: Range | Untold | None, after: float | None) -> str:
+def _range(seen: Range | Unavailable | None, after: float | None) -> str:
     """What was seen after the samples, else the one reading at their end."""
     if not isinstance(seen, Range):
         return NOTHING if after is None else f"{after:,.0f}"
@@ -82,8 +82,8 @@ def _reasons(throttling: Throttling | None) -> str:
     reasons, readings = at(throttling, ("reasons",)), at(throttling, ("readings",))
     if reasons is None or readings is None:
         return NOTHING
-    if isinstance(reasons, Untold):
-        return _untold(reasons)
+    if isinstance(reasons, Unavailable):
+        return _unavailable(reasons)
     return escape(", ".join(f"{name} ({count} of {readings})" for name, count in reasons.items()) or "nothing")
 
 
@@ -92,7 +92,7 @@ def _others(record: Measurement) -> str:
     if others is None:
         return NOTHING
     if others.value is None:
-        return _untold(others)
+        return _unavailable(others)
     named = [f"{process.name or '?'} ({process.pid})" for process in others.value]
     return escape(", ".join(named) or "none")
 

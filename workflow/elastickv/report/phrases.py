@@ -124,7 +124,7 @@ def _kept(case: Case) -> Phrase:
         return [", compress ", measured(case, "case/compress")]
     phrase: Phrase = [] if content.policy == policies.DEFAULT else [f", {content.policy}"]
     made = policy_of(content)
-    for key in made.told(made.values):
+    for key in made.shown_keys(made.values):
         number = made.KEYS[key].kind is int
         phrase += [f", {key} ", measured(case, f"case/{key}") if number else str(made.values[key]).lower()]
     return phrase
