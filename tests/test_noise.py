@@ -287,7 +287,7 @@ def peers_of(tmp_path: Path, low: float, high: float) -> str:
     control |= {"low": low, "high": high}
     records.write(results / "peers_torch_cudnn.json", made, "peers")
     text = markdown.report(load(judged(results) / ".plan/cases.json", results))
-    return text.partition("## Beside other libraries' kernels")[2].partition("\n## ")[0]
+    return text.partition("## Comparison with other libraries' kernels")[2].partition("\n## ")[0]
 
 
 def test_peers_are_judged_alike(tmp_path: Path):

@@ -161,4 +161,4 @@ def test_show_of_no_run_says_how_to_run_what_was_asked_for(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     given = [*(f"--configfile={name}" for name in files), *(f"--config={said}" for said in overrides)]
     assert main(["show", *given]) == 3
-    assert capsys.readouterr().err.endswith(f"verdicts.json: no finished run yet\nfix: {fix}\n")
+    assert capsys.readouterr().err.endswith(f"verdicts.json does not exist: no run has finished yet\nfix: {fix}\n")

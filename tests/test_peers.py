@@ -550,7 +550,9 @@ def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
                  "full": comparison.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
                  "elastic": comparison.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
     text, summary = reported(peer_record("torch_cudnn", {GOLDEN: incorrect}))
-    told = section_of(text, "Beside other libraries' kernels", "##") + section_of(text, "Peers without figures")
+    told = section_of(text, "Comparison with other libraries' kernels", "##") + section_of(
+        text, "Peers without figures"
+    )
     assert "incorrect" in told and "relative error 0.02" in told
     assert "### Every peer" not in text
     assert summary[GOLDEN]["peer"] == summary[GOLDEN]["peer_ratio"] == ""
@@ -907,7 +909,7 @@ def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone
     assert right(mine["cases"][0]["full"])
     assert mine["file"] == {"path": "mine/my_kernel.py", "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
     assert "mine/my_kernel.py" in (results / "report.md").read_text(encoding="utf-8")
-    assert "Beside other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
+    assert "Comparison with other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
     verified = checkout.elastickv("verify", str(results))
     assert verified.code == 0, verified.text
     assert checkout.snakemake("--configfile", "config/beside.yaml").jobs == set()

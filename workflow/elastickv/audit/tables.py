@@ -89,7 +89,7 @@ OF_CASES = {
         "layers": ("resolved.layers",),
         "relative error": ("correctness.elastic.relative_error",),
     },
-    "Beside the original's claims": {
+    "Comparison with the original's claims": {
         "speedup": _interval(SPEEDUP),
         "CV": ("statistics.elastic.cv_trimmed",),
         "memory efficiency": ("efficiency.elastic.memory",),
@@ -107,7 +107,6 @@ OF_ENGINES = {
 OF_PEERS = {
     "ours, us": ("ours.plain.ours.median_us",),
     "ours dependent, us": ("ours.dependent.ours.median_us",),
-    "its us": ("ours.plain.peer.median_us",),
     "peer, us": ("ours.plain.peer.median_us",),
     "ours / peer": _interval("ours.plain.ratio"),
     "dependent / peer": _interval("ours.dependent.ratio"),
