@@ -1,7 +1,7 @@
-"""Each number of a table, looked up in the record at the place that its column stands for.
+"""Looks up each number of a table in the record, at the path that its column stands for.
 
-Places are dotted paths; of a list its length counts. What a column means is written here from the documents, and not
-taken from the code that fills it.
+Paths are dotted; a list stands for its length. The meaning of each column is defined here from the documentation,
+independently of the code that writes the table.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
 
     beside: the entry of the peer that the row names; empty where it names none.
     """
-    results, asked = judgement.holds(record), record["case"]["measure"]["confidence"]
-    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= asked
+    results, requested = judgement.holds(record), record["case"]["measure"]["confidence"]
+    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= requested
     cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
     for source, columns, shown in (
         (record, FACTS, True),
@@ -154,10 +154,12 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
     ):
         for column, place in columns.items():
             value = at(source, place) if shown else None
-            told = cells.get(column, "")
-            equal = told == "" if value is None else told != "" and math.isclose(float(told), value, rel_tol=1e-12)
+            stated = cells.get(column, "")
+            equal = (
+                stated == "" if value is None else stated != "" and math.isclose(float(stated), value, rel_tol=1e-12)
+            )
             about.require(
-                equal, f"{record['case']['id']}.{column}", told or "nothing", "nothing" if value is None else value
+                equal, f"{record['case']['id']}.{column}", stated or "nothing", "nothing" if value is None else value
             )
 
 
@@ -188,7 +190,7 @@ def entry_of(record: Record | None, case: str) -> Record:
 
 
 def _cells(about: About, where: str, row: dict[str, str], columns: dict[str, tuple[str, ...]], record: Record) -> None:
-    """A cell without any number is no claim: whether it should hold one is for the text, written again."""
+    """Checks a cell with a number. Whether a cell should have a number is checked by generating the text again."""
     for column, places in columns.items():
         cell = row.get(column, "")
         found = [match[0] for match in NUMBER.finditer(cell)]
