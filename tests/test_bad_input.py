@@ -317,7 +317,7 @@ def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
 
 def test_a_cycle_of_no_tokens_is_refused(capsys):
     assert main(["bench", "--inference", "--decode_tokens=0"]) == 2
-    told = "elastickv: bench: --decode_tokens: at least 1 is needed with --inference, this is 0\n"
+    told = "elastickv: bench: --decode_tokens: must be at least 1 with --inference, not 0\n"
     assert capsys.readouterr().err == told
 
 

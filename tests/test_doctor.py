@@ -667,7 +667,7 @@ FILES = {
     "no GGUF": (b"<html>" * 20, "not a GGUF file"),
     "empty": (b"", "GGUF"),
     "version": (WHOLE[:4] + b"\x09\0\0\0" + WHOLE[8:], "version 9"),
-    "big endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big endian"),
+    "big-endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big-endian"),
     "counts": (WHOLE[:8] + b"\xff" * 8 + WHOLE[16:], "more than the file can hold"),
 }
 

@@ -305,6 +305,6 @@ def test_a_baseline_with_a_wide_decode_rate_is_noisy_to_its_readers_alone(tmp_pa
     rate = record.decode_tokens_per_second
     wide = rate.model_copy(update={"low": rate.value * 0.8, "high": rate.value * 1.1})
     found = baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide}))
-    assert found.status == "noisy" and "15% wide to each side, more than 10%" in found.reason
+    assert found.status == "noisy" and "interval is 15% of its value, more than 10%" in found.reason
     wide = rate.model_copy(update={"low": math.nan})
     assert baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide})).status == "noisy"

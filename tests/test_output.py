@@ -80,7 +80,7 @@ def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp
     monkeypatch.setattr("elastickv.measure.bench._built", lambda *_: pytest.fail("goes on"))
     (tmp_path / "link").symlink_to("same")
     assert main(["bench", *TINY, f"--out={tmp_path / 'same'}", f"--save-tensors={tmp_path / 'link'}"]) == 2
-    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is the file of --out too; name another one\n"
+    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is also the file of --out; name another one\n"
     assert capsys.readouterr().err == told
     with pytest.raises(pytest.fail.Exception, match="goes on"):
         main(["bench", *TINY, "--out=/dev/null", "--save-tensors=/dev/null"])

@@ -151,7 +151,9 @@ def test_a_noisy_baseline_shows_no_rate(tmp_path):
     path.write_text(json.dumps(record))
     baselines = section(report(results), "Language-model baselines")
     assert "61.5" not in baselines and "31.2" not in baselines
-    assert "41.75" in baselines and "noisy: the decode rate's interval is 33% wide to each side" in baselines
+    assert (
+        "41.75" in baselines and "noisy: the half-width of the decode rate's interval is 33% of its value" in baselines
+    )
 
 
 def test_report_of_a_cpu_says_so(tmp_path):

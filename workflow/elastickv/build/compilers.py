@@ -106,7 +106,7 @@ def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
         if not targeted:
             raise MachineError(
                 f"nvcc {compiler.version} cannot target sm_{architecture}",
-                "set build.compiler to auto or nvrtc, or take the architecture out of build.architectures",
+                "set build.compiler to auto or nvrtc, or remove the architecture from build.architectures",
             )
         return (compiler,)
     return (compiler, nvrtc()) if targeted else (nvrtc(),)

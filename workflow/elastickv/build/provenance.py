@@ -1,6 +1,6 @@
-"""Where a result comes from: the commit, the hash of the sources and the command, as records and manifests state it.
+"""The provenance of a result: commit, hash of the sources and command, for records and manifests.
 
-It decides nothing: it is part of no key of the record store and of no plan file that a measurement depends on.
+It is informative only: no key of the record store and no input of a measurement contains it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about this checkout, or None where it is not there or refuses."""
+    """Git's output about this checkout, or None if git is missing or fails."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:

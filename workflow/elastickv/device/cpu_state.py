@@ -1,4 +1,4 @@
-"""The state of the CPU while something is timed on it: load of others, frequency, governor, quota."""
+"""The state of the CPU during measurements: other load, frequency, governor, quota."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPUINFO = Path("/proc/cpuinfo")
 SHORTEST_WINDOW = 0.2  # seconds; the kernel counts CPU time in hundredths
 MOST_NAMED = 3
 SMALLEST_NAMED = 0.05  # cores
-NO_ENERGY = "of a CPU only the whole package's energy can be read, that of other work included"
+NO_ENERGY = "only the energy of the whole CPU package can be read, which includes other work"
 NO_FREQUENCIES = "the kernel shows no frequency control (a virtual machine?)"
 
 
@@ -65,7 +65,7 @@ def load_between(before: Times, after: Times) -> Load | Unavailable:
     """
     seconds = after.at - before.at
     if seconds < SHORTEST_WINDOW:
-        return Unavailable(value=None, reason=f"{seconds:.2f} s are too short to tell")
+        return Unavailable(value=None, reason=f"{seconds:.2f} s is too short to measure the load")
     own = (after.own - before.own) / seconds
     grown = [
         Busy(pid=key[0], name=name, cores=(spent - before.processes.get(key, (name, 0.0))[1]) / seconds)
@@ -94,14 +94,14 @@ class CpuState:
         """Nothing to note: this process is known by its number."""
 
     def throttled(self) -> str | None:
-        """The CPU does not tell."""
+        """None: a CPU does not report throttling."""
         return None
 
     def energy(self) -> None:
         """None: see NO_ENERGY."""
 
     def load(self) -> Load | Unavailable:
-        """The load since this was last asked (see `load_between`)."""
+        """The load since the previous call (see `load_between`)."""
         now = times()
         since, self._last = load_between(self._last, now), now
         return since
@@ -117,7 +117,7 @@ class CpuState:
     def seen(self) -> Throttling:
         """How often the container's CPU quota stopped this process since this was made, if anything counts it."""
         before, after = self._stopped, cgroup.throttling()
-        reasons = Unavailable(value=None, reason="a CPU does not tell")
+        reasons = Unavailable(value=None, reason="a CPU does not report throttling")
         if before is None or after is None:
             return Throttling(reasons=reasons, quota=Unavailable(value=None, reason="no control group counts it"))
         stopped = Quota(periods=after.periods - before.periods, seconds=after.seconds - before.seconds)
@@ -133,12 +133,12 @@ class CpuState:
 
 
 def settings(cpus: Path = CPUS) -> dict[str, Setting]:
-    """How the CPU is set and what of it this process may use: each a reading {value} or {value: null, reason}."""
+    """Settings of the CPU and the cores available to this process: each {value} or {value: null, reason}."""
     usable, quota = usable_cpus(), cgroup.cpu_quota()
     return {
         "governor": _governor(cpus, usable),
         "turbo": _turbo(cpus),
-        "smt": _flag(cpus / "smt/active", "the kernel does not tell"),
+        "smt": _flag(cpus / "smt/active", "the kernel does not report it"),
         "virtual_machine": _virtual(),
         "cpus": Setting(value=ranges(usable)),
         "usable_cores": Setting(value=len(usable)),
@@ -186,5 +186,7 @@ def _turbo(cpus: Path) -> Setting:
 def _virtual() -> Setting:
     flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
     return (
-        _unavailable("the processor does not tell") if flags is None else Setting(value="hypervisor" in flags.split())
+        _unavailable("the processor does not report it")
+        if flags is None
+        else Setting(value="hypervisor" in flags.split())
     )

@@ -1,4 +1,4 @@
-"""The state of a GPU while something is timed on it: clocks, throttling, power, energy, modes, and who else uses it."""
+"""The state of a GPU during measurements: clocks, throttling, power, energy, modes and other processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclu
 
 
 class AfterSample(NamedTuple):
-    """What was read after a sample; of what takes long to read only after some. None: not read, or not told."""
+    """Readings after a sample; slow readings are taken only after some samples. None: not read or not reported."""
 
     sm_mhz: int | None
     memory_mhz: int | None
@@ -39,9 +39,9 @@ class Foreign:
 
 
 class GpuState:
-    """Readings of one GPU from the moment this is made, which should be before this process uses the GPU itself.
+    """Readings of one GPU, to be created before this process uses the GPU.
 
-    Whatever computes on it then is somebody else's, also in a container, where NVML's process numbers are the host's.
+    All processes on the GPU at that time are others, also in a container, where NVML reports the host's process ids.
     """
 
     def __init__(self, uuid: str, nvml: Nvml | None = None):
@@ -107,7 +107,7 @@ class GpuState:
         return Others(value=found)
 
     def throttled(self) -> str | None:
-        """Asked right after a sample: why the GPU ran slower than asked for, or None."""
+        """To be called right after a sample: why the GPU was throttled, or None."""
         told_bits = self._nvml.read("CurrentClocksThrottleReasons")
         bits = told_bits.value or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
@@ -163,7 +163,7 @@ class GpuState:
         )
 
     def settings(self) -> dict[str, Setting]:
-        """How the board is set: each a value, or null with the reason."""
+        """Settings of the board: each a value, or null with the reason."""
         read = self._nvml.read
         readings = {
             "ecc": read("EccMode").map(lambda modes: bool(modes[0])),

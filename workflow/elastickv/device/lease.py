@@ -1,7 +1,7 @@
-"""Who may time anything on a device now: one lock file per board and one for the CPU, shared by all users.
+"""Measurement locks: one lock file per GPU board and one for the CPU, shared by all users.
 
-The kernel drops a lock with the last process that has its file open, so a crash never leaves one behind. The holder
-writes who it is into the file; what an earlier holder wrote there is told from that by the process it names.
+The operating system releases a lock with the last process that has its file open, so a crash never leaves one behind.
+The holder writes its identity to the file; an entry of an earlier holder is recognised by its process id.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _try(name: str) -> int | None:
 
 
 def _sign(descriptor: int) -> None:
-    """Writes who holds the lock into its file. A full disk costs the name only."""
+    """Writes the holder's identity to the lock file. With a full disk, only the identity is lost."""
     import psutil
 
     process = psutil.Process()
@@ -129,7 +129,7 @@ def _sign(descriptor: int) -> None:
 
 
 def holder(name: str) -> str:
-    """Who holds the lock `name`, as far as its file tells: "process 123 of anna (command), since …"."""
+    """The holder of the lock `name` according to its file: "process 123 of anna (command), since …"."""
     try:
         with lock_file(name).open("rb") as file:
             said = json.loads(file.read(MOST_READ))
@@ -154,7 +154,7 @@ def _is_there(pid: int, began: float) -> bool:
 
 
 def _printable(text: Any) -> str:
-    """Any user may have written it: one line, nothing for a terminal to obey."""
+    """Lock-file contents are untrusted: returns one line without control characters."""
     return "".join(c if c.isprintable() else "?" for c in str(text))[: LONGEST_COMMAND + 1] or "?"
 
 
@@ -168,7 +168,7 @@ def timeout_seconds() -> float:
     except ValueError:
         seconds = float("nan")
     if not seconds >= 0:
-        raise UsageError(f"{TIMEOUT_VARIABLE}={said!r}: a number of seconds, at least 0, is needed")
+        raise UsageError(f"{TIMEOUT_VARIABLE}={said!r}: must be a number of seconds >= 0")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""NVML (nvidia-ml-py) about one GPU: every answer is a value, or why there is none."""
+"""Reads one GPU through NVML (nvidia-ml-py): every reading is a value or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NO_LIBRARY = "nvidia-ml-py is not installed"
 NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
 # The second answers on newer GPUs where the first does not; both give samples with pid, smUtil and timeStamp.
 UTILISATION = ("nvmlDeviceGetProcessUtilization", "nvmlDeviceGetProcessesUtilizationInfo")
-SHARED = "a MIG instance has it in common with its board's other instances"
+SHARED = "a MIG instance shares it with the other instances of its board"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a machine told, or (value None) why it told nothing."""
+    """A value that the machine reported, or (value None) the reason why it did not."""
 
     value: Any
     reason: str | None = None
@@ -55,7 +55,7 @@ def opened(library: Any = None) -> tuple[Any, str | None]:
 
 
 def nvidia_driver() -> str | None:
-    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
+    """Version of the NVIDIA driver ("580.159.04"), or None if NVML does not report it."""
     library, _ = opened()
     if library is None:
         return None
@@ -112,7 +112,7 @@ class Nvml:
         try:
             return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
-            return unavailable("this nvidia-ml-py does not ask for it")
+            return unavailable("this version of nvidia-ml-py does not support it")
         except self._errors as error:
             return unavailable(f"NVML: {error}")
 
@@ -126,7 +126,7 @@ class Nvml:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
         if self._board is None:
             return self.read("ProcessUtilization", since)
-        answer = unavailable("this nvidia-ml-py does not ask for it")
+        answer = unavailable("this version of nvidia-ml-py does not support it")
         for function in UTILISATION:
             try:
                 return told(list(getattr(self._library, function)(self._board, since)))

@@ -37,9 +37,9 @@ NEEDED = {
 }
 WITH_TORCH = ("llm", "peers")
 
-# Said before the download begins (MB), for environments that may fetch more than 500 MB.
+# Printed before the download starts, for environments that may fetch more than 500 MB.
 NOTICES = {
-    name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
+    name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB if a CPU build is available"
     for name in WITH_TORCH
 }
 GPU_NOTICES = {
@@ -74,7 +74,7 @@ def _of_gpus(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Mark:
-    """What says that an environment is finished.
+    """The marker of a finished environment.
 
     adopted: it is another interpreter's, used by hand; of_gpus: it has what only a machine with a GPU has a use for.
     """
@@ -85,13 +85,13 @@ class Mark:
     of_gpus: bool = False
 
     def to_json(self) -> records.Json:
-        """As it stands in the file."""
+        """Its form in the file."""
         content = {"schema": "environment/1", "python": str(self.python), "lock_sha256": self.lock_sha256}
         return content | {"adopted": self.adopted} | ({"of_gpus": True} if self.of_gpus else {})
 
 
 def ready_file(name: str) -> Path:
-    """Where the mark of a finished environment stands."""
+    """The path of the marker of a finished environment."""
     return ENVIRONMENTS / name / "ready"
 
 
@@ -132,7 +132,7 @@ def interpreter(name: str) -> Path:
 
 
 def site_packages(name: str) -> Path | None:
-    """Where the packages of a made environment lie, or None when it was not made (or adopted)."""
+    """The folder of an installed environment's packages, or None if it does not exist (or was adopted)."""
     made = mark(name)
     if made is None or made.adopted:
         return None
@@ -144,7 +144,7 @@ def _uv() -> list[str]:
     beside = Path(sys.executable).with_name("uv")
     program = str(beside) if beside.exists() else shutil.which("uv")
     if not program:
-        raise MachineError("uv is missing, which installs the environments", "make setup (or: pip install uv)")
+        raise MachineError("uv, which installs the environments, is missing", "make setup (or: pip install uv)")
     return [program]
 
 
@@ -197,7 +197,7 @@ def _compiled(name: str, install: list[str], python: Path) -> list[str]:
 def _install(name: str, folder: Path) -> Path:
     """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
     if name in COMPILED:
-        compiled.compiler()  # says at once if there is none
+        compiled.compiler()  # fails early if there is none
     if name in NOTICES:
         print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
     _clear(name)
@@ -235,7 +235,9 @@ def _add_optional(name: str, python: Path) -> None:
     try:
         _call([*install, *_of_gpus(name)], name)
     except MachineError as error:
-        print(f"elastickv: goes on without {', '.join(_of_gpus(name))}: {error.problem}", file=sys.stderr, flush=True)
+        print(
+            f"elastickv: continuing without {', '.join(_of_gpus(name))}: {error.problem}", file=sys.stderr, flush=True
+        )
 
 
 def make(name: str, adopt: bool = False) -> Path:

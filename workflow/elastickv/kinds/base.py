@@ -1,4 +1,4 @@
-"""What a kind of workload says of itself: the keys of its cases, its kernels, its buffers, bytes and reference."""
+"""The interface of workloads: the keys of their cases, their kernels, buffers, bytes and reference."""
 
 from __future__ import annotations
 

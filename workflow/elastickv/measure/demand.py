@@ -1,6 +1,6 @@
-"""What a measurement needs of the machine that it runs on, from the case alone: for schedulers, and for time limits.
+"""The resources that a measurement needs, derived from the case alone, for schedulers and time limits.
 
-Pure, and the same on every machine: a cluster's head node, which may have no GPU, asks for what the compute node needs.
+Pure, and the same on every machine: a cluster's head node without a GPU requests the resources of the compute node.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def of_case(case: AnyCase) -> Demand:
 
 
 def gpus(backend: str) -> int:
-    """How many GPUs a command on this backend asks for: `auto` asks for one."""
+    """The number of GPUs that a command on this backend requests; `auto` requests one."""
     return 0 if backend == "cpu" else 1
 
 
 def sbatch_options(backend: str) -> str:
-    """What a command that is timed on this backend tells SLURM besides."""
+    """Additional SLURM options of a command that is timed on this backend."""
     return "" if gpus(backend) else EXCLUSIVE
 
 

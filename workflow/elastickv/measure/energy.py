@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 
 
 class Drawn(NamedTuple):
-    """What an arm drew while it ran alone: in all `launches`, for `seconds`."""
+    """Energy that an arm used while it ran alone, for `launches` launches in `seconds`."""
 
     joules_per_launch: float
     watts: float
@@ -57,7 +57,7 @@ def of_arm(
             break
     if movements < FEWEST_MOVEMENTS or first is None or last is None:
         moved = f"the energy counter moved {movements} times in {clock() - began:.1f} s"
-        return Unavailable(value=None, reason=f"{moved}, too seldom to tell")
+        return Unavailable(value=None, reason=f"{moved}, too few updates to measure energy")
     joules, seconds, count = (end - start for start, end in zip(first, last, strict=True))
     return Drawn(joules / count, joules / seconds, seconds, count)
 

@@ -10,7 +10,7 @@ from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Energy, Load, Measurement, Quota, Snapshot
 from elastickv.schemas.parts import Machine, Process, Reading
 
-# Others' load, in cores, from which on it is named beside a control that shows noise.
+# Other load, in cores, from which on it is named in the reason of a noisy record.
 WORTH_NAMING = 0.1
 
 
@@ -60,7 +60,7 @@ def gpu_shared(others: Sequence[Process]) -> str | None:
 
 
 def gpu_alone(state: State) -> bool:
-    """Whether nobody else computed on the GPU so far; a ceiling that others held down would be no ceiling."""
+    """Whether no other process used the GPU so far; otherwise a ceiling would be too low."""
     return isinstance(state, CpuState) or not gpu_shared(state.others().value or [])
 
 
@@ -85,7 +85,7 @@ def cpu_loaded(load: Load | None, cores: int, stopped_seconds: float = 0.0) -> s
 
 
 def disturbed(record: Measurement) -> Measurement:
-    """The record, its status changed where the machine was not this measurement's alone.
+    """The record, with its status changed if other processes used the machine.
 
     A GPU that others computed on: `noisy`, whatever the control says, for the control's arms suffer alike and a busy
     memory changes ratios without making them uncertain. A loaded CPU: `machine.meanwhile` names it, and so does the

@@ -17,7 +17,7 @@ MEASURED = ("ok", "noisy")
 
 
 def stopped_by(record: Measurement, index: int, of: int) -> Measurement | None:
-    """The record of the whole measurement, if that of process `index` (from 0) is no measurement; else None."""
+    """The record of the whole measurement if process `index` (from 0) did not measure; otherwise None."""
     if record.status in MEASURED:
         return None
     return record.model_copy(update={"reason": f"process {index + 1} of {of}: {record.reason}"})

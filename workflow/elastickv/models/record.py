@@ -75,8 +75,8 @@ def as_judged(record: Baseline) -> Baseline:
     width = (rate.high - rate.low) / 2 / rate.value
     if width <= most:
         return record
-    told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
-    return record.model_copy(update={"status": "noisy", "reason": f"{told}: other work on the machine?"})
+    reason = f"the half-width of the decode rate's interval is {width:.0%} of its value, more than {most:.0%}"
+    return record.model_copy(update={"status": "noisy", "reason": f"{reason}: other load on the machine?"})
 
 
 def rates(measured: protocol.Measured) -> Rates:

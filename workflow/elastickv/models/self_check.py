@@ -120,7 +120,7 @@ def split(text: Sequence[int], prompt: int, steps: int, chunk: int) -> Split:
         raise Refusal("unsupported", reason)
     kinds = sorted(set(text[:prompt]))
     if len(kinds) < 2:
-        raise Refusal("failed", f"the tokenizer makes token {kinds[0]} of everything: is it this model's?")
+        raise Refusal("failed", f"the tokenizer maps all text to token {kinds[0]}: is it this model's tokenizer?")
     head = prompt - min(chunk, prompt // 2)
     change = head // 2
     tokens = [text[i % len(text)] for i in range(prompt + steps)]

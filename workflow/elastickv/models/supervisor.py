@@ -1,4 +1,4 @@
-"""`elastickv baseline`: the job of one language-model engine. A worker fetches the model, another one measures it."""
+"""`elastickv baseline`: measures one language-model engine. One worker fetches the model, another one measures it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Model(jobs.Job[str, Baseline]):
         return (self.engine.name,)
 
     def known_by(self, part: str) -> records.Json:
-        """Settings and model, the engine and its pins, protocol and text."""
+        """Settings, model, engine with its pinned versions, protocol and text."""
         model = asdict(self.fetched.model)
         return {
             "engine": self.engine.name,
@@ -144,7 +144,7 @@ def read_settings(path: str, engine: Engine) -> Settings:
 def baseline(
     engine: Engine, settings: Settings, store: jobs.RecordStore | None = None, remeasure: bool = False
 ) -> Baseline:
-    """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
+    """The record of one engine, from the store or measured; always a valid record."""
     watch = Stopwatch()
     head = record.Head(
         engine=engine.name,
@@ -181,7 +181,7 @@ def _measured(job: Model, store: jobs.RecordStore | None, remeasure: bool) -> Ba
 
 
 def device_of(backend: str, uuid: str | None, answer: jobs.Answer) -> Device | None:
-    """The device of a record, as far as a worker's answer tells of it."""
+    """The device of a record, as far as it is known from a worker's answer."""
     who = {key: value for key, value in device.identity(backend, uuid).items() if key != "cuda_driver"}
     if backend == "cuda":
         return Device(**answer["gpu"] | who) if answer.get("gpu") else None

@@ -1,6 +1,6 @@
-"""Our timer beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
+"""Compares our timer with others on one kernel: decode over one long full cache, so that launch gaps are small.
 
-CUPTI (through torch's profiler) tells the kernel's own time; NVBench (the package cuda-bench) times batches of launches
+CUPTI (through torch's profiler) reports the kernel's time; NVBench (the package cuda-bench) times batches of launches
 between events, behind a kernel that blocks the stream. Its other samples (single launches after it filled the cache
 with writes) took 5% more on an H200, perhaps for what those writes left to be written back.
 """
@@ -35,7 +35,7 @@ TOLERANCE = 0.01
 
 
 class Timing(NamedTuple):
-    """What another timer says of a launch, of how many, and which timer it is."""
+    """The result of another timer: time of a launch, number of launches, and the timer's version."""
 
     us: float
     samples: int
@@ -43,7 +43,7 @@ class Timing(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """Our timer beside another one, on one kernel over a cache of `tokens`; times in us."""
+    """Our timer compared with another one, on one kernel over a cache of `tokens`; times in us."""
 
     tokens: int
     ours_us: float
@@ -53,12 +53,12 @@ class Beside(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """By how much ours is above the other, relative."""
+        """Relative difference of ours from the other."""
         return self.ours_us / self.us - 1
 
 
 class Silent(NamedTuple):
-    """Why another timer told no time."""
+    """Why another timer gave no time."""
 
     us: None
     reason: str | None
@@ -93,7 +93,7 @@ def _workload(backend: Backend) -> DecodeWorkload:
             return DecodeWorkload(backend, case_of(tokens))
         except MemoryError:
             backend.free_all()
-    raise MemoryError(f"not even {TOKENS[-1]} tokens fit")
+    raise MemoryError(f"{TOKENS[-1]} tokens, the smallest size, do not fit")
 
 
 def cupti(rotation: Rotation) -> Timing:
@@ -110,7 +110,7 @@ def cupti(rotation: Rotation) -> Timing:
         if event.device_type == torch.autograd.DeviceType.CUDA and event.name.startswith("decode")
     ]
     if not durations:
-        raise RuntimeError("CUPTI told of no kernel named decode")
+        raise RuntimeError("CUPTI reported no kernel named decode")
     return Timing(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
 
 
@@ -159,12 +159,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(line(name, one) for name, one in found.items()))
     if agrees(found) is None:
-        raise MachineError("no other timer told a time", "elastickv env peers, on a machine with a GPU and a network")
+        raise MachineError("no other timer gave a time", "elastickv env peers, on a machine with a GPU and a network")
     return 0 if agrees(found) else 1
 
 
 def timers(build: str) -> dict[str, Beside | Silent]:
-    """What each says, or why it says nothing. Raises MachineError without a GPU, its build or the environment."""
+    """Each timer's result, or why it has none. Raises MachineError without a GPU, its build or the environment."""
     from elastickv.peers import supervisor
 
     device.resolve_backend("cuda")

@@ -1,4 +1,4 @@
-"""`elastickv overrides`: what make's SET says as one more config file, which Snakemake reads like every other."""
+"""`elastickv overrides`: converts make's SET to an additional config file for Snakemake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "SET"
 def run(args: argparse.Namespace) -> int:
     """Checks the matrix with the overrides, writes these to a file if there are any, and prints its path.
 
-    The file is named by its content: one that a run on a cluster still reads keeps it.
+    The file's name depends on its content, so files that a cluster job still reads are never overwritten.
     """
     files = args.configfile or [matrix.CONFIG_DEFAULT]
     said = words(args.set)

@@ -1,4 +1,4 @@
-"""A workload that its own file describes (`kinds.Declared`): buffers, launches and checks, made from what it says."""
+"""A workload that is described by its file (`kinds.Declared`): buffers, launches and checks are made from it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class FlashInfer(Peer):
 
     def supports(self, case: DecodeCase, backend: str) -> str | None:
         if backend != "cuda":
-            return "FlashInfer runs on NVIDIA GPUs alone"
+            return "FlashInfer runs only on NVIDIA GPUs"
         if case.dtype not in DTYPES:
             return f"FlashInfer decodes {' and '.join(DTYPES)}, not {case.dtype}"
         if case.dim not in DIMS:

@@ -40,9 +40,9 @@ class Sdpa(Peer):
 
     def supports(self, case: DecodeCase, backend: str) -> str | None:
         if backend not in self.backends:
-            return f"torch has {self.choice} on NVIDIA GPUs alone"
+            return f"torch supports {self.choice} only on NVIDIA GPUs"
         if case.dtype not in self.dtypes:
-            return f"torch's {self.choice} takes {' and '.join(self.dtypes)}, not {case.dtype}"
+            return f"torch's {self.choice} supports {' and '.join(self.dtypes)}, not {case.dtype}"
         if self.grouped and case.heads == case.kv_heads:
             return "no heads share a KV head: the same as torch_default"
         return None
