@@ -183,7 +183,7 @@ def test_what_a_peer_raises_becomes_a_status(beside, error, status):
     ("changes", "reason"),
     [
         ({"cache_dtype": "int4"}, "int4 slots"),
-        ({"bias": "log_count"}, "no bias"),
+        ({"bias": "log_count"}, "cannot add a bias"),
         ({"seq": 30}, "nothing is compressed"),
     ],
 )
