@@ -102,9 +102,9 @@ def broken(kind: str, paths: list[Path]) -> None:
     ("kind", "said"),
     [
         ("missing", "m-00003-of-00003.gguf: no such file"),
-        ("of another number", "m-00003-of-00003.gguf: its header says shard 2 of 3; by its name it is 3 of 3"),
-        ("of another count", "m-00002-of-00003.gguf: its header says shard 2 of 4; by its name it is 2 of 3"),
-        ("no shard", "m-00002-of-00003.gguf: its header says no shard of a split model"),
+        ("of another number", "m-00003-of-00003.gguf: its header states shard 2 of 3, but its name 3 of 3"),
+        ("of another count", "m-00002-of-00003.gguf: its header states shard 2 of 4, but its name 2 of 3"),
+        ("no shard", "m-00002-of-00003.gguf: its header states no shard of a split model"),
         ("cut off", "m-00003-of-00003.gguf: cut off"),
         ("a tensor short", "its 3 shards hold 2 tensors; it needs 3"),
         ("a tensor twice", "its 3 shards hold 2 tensors, 1 of them twice; it needs 3"),

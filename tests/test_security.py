@@ -199,7 +199,7 @@ def test_the_code_of_a_model_is_not_run(tmp_path):
     record = records.read(out, "baseline")
     assert (record["status"], record["reason"]) == (
         "unsupported",
-        "the model brings Python code of its own, which is never run",
+        "the model requires its own Python code, which is never run",
     )
     assert not proof.exists()
 

@@ -230,7 +230,7 @@ def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Pat
     (results / "manifest.json").unlink()
     shutil.rmtree(results / ".plan")
     for name in ("summary.csv", "verdicts.json", "report.md", "social_media_content.txt"):
-        assert_found(results, f"{name}: (file): found neither manifest.json nor .plan beside it")
+        assert_found(results, f"{name}: (file): found neither manifest.json nor .plan in the folder")
 
 
 def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):

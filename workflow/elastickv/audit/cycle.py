@@ -13,7 +13,7 @@ ARMS = ("full", "elastic")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """Rates and speedup; there is a cycle exactly where the case asks for one."""
+    """Rates and speedup; a record has a cycle if and only if the case requires one."""
     case, cycle = record["case"], record["inference_cycle"]
     requested = kinds.of(case["workload"]).CACHE and case["measure"]["decode_tokens"] > 0
     stated = "a cycle" if cycle else "null"

@@ -109,7 +109,7 @@ def datasheet_peak(device: dict[str, Any], otherwise: float | None) -> float | N
 
 
 def _status(about: About, record: dict[str, Any], passes: Passes) -> None:
-    """`ok` asks for no arm above its ceiling (on a CPU: above the ceiling's own spread)."""
+    """A record with status `ok` must have no arm above its ceiling (on a CPU: plus the ceiling's spread)."""
     if record["status"] != "ok":
         return
     backend = record["resolved"]["backend"]

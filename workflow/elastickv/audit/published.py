@@ -74,7 +74,7 @@ def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> No
     for where, post in everything.items():
         written = NUMBER.findall(_without_names(post["text"], names))
         stated = [number["text"] for number in post["numbers"]]
-        about.require(written == stated, f"{where}.numbers", f"{stated} traced", f"{written}, as the post says")
+        about.require(written == stated, f"{where}.numbers", f"{stated} traced", f"{written}, as in the post")
         for index, number in enumerate(post["numbers"]):
             with about.recomputing(f"{where}.numbers.{index}"):
                 _number(folder, about, f"{where}.numbers.{index}", number)

@@ -53,7 +53,7 @@ def schema_of(name: str) -> str | None:
 
 @cache
 def _stored() -> dict[str, str]:
-    """The schemas of the store's records by the name and version that stands in a record."""
+    """The schemas of the store's records by the name and version in a record's field `schema`."""
     return {records.schema(name)["properties"]["schema"]["const"]: name for name in STORED}
 
 
@@ -110,14 +110,14 @@ class Folder:
         if name in self.unreadable:
             return "", None
         try:
-            said = records.parse((self.path / name).read_text(encoding="utf-8"))
-            schema = _stored().get(said.get("schema")) if isinstance(said, dict) else None
+            message = records.parse((self.path / name).read_text(encoding="utf-8"))
+            schema = _stored().get(message.get("schema")) if isinstance(message, dict) else None
         except (OSError, ValueError):
             schema = "measurement"
-        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, said))
+        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, message))
 
-    def _unknown(self, name: str, said: Any) -> None:
-        stated = said.get("schema") if isinstance(said, dict) else type(said).__name__
+    def _unknown(self, name: str, message: Any) -> None:
+        stated = message.get("schema") if isinstance(message, dict) else type(message).__name__
         self.findings.of(name).fault("schema", stated, f"one of {', '.join(_stored())}")
 
     def _load(self, name: str, schema: str | None) -> Any:

@@ -141,7 +141,7 @@ def shows(text: str, value: float) -> bool:
 def summary_row(about: About, cells: dict[str, str], record: Record, beside: Record) -> None:
     """The numbers of one row of summary.csv.
 
-    beside: the entry of the peer that the row names; empty where it names none.
+    beside: the entry of the peer that the row names; empty if it names none.
     """
     results, requested = judgement.holds(record), record["case"]["measure"]["confidence"]
     whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= requested
@@ -184,7 +184,7 @@ def report_numbers(about: About, text: str, read: Read) -> None:
 
 
 def entry_of(record: Record | None, case: str) -> Record:
-    """What a peer's record says of a case, empty where nothing."""
+    """A case's entry in a peer's record; empty if there is none."""
     entries = record["cases"] if record else []
     return next((entry for entry in entries if entry["case"]["id"] == case), {})
 
@@ -202,7 +202,7 @@ def _cells(about: About, where: str, row: dict[str, str], columns: dict[str, tup
 
 
 def _rows(markdown: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of all pipe tables: the heading that they stand under, and their cells by column."""
+    """The rows of all pipe tables: their heading, and their cells by column."""
     heading, header = "", None
     for line in markdown.splitlines():
         if not line.startswith("|"):

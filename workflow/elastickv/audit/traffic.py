@@ -44,7 +44,7 @@ def _by_its_file(case: dict[str, Any]) -> Moved:
 def _decode(case: dict[str, Any]) -> Moved:
     """Keys and values of every slot once, scales and biases where there are any, the query and the output once.
 
-    How much a format keeps for each KV head (a matrix) only its file says.
+    The size of per-head state (such as a matrix) is taken from the format's file.
     """
     dim, element = case["dim"], _bits(case["dtype"]) // 8
     kept = policy.kept(case)

@@ -47,7 +47,7 @@ def check(folder: Folder) -> None:
     elif not finished and not folder.unreadable:
         for name in filter(folder.has, MADE_FROM):
             about = folder.findings.of(name)
-            about.fault("(file)", "neither manifest.json nor .plan beside it", "what says which cases it is of")
+            about.fault("(file)", "neither manifest.json nor .plan in the folder", "one of them, to identify its cases")
 
 
 def _temporary(folder: Folder) -> None:

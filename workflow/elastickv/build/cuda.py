@@ -76,7 +76,7 @@ def _with_nvrtc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: b
 
 
 def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltImage:
-    """Compiles (or restores) one image to `out`, its facts beside it as `<out>.json`; returns the facts."""
+    """Compiles (or restores) one image to `out`, writes its facts to `<out>.json` and returns them."""
     made_of = fingerprint.cuda_image(architecture, ptx, wanted)
     stored = store.find(made_of.sha256, store.StoredImage)
     if stored is None:

@@ -19,7 +19,13 @@ from elastickv.schemas.provenance import Provenance
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLE = "ELASTICKV_PROVENANCE"  # what a run hands to its jobs, also to those on other machines
 MAKE_TARGET = "ELASTICKV_MAKE"  # set by the Makefile
-MADE_OF = ("kernels", "workflow", "schemas", "envs", "Snakefile")  # what a result can depend on, beside its matrix
+MADE_OF = (
+    "kernels",
+    "workflow",
+    "schemas",
+    "envs",
+    "Snakefile",
+)  # everything that a result can depend on except its matrix
 
 
 def announce() -> None:
@@ -29,8 +35,8 @@ def announce() -> None:
 
 def here() -> Provenance:
     """Commit, sources and command: the run's, else our own."""
-    told = os.environ.get(VARIABLE)
-    return Provenance.model_validate_json(told) if told else _of_this_command()
+    inherited = os.environ.get(VARIABLE)
+    return Provenance.model_validate_json(inherited) if inherited else _of_this_command()
 
 
 @cache

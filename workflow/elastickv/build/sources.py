@@ -131,11 +131,11 @@ def _essence(path: Path, content: bytes) -> bytes:
 
 
 def _meaning(content: bytes) -> bytes:
-    """What a YAML text says, whatever its comments and key order; a broken one (read by nobody else here) its bytes."""
+    """The content of a YAML text, independent of comments and key order; for invalid YAML, its bytes."""
     import yaml
 
     try:
-        said: Any = yaml.safe_load(content)
-        return json.dumps(said, sort_keys=True, default=str).encode()
+        message: Any = yaml.safe_load(content)
+        return json.dumps(message, sort_keys=True, default=str).encode()
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
         return content

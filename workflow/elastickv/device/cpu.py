@@ -26,7 +26,7 @@ from elastickv.schemas.case import AnyCase
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
 HUGE_PAGE = 2 << 20
-# Facts that tell kinds of machine apart; the same model with other cores or threads gives other times.
+# Facts that distinguish kinds of machines; the same model with other cores or threads gives other times.
 IDENTITY = ("name", "architecture", "logical_cores", "threads", "last_level_cache_bytes", "instruction_sets")
 NO_PEAK = "the processor does not report its memory bandwidth"
 # How long idle OpenMP threads spin before they sleep: long enough to stay awake between the launches of a replay (tens
@@ -96,7 +96,7 @@ class CpuBackend:
         self._library.elastickv_set_threads(count)
 
     def facts(self) -> records.Json:
-        """The device part of a record. `uuid` is the same for machines of the same kind, whatever their names."""
+        """The device part of a record. `uuid` is the same for all machines of the same kind."""
         machine = {**host.facts()._asdict(), "threads": self._library.elastickv_threads()}
         identity = json.dumps({key: machine[key] for key in IDENTITY}).encode()
         return {

@@ -32,7 +32,7 @@ class Times(NamedTuple):
 
 
 def times() -> Times:
-    """CPU times now, of the CPUs this process may run on (of all where they cannot be told apart)."""
+    """CPU times now, of the CPUs this process may run on (of all CPUs if they cannot be distinguished)."""
     import psutil
 
     per_cpu, usable = psutil.cpu_times(percpu=True), usable_cpus()
@@ -61,7 +61,7 @@ def load_between(before: Times, after: Times) -> Load | Unavailable:
     """Load in cores (CPU seconds a second) between two readings; why it is not known where they are too close.
 
     others: processes but this one, on the cores that this one may use; stolen: what the hypervisor gave to other
-    machines; busiest: the other processes that took most, on whatever core.
+    machines; busiest: the busiest other processes, on any core.
     """
     seconds = after.at - before.at
     if seconds < SHORTEST_WINDOW:

@@ -13,7 +13,7 @@ import numpy as np
 from elastickv import records
 from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
-from elastickv.device.nvml import Reading, told, unavailable
+from elastickv.device.nvml import Reading, reported, unavailable
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
 
@@ -66,7 +66,7 @@ def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
         return unavailable("a MIG instance has an unknown share of the board's bandwidth")
     if not (clock_khz and bus_bits):
         return unavailable("the driver does not report the memory clock or the bus width")
-    return told(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
+    return reported(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 
 class CudaBackend:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
-from elastickv.device.nvml import Nvml, Reading, told
+from elastickv.device.nvml import Nvml, Reading, reported
 from elastickv.schemas.measurement import Range, Snapshot, Throttling
 from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
@@ -172,7 +172,7 @@ class GpuState:
             "compute_mode": read("ComputeMode").map(lambda mode: COMPUTE_MODES.get(mode, str(mode))),
             "performance_state": read("PerformanceState").map(lambda state: f"P{state}"),
             "power_limit_w": read("EnforcedPowerLimit").map(_thousandth),
-            "sm_rated_mhz": told(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
+            "sm_rated_mhz": reported(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
             "sm_highest_mhz": read("MaxClockInfo", SM),
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),

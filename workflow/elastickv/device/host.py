@@ -22,7 +22,7 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Host(NamedTuple):
-    """What identifies a processor and decides its speed; the same on every machine of a kind, whatever its name."""
+    """Properties that identify a processor and determine its speed; equal on all machines of the same kind."""
 
     name: str
     architecture: str

@@ -37,7 +37,7 @@ _descriptors: set[int] = set()
 def descriptors() -> tuple[int, ...]:
     """Open files of the leases that this process holds.
 
-    A worker inherits them: its device stays leased until it is gone too, whatever happened to this process.
+    A worker inherits them: its device stays locked until the worker ends, even if this process ends earlier.
     """
     return tuple(sorted(_descriptors))
 
@@ -52,7 +52,7 @@ def lock_folder() -> Path:
     folder = base / FOLDER
     try:
         folder.mkdir(mode=0o700)
-        folder.chmod(0o1777)  # as /tmp itself: everyone's, and nobody removes another's
+        folder.chmod(0o1777)  # like /tmp: writable by all users, who cannot remove each other's files
     except FileExistsError:
         pass
     if folder.is_symlink() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -132,13 +132,13 @@ def holder(name: str) -> str:
     """The holder of the lock `name` according to its file: "process 123 of anna (command), since …"."""
     try:
         with lock_file(name).open("rb") as file:
-            said = json.loads(file.read(MOST_READ))
-        pid, began = int(said["pid"]), float(said["began"])
+            found = json.loads(file.read(MOST_READ))
+        pid, began = int(found["pid"]), float(found["began"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "a process that its lock file does not name"
     if not _is_there(pid, began):
         return "a process that its lock file does not name (the one it names has ended; a worker of it may be left)"
-    user, command, since = (_printable(said.get(key)) for key in ("user", "command", "since"))
+    user, command, since = (_printable(found.get(key)) for key in ("user", "command", "since"))
     return f"process {pid} of {user} ({command}), since {since}"
 
 
@@ -160,15 +160,15 @@ def _printable(text: Any) -> str:
 
 def timeout_seconds() -> float:
     """Longest wait for a device. ELASTICKV_LEASE_TIMEOUT (seconds) overrides it; anything but a number: UsageError."""
-    said = os.environ.get(TIMEOUT_VARIABLE)
-    if not said:
+    found = os.environ.get(TIMEOUT_VARIABLE)
+    if not found:
         return TIMEOUT_SECONDS
     try:
-        seconds = float(said)
+        seconds = float(found)
     except ValueError:
         seconds = float("nan")
     if not seconds >= 0:
-        raise UsageError(f"{TIMEOUT_VARIABLE}={said!r}: must be a number of seconds >= 0")
+        raise UsageError(f"{TIMEOUT_VARIABLE}={found!r}: must be a number of seconds >= 0")
     return seconds
 
 

@@ -24,14 +24,14 @@ class Reading:
 
     def map(self, of: Callable[[Any], Any]) -> Reading:
         """`of` its value, where there is one."""
-        return self if self.value is None else told(of(self.value))
+        return self if self.value is None else reported(of(self.value))
 
     def to_json(self) -> records.Json:
         """As records state it."""
         return {"value": self.value} | ({} if self.reason is None else {"reason": self.reason})
 
 
-def told(value: Any) -> Reading:
+def reported(value: Any) -> Reading:
     """A reading that the machine gave."""
     return Reading(value)
 
@@ -42,7 +42,7 @@ def unavailable(reason: str) -> Reading:
 
 
 def opened(library: Any = None) -> tuple[Any, str | None]:
-    """The initialised module pynvml (library: or what stands for it), or None and why there is none."""
+    """The initialised module pynvml (or `library` instead), or None with the reason."""
     try:
         if library is None:
             import pynvml as library
@@ -78,10 +78,10 @@ def any_split() -> bool:
 
 
 class Nvml:
-    """One GPU. Of a MIG instance the board is asked too, which alone has clocks, power and modes."""
+    """One GPU. For a MIG instance, clocks, power and modes are read from its board."""
 
     def __init__(self, uuid: str, library: Any = None):
-        """library: the module pynvml, or what stands for it; by default the installed one."""
+        """library: the module pynvml or a replacement; default: the installed one."""
         self._own = self._board = None
         self._library, self.reason = opened(library)
         if self._library is None:
@@ -110,7 +110,7 @@ class Nvml:
         if handle is None:
             return unavailable(self.reason or "NVML does not know this GPU")
         try:
-            return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
+            return reported(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
             return unavailable("this version of nvidia-ml-py does not support it")
         except self._errors as error:
@@ -129,12 +129,12 @@ class Nvml:
         answer = unavailable("this version of nvidia-ml-py does not support it")
         for function in UTILISATION:
             try:
-                return told(list(getattr(self._library, function)(self._board, since)))
+                return reported(list(getattr(self._library, function)(self._board, since)))
             except AttributeError:
                 continue
             except self._errors as error:
                 if getattr(error, "value", None) in NO_SAMPLES:
-                    return told([])
+                    return reported([])
                 answer = unavailable(f"NVML: {error}")
         return answer
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:  # pydantic, which the environments of language models do not 
 class State(Protocol):
     """Clocks, power, temperature, energy and other users of the device that a measurement runs on.
 
-    `power_reason`, `energy_reason`: why the device does not tell that, or None.
+    `power_reason`, `energy_reason`: why the device does not report it, or None.
     """
 
     power_reason: str | None
     energy_reason: str | None
 
     def opened(self) -> None:
-        """Called once this process is on the device itself, so that it is not taken for somebody else."""
+        """Called once this process uses the device, so that it is not counted as another process."""
 
     def throttled(self) -> str | None:
         """Called after every round: why what it timed was disturbed, or None."""
@@ -28,7 +28,7 @@ class State(Protocol):
         """Joules since some moment, or None where the device does not count them."""
 
     def snapshot(self) -> Snapshot:
-        """What a record says of this moment: `clocks.before` and `clocks.after`."""
+        """Readings at this moment for a record: `clocks.before` and `clocks.after`."""
 
     def seen(self) -> Throttling:
         """What `throttled` read so far, for the record's `throttling`."""

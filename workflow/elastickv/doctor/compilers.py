@@ -52,20 +52,20 @@ class Facts:
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Looks for compilers on PATH and compiles a test program."""
     nvcc = nvcc_search.find()
-    said = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
+    on_path = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
     pinned = compilers.pinned_nvcc()
     command, version, host_problem = _host()
     return Facts(
         nvcc and str(nvcc),
-        said.version,
-        said.targets,
+        on_path.version,
+        on_path.targets,
         pinned.version,
         pinned.path is not None,
         shlex.join(command) if command else None,
         version,
         _probe(command) if command else None,
         gpu.cuda,
-        said.problem,
+        on_path.problem,
         host_problem,
     )
 
@@ -114,10 +114,10 @@ def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
         return [problem(check, facts.nvcc_problem or f"{facts.nvcc} is on PATH but does not report its version", fix)]
     if facts.nvcc:
         return [ok(check, f"{facts.nvcc_version} ({facts.nvcc})")]
-    said = f"not on PATH; version {facts.pinned_version}, pinned in .envs/cuda, will be used"
+    message = f"not on PATH; version {facts.pinned_version}, pinned in .envs/cuda, will be used"
     if facts.pinned_made:
-        return [ok(check, said)]
-    return [note(check, f"{said}; the next run installs it", f"{ELASTICKV} env cuda")]
+        return [ok(check, message)]
+    return [note(check, f"{message}; the next run installs it", f"{ELASTICKV} env cuda")]
 
 
 def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
@@ -133,14 +133,14 @@ def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
     newer_than_driver = facts.cuda is not None and major > facts.cuda[0]
     if newer_than_driver:
         driver = ".".join(map(str, facts.cuda))
-        said = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
+        message = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
     elif beyond:
-        said = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
+        message = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
     else:
         return [ok(check, f"supports {', '.join(map(str, needs.architectures))}")]
     if needs.compiler == "nvcc":
-        return [problem(check, said, needs.make("build.compiler=auto"))]
-    return [ok(check, f"{said}: NVRTC 12.9 will compile {'all' if newer_than_driver else 'those'}")]
+        return [problem(check, message, needs.make("build.compiler=auto"))]
+    return [ok(check, f"{message}: NVRTC 12.9 will compile {'all' if newer_than_driver else 'those'}")]
 
 
 def host(facts: Facts, needs: Needs) -> Finding:

@@ -61,8 +61,8 @@ def environment(found: Environment, can_install: bool) -> Finding:
         return problem(check, f"incomplete: lacks {', '.join(found.lacking)}", again)
     if found.current:
         return ok(check, "adopted with --adopt" if found.adopted else "installed from its lock file")
-    said = "its lock file has changed: the next run reinstalls it" if found.made else "the next run installs it"
-    return note(check, said, make if can_install else f"make setup && {make}")
+    text = "its lock file has changed: the next run reinstalls it" if found.made else "the next run installs it"
+    return note(check, text, make if can_install else f"make setup && {make}")
 
 
 def installer(facts: Facts) -> list[Finding]:

@@ -114,8 +114,8 @@ def _lacking(needs: Needs, check: str, found: str, fix: str) -> Finding:
     """The finding for a missing GPU or driver: a problem if the config requires a GPU, otherwise a note."""
     if needs.gpu == "required":
         return problem(check, found, fix)
-    said = "; the CPU kernels will be measured" if needs.gpu == "optional" else "; this config does not need a GPU"
-    return note(check, found + said, fix if needs.gpu == "optional" else None)
+    text = "; the CPU kernels will be measured" if needs.gpu == "optional" else "; this config does not need a GPU"
+    return note(check, found + text, fix if needs.gpu == "optional" else None)
 
 
 def gpu(facts: Facts, needs: Needs) -> Finding:
@@ -144,10 +144,10 @@ def driver(facts: Facts, needs: Needs) -> list[Finding]:
     """Whether the driver supports the CUDA version of the pinned CuPy."""
     if facts.cuda is None:
         return []
-    said = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
+    text = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
     if facts.cuda[0] >= facts.needs_cuda:
-        return [ok("NVIDIA driver", said)]
-    found = f"{said}: CuPy needs CUDA {facts.needs_cuda}"
+        return [ok("NVIDIA driver", text)]
+    found = f"{text}: CuPy needs CUDA {facts.needs_cuda}"
     return [_lacking(needs, "NVIDIA driver", found, f"{packages.install('driver')}, then reboot")]
 
 

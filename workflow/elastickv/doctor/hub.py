@@ -58,9 +58,9 @@ def _home() -> Path:
 
 
 def _token() -> str:
-    said = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
-    if said:
-        return said.strip()
+    text = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
+    if text:
+        return text.strip()
     try:
         return Path(os.environ.get("HF_TOKEN_PATH") or _home() / "token").read_text(encoding="utf-8").strip()
     except OSError:
@@ -144,8 +144,8 @@ def model(answer: Answer, token: bool, needs: Needs) -> Finding:
     if answer.refused or answer.model.local:
         return problem(check, answer.refused, instead) if answer.refused else ok(check, name)
     if answer.status in REFUSED:
-        said = "the hub rejects this HF_TOKEN" if token else "gated or private, and HF_TOKEN is not set"
-        return problem(check, f"{name}: {said}", f"export HF_TOKEN=<a token that may read {name}>")
+        text = "the hub rejects this HF_TOKEN" if token else "gated or private, and HF_TOKEN is not set"
+        return problem(check, f"{name}: {text}", f"export HF_TOKEN=<a token that may read {name}>")
     if answer.status == ABSENT:
         return problem(check, f"{name}: the hub has no file {answer.model.file} for it", instead)
     if answer.status is not None and answer.status < 400:

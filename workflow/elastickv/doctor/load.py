@@ -107,12 +107,12 @@ def _named(processes: tuple[Process, ...]) -> str:
 
 def cpu(facts: Facts, needs: Needs) -> Finding:
     """Whether the cores are idle; otherwise timings may be noisy."""
-    said = f"{facts.cores_busy:.1f} of {facts.cores} cores busy"
+    text = f"{facts.cores_busy:.1f} of {facts.cores} cores busy"
     if facts.cores_busy < BUSY_CORES:
-        return ok("CPU load", said)
+        return ok("CPU load", text)
     if not facts.cpu_processes:
-        return note("CPU load", f"{said}: timings may be noisy", "top")
-    found = f"{said} with {_named(facts.cpu_processes)}: timings may be noisy"
+        return note("CPU load", f"{text}: timings may be noisy", "top")
+    found = f"{text} with {_named(facts.cpu_processes)}: timings may be noisy"
     return note("CPU load", found, _after(facts.cpu_processes[0].pid, needs))
 
 
@@ -120,13 +120,13 @@ def gpu(facts: Facts, needs: Needs) -> list[Finding]:
     """Whether other processes use the GPU."""
     if needs.gpu == "none" or (facts.gpu_percent is None and not facts.gpu_processes):
         return []
-    said = f"{facts.gpu_percent or 0}% busy"
+    text = f"{facts.gpu_percent or 0}% busy"
     if not facts.gpu_processes and (facts.gpu_percent or 0) < BUSY_GPU:
-        return [ok("GPU load", said)]
+        return [ok("GPU load", text)]
     if not facts.gpu_processes:
-        return [note("GPU load", f"{said}: timings may be noisy", "nvidia-smi")]
+        return [note("GPU load", f"{text}: timings may be noisy", "nvidia-smi")]
     held = sum(one.share for one in facts.gpu_processes) / 1e9
-    found = f"{said}; {_named(facts.gpu_processes)} hold {held:.1f} GB of its memory"
+    found = f"{text}; {_named(facts.gpu_processes)} hold {held:.1f} GB of its memory"
     return [note("GPU load", found, _after(facts.gpu_processes[0].pid, needs))]
 
 

@@ -59,13 +59,13 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
         )
     largest = max(plans, key=lambda case: plans[case].footprint)
     size, room = plans[largest].footprint, plans[largest].room
-    said = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them usable by a case; {largest}, the largest, needs "
-    said += f"{size / 1e9:.2f} GB"
+    text = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them usable by a case; {largest}, the largest, needs "
+    text += f"{size / 1e9:.2f} GB"
     warm = [case for case, plan in plans.items() if not plan.cold and plan.layers < bytes_moved.MOST_LAYERS]
     if not warm:
-        return [ok(check, said)]
+        return [ok(check, text)]
     named = ", ".join(warm[:MOST_NAMED]) + (" ..." if len(warm) > MOST_NAMED else "")
-    found = f"{said}; too little to keep caches cold in {named}: memory efficiency and roofline will not be judged"
+    found = f"{text}; too little to keep caches cold in {named}: memory efficiency and roofline will not be judged"
     return [note(check, found, "close other programs, then make remeasure")]
 
 

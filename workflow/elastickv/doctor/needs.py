@@ -57,8 +57,8 @@ class Needs:
 
     def make(self, *overrides: str, target: str = "run") -> str:
         """The make command that runs this config with additional overrides, such as `build.compiler=nvrtc`."""
-        said = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
-        variables = {"CONFIG": " ".join(self.files), "SET": " ".join(_word(text) for text in said.values())}
+        found = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
+        variables = {"CONFIG": " ".join(self.files), "SET": " ".join(_word(text) for text in found.values())}
         given = [f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in variables.items() if text]
         return " ".join(["make", target, *given])
 

@@ -123,8 +123,8 @@ def room(facts: Facts, needs: Needs) -> list[Finding]:
         shared = [one for one in facts.places if one.device == device]
         names = ", ".join(one.name for one in shared)
         total, free = sum(wanted[one.name] for one in shared), min(one.free for one in shared) / 1e9
-        said = f"{free:.1f} GB free for {names}, which need at most {total:.1f} GB more"
+        text = f"{free:.1f} GB free for {names}, which need at most {total:.1f} GB more"
         fix = f"du -xh -d2 {shared[0].existing} | sort -h"
         enough = free >= total
-        findings.append(ok("disk space", said) if enough else problem("disk space", said, fix))
+        findings.append(ok("disk space", text) if enough else problem("disk space", text, fix))
     return findings

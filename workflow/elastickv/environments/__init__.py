@@ -3,7 +3,7 @@
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
 requirements in `envs/<name>.nodeps` are added without what they depend on, and those of `envs/<name>.gpu.in` where a
-GPU is visible (optional: who needs them says so when they are missing). What has no wheel is compiled (COMPILED).
+GPU is visible (optional: code that needs them reports missing ones). Packages without wheels are compiled (COMPILED).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _uv() -> list[str]:
 
 
 def adding(name: str, package: str) -> str:
-    """The command that puts a package into environment `name`: made from its lock where that asks for it."""
+    """The command that puts a package into environment `name`: from its lock file if the package is in it."""
     listed = [*requirement_lines(LOCKS / f"{name}.in"), *_of_gpus(name)]
     if package in map(_distribution, listed):
         return f".venv/bin/elastickv env {name}"
@@ -163,7 +163,7 @@ def _distribution(requirement: str) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as a command may say it: relative where it lies below the current folder."""
+    """A path for use in commands: relative if it is below the current folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

@@ -19,7 +19,7 @@ BACKENDS = ("auto", "cuda", "cpu")
 
 
 def read_settings(path: str, model: type[Settings]) -> tuple[Settings, str]:
-    """The settings in a JSON file, as a model of the config, and the `backend` beside them.
+    """The settings in a JSON file, as a model of the config, and their additional key `backend`.
 
     Raises UsageError, naming every fault.
     """

@@ -36,7 +36,7 @@ class Worker:
     environment: str | None
 
     def ask(self, request: Mapping[str, Any], timeout: float, variables: Mapping[str, str]) -> Answer:
-        """A worker's answer, see `ask`; variables: those that it gets beside ours.
+        """A worker's answer, see `ask`; variables: additional environment variables.
 
         Raises MachineError when the environment is missing.
         """
@@ -60,7 +60,7 @@ def ended(answer: Answer) -> tuple[str, str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Variables of a worker: it imports this package, whatever its interpreter, and dies with this process."""
+    """Environment of a worker: any interpreter imports this package, and the worker dies with this process."""
     variables = dict(os.environ)
     orphans.adopt_children(variables)
     package = str(Path(__file__).resolve().parents[2])

@@ -46,8 +46,8 @@ def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
     whose contents may be valid.
     """
     if not Path(results).is_dir():
-        told = "is not a folder" if Path(results).exists() else "does not exist"
-        raise records.RecordError(f"{results}: {told}; give a results folder")
+        fault = "is not a folder" if Path(results).exists() else "does not exist"
+        raise records.RecordError(f"{results}: {fault}; give a results folder")
     plan = Path(cases_file).parent
     return [_entry(case, plan, Path(results)) for case in case_ids(cases_file)]
 

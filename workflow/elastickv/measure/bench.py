@@ -79,9 +79,9 @@ def _once(args: argparse.Namespace, case: AnyCase, backend: str, forced: Forced 
     if "launched" not in answer:
         raise MachineError(answer["reason"], answer.get("fix", "choose a smaller or supported case"))
     if args.json:
-        told = Once(case=case, backend=backend, launched=answer["launched"]).model_dump(mode="json")
-        records.check(told, "once", "bench")
-        sys.stdout.write(records.to_json(told))
+        output = Once(case=case, backend=backend, launched=answer["launched"]).model_dump(mode="json")
+        records.check(output, "once", "bench")
+        sys.stdout.write(records.to_json(output))
     return 0
 
 

@@ -77,7 +77,7 @@ def _widened(record: Measurement, runs: Sequence[Run]) -> Measurement:
 
 
 def widen(interval: Interval, found: Sequence[Interval | None]) -> Interval:
-    """An interval that also holds the value of every process (None: it had none); its method says so if it grew."""
+    """An interval widened to include the value of every process (None: no value); its method states the widening."""
     values = [one.value for one in found if one]
     low, high = min([interval.low, *values]), max([interval.high, *values])
     if (low, high) == (interval.low, interval.high):

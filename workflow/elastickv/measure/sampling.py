@@ -153,7 +153,7 @@ class WarmUp(NamedTuple):
 def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float] = time.monotonic) -> WarmUp:
     """Runs both arms in turn until both are stationary, by `stationary`.
 
-    `rule.warmup` and a quarter of `rule.max_seconds` bound it; a count asked for exactly is taken, then tested.
+    `rule.warmup` and a quarter of `rule.max_seconds` bound it; an exact count is taken completely, then tested.
     """
     began, taken = clock(), {arm: [] for arm in ARMS}
     for count in range(1, rule.warmup + 1):

@@ -45,7 +45,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which model, as the config says it.
+    """The model that the config names.
 
     model: `smollm2`, a folder, a .gguf file or a hub id; or `repo` and `file`, a .gguf file of the hub. The others pin
     what must come: a commit of the hub's repository, the hash of the weights, the hash of the configuration and
@@ -212,7 +212,7 @@ def _hub_model(name: str, revision: str | None) -> Found:
     get = _cached if about is None else _download
 
     def snapshot(revision: str | None, **files: Any) -> Path:
-        """A folder that has all files that are asked for."""
+        """A folder with all requested files."""
         load = functools.partial(snapshot_download, name, revision=revision, local_files_only=about is None, **files)
         return Path(get(name, load))
 
@@ -243,7 +243,7 @@ def _hub_file(repo: str, file: str, revision: str | None) -> Found:
     for shard in shards:
         load = functools.partial(hf_hub_download, repo, shard, revision=revision, local_files_only=about is None)
         paths.append(Path(get(f"{repo}/{shard}", load)))
-        revision = _commit(paths[0], file)  # the first one's, whatever is published meanwhile
+        revision = _commit(paths[0], file)  # that of the first file, even if a new one is published meanwhile
     return Found(f"{repo}/{file}", weights.of_gguf(paths[0]), revision, _license(about))
 
 

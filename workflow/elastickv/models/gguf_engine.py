@@ -137,7 +137,7 @@ class LlamaEngine:
         return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (count, self._vocabulary))
 
     def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
-        """In a context of its own, whose one batch has room for WHOLE tokens: it has no seams where the run has some.
+        """In a separate context whose single batch holds WHOLE tokens, so that it has no seams where the run has some.
 
         Its cache is of the same type and empty.
         """

@@ -28,12 +28,12 @@ from elastickv.models.self_check import About, Checked
 
 VERSION = 4  # version of this protocol: records of another version are not taken from the store
 FEWEST_REPS = 3
-CACHE_RUNS, CACHE_STEPS = 3, 8  # of each cache implementation beside the first
+CACHE_RUNS, CACHE_STEPS = 3, 8  # for each cache implementation except the first
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is run, as the config says it; of the last ones an engine reads those that it has."""
+    """Settings for running a model, from the config; an engine uses those that it supports."""
 
     context: int
     decode_tokens: int

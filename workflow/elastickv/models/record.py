@@ -120,7 +120,7 @@ def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
 
 
 def _cache(run: protocol.CacheRun, first: MeasuredRate) -> Cache:
-    """The decode rate of a cache implementation; without runs of its own the first one's, which is the record's."""
+    """The decode rate of a cache implementation; for the first one, which has no separate runs, the record's rate."""
     if run.step_seconds is None:
         return Cache(name=run.name, decode_tokens_per_second=None if run.reason else first, reason=run.reason)
     own = rate([1 / step for step in run.step_seconds])

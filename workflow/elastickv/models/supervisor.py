@@ -40,7 +40,7 @@ ENGINES = {
 
 
 class NoGpu(Exception):
-    """The engine cannot use the GPU that is there; with the record that says so."""
+    """The engine cannot use the existing GPU; holds the record with the reason."""
 
     def __init__(self, made: Baseline):
         super().__init__(made.reason)
@@ -49,7 +49,7 @@ class NoGpu(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of an engine's section of the config, and the backend that is asked for."""
+    """The keys of an engine's section of the config, and the requested backend."""
 
     section: keys.LanguageModel
     backend: str = "auto"
@@ -193,7 +193,7 @@ def ask(engine: Engine, request: records.Json, timeout: float, uuid: str | None 
     variables = {"HF_HUB_DISABLE_TELEMETRY": "1"}
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
     variables["OMP_WAIT_POLICY"] = "passive"
-    variables["GGML_NO_BACKTRACE"] = "1"  # the last lines of a crash are then what llama.cpp says of it
+    variables["GGML_NO_BACKTRACE"] = "1"  # so that the last lines of a crash are llama.cpp's message
     if request["task"] == "measure":
         variables["HF_HUB_OFFLINE"] = "1"
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see

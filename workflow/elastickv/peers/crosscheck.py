@@ -80,11 +80,11 @@ def measure(backend: Backend, name: str) -> Beside:
         rotation.sample()
     ours = [rotation.sample() for _ in range(SAMPLES)]
     if name == "cupti":
-        told = cupti(rotation)
+        result = cupti(rotation)
         ours += [rotation.sample() for _ in range(SAMPLES)]
     else:
-        told = nvbench(backend, workload)  # may reset the device: nothing is timed after it
-    return Beside(workload.tokens, float(np.median(ours)), *told)
+        result = nvbench(backend, workload)  # may reset the device: nothing is timed after it
+    return Beside(workload.tokens, float(np.median(ours)), *result)
 
 
 def _workload(backend: Backend) -> DecodeWorkload:
@@ -145,7 +145,7 @@ def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def agrees(timers: Mapping[str, Beside | Silent]) -> bool | None:
-    """Whether ours is within TOLERANCE of every other timer; None when none told a time."""
+    """Whether ours is within TOLERANCE of every other timer; None if none gave a time."""
     found = [one.difference for one in timers.values() if isinstance(one, Beside)]
     return all(abs(one) <= TOLERANCE for one in found) if found else None
 
@@ -154,8 +154,8 @@ def run(args: argparse.Namespace) -> int:
     """`elastickv crosscheck`: one worker for each other timer. Exit 1 when ours is off by more than TOLERANCE."""
     found = timers(args.build)
     if args.json:
-        told = {name: one._asdict() for name, one in found.items()}
-        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(found), "timers": told}, indent=1))
+        result = {name: one._asdict() for name, one in found.items()}
+        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(found), "timers": result}, indent=1))
     else:
         print("\n".join(line(name, one) for name, one in found.items()))
     if agrees(found) is None:
@@ -178,8 +178,8 @@ def timers(build: str) -> dict[str, Beside | Silent]:
     return found
 
 
-def line(name: str, told: Beside | Silent) -> str:
+def line(name: str, result: Beside | Silent) -> str:
     """One line on one timer."""
-    if isinstance(told, Silent):
-        return f"{name}: no time ({told.reason})"
-    return f"{name} ({told.version}): {told.us:.2f} us, ours {told.ours_us:.2f} us, {told.difference:+.2%}"
+    if isinstance(result, Silent):
+        return f"{name}: no time ({result.reason})"
+    return f"{name} ({result.version}): {result.us:.2f} us, ours {result.ours_us:.2f} us, {result.difference:+.2%}"

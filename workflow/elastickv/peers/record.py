@@ -39,7 +39,7 @@ class About(NamedTuple):
 
 
 def for_peers(case: DecodeCase, settings: keys.Peers | Settings) -> DecodeCase:
-    """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
+    """The case as measured with peers: without inference cycle, in every launch mode, with the peers' limits."""
     limits = {"decode_tokens": 0, "reps": settings.reps, "max_seconds": settings.max_seconds}
     return case.model_copy(update={"launch": "auto", "measure": case.measure.model_copy(update=limits)})
 

@@ -34,7 +34,7 @@ class Runner(Protocol):
 
 
 def open_runner(backend: Backend) -> Runner:
-    """The runner beside a backend. Imports torch after the backend's own libraries are loaded."""
+    """The runner for a backend. Imports torch after the backend's libraries are loaded."""
     return CpuRunner(backend) if backend.name == "cpu" else CudaRunner(backend)
 
 

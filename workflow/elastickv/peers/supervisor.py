@@ -43,11 +43,11 @@ class Described:
     wrong: tuple[str, str] | None = None
 
     @classmethod
-    def named(cls, said: str) -> Described:
-        """What is known before a worker is asked. said: the name in the config."""
-        if naming.is_path(said):
-            return cls("what the file's PEER launches", base.Peer.needs, said)
-        peer = peers.load(said)
+    def named(cls, entry: str) -> Described:
+        """What is known without a worker. entry: the name in the config."""
+        if naming.is_path(entry):
+            return cls("what the file's PEER launches", base.Peer.needs, entry)
+        peer = peers.load(entry)
         return cls(peer.times, peer.needs)
 
     def without(self, case: str) -> tuple[str, str] | None:
@@ -66,7 +66,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Comparison(jobs.Job[Part, Peers]):
-    """The job of these peers, by their names in records, beside our kernel on these cases."""
+    """The job of comparing these peers (by their names in records) with our kernel on these cases."""
 
     settings: keys.Peers
     cases: dict[str, DecodeCase]
@@ -105,7 +105,7 @@ class Comparison(jobs.Job[Part, Peers]):
                         yield (name, case.id), made
 
     def together(self, names: Sequence[str]) -> list[list[str]]:
-        """Which peers share a worker: the project's own; a user's file is alone, whatever it sets or breaks."""
+        """Groups of peers that share a worker: the project's peers together; each user's file alone, for isolation."""
         ours = [name for name in names if not self.peers[name].path]
         return [group for group in (ours, *([name] for name in names if name not in ours)) if group]
 
@@ -208,8 +208,8 @@ def compare(
     try:
         job = replace(job, backend=device.resolve_backend(backend))
         job = replace(job, peers=_described(job))
-        said = {part: job.peers[part[0]].without(part[1]) for part in parts}
-        found = {part: job.without(*why, part) for part, why in said.items() if why}
+        message = {part: job.peers[part[0]].without(part[1]) for part in parts}
+        found = {part: job.without(*why, part) for part, why in message.items() if why}
         if len(found) < len(parts):
             built = {case.id: binary.facts(build, job.backend, "decode", case.formats, case.rule) for case in cases}
             job = replace(job, built=built)
@@ -230,7 +230,7 @@ def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -
 
 
 def _named_in(settings: keys.Peers) -> dict[str, Described]:
-    return {naming.name_of(said): Described.named(said) for said in settings.names}
+    return {naming.name_of(message): Described.named(message) for message in settings.names}
 
 
 def _described(job: Comparison) -> dict[str, Described]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elastickv.peers.base import Peer
     from elastickv.peers.comparison import Bench
 
-# Distributions that our own side of a comparison runs on, beside those that the peer says.
+# Distributions that our side of a comparison uses, in addition to those of the peer.
 SOFTWARE = ("torch", "cupy-cuda12x", "cupy-cuda13x")
 
 

@@ -21,10 +21,10 @@ def run(args: argparse.Namespace) -> int:
     The file's name depends on its content, so files that a cluster job still reads are never overwritten.
     """
     files = args.configfile or [matrix.CONFIG_DEFAULT]
-    said = words(args.set)
-    matrix.check_results_writable(matrix.load(files, said, NAME))
-    if said:
-        text = records.to_json(layers.overrides_tree(files, said))  # JSON is YAML
+    found = words(args.set)
+    matrix.check_results_writable(matrix.load(files, found, NAME))
+    if found:
+        text = records.to_json(layers.overrides_tree(files, found))  # JSON is YAML
         path = FOLDER / f"set-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
         records.write_text(path, text)
         print(path)

@@ -67,8 +67,8 @@ def resolve(config: matrix.Config) -> Plan:
 
     `auto` builds both backends.
     """
-    asked = {config.backend} | {case.backend for case in config.cases.values()}
-    backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
+    requested = {config.backend} | {case.backend for case in config.cases.values()}
+    backends = ("cuda", "cpu") if "auto" in requested else tuple(name for name in ("cuda", "cpu") if name in requested)
     peers = config.baselines.peers
     attention = tuple(name for name, case in config.cases.items() if case.kind.CACHE)
     beside_peers = attention if peers.enable else ()

@@ -62,7 +62,7 @@ def begin(workflow: Any) -> Run:
     """The first step of the Snakefile. Ends the process with only the message if the config is invalid.
 
     The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so who
-    only looks (`--summary`) beside a run goes without, as long as that would change no plan file.
+    commands that only read (`--summary`) run without it next to an active run, if they would change no plan file.
     """
     if workflow.is_main_process:
         provenance.announce()

@@ -16,7 +16,12 @@ from elastickv.policies.base import Closing, Key, Live, Policy, Run, Segment
 EXACT, MIDDLE = 0, 1
 SINKS = Key("first tokens, kept exact", default=4, unit="tokens", least=0)
 WINDOW = Key("last tokens, kept exact", default=256, unit="tokens", least=0)
-ANCHOR = Key("which slot stands for a closed group", kind=str, default="value_norm", choices=tuple(anchors.every()))
+ANCHOR = Key(
+    "anchor rule: the token that represents a closed group",
+    kind=str,
+    default="value_norm",
+    choices=tuple(anchors.every()),
+)
 BIAS = Key(
     "added to an anchor's logit: nothing, or ln(compress)",
     kind=str,
@@ -32,7 +37,7 @@ class Grouped(Policy):
     NAME = "grouped"
     MEANING = "sinks and a window stay exact, every `compress` tokens between them become one slot"
     KEYS: ClassVar[Mapping[str, Key]] = {
-        "compress": Key("tokens that one anchor stands for", unit="tokens", least=1),
+        "compress": Key("tokens per anchor", unit="tokens", least=1),
         "sinks": SINKS,
         "window": WINDOW,
         "anchor": ANCHOR,

@@ -29,7 +29,7 @@ def paragraphs(inputs: Inputs) -> list[Phrase]:
     """The explanation of a results folder, paragraph by paragraph."""
     name = inputs.device.name if inputs.device else None
     return [
-        [f"### What this run says ({escape(device_title(inputs.backend, name))})"],
+        [f"### Results of this run ({escape(device_title(inputs.backend, name))})"],
         *(bottleneck(inputs) or [[NO_RESULT]]),
         *elastic(inputs),
         *forbidden(inputs),

@@ -39,7 +39,7 @@ def field(meaning: str = "", unit: str = "", words: str = "", unique: bool = Fal
     """
     extra = {"unit": unit, "$comment": words, "uniqueItems": unique}
     return Field(
-        description=meaning or None, json_schema_extra={key: said for key, said in extra.items() if said}, **limits
+        description=meaning or None, json_schema_extra={key: text for key, text in extra.items() if text}, **limits
     )
 
 

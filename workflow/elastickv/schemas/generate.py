@@ -48,11 +48,11 @@ class _Generator(GenerateJsonSchema):
             has = {"required": [tag]}
             condition = {"not": has} if name == implied else {"properties": {tag: {"const": name}}} | has
             rules.append({"if": condition, "then": self.generate_inner(choice)})
-        said = {"enum": [name for name in choices if name != implied]}
+        allowed = {"enum": [name for name in choices if name != implied]}
         return {
             "type": "object",
             **({} if implied else {"required": [tag]}),
-            "properties": {tag: said},
+            "properties": {tag: allowed},
             "allOf": rules,
         }
 

@@ -37,14 +37,14 @@ def find(names: tuple[str, ...] = NAMES) -> Command:
     return (found,)
 
 
-def _named(said: str) -> Command:
+def _named(text: str) -> Command:
     """The command in a value of CXX: one program, whose path may hold blanks, or one with arguments."""
-    if whole := shutil.which(said):
+    if whole := shutil.which(text):
         return (whole,)
     try:
-        program, *arguments = shlex.split(said)
+        program, *arguments = shlex.split(text)
     except ValueError as error:
-        raise MachineError(f"CXX is {said!r}, which is not a command: {error}", CHANGE) from None
+        raise MachineError(f"CXX is {text!r}, which is not a command: {error}", CHANGE) from None
     found = shutil.which(program)
     if found is None:
         where = "" if "/" in program else " on PATH"
@@ -53,7 +53,7 @@ def _named(said: str) -> Command:
             if Path(program).exists()
             else f"there is no program {program}{where}"
         )
-        raise MachineError(f"CXX is {said!r}, but {why}", CHANGE)
+        raise MachineError(f"CXX is {text!r}, but {why}", CHANGE)
     return (found, *arguments)
 
 

@@ -53,6 +53,6 @@ def toolkit() -> Path | None:
     if found is None:
         return None
     command = [str(found), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    said = programs.run(command, "repair it, or remove it from PATH so that the pinned nvcc is used")
-    here = re.search(r"^#\$ _HERE_=(.+)$", said.stderr + said.stdout, re.MULTILINE)
+    text = programs.run(command, "repair it, or remove it from PATH so that the pinned nvcc is used")
+    here = re.search(r"^#\$ _HERE_=(.+)$", text.stderr + text.stdout, re.MULTILINE)
     return (Path(here[1]) if here else found.resolve().parent).parent

@@ -48,9 +48,9 @@ class FlashInfer(Peer):
         raise NotImplementedError
 
 
-def _refuses(said: str) -> bool:
+def _refuses(text: str) -> bool:
     """Whether an error is about what FlashInfer takes, rather than CUDA's `operation not supported`."""
-    return "support" in said and "operation not supported" not in said
+    return "support" in text and "operation not supported" not in text
 
 
 class Single(FlashInfer):
