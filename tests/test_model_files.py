@@ -282,8 +282,8 @@ def with_pair(entry: bytes) -> bytes:
         (with_pair(pair("general.alignment", "I", 4, 0)), "general.alignment is 0; it must be a power of two"),
         (with_pair(string("x") + struct.pack("<IQ", 8, 1) + b"\xff"), "x is not UTF-8 text"),
         (gguf_bytes([pair("x", "I", 4, 1), pair("x", "I", 4, 2)], {"w": 8}), "is x, which occurs twice"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "there are 9223372036854775808 tensors"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "there are 9223372036854775808 metadata entries"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "states 9223372036854775808 tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "states 9223372036854775808 metadata entries"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("w") + struct.pack("<I3Q", 2**31, 0, 0, 0),
             "tensor w has 2147483648 dimensions; at most 4 are possible",

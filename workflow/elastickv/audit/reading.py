@@ -110,14 +110,14 @@ class Folder:
         if name in self.unreadable:
             return "", None
         try:
-            message = records.parse((self.path / name).read_text(encoding="utf-8"))
-            schema = _stored().get(message.get("schema")) if isinstance(message, dict) else None
+            content = records.parse((self.path / name).read_text(encoding="utf-8"))
+            schema = _stored().get(content.get("schema")) if isinstance(content, dict) else None
         except (OSError, ValueError):
             schema = "measurement"
-        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, message))
+        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, content))
 
-    def _unknown(self, name: str, message: Any) -> None:
-        stated = message.get("schema") if isinstance(message, dict) else type(message).__name__
+    def _unknown(self, name: str, content: Any) -> None:
+        stated = content.get("schema") if isinstance(content, dict) else type(content).__name__
         self.findings.of(name).fault("schema", stated, f"one of {', '.join(_stored())}")
 
     def _load(self, name: str, schema: str | None) -> Any:

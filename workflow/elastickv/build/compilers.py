@@ -71,10 +71,10 @@ def nvcc() -> Compiler:
     found = nvcc_search.find()
     if found is None:
         return pinned_nvcc()
-    message = nvcc_search.ask(found)
-    if message.version is None:
-        raise MachineError(message.problem or str(found), nvcc_search.NVRTC_INSTEAD)
-    return Compiler("nvcc", found, message.version)
+    answer = nvcc_search.ask(found)
+    if answer.version is None:
+        raise MachineError(answer.problem or str(found), nvcc_search.NVRTC_INSTEAD)
+    return Compiler("nvcc", found, answer.version)
 
 
 def pinned_nvcc() -> Compiler:

@@ -135,7 +135,7 @@ def _meaning(content: bytes) -> bytes:
     import yaml
 
     try:
-        message: Any = yaml.safe_load(content)
-        return json.dumps(message, sort_keys=True, default=str).encode()
+        parsed: Any = yaml.safe_load(content)
+        return json.dumps(parsed, sort_keys=True, default=str).encode()
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
         return content

@@ -73,15 +73,15 @@ def _named(process: Process) -> str:
 
 def cpu_loaded(load: Load | None, cores: int, stopped_seconds: float = 0.0) -> str | None:
     """What kept this process from its cores while samples were taken, or None. load: None where it is not known."""
-    text = []
+    reasons = []
     if load and load.others_cores >= WORTH_NAMING:
         named = ", ".join(f"{process.name} ({process.pid})" for process in load.busiest)
-        text.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
+        reasons.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
     if load and load.stolen_cores >= WORTH_NAMING:
-        text.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
+        reasons.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
     if stopped_seconds > 0:
-        text.append(f"the container's CPU quota stopped it for {stopped_seconds:.2f} s")
-    return "; ".join(text) or None
+        reasons.append(f"the container's CPU quota stopped it for {stopped_seconds:.2f} s")
+    return "; ".join(reasons) or None
 
 
 def disturbed(record: Measurement) -> Measurement:

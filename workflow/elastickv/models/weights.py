@@ -136,9 +136,9 @@ def _shards(path: Path, header: gguf_header.Header) -> list[Path]:
 def _check_shards(files: list[Path], headers: list[gguf_header.Header]) -> None:
     """Raises Refusal unless each shard is the one that its place needs, and together they have all tensors."""
     for number, (file, header) in enumerate(zip(files, headers, strict=True), start=1):
-        text = (_count(file, header, "split.no") + 1, _count(file, header, "split.count"))
-        if text != (number, len(files)):
-            found = f"shard {text[0]} of {text[1]}" if text[1] > 1 else "no shard of a split model"
+        stated = (_count(file, header, "split.no") + 1, _count(file, header, "split.count"))
+        if stated != (number, len(files)):
+            found = f"shard {stated[0]} of {stated[1]}" if stated[1] > 1 else "no shard of a split model"
             raise Refusal("failed", f"{file.name}: its header states {found}, but its name {number} of {len(files)}")
     has = len(frozenset().union(*(header.tensors for header in headers)))
     needs = _count(files[0], headers[0], "split.tensors.count")

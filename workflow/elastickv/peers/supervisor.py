@@ -208,8 +208,8 @@ def compare(
     try:
         job = replace(job, backend=device.resolve_backend(backend))
         job = replace(job, peers=_described(job))
-        message = {part: job.peers[part[0]].without(part[1]) for part in parts}
-        found = {part: job.without(*why, part) for part, why in message.items() if why}
+        early = {part: job.peers[part[0]].without(part[1]) for part in parts}
+        found = {part: job.without(*why, part) for part, why in early.items() if why}
         if len(found) < len(parts):
             built = {case.id: binary.facts(build, job.backend, "decode", case.formats, case.rule) for case in cases}
             job = replace(job, built=built)
@@ -230,7 +230,7 @@ def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -
 
 
 def _named_in(settings: keys.Peers) -> dict[str, Described]:
-    return {naming.name_of(message): Described.named(message) for message in settings.names}
+    return {naming.name_of(entry): Described.named(entry) for entry in settings.names}
 
 
 def _described(job: Comparison) -> dict[str, Described]:

@@ -85,8 +85,8 @@ def policy_of(case: DecodeCase) -> Policy:
 def _of_policy(name: str) -> type[DecodeCase]:
     """The model of a case with this policy."""
     made = policies.of(name)
-    base, text = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
-    fields = text | {key: keys.OF_POLICIES[key] for key in made.KEYS}
+    base, tag = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
+    fields = tag | {key: keys.OF_POLICIES[key] for key in made.KEYS}
     title = "".join(part.capitalize() for part in name.split("_"))
     meaning = f"Attention of one new token over a full cache and one of policy {name}: {made.MEANING}."
     return create_model(f"{title}Case", __base__=base, __doc__=meaning, __module__=__name__, **fields)

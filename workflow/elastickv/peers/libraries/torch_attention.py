@@ -76,14 +76,14 @@ class Sdpa(Peer):
 
 
 def _try(launch: Launch) -> None:
-    with warnings.catch_warnings(record=True) as text:
+    with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         try:
             launch()
         except RuntimeError as error:
             if not any(words in str(error) for words in NO_KERNEL):
                 raise
-            reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in text)
+            reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in seen)
             raise Refusal(
                 "unsupported", "torch has no kernel for this: " + ("; ".join(reasons) or one_line(error))
             ) from error
