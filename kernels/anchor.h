@@ -1,6 +1,7 @@
-// What all kernels know of the anchor rules. The build writes two headers out of workflow/elastickv/anchors/*.py:
-// anchors.h       ELASTICKV_ANCHORS(X): X(NAME, number) of each rule;
-// anchors_code.h  includes anchors/<name>.h of each: which of a group's tokens it chooses.
+// Declarations of the anchor rules, shared by all kernels. The build generates two headers from
+// workflow/elastickv/anchors/*.py:
+// anchors.h       ELASTICKV_ANCHORS(X): X(NAME, number) for each rule;
+// anchors_code.h  includes anchors/<name>.h of each rule, which chooses a token of a group.
 #pragma once
 #include "anchors.h"
 

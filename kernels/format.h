@@ -1,8 +1,9 @@
-// What all kernels know of the storage formats. The build writes two headers out of workflow/elastickv/formats/*.py:
-// formats.h      ELASTICKV_FORMATS(X): X(NAME, number, bits, largest) of each format; largest is 0 where slots have no scale;
+// Declarations of the storage formats, shared by all kernels. The build generates two headers from
+// workflow/elastickv/formats/*.py:
+// formats.h      ELASTICKV_FORMATS(X): X(NAME, number, bits, largest) for each format; largest is 0 if slots have no scale;
 //                ELASTICKV_MIXED_16(X): X(DTYPE, dtype, MIDDLE, middle) of each 16-bit dtype with each plain format that has scales
-//                (all values of equal bits, nothing kept per head); ELASTICKV_MIXED_32(X): the same of each 32-bit dtype.
-// formats_code.h includes formats/<name>.h of each: how kernels read and write it.
+//                (values of equal bits, no per-head state); ELASTICKV_MIXED_32(X): the same for each 32-bit dtype.
+// formats_code.h includes formats/<name>.h of each format, which reads and writes it.
 #pragma once
 #include "formats.h"
 
@@ -26,7 +27,7 @@ ELASTICKV_ANYWHERE constexpr int format_bits(int format) {
   return 0;
 }
 
-// The stored value that a vector's largest |x| becomes; 0: slots have no scale.
+// The stored value that a vector's largest |x| is mapped to; 0: slots have no scale.
 ELASTICKV_ANYWHERE constexpr float format_largest(int format) {
 #define X(NAME, NUMBER, BITS, LARGEST) \
   if (format == NAME) return LARGEST;

@@ -1,19 +1,19 @@
 // Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/device/params.py reads
 // it; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
 //
-// Words (docs/architecture.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
-// format for keys and one for values. Which slots hold a token (Live) is data that the host computes from the policy for every
-// number of tokens that a measurement meets; kernels know segments and live ranges, and no policy.
+// Terms (docs/architecture.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
+// format for keys and one for values. The live slots (Live) are data that the host computes from the policy for every number of
+// tokens in a measurement; kernels know only segments and live ranges, not policies.
 #pragma once
 
-// After each array of a cache lie READ_AHEAD bytes that may be read, whatever they hold: kernels read in whole units.
+// Each array of a cache is followed by READ_AHEAD readable bytes of padding, because kernels read whole units.
 constexpr int READ_AHEAD = 4096;
 constexpr int MOST_SEGMENTS = 3;
 constexpr int MOST_RUNS = 6;
 
-// Which slots of one segment and row hold a token: slots [0, head), and of the ring of `ring` slots that begins at slot `head`
-// the `length` slots from its slot `first` on, wrapping at most once. 16 bytes: one load. The next token goes into the slot
-// behind them: ring > 0 ? head + (first + length) % ring : head (of segment 0, in the state before it came).
+// The live slots of one segment and row: slots [0, head) and, in the ring of `ring` slots that begins at slot `head`, `length`
+// slots from ring position `first` on, wrapping at most once. 16 bytes: one load. The next token is stored in the slot after
+// them: ring > 0 ? head + (first + length) % ring : head (of segment 0, in the state before the token is added).
 struct Live {
   int head;
   int first;
@@ -21,23 +21,23 @@ struct Live {
   int length;
 };
 
-// A launch reads what it needs first from as few lines of its parameters as can be: they stand first in each block.
+// Fields that a launch needs first come first in each block, so that they occupy as few cache lines as possible.
 struct Segment {
   void* k;              // [rows, capacity] vectors as k_format stores them
   void* v;
   void* k_scale;        // fp16 [rows, capacity]; null unless k_format has scales
   void* v_scale;
   float* bias;          // [rows, capacity]; null: no bias is read
-  int capacity;         // slots of a row
+  int capacity;         // slots per row
   int k_format;         // Format (format.h)
   int v_format;
   int pad;
-  int* token;           // [rows, capacity]: token that each slot stands for (the group's first for a mean); null in segment 0
-  const void* k_state;  // [kv_heads, ...] what k_format keeps per head (a matrix, a mean); null: nothing
+  int* token;           // [rows, capacity]: token that each slot represents (the group's first for a mean); null in segment 0
+  const void* k_state;  // [kv_heads, ...] per-head state of k_format (a matrix, a mean); null: none
   const void* v_state;
 };
 
-// Tokens of segment 0 that become one slot of another segment. count 0: nothing. Token i of them lies in slot
+// Tokens of segment 0 that become one slot of another segment. count 0: none. Token i of them is in slot
 // head + (first + i) % ring of segment 0.
 struct Closing {
   int segment;
@@ -59,12 +59,12 @@ struct Cache {
   int kv_heads;            // row % kv_heads is the KV head of a row
   int dim;
   int dtype;               // Format of segment 0, q and out
-  int anchor;              // which of a group's tokens stands for it (anchors.h)
-  Segment segments[MOST_SEGMENTS];  // 0: exact slots in dtype, where new tokens go; then those that groups become
+  int anchor;              // anchor rule: the token that represents a group (anchors.h)
+  Segment segments[MOST_SEGMENTS];  // 0: exact slots in dtype, which store new tokens; then the slots made from groups
 };
 
-// A part of an elastic cache, built from a full one: slots of one segment, `each` tokens of the full cache to a slot, from token
-// `token` on. Slot i of the run is slot + i, in a ring (ring > 0) head + (slot + i) % ring. Into segment 0 tokens are copied.
+// A part of an elastic cache built from a full one: slots of one segment, each made from `each` tokens of the full cache, from
+// token `token` on. Slot i of the run is slot + i, or head + (slot + i) % ring in a ring (ring > 0). Segment 0 gets copies.
 struct Run {
   int segment;
   int slot;
@@ -97,19 +97,19 @@ struct CompressParams {
   int most_slots;   // of any KV head, over its runs: for the launch shape
 };
 
-// One token's step through the layers of a model: `close` (all layers), then layer by layer a decode that appends the token
-// itself, or `append` and a decode, and `advance` at the end. Where groups hold the newest token (no window) they are closed in
-// `append`, after it was stored.
+// One token's step through the layers of a model: `close` (all layers), then for each layer a decode that also appends the
+// token, or `append` and a decode, and finally `advance`. If groups may contain the newest token (no window), they are closed by
+// `append`, after the token was stored.
 
-// Makes the slots of cache.closing in every layer. For policies whose groups hold tokens that were appended before.
+// Makes the slots of cache.closing in every layer. For policies whose groups contain only tokens that were appended before.
 struct CloseParams {
-  const Cache* caches;  // [layers], on the device, alike but for their addresses
+  const Cache* caches;  // [layers], on the device, equal except for their addresses
   int layers;
   int rows;
 };
 
-// The token that a launch appends: number n = *cache.tokens, entry (n + shift) % pool_size of a pool. *cache.tokens stays:
-// `advance` moves it on.
+// The token that a launch appends: number n = *cache.tokens, entry (n + shift) % pool_size of a pool. *cache.tokens is not
+// changed; `advance` increments it.
 struct Fresh {
   const void* k;  // [pool_size, rows, dim] in dtype; null: nothing is appended
   const void* v;
@@ -124,9 +124,8 @@ struct AppendParams {
   int pad;
 };
 
-// *tokens grows by one; live and closing become those of the new number: entry n - first_tokens of the tables, where n is the
-// number of tokens. The tables are the host's, on the device: live_of [steps + 2, kv_heads, MOST_SEGMENTS], closing_of
-// [steps + 1, kv_heads].
+// Increments *tokens and sets live and closing for the new number n of tokens: entry n - first_tokens of the tables, which the
+// host computed and copied to the device: live_of [steps + 2, kv_heads, MOST_SEGMENTS], closing_of [steps + 1, kv_heads].
 struct AdvanceParams {
   int* tokens;
   Live* live;        // [2, rows, MOST_SEGMENTS]
@@ -140,16 +139,16 @@ struct AdvanceParams {
 };
 
 // out[row, j, :] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over the live slots of a cache's segments: those with
-// *cache.tokens + pending tokens, the last of which the launch appends first where `fresh` has one (then its slot, the last live
-// one of segment 0, is written by this launch and not read). q, out: [rows, group, dim] in dtype.
+// *cache.tokens + pending tokens. If `fresh` has a token, the launch first appends it as the last one (its slot, the last live
+// slot of segment 0, is then written by this launch and not read). q, out: [rows, group, dim] in dtype.
 struct DecodeParams {
   const void* q;
   void* out;
   void* workspace;  // size from the backend's decode_workspace; every byte 0xff, once when allocated
   int group;
-  int pending;  // 1: *cache.tokens does not count the token yet that this or an earlier launch appends; else 0
+  int pending;  // 1: *cache.tokens does not include the token that this or an earlier launch appends; else 0
   float scale;
-  int waits;    // 1 when the launch just before changes this cache, live or *cache.tokens; nothing is then read before its end
+  int waits;    // 1 if the previous launch changes this cache, live or *cache.tokens; nothing is then read before its end
   int touched[MOST_SEGMENTS];  // host's upper bound, over rows, of the slots [0, touched) that can hold a token: launch shape, reads
   Fresh fresh;
   Cache cache;
@@ -171,7 +170,7 @@ struct ElementwiseParams {
   int reverse;  // 1: works from the last group to the first
 };
 
-// A pure pass: reads `read_bytes` and writes `write_bytes` (multiples of 16), no arithmetic worth naming. Measures ceilings.
+// A pure pass: reads `read_bytes` and writes `write_bytes` (multiples of 16) with negligible arithmetic. Measures ceilings.
 // Large passes read and write at the same pace. `sink` takes 4 bytes that depend on everything read (so nothing is elided).
 struct StreamParams {
   const void* read;

@@ -1,10 +1,10 @@
-// What a format keeps for each KV head (a matrix, a mean), as workflow/elastickv/formats/base.py declares it: kernels/formats
-// specialises PerHead of such a format, once for both kinds of kernels. `state` is that of a vector's head.
+// Per-head state of formats (a matrix, a mean), as declared in workflow/elastickv/formats/base.py: kernels/formats specialises
+// PerHead for such a format, once for both kinds of kernels. `state` is the state of a vector's head.
 //   floats(dim): fp32 values of a head's state
-//   stored(state, x, dim, i): element i of what is encoded instead of x; bit for bit that of the format's Python file
-//   query(state, q, dim, i): element i of the query that what is stored is multiplied with
-//   shift(state, q, dim): what is added to these dot products
-//   answer(state, o, dim, i): element i of the weighted mean of vectors, given that of what is stored for them
+//   stored(state, x, dim, i): element i of the transformed vector to encode; bitwise equal to that of the format's Python file
+//   query(state, q, dim, i): element i of the query to multiply with stored keys
+//   shift(state, q, dim): the term to add to these dot products
+//   answer(state, o, dim, i): element i of the answer, from the weighted mean of stored values
 #pragma once
 #include "format.h"
 

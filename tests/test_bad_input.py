@@ -96,7 +96,7 @@ def test_problems_of_every_file_and_override_are_reported_together(tmp_path):
         "one.yaml:4: cases.Big",
         "none.yaml: cannot be read: No such file",
         "two.yaml:1: YAML syntax error",
-        '--config: backend: one of auto, cuda, cpu is needed, this is "cuda0"',
+        '--config: backend: must be one of auto, cuda, cpu, not "cuda0"',
         "--config foo: must be KEY=VALUE",
         "--config baselines: YAML syntax error",
         "--config: results",
@@ -199,7 +199,7 @@ def test_results_folder_that_cannot_be_written_to_is_named_with_its_place_in_the
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/below", "/proc/elastickv", "/proc"):
         with pytest.raises(
-            UsageError, match=r"c\.yaml:3: results: .*: cannot be written to: .*; name a folder that can"
+            UsageError, match=r"c\.yaml:3: results: .*: cannot be written to: .*; name a writable folder"
         ):
             matrix.check_results_writable(config_with_results(tmp_path, folder))
     with pytest.raises(UsageError, match=r"^--config: results: .*cannot be written to"):
@@ -284,11 +284,11 @@ def test_other_places_are_free_for_results(tmp_path, monkeypatch, results):
 @pytest.mark.parametrize(
     ("flags", "fragment"),
     [
-        ({"seq": 0}, "--seq: an integer from 1"),
-        ({"dim": 66}, "--dim: an integer from 4 to 65536, a multiple of 4"),
+        ({"seq": 0}, "--seq: must be an integer from 1"),
+        ({"dim": 66}, "--dim: must be an integer from 4 to 65536, a multiple of 4"),
         ({"heads": 16, "kv_heads": 5}, "--kv_heads: heads must be a multiple"),
-        ({"backend": "gpu"}, "--backend: one of auto, cuda, cpu"),
-        ({"measure": {"truncate": float("nan")}}, "--truncate: a number from 0 to 45"),
+        ({"backend": "gpu"}, "--backend: must be one of auto, cuda, cpu"),
+        ({"measure": {"truncate": float("nan")}}, "--truncate: must be a number from 0 to 45"),
         ({"workload": "elementwise", "window": 4}, "--window: does not apply"),
         ({"cache_dtype": "fp32"}, "--cache_dtype: must be dtype (fp16)"),
         ({"workload": "elementwise", "measure": {"decode_tokens": 5}}, "--decode_tokens: does not apply"),
@@ -303,7 +303,7 @@ def test_bench_flags_are_checked_like_a_case(flags, fragment):
 
 def test_a_flag_that_breaks_two_rules_of_its_key_is_one_message(capsys):
     assert main(["bench", "--dim=-1"]) == 2
-    told = "elastickv: bench: --dim: an integer from 4 to 65536, a multiple of 4 is needed, this is -1\n"
+    told = "elastickv: bench: --dim: must be an integer from 4 to 65536, a multiple of 4, not -1\n"
     assert capsys.readouterr().err == told
 
 
@@ -317,7 +317,7 @@ def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
 
 def test_a_cycle_of_no_tokens_is_refused(capsys):
     assert main(["bench", "--inference", "--decode_tokens=0"]) == 2
-    told = "elastickv: bench: --decode_tokens: at least 1 is needed with --inference, this is 0\n"
+    told = "elastickv: bench: --decode_tokens: must be at least 1 with --inference, not 0\n"
     assert capsys.readouterr().err == told
 
 
@@ -325,10 +325,10 @@ def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
     assert main(["bench", "--seq=9e3", "--heads=0", "--truncate=some", "--dim", "x"]) == 2
     told = capsys.readouterr().err
     for line in (
-        '--seq: an integer from 1 to 2147483647 is needed, this is "9e3", which is text',
-        "--heads: an integer from 1 to 65535 is needed, this is 0",
-        '--truncate: a number from 0 to 45 is needed, this is "some", which is text',
-        '--dim: an integer from 4 to 65536, a multiple of 4 is needed, this is "x", which is text',
+        '--seq: must be an integer from 1 to 2147483647, not "9e3", which is text',
+        "--heads: must be an integer from 1 to 65535, not 0",
+        '--truncate: must be a number from 0 to 45, not "some", which is text',
+        '--dim: must be an integer from 4 to 65536, a multiple of 4, not "x", which is text',
     ):
         assert line in told
     assert "usage:" not in told
@@ -338,9 +338,13 @@ def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
 def test_a_number_of_a_flag_is_written_as_in_a_config(capsys, text):
     assert main(["bench", f"--seq={text}", f"--truncate={text}", f"--processes={text}"]) == 2
     told = capsys.readouterr().err
-    for allowed in ("--seq: an integer from 1 to 2147483647", "--truncate: a number from 0 to 45", "--processes: an"):
+    for allowed in (
+        "--seq: must be an integer from 1 to 2147483647",
+        "--truncate: must be a number from 0 to 45",
+        "--processes: must be",
+    ):
         assert allowed in told
-    assert told.count(f"is needed, this is {json.dumps(text)}, which is text\n") == 3
+    assert told.count(f", not {json.dumps(text)}, which is text\n") == 3
 
 
 def test_the_numbers_of_flags_that_are_written_as_in_a_config_are_read():
@@ -359,7 +363,7 @@ def test_a_number_that_has_no_check_of_its_own_is_refused_by_its_flag(capsys, co
 
 def test_tokens_of_a_cycle_that_is_not_asked_for_are_checked_too(capsys):
     assert main(["bench", "--decode_tokens=-3"]) == 2
-    assert "--decode_tokens: an integer from 0 to 1000000 is needed, this is -3" in capsys.readouterr().err
+    assert "--decode_tokens: must be an integer from 0 to 1000000, not -3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["build", "cpu"], ["bench", "--backend=cpu"]], ids=" ".join)

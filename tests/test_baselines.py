@@ -348,8 +348,8 @@ def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
 
 
 def test_a_missing_folder_is_a_failed_record(here, tmp_path):
-    assert refused(str(tmp_path / "nowhere")) == f"{tmp_path}/nowhere: no such file or folder"
-    assert refused("./nowhere.gguf") == "./nowhere.gguf: no such file or folder"
+    assert refused(str(tmp_path / "nowhere")) == f"{tmp_path}/nowhere: file or folder does not exist"
+    assert refused("./nowhere.gguf") == "./nowhere.gguf: file or folder does not exist"
 
 
 def test_a_folder_without_a_model_is_a_failed_record(here, tmp_path):
@@ -367,7 +367,7 @@ def test_a_file_that_is_no_model_is_a_failed_record(here, tmp_path):
 def test_llama_cpp_reads_gguf_files_alone(here, tmp_path):
     for name in (str(tmp_path), "microsoft/phi-2"):
         assert refused(name, GGUF) == f"{name}: not a .gguf file; name one, or a repository of the hub by repo and file"
-    assert refused(str(tmp_path / "no.gguf"), GGUF) == f"{tmp_path}/no.gguf: no such file or folder"
+    assert refused(str(tmp_path / "no.gguf"), GGUF) == f"{tmp_path}/no.gguf: file or folder does not exist"
 
 
 def test_a_missing_environment_is_a_failed_record_with_the_fix(monkeypatch, tmp_path):
@@ -471,7 +471,9 @@ def test_a_hub_model_without_a_network_is_a_failed_record_and_exit_0_or_1_if_str
         assert "Traceback" not in done.stderr + done.stdout
         made = records.read(out, "baseline")
         assert made["status"] == "failed"
-        assert made["reason"] == "microsoft/phi-2: the model hub is not reachable, and no earlier download is at hand"
+        assert (
+            made["reason"] == "microsoft/phi-2: the model hub is not reachable, and it has not been downloaded before"
+        )
 
 
 def test_bad_settings_end_with_exit_2(tmp_path):

@@ -126,7 +126,7 @@ def test_a_kernel_is_found_by_its_folder_whose_name_has_to_be_one(kernels):
     assert "decode_tensor" in kernel_list.sources("cuda", kernels)
     assert "decode_tensor" not in kernel_list.sources("cpu", kernels)
     (kernels / "fill").rename(kernels / "fill-2")
-    with pytest.raises(UsageError, match="fill-2: the folder's name is the kernel's"):
+    with pytest.raises(UsageError, match="fill-2: the folder of a kernel must be named"):
         kernel_list.sources("cuda", kernels)
 
 

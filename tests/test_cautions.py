@@ -27,9 +27,9 @@ def test_a_steady_record_needs_no_caution():
     record = changed("statistics", autocorrelation=0.1)
     record["resolved"]["warm_up"] = {"stationary": True, "ended": "stationary", "test": "a test"}
     assert of_record(record) == []
-    unsaid = example("4096_golden_ticket")
-    del unsaid["resolved"]["warm_up"]
-    assert of_record(unsaid) == []
+    implied = example("4096_golden_ticket")
+    del implied["resolved"]["warm_up"]
+    assert of_record(implied) == []
 
 
 @pytest.mark.parametrize(("found", "warned"), [(0.5, False), (0.51, True), (-0.9, False)])
@@ -60,7 +60,7 @@ def test_an_interval_widened_to_a_spread_shows_the_published_process_s_own():
     alone = example("4096_golden_ticket")["statistics"]["speedup"]
     said = of_record(spread_over(0.95, 1, 1.05))
     assert said == [
-        "the interval is widened to the spread of 3 processes; the published one alone: "
+        "the interval is widened to the spread of 3 processes; that of the published process alone: "
         f"{alone['value']:.3f}x [{alone['low']:.3f}, {alone['high']:.3f}]"
     ]
     assert of_record(spread_over(0.9999, 1, 1.0001)) == []

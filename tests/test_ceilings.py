@@ -137,7 +137,7 @@ def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):
     put(results, record)
     loaded = inputs.load(judged(results) / ".plan/cases.json", results)
     assert figures.achieved_data(loaded) == []
-    assert "What the cases reach" not in environment.ceilings(loaded)
+    assert "### Bandwidth of the cases" not in environment.ceilings(loaded)
 
 
 def test_the_report_tells_the_state_of_the_machine(tmp_path):

@@ -26,7 +26,7 @@ LET_PASS = {
     "duplicate key": ("backend: cpu\nbackend: cpu\n", "bad.yaml:2: duplicate key backend"),
     "unknown key": (f"measure: {{rep: 5}}\ncases: {{a: {CASE}}}\n", "bad.yaml:1: measure.rep: unknown key"),
     "nothing to measure": ("{}\n", "bad.yaml:1: cases and matrices are both empty"),
-    "alias bomb": (bomb(), "values once aliases are expanded"),
+    "alias bomb": (bomb(), "values after expanding aliases"),
 }
 # What Snakemake cannot read itself, in its own words.
 SYNTAX = "Config file is not valid JSON or YAML."
@@ -37,7 +37,7 @@ REFUSED = {
     "tag": ("cases: !!python/x {}\n", SYNTAX, "bad.yaml:1: YAML tag"),
     "two documents": ("a: {}\n---\nb: 1\n", SYNTAX, "bad.yaml:2: a second YAML document"),
     "empty": ("", NO_MAPPING, "bad.yaml:1: is empty"),
-    "list": ("[1]\n", NO_MAPPING, "bad.yaml:1: a mapping of keys to values is needed"),
+    "list": ("[1]\n", NO_MAPPING, "bad.yaml:1: must be a mapping of keys to values"),
 }
 
 
@@ -191,11 +191,11 @@ def made(checkout: Checkout, config: str, *messages: str, **variables: str) -> s
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("backend=gpu", 'SET: backend: one of auto, cuda, cpu is needed, this is "gpu"'),
+        ("backend=gpu", 'SET: backend: must be one of auto, cuda, cpu, not "gpu"'),
         ("measure.rep=5", "SET: measure.rep: unknown key; did you mean reps"),
         ("measure={reps:", "SET measure: YAML syntax error"),
         ("'measure={reps: 5, reps: 6}'", "SET measure: duplicate key reps"),
-        ("cases.decode_c4.window=-1", "SET: cases.decode_c4.window: an integer from 0"),
+        ("cases.decode_c4.window=-1", "SET: cases.decode_c4.window: must be an integer from 0"),
         ("backend", "SET backend: must be KEY=VALUE"),
         ("results='a", "SET: No closing quotation: results='a"),
     ],

@@ -169,7 +169,7 @@ def test_another_shape_under_the_same_name_is_not_compared(old, new, capsys):
     put(new, record)
     code, lines = compared(capsys, old, new)
     assert code == 0
-    assert "not compared: 4096_golden_ticket: another case under the same name: compress changed" in lines
+    assert "not compared: 4096_golden_ticket: different cases with the same name: compress changed" in lines
 
 
 def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
@@ -179,7 +179,7 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
         put(new, record)
     code, lines = compared(capsys, old, new)
     assert code == 2
-    assert "on NVIDIA H200 in the old folder, on NVIDIA B200 in the new one: --across-devices" in lines[0]
+    assert "on NVIDIA H200 in the old folder, on NVIDIA B200 in the new one: use --across-devices" in lines[0]
     assert compared(capsys, old, new, "--across-devices")[0] == 1
 
 
@@ -190,7 +190,7 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
 def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, told):
     code, lines = compared(capsys, old, new, f"--tolerance={tolerance}")
     assert code == 2
-    assert lines == [f"elastickv: --tolerance: a fraction from 0 to below 1 is needed, this is {told}"]
+    assert lines == [f"elastickv: --tolerance: must be a fraction from 0 to below 1, not {told}"]
 
 
 def test_folders_that_cannot_be_compared_are_refused(old, tmp_path, capsys):

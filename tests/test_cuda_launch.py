@@ -80,7 +80,7 @@ def test_every_kernel_says_how_it_is_launched(tmp_path, monkeypatch):
         launches.of_kernel("sort")
     (tmp_path / "sort").mkdir()
     (tmp_path / "sort" / "launch.py").write_text("THREADS = 32\n")
-    with pytest.raises(UsageError, match="no function launch"):
+    with pytest.raises(UsageError, match="must define launch"):
         launches.of_kernel("sort")
 
 

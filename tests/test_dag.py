@@ -226,7 +226,7 @@ def test_a_comment_in_a_kernel_rebuilds_nothing(checkout: Checkout):
 
 def test_what_the_notebook_carries_writes_it_again_and_times_nothing(checkout: Checkout):
     written = {NOTEBOOK, f"write {RESULTS}/manifest.json"}
-    checkout.edit("schemas/golden.schema.json", "What the verdicts compare with.", "What verdicts compare with.")
+    checkout.edit("schemas/golden.schema.json", "Thresholds of the verdicts.", "Thresholds of verdicts.")
     assert run_again(checkout) == written
     checkout.edit("config/config.yaml", "heads: 16, dim: 64,  compress: 2", "heads: 16, dim: 64,  compress: 3")
     assert run_again(checkout) == written  # the default matrix is not this run's

@@ -25,7 +25,7 @@ from elastickv.device.gpu_state import GpuState
 from elastickv.device.nvml import Nvml
 from elastickv.measure import energy, machine, supervisor
 from elastickv.schemas.measurement import Measurement, Range
-from elastickv.schemas.parts import Others, Process, Told, Untold
+from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
 BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
 INSTANCE = "MIG-01112233-4455-6677-8899-aabbccddeeff"
@@ -200,12 +200,14 @@ def sample(pid: int, percent: int, at: int) -> SimpleNamespace:
 
 def test_settings_have_a_value_or_a_reason():
     settings = gpu(FakeNvml()).settings()
-    assert settings["ecc"] == settings["persistence"] == Told(value=True)
-    assert settings["mig"] == Told(value=False)
-    assert settings["compute_mode"] == Told(value="default")
-    assert settings["power_limit_w"] == Told(value=700.0)
-    assert settings["performance_state"] == Told(value=None, reason="NVML: Not Supported")
-    assert gpu(OlderNvml()).settings()["mig"] == Told(value=None, reason="this nvidia-ml-py does not ask for it")
+    assert settings["ecc"] == settings["persistence"] == Setting(value=True)
+    assert settings["mig"] == Setting(value=False)
+    assert settings["compute_mode"] == Setting(value="default")
+    assert settings["power_limit_w"] == Setting(value=700.0)
+    assert settings["performance_state"] == Setting(value=None, reason="NVML: Not Supported")
+    assert gpu(OlderNvml()).settings()["mig"] == Setting(
+        value=None, reason="this version of nvidia-ml-py does not support it"
+    )
 
 
 def test_without_nvml_everything_has_the_same_reason():
@@ -213,7 +215,7 @@ def test_without_nvml_everything_has_the_same_reason():
     assert {reading.reason for reading in state.settings().values()} == {"NVML: no driver"}
     assert state.others() == Others(value=None, reason="NVML: no driver")
     assert state.throttled() is None
-    assert state.seen().reasons == Untold(value=None, reason="NVML: no driver")
+    assert state.seen().reasons == Unavailable(value=None, reason="NVML: no driver")
     assert state.energy() is None
     assert state.energy_reason == state.power_reason == "NVML: no driver"
 
@@ -309,7 +311,7 @@ def told(value: object) -> dict:
     return {"value": value}
 
 
-def untold(reason: str) -> dict:
+def unavailable(reason: str) -> dict:
     """One that could not be taken."""
     return {"value": None, "reason": reason}
 
@@ -346,9 +348,9 @@ def other(percent: int | None) -> dict:
             "the A/A control is off; meanwhile the hypervisor gave 0.5 of 2 cores to others; "
             "the container's CPU quota stopped it for 0.25 s",
         ),
-        (record(load=untold("too short"), **NOISY), "noisy", "the A/A control is off"),
+        (record(load=unavailable("too short"), **NOISY), "noisy", "the A/A control is off"),
         (record(told([])), "ok", None),
-        (record(untold("NVML: no driver")), "ok", None),
+        (record(unavailable("NVML: no driver")), "ok", None),
         (record(told([other(0)])), "ok", None),  # holds memory, computes nothing
         (
             record(told([other(45), other(0)])),
@@ -433,11 +435,11 @@ def test_how_the_cpu_is_set_is_read_from_sysfs(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     settings = cpu_state.settings(tmp_path)
-    assert settings["governor"] == Told(value="powersave")
-    assert settings["smt"] == Told(value=True)
-    assert settings["turbo"] == Told(value=False)
+    assert settings["governor"] == Setting(value="powersave")
+    assert settings["smt"] == Setting(value=True)
+    assert settings["turbo"] == Setting(value=False)
     (tmp_path / "intel_pstate/no_turbo").unlink()
-    assert cpu_state.settings(tmp_path)["turbo"] == Told(value=True)
+    assert cpu_state.settings(tmp_path)["turbo"] == Setting(value=True)
     bare = cpu_state.settings(tmp_path / "nothing")
     assert all(bare[key].value is None and bare[key].reason for key in ("governor", "turbo", "smt"))
 
@@ -534,7 +536,7 @@ def test_a_counter_too_slow_to_tell_is_said_to_be(period):
     meter = Meter(300.0, period)
     taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
     assert taken.value is None
-    assert "too seldom" in taken.reason
+    assert "too few updates" in taken.reason
     assert meter.now < energy.LONGEST_SECONDS + 0.1
 
 
@@ -545,9 +547,9 @@ def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
     assert energy.of_arms(arms, state, 4).joules_per_token.model_dump() == {"full": 2.0, "elastic": 0.5}
     assert energy.of_arms(arms, state, None).joules_per_token.value is None
     slow = {"full": lambda: 8.0, "elastic": lambda: 2.0}
-    untold = Untold(value=None, reason="too seldom")
-    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: untold)
-    assert energy.of_arms(slow, state, 4).joules_per_token.model_dump() == untold.model_dump()
+    unavailable = Unavailable(value=None, reason="too seldom")
+    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: unavailable)
+    assert energy.of_arms(slow, state, 4).joules_per_token.model_dump() == unavailable.model_dump()
     unread = {"value": None, "reason": cpu_state.NO_ENERGY}
     assert energy.of_arms(slow, CpuState(), 4).model_dump() == unread
 

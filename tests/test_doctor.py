@@ -181,13 +181,19 @@ def test_nvcc_missing_or_broken(facts, needs, level, fix):
 @pytest.mark.parametrize(
     ("facts", "needs", "level", "fix", "words"),
     [
-        (NVCC13, NEEDS, "ok", None, "cannot target sm_61, sm_70: NVRTC 12.9 builds those"),
+        (NVCC13, NEEDS, "ok", None, "cannot target sm_61, sm_70: NVRTC 12.9 will compile those"),
         (NVCC13, WITH_NVCC, "problem", TO_AUTO, "sm_61, sm_70"),
-        (NVCC13, replace(WITH_NVCC, architectures=(80, 90)), "ok", None, "all of 80, 90"),
+        (NVCC13, replace(WITH_NVCC, architectures=(80, 90)), "ok", None, "supports 80, 90"),
         (NVCC11, NEEDS, "ok", None, "cannot target sm_89, sm_90"),
         (NVCC11, WITH_NVCC, "problem", TO_AUTO, "sm_89, sm_90"),
-        (replace(NVCC11, nvcc_version="10.2.89"), NEEDS, "problem", TO_NVRTC, "too old for C++17"),
-        (replace(NVCC13, cuda=(12, 4)), NEEDS, "ok", None, "newer than the driver's CUDA 12.4: NVRTC 12.9 builds all"),
+        (replace(NVCC11, nvcc_version="10.2.89"), NEEDS, "problem", TO_NVRTC, "is too old: C++17"),
+        (
+            replace(NVCC13, cuda=(12, 4)),
+            NEEDS,
+            "ok",
+            None,
+            "newer than the driver's CUDA 12.4: NVRTC 12.9 will compile all",
+        ),
         (replace(NVCC13, cuda=(12, 4)), WITH_NVCC, "problem", TO_AUTO, "newer than the driver's CUDA 12.4"),
         (replace(NVCC13, cuda=(13, 0)), NEEDS, "ok", None, "sm_61, sm_70"),
     ],
@@ -229,19 +235,19 @@ NOTHING = gpu.Facts()
 @pytest.mark.parametrize(
     ("facts", "words", "fix"),
     [
-        (NOTHING, "no NVIDIA GPU, and no driver", "make run SET=backend=cpu"),
+        (NOTHING, "no NVIDIA GPU and no driver", "make run SET=backend=cpu"),
         (gpu.Facts(on_bus=2), "2 NVIDIA GPUs on the bus, but no driver", INSTALL_DRIVER),
         (gpu.Facts(1, 100), "sees no GPU", "nvidia-smi -L"),
         (gpu.Facts(1, 803), "different versions", "reboot"),
         (gpu.Facts(1, 12345), "error 12345", "reboot"),
-        (gpu.Facts(1, 100, hidden=""), "CUDA_VISIBLE_DEVICES= shows none", "unset CUDA_VISIBLE_DEVICES"),
-        (gpu.Facts(1, 0, mig_parent=True), "no slice", "sudo nvidia-smi mig -cgi 0 -C"),
+        (gpu.Facts(1, 100, hidden=""), "CUDA_VISIBLE_DEVICES= hides every GPU", "unset CUDA_VISIBLE_DEVICES"),
+        (gpu.Facts(1, 0, mig_parent=True), "no GPU instance", "sudo nvidia-smi mig -cgi 0 -C"),
     ],
 )
 def test_no_gpu_or_no_driver(facts, words, fix):
     required, optional, unwanted = (gpu.gpu(facts, needs) for needs in (ON_GPU, NEEDS, ON_CPU))
     assert said(required) == ("problem", fix) and words in required.found
-    assert said(optional) == ("note", fix) and "the CPU kernels are measured" in optional.found
+    assert said(optional) == ("note", fix) and "the CPU kernels will be measured" in optional.found
     assert said(unwanted) == ("note", None)
 
 
@@ -531,10 +537,11 @@ baselines: {transformers: {enable: false}, peers: {enable: true, names: [torch_m
     ("found", "words", "level", "fix"),
     [
         (TORCH, "torch 2.13.0", "ok", None),
-        (replace(TORCH, refused={"a": "too long"}), "torch 2.13.0; takes 1 of 2 cases", "ok", None),
-        (replace(TORCH, refused={"a": "too long", "b": "-"}), "takes no case here: too long", "note", None),
+        (replace(TORCH, refused={"a": "too long"}), "torch 2.13.0; supports 1 of 2 cases", "ok", None),
+        (replace(TORCH, refused={"a": "too long", "b": "-"}), "supports no case here: too long", "note", None),
         (replace(TORCH, needs=("x", "torch")), "x is not installed in the environment peers", "problem", "add x"),
-        (replace(TORCH, needs=("x",), refused={"a": "on GPUs", "b": "-"}), "takes no case here: on GPUs", "note", None),
+        (replace(TORCH, needs=("x",), refused={"a": "on GPUs", "b": "-"}), "supports no case here: on GPUs",
+         "note", None),
         (replace(TORCH, wrong=("failed", "killed")), "killed", "problem",
          "rm -r .envs/peers && .venv/bin/elastickv env peers"),
         (replace(OWN, wrong=("failed", "NameError: x")), "NameError: x", "problem",
@@ -660,7 +667,7 @@ FILES = {
     "no GGUF": (b"<html>" * 20, "not a GGUF file"),
     "empty": (b"", "GGUF"),
     "version": (WHOLE[:4] + b"\x09\0\0\0" + WHOLE[8:], "version 9"),
-    "big endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big endian"),
+    "big-endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big-endian"),
     "counts": (WHOLE[:8] + b"\xff" * 8 + WHOLE[16:], "more than the file can hold"),
 }
 
@@ -711,7 +718,7 @@ INSTEAD = "make run SET=baselines.transformers.model=smollm2"
         (hub.Answer(PHI, False, 503), True, "note", INSTEAD),
         (hub.Answer(PHI, False, None, "timed out"), False, "note", INSTEAD),
         (hub.Answer(PHI, True, None, "timed out"), False, "ok", None),
-        (hub.Answer(PHI, False, None, "not asked: …"), False, "note", MAKE_LLM),
+        (hub.Answer(PHI, False, None, "not checked: …"), False, "note", MAKE_LLM),
         (hub.Answer(replace(PHI, name="./mine", local=True), True), False, "ok", None),
         (hub.Answer(replace(PHI, name="./mine", local=True), False, refused="cut off"), False, "problem", INSTEAD),
     ],
@@ -722,8 +729,8 @@ def test_a_named_model(answer, token, level, fix):
 
 def test_a_refusal_says_whether_there_was_a_token():
     refused = hub.Answer(PHI, False, 401)
-    assert "there is no HF_TOKEN" in hub.model(refused, False, NEEDS).found
-    assert "refuses this HF_TOKEN" in hub.model(refused, True, NEEDS).found
+    assert "HF_TOKEN is not set" in hub.model(refused, False, NEEDS).found
+    assert "rejects this HF_TOKEN" in hub.model(refused, True, NEEDS).found
 
 
 def test_findings_of_a_theme_have_a_fix_when_they_need_one():

@@ -139,7 +139,7 @@ def test_no_room_for_a_record_is_found_before_anything_is_timed(cpu_build, tmp_p
     case, out, store = case_file(tmp_path), tmp_path / "out.json", tmp_path / "store"
     done = run(measure_command(case, out, store), limited(resource.RLIMIT_FSIZE, MIB))
     assert done.returncode == 3
-    assert re.search(r"store: cannot be written: File too large\nfix: look at `df -h", done.stderr)
+    assert re.search(r"store: cannot be written: File too large\nfix: check `df -h", done.stderr)
     assert not out.exists()
     assert list(store.iterdir()) == []
 
@@ -282,9 +282,9 @@ def test_a_broken_record_is_an_invalid_case_and_the_others_are_published(tmp_pat
     assert (broken["verdict"], whole["verdict"]) == ("invalid", "golden_ticket")
     assert broken["reason"].startswith("unreadable record: ")
     if fault == "old schema":
-        assert f"a record of schema {OLD}; this version reads measurement/2 alone" in broken["reason"]
+        assert f"the record has schema {OLD}, but this version reads only measurement/2" in broken["reason"]
     else:
-        assert "comes back from the record store" in broken["reason"]
+        assert "are restored from the record store" in broken["reason"]
     markdown = elastickv(["report", "markdown"], results, "report.md").read_text(encoding="utf-8")
     assert "unreadable record" in markdown
     assert "1.975x" in markdown
@@ -306,7 +306,7 @@ def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(
     store.path("k").write_bytes(BROKEN["old schema"])
     assert store.find("k", Measurement) is None
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"a record of schema {OLD}" in told and "measurement/2" in told
+    assert told.count("\n") == 1 and f"the record has schema {OLD}" in told and "measurement/2" in told
     (aside,) = tmp_path.iterdir()
     assert str(aside) in told and aside.read_bytes() == BROKEN["old schema"]
     assert store.find("k", Measurement) is None and capsys.readouterr().err == ""

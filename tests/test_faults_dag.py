@@ -69,7 +69,7 @@ def again(checkout: Checkout, *options: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "fix"),
-    [("", "delete it and run again"), ('{"schema": "measurement/0"}', "move it away and run again")],
+    [("", "delete it and run again"), ('{"schema": "measurement/0"}', "move the file away and run again")],
     ids=["empty", "old schema"],
 )
 def test_a_broken_record_is_told_of_and_comes_back_untimed_once_deleted(checkout: Checkout, content: str, fix: str):

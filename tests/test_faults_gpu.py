@@ -105,8 +105,8 @@ def faulty(clone: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkou
 @pytest.mark.parametrize(
     ("dim", "reason"),
     [
-        (64, "the output holds NaN or infinity, or was not written everywhere"),
-        (80, "the output holds NaN or infinity, or was not written everywhere"),
+        (64, "the output contains NaN or infinity, or was not completely written"),
+        (80, "the output contains NaN or infinity, or was not completely written"),
         (96, "relative error 0.01"),
     ],
     ids=["writes NaN", "leaves elements unwritten", "wrong by a percent"],

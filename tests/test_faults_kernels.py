@@ -74,8 +74,8 @@ def verdicts_of(faulty: Checkout) -> dict[str, dict]:
 @pytest.mark.parametrize(
     ("case", "status", "reason"),
     [
-        ("writes_nan", "incorrect", "the output holds NaN or infinity, or was not written everywhere"),
-        ("leaves_elements", "incorrect", "the output holds NaN or infinity, or was not written everywhere"),
+        ("writes_nan", "incorrect", "the output contains NaN or infinity, or was not completely written"),
+        ("leaves_elements", "incorrect", "the output contains NaN or infinity, or was not completely written"),
         ("wrong_by_a_percent", "incorrect", "relative error 0.01"),
         ("crashes", "failed", "the worker was killed by SIGSEGV"),
     ],

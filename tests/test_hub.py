@@ -131,21 +131,21 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
             {"model": "open/pickled"},
             "open/pickled: the repository has no safetensors weights (pickle files are never loaded)",
         ),
-        ({"model": "no/model"}, "no/model: not on the model hub, or private and HF_TOKEN not set (or not valid)"),
-        ({"model": "gated/model"}, "gated/model: access has to be asked for on the hub, and HF_TOKEN set"),
+        ({"model": "no/model"}, "no/model: not on the model hub, or private and HF_TOKEN is not set or not valid"),
+        ({"model": "gated/model"}, "gated/model: request access on the hub and set HF_TOKEN"),
         ({"repo": "open/gguf", "file": "other.gguf"}, "open/gguf: the repository has no file other.gguf"),
         (
             {"repo": "open/gguf", "file": "../../other.gguf"},
-            "open/gguf: ../../other.gguf: the name of a file within the repository is needed",
+            "open/gguf: ../../other.gguf: must be the name of a file within the repository",
         ),
         ({"model": "open/model", "revision": "c" * 40}, "open/model: the repository has no such revision"),
         (
             {"model": "open/model", "sha256": "0" * 64},
-            f"open/model: its sha256 is {sha256(WEIGHTS).hexdigest()}, pinned is {'0' * 64}",
+            f"open/model: its sha256 is {sha256(WEIGHTS).hexdigest()}, but {'0' * 64} is pinned",
         ),
         (
             {"repo": "no/gguf", "file": "model.gguf"},
-            "no/gguf: not on the model hub, or private and HF_TOKEN not set (or not valid)",
+            "no/gguf: not on the model hub, or private and HF_TOKEN is not set or not valid",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -214,16 +214,16 @@ def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):
     again = fetch(hub, tmp_path, pinned, HF_HUB_OFFLINE="1")
     assert again["model"]["sha256"] == pinned["sha256"]
     other = fetch(hub, tmp_path, pinned | {"revision": "c" * 40}, HF_HUB_OFFLINE="1")
-    assert "no earlier download is at hand" in other["reason"]
+    assert "it has not been downloaded before" in other["reason"]
 
 
 def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
     found = fetch(hub, tmp_path, {"model": "open/model"}, HF_ENDPOINT="http://127.0.0.1:9")
-    assert found["reason"] == "open/model: the model hub is not reachable, and no earlier download is at hand"
+    assert found["reason"] == "open/model: the model hub is not reachable, and it has not been downloaded before"
 
 
 def test_an_earlier_download_that_cannot_be_read_is_not_called_missing(hub, tmp_path):
     (tmp_path / "hub" / "models--open--model" / "refs" / "main").mkdir(parents=True)
     found = fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1")
-    assert "no earlier download can be used: " in found["reason"]
+    assert "the earlier download cannot be used: " in found["reason"]
     assert "refs/main" in found["reason"] and "\n" not in found["reason"]

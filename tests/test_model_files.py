@@ -61,7 +61,7 @@ def test_a_shard_that_was_swapped_is_another_model(tmp_path):
     paths = write_shards(tmp_path)
     pinned = fetched(paths[0], "gguf")
     paths[1].write_bytes(shard(2, 3, 3, {"t2": 20}, fill=9))
-    assert "pinned is" in str(refusal(paths[0], "gguf", sha256=pinned.model.sha256))
+    assert "is pinned" in str(refusal(paths[0], "gguf", sha256=pinned.model.sha256))
     other = fetched(paths[0], "gguf")
     assert store_key(GGUF, paths[0], other) != store_key(GGUF, paths[0], pinned)
 
@@ -102,9 +102,9 @@ def broken(kind: str, paths: list[Path]) -> None:
     ("kind", "said"),
     [
         ("missing", "m-00003-of-00003.gguf: no such file"),
-        ("of another number", "m-00003-of-00003.gguf: its header says shard 2 of 3; by its name it is 3 of 3"),
-        ("of another count", "m-00002-of-00003.gguf: its header says shard 2 of 4; by its name it is 2 of 3"),
-        ("no shard", "m-00002-of-00003.gguf: its header says no shard of a split model"),
+        ("of another number", "m-00003-of-00003.gguf: its header states shard 2 of 3, but its name 3 of 3"),
+        ("of another count", "m-00002-of-00003.gguf: its header states shard 2 of 4, but its name 2 of 3"),
+        ("no shard", "m-00002-of-00003.gguf: its header states no shard of a split model"),
         ("cut off", "m-00003-of-00003.gguf: cut off"),
         ("a tensor short", "its 3 shards hold 2 tensors; it needs 3"),
         ("a tensor twice", "its 3 shards hold 2 tensors, 1 of them twice; it needs 3"),
@@ -274,16 +274,16 @@ def with_pair(entry: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (with_pair(pair("tokens", "IQ", 9, 8, 2**63)), "tokens says that there are 9223372036854775808 entries"),
+        (with_pair(pair("tokens", "IQ", 9, 8, 2**63)), "tokens states 9223372036854775808 entries"),
         (with_pair(pair("tokens", "IQ", 9, 6, 2**63)), "tokens does not end within the file"),
         (with_pair(pair("tokens", "IQ", 9, 9, 1)), "tokens has a value of the unknown type 9"),
         (with_pair(pair("name", "Q", 8, 2**63)), "name does not end within the file"),
         (with_pair(pair("x", "I", 13, 1)), "x has a value of the unknown type 13"),
-        (with_pair(pair("general.alignment", "I", 4, 0)), "general.alignment is 0; a power of two is needed"),
+        (with_pair(pair("general.alignment", "I", 4, 0)), "general.alignment is 0; it must be a power of two"),
         (with_pair(string("x") + struct.pack("<IQ", 8, 1) + b"\xff"), "x is not UTF-8 text"),
-        (gguf_bytes([pair("x", "I", 4, 1), pair("x", "I", 4, 2)], {"w": 8}), "is x, which is there already"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "there are 9223372036854775808 tensors"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "there are 9223372036854775808 metadata entries"),
+        (gguf_bytes([pair("x", "I", 4, 1), pair("x", "I", 4, 2)], {"w": 8}), "is x, which occurs twice"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "states 9223372036854775808 tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "states 9223372036854775808 metadata entries"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("w") + struct.pack("<I3Q", 2**31, 0, 0, 0),
             "tensor w has 2147483648 dimensions; at most 4 are possible",
@@ -293,8 +293,8 @@ def with_pair(entry: bytes) -> bytes:
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("w") + struct.pack("<I2QIQ", 2, 2**40, 2**40, 0, 0),
             "tensor w has the shape",
         ),
-        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big endian GGUF; little endian is needed"),
-        (b"GGUF" + struct.pack("<IQQ", 1, 1, 1), "GGUF version 1; versions 2 and 3 can be read"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big-endian GGUF; only little-endian files are supported"),
+        (b"GGUF" + struct.pack("<IQQ", 1, 1, 1), "GGUF version 1; versions 2 and 3 are supported"),
         (b"", "is not a GGUF file"),
     ],
 )  # fmt: skip

@@ -169,7 +169,7 @@ def test_a_biased_case_is_invalid_and_has_no_number():
     found = entry_of(with_controls("4096_elementwise", (1.006, 1.01)))
     assert (found["status"], found["verdict"], found["mark"]) == ("noisy", "invalid", "✗")
     assert {one["value"] for one in found["criteria"].values()} == {None}
-    assert found["reason"] == "noisy: the A/A control of the full cache, [1.0060, 1.0100], lies outside 1 +- 0.5%"
+    assert found["reason"] == "noisy: the A/A control of the full cache, [1.0060, 1.0100], is outside 1 +- 0.5%"
 
 
 def test_an_imprecise_speedup_beyond_its_bytes_stays_invalid():
@@ -260,9 +260,7 @@ def test_what_measuring_prints_goes_by_the_default_limits():
     assert line.startswith(f"4096_cpu: imprecise, 3.317x [{low:.3f}, ")
     off = Measurement.model_validate(with_controls("4096_cpu", (1.04, 1.05)))
     biased = supervisor.describe(supervisor.by_default(off))
-    assert biased.startswith(
-        "4096_cpu: noisy (the A/A control of the full cache, [1.0400, 1.0500], lies outside 1 +- 3%"
-    )
+    assert biased.startswith("4096_cpu: noisy (the A/A control of the full cache, [1.0400, 1.0500], is outside 1 +- 3%")
     assert "x [" not in biased
 
 
@@ -289,7 +287,7 @@ def peers_of(tmp_path: Path, low: float, high: float) -> str:
     control |= {"low": low, "high": high}
     records.write(results / "peers_torch_cudnn.json", made, "peers")
     text = markdown.report(load(judged(results) / ".plan/cases.json", results))
-    return text.partition("## Beside other libraries' kernels")[2].partition("\n## ")[0]
+    return text.partition("## Comparison with other libraries' kernels")[2].partition("\n## ")[0]
 
 
 def test_peers_are_judged_alike(tmp_path: Path):
@@ -298,7 +296,7 @@ def test_peers_are_judged_alike(tmp_path: Path):
     assert "1.22x [1.20, 1.25]~ |" in imprecise and "1.375x [" in imprecise
     noisy = peers_of(tmp_path / "noisy", 1.01, 1.02)
     assert "1.22" not in noisy.partition("### The same elastic slots")[0]
-    assert "the A/A control of ours (plain), " in noisy and "lies outside 1 +- 0.5%" in noisy
+    assert "the A/A control of ours (plain), " in noisy and "is outside 1 +- 0.5%" in noisy
 
 
 def test_a_baseline_with_a_wide_decode_rate_is_noisy_to_its_readers_alone(tmp_path: Path):
@@ -307,6 +305,6 @@ def test_a_baseline_with_a_wide_decode_rate_is_noisy_to_its_readers_alone(tmp_pa
     rate = record.decode_tokens_per_second
     wide = rate.model_copy(update={"low": rate.value * 0.8, "high": rate.value * 1.1})
     found = baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide}))
-    assert found.status == "noisy" and "15% wide to each side, more than 10%" in found.reason
+    assert found.status == "noisy" and "interval is 15% of its value, more than 10%" in found.reason
     wide = rate.model_copy(update={"low": math.nan})
     assert baseline_record.as_judged(record.model_copy(update={"decode_tokens_per_second": wide})).status == "noisy"

@@ -144,7 +144,7 @@ def checkout(clone: Checkout, tmp_path: Path) -> Checkout:
         ("kernels/decode/kernel.cu", "#include", "static_assert(sizeof(char) == 1);\n#include", True),
         ("config/config.yaml", "# The default matrix", "# Other words", False),
         ("config/config.yaml", "seq: 4096", "seq: 4095", True),
-        ("schemas/golden.schema.json", "What the verdicts", "What verdicts", True),
+        ("schemas/golden.schema.json", "Thresholds of the", "Thresholds of", True),
         ("workflow/elastickv/cache/compact.py", "import", "# a remark\nimport", True),
         ("README.md", "#", "##", False),
     ],

@@ -58,7 +58,7 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path: Path, write):
 def test_bench_refuses_a_place_that_takes_no_file_before_it_measures(tmp_path: Path, monkeypatch, capsys, flag):
     monkeypatch.setattr("elastickv.measure.supervisor.measure_case", pytest.fail)
     (tmp_path / "file").write_text("")
-    places = {tmp_path: "Is a directory", tmp_path / "none/x": "its folder does not exist", "": "Is a directory"}
+    places = {tmp_path: "Is a directory", tmp_path / "none/x": "the folder does not exist", "": "Is a directory"}
     places |= {tmp_path / "file/below": "cannot be written: Not a directory", "/proc/x": "cannot be written"}
     for place, problem in places.items():
         assert main(["bench", *TINY, f"{flag}={place}"]) == 2
@@ -73,14 +73,14 @@ def test_measure_and_ceilings_refuse_a_folder_before_they_begin(tmp_path: Path, 
     records.write(case, json.loads((RECORDS / "4096_cpu.json").read_text(encoding="utf-8"))["case"], "case")
     for command in (["measure", f"--case={case}", f"--store={tmp_path}"], ["ceilings", "--backend=cpu"]):
         assert main([*command, f"--out={tmp_path}"]) == 2
-        assert "Is a directory; name a file" in capsys.readouterr().err
+        assert "Is a directory; name a new file" in capsys.readouterr().err
 
 
 def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr("elastickv.measure.bench._built", lambda *_: pytest.fail("goes on"))
     (tmp_path / "link").symlink_to("same")
     assert main(["bench", *TINY, f"--out={tmp_path / 'same'}", f"--save-tensors={tmp_path / 'link'}"]) == 2
-    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is the file of --out too; name another one\n"
+    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is also the file of --out; name another one\n"
     assert capsys.readouterr().err == told
     with pytest.raises(pytest.fail.Exception, match="goes on"):
         main(["bench", *TINY, "--out=/dev/null", "--save-tensors=/dev/null"])
@@ -95,7 +95,7 @@ def test_a_report_s_place_that_takes_no_file_is_bad_usage(tmp_path: Path, capsys
     for place, reason in {tmp_path: "Is a directory", tmp_path / "file" / "below": "Not a directory"}.items():
         assert main([*command, *arguments, f"--out={place}"]) == 2
         assert capsys.readouterr().err == (
-            f"elastickv: {place}: cannot be written: {reason}; name a file (a new one, or to replace) or a device\n"
+            f"elastickv: {place}: cannot be written: {reason}; name a new file, a file to replace, or a device\n"
         )
 
 
@@ -161,4 +161,4 @@ def test_show_of_no_run_says_how_to_run_what_was_asked_for(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     given = [*(f"--configfile={name}" for name in files), *(f"--config={said}" for said in overrides)]
     assert main(["show", *given]) == 3
-    assert capsys.readouterr().err.endswith(f"verdicts.json: no finished run yet\nfix: {fix}\n")
+    assert capsys.readouterr().err.endswith(f"verdicts.json does not exist: no run has finished yet\nfix: {fix}\n")

@@ -204,7 +204,7 @@ def test_a_time_that_holds_only_for_queries_seen_before_is_refused(beside):
     found = beside(KnowsItsQueriesAgain())
     assert found.status == "failed"
     assert found.reason.startswith("10 us a launch on queries seen before, ")
-    assert found.reason.endswith(" us on new ones: answers are stored")
+    assert found.reason.endswith(" us on new ones: the kernel caches answers")
 
 
 def test_zeros_are_refused_however_fast(beside):
@@ -266,7 +266,7 @@ def test_a_file_offers_its_peer_and_is_known_by_its_bytes(tmp_path):
     peer, sha256 = own.load(path)
     assert (peer.times, peer.needs) == ("one call of mine", ("torch",))
     file_of(tmp_path, OWN.replace("of mine", "of miné"))
-    with pytest.raises(Refusal, match="edited while it was measured"):
+    with pytest.raises(Refusal, match="edited during the measurement"):
         own.load(path, sha256)
     assert own.load(path)[0].times == "one call of miné"
 
@@ -277,8 +277,8 @@ def test_a_file_offers_its_peer_and_is_known_by_its_bytes(tmp_path):
         ("import no_such_module_of_ours\nPEER = 1", "ModuleNotFoundError: No module named 'no_such_module_of_ours'"),
         ("import sys\nsys.exit(3)\nPEER = 1", "SystemExit: 3"),
         (OWN.replace("Mine()", "Mine"), "an instance of a subclass"),
-        (OWN.replace('"one call of mine"', '""'), "PEER.times: a sentence"),
-        (OWN.replace("times =", "needs, times = 'torch',"), "PEER.needs: a tuple"),
+        (OWN.replace('"one call of mine"', '""'), "PEER.times must be a sentence"),
+        (OWN.replace("times =", "needs, times = 'torch',"), "PEER.needs must be a tuple"),
     ],
 )
 def test_a_file_that_offers_no_peer_is_refused_with_the_reason(tmp_path, text, reason):
@@ -293,14 +293,14 @@ def test_a_file_that_offers_no_peer_is_refused_with_the_reason(tmp_path, text, r
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("torch_cudn", None, "no such peer; did you mean torch_cudnn? known: "),
+        ("torch_cudn", None, "unknown peer; did you mean torch_cudnn? known: "),
         ("./nowhere/mine.py", None, "no such file"),
         ("~/mine.py", None, "'~' is not expanded"),
         ("./My-Kernel.py", OWN, "lower-case letters, digits and '_'"),
         ("./mine.txt", OWN, "ends in .py"),
-        ("./torch_math.py", OWN, "the project's own peer torch_math"),
+        ("./torch_math.py", OWN, "the project's peer torch_math"),
         ("./mine.py", "def PEER(:", "cannot be read as Python: invalid syntax"),
-        ("./mine.py", "peer = 1", "has no PEER"),
+        ("./mine.py", "peer = 1", "does not define PEER"),
         ("./folder.py/", None, "cannot be read: a folder"),
     ],
 )
@@ -340,7 +340,7 @@ def test_two_files_of_one_name_would_share_a_record(tmp_path, monkeypatch):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         file_of(tmp_path / folder, OWN)
-    with pytest.raises(UsageError, match=r"names\[1\]: b/mine.py: names\[0\] makes a record of the same name, mine"):
+    with pytest.raises(UsageError, match=r"names\[1\]: b/mine.py: the record of names\[0\] has the same name mine"):
         config_of(["a/mine.py", "b/mine.py"])
 
 
@@ -378,8 +378,8 @@ def test_a_library_is_found_by_being_there(folder_of_libraries):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("PEERS = make()", "is needed"), ("PEERS = {NAME: 1}", "a name in quotes"), ("PEERS = {", "was never closed"),
-     ('PEERS = {"a": 1}', "a is offered by a.py too")],
+    [("PEERS = make()", "must define PEERS"), ("PEERS = {NAME: 1}", "a quoted name"), ("PEERS = {", "was never closed"),
+     ('PEERS = {"a": 1}', "a is also defined in a.py")],
 )  # fmt: skip
 def test_a_library_that_cannot_be_read_is_named(folder_of_libraries, text, said):
     file_of(folder_of_libraries, 'PEERS = {"a": 1}\n', "a.py")

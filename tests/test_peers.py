@@ -183,7 +183,7 @@ def test_what_a_peer_raises_becomes_a_status(beside, error, status):
     ("changes", "reason"),
     [
         ({"cache_dtype": "int4"}, "int4 slots"),
-        ({"bias": "log_count"}, "no bias"),
+        ({"bias": "log_count"}, "cannot add a bias"),
         ({"seq": 30}, "nothing is compressed"),
     ],
 )
@@ -235,11 +235,11 @@ def test_every_adapter_is_a_peer_and_says_what_it_times_and_needs(name):
     assert "one call" in peer.times or "run" in peer.times
     assert "torch" in peer.needs
     if name.startswith("flashinfer") or name in ("torch_cudnn", "torch_efficient"):
-        assert "NVIDIA GPUs alone" in peer.supports(case_of(), "cpu")
+        assert "only on NVIDIA GPUs" in peer.supports(case_of(), "cpu")
 
 
 def test_an_unknown_peer_is_refused():
-    with pytest.raises(ValueError, match="no such peer"):
+    with pytest.raises(ValueError, match="unknown peer"):
         peers.load("../compare")
 
 
@@ -474,7 +474,7 @@ def test_what_needs_a_gpu_is_added_once_there_is_one_and_is_optional(tmp_path, m
     environments.make("peers")
     said = capsys.readouterr().err
     assert "MB more" in said
-    assert "goes on without no-such-package-of-ours==9" in said
+    assert "continuing without no-such-package-of-ours==9" in said
     environments.make("peers")
     assert "MB" not in capsys.readouterr().err
     assert environments.is_current("peers")
@@ -550,7 +550,9 @@ def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
                  "full": comparison.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
                  "elastic": comparison.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
     text, summary = reported(peer_record("torch_cudnn", {GOLDEN: incorrect}))
-    told = section_of(text, "Beside other libraries' kernels", "##") + section_of(text, "Peers without figures")
+    told = section_of(text, "Comparison with other libraries' kernels", "##") + section_of(
+        text, "Peers without figures"
+    )
     assert "incorrect" in told and "relative error 0.02" in told
     assert "### Every peer" not in text
     assert summary[GOLDEN]["peer"] == summary[GOLDEN]["peer_ratio"] == ""
@@ -872,7 +874,7 @@ def test_our_timer_is_within_one_percent_of_cupti_and_nvbench():
     except MachineError as error:
         pytest.skip(str(error))
     if crosscheck.agrees(told) is None:
-        pytest.skip(f"no other timer told a time: {told}")
+        pytest.skip(f"no other timer gave a time: {told}")
     assert crosscheck.agrees(told), told
 
 
@@ -907,7 +909,7 @@ def test_a_run_measures_peers_reports_them_verifies_and_does_nothing_twice(clone
     assert right(mine["cases"][0]["full"])
     assert mine["file"] == {"path": "mine/my_kernel.py", "sha256": hashlib.sha256(own.read_bytes()).hexdigest()}
     assert "mine/my_kernel.py" in (results / "report.md").read_text(encoding="utf-8")
-    assert "Beside other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
+    assert "Comparison with other libraries' kernels" in (results / "report.md").read_text(encoding="utf-8")
     verified = checkout.elastickv("verify", str(results))
     assert verified.code == 0, verified.text
     assert checkout.snakemake("--configfile", "config/beside.yaml").jobs == set()

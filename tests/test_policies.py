@@ -61,8 +61,8 @@ def test_a_case_has_its_policys_keys_and_no_others():
 
 
 def test_the_default_policy_goes_without_saying():
-    said, unsaid = (matrix.case_from_flags(SHAPE | {"compress": 4} | more) for more in ({"policy": "grouped"}, {}))
-    assert said == unsaid and said.policy == "grouped" and "policy" not in records.content(said)
+    said, implied = (matrix.case_from_flags(SHAPE | {"compress": 4} | more) for more in ({"policy": "grouped"}, {}))
+    assert said == implied and said.policy == "grouped" and "policy" not in records.content(said)
     with pytest.raises(records.RecordError):
         records.check(records.content(said) | {"policy": "grouped"}, "case", "here")
 
@@ -78,11 +78,11 @@ def test_the_policy_of_a_case_has_its_values():
     [
         ({"compress": 4}, "--compress: does not apply to policy head_budget; keys that do: batch, seq"),
         ({"pass_order": "forward"}, "--pass_order: does not apply to workload decode"),
-        ({"full_heads": 3}, "--full_heads: must be at most kv_heads (2), is 3"),
+        ({"full_heads": 3}, "--full_heads: must be at most kv_heads (2), not 3"),
         ({"window": 0}, "--window: must be at least 1 for policy head_budget"),
-        ({"cache_dtype": "int4"}, "--cache_dtype: must be dtype (fp16), is int4: policy head_budget keeps every slot"),
-        ({"policy": "head_budgets"}, f"--policy: one of {', '.join(policies.every())} is needed"),
-        ({"full_heads": -1}, "--full_heads: an integer from 0 to 2147483647 is needed"),
+        ({"cache_dtype": "int4"}, "--cache_dtype: must be dtype (fp16), not int4: policy head_budget keeps every slot"),
+        ({"policy": "head_budgets"}, f"--policy: must be one of {', '.join(policies.every())}"),
+        ({"full_heads": -1}, "--full_heads: must be an integer from 0 to 2147483647"),
         ({"ful_heads": 1}, "--ful_heads: unknown key; did you mean full_heads?"),
     ],
 )
@@ -93,7 +93,7 @@ def test_messages_name_the_key_and_what_is_allowed(said, expected):
 
 def test_a_key_without_a_default_has_to_be_said():
     said = {key: value for key, value in BUDGET.items() if key != "full_heads"}
-    assert faults(**said) == ["bench: lacks full_heads: give it here or in defaults"]
+    assert faults(**said) == ["bench: lacks full_heads: set it here or in defaults"]
 
 
 def test_elementwise_has_no_policy():

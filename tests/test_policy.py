@@ -156,7 +156,7 @@ def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "median"}, "anchors/quiet.py declares the anchor rule median; name both alike"),
+        ({"name": "median"}, "anchors/quiet.py declares the anchor rule median; give both one name"),
         ({"number": 2}, "anchors/quiet.py and value_norm.py both have the number 2; 3 is free"),
     ],
 )

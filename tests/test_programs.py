@@ -105,15 +105,15 @@ UNUSABLE = {
     "missing": ("no-such-compiler", "CXX is 'no-such-compiler', but there is no program no-such-compiler on PATH"),
     "missing with arguments": ("no-such-compiler -m64", "but there is no program no-such-compiler on PATH"),
     "missing path": ("/no/such/g++", "CXX is '/no/such/g++', but there is no program /no/such/g++"),
-    "not executable": ("{tmp}/plain", "plain is no executable file"),
-    "a folder": ("{tmp}", "is no executable file"),
-    "an open quote": ("'g++ -O1", "which is no command: No closing quotation"),
-    "fails": ("{tmp}/fails", "fails is no working C++ compiler: broken installation"),
-    "fails in silence": ("{tmp}/silent", "it ended with exit code 1 and without a message"),
-    "does nothing": ("true", "is no working C++ compiler: it does not preprocess C++"),
-    "echoes": ("echo", "is no working C++ compiler: it does not preprocess C++"),
-    "no compiler": ("cat", "is no working C++ compiler: "),
-    "an interpreter": (sys.executable, "is no working C++ compiler: "),
+    "not executable": ("{tmp}/plain", "plain is not an executable file"),
+    "a folder": ("{tmp}", "is not an executable file"),
+    "an open quote": ("'g++ -O1", "which is not a command: No closing quotation"),
+    "fails": ("{tmp}/fails", "fails is not a working C++ compiler: broken installation"),
+    "fails in silence": ("{tmp}/silent", "it ended with exit code 1 without a message"),
+    "does nothing": ("true", "is not a working C++ compiler: it does not preprocess C++"),
+    "echoes": ("echo", "is not a working C++ compiler: it does not preprocess C++"),
+    "no compiler": ("cat", "is not a working C++ compiler: "),
+    "an interpreter": (sys.executable, "is not a working C++ compiler: "),
     "not a program": ("{tmp}/garbage", "garbage cannot be started: Exec format error"),
     "hangs": ("{tmp}/hangs", "did not end within 0.5 s and was stopped"),
 }
@@ -150,7 +150,7 @@ def test_a_compiler_that_writes_nothing_is_not_taken_for_a_full_disk(tmp_path, m
     assert main(["build", "cpu", "--out", str(tmp_path / "out")]) == 3
     told = capsys.readouterr().err
     assert "reported success but wrote no libelastickv." in told and "df -h" not in told
-    assert doctor.gather(ON_CPU, gpu.Facts()).probe_failure == "it reported success but wrote no file"
+    assert doctor.gather(ON_CPU, gpu.Facts()).probe_failure == "the compiler reported success but wrote no file"
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc on PATH")

@@ -114,8 +114,8 @@ def test_report_shows_figures_with_intervals_and_verdicts(tmp_path):
         "✅☆ golden ticket",
     ]
     assert "2.010x" in row(section(markdown, "Inference cycle"), "4096_golden_ticket")[-2]
-    assert "1.96x" in section(markdown, "Beside the original's claims")
-    assert "73.8%" in section(markdown, "Beside the original's claims")
+    assert "1.96x" in section(markdown, "Comparison with the original's claims")
+    assert "73.8%" in section(markdown, "Comparison with the original's claims")
     assert "4,650" in section(markdown, "Ceilings")
 
 
@@ -129,7 +129,7 @@ def test_report_shows_no_number_for_a_case_without_a_result(tmp_path):
     assert "3.21x" not in markdown  # what the noisy samples would have said
     baselines = section(markdown, "Language-model baselines")
     assert "microsoft/phi-2: the model hub is not reachable" in baselines
-    assert "a prompt of 1,024 tokens, then 64 one by one; medians of 3 repetitions; attention sdpa" in baselines
+    assert "a prompt of 1,024 tokens, then 64 decoded one by one; medians of 3 repetitions; attention sdpa" in baselines
     assert "static" in baselines and "77.0 [75.5, 77.8]" in baselines and "23 of 24" in baselines
     assert "need to install" in baselines
 
@@ -151,7 +151,9 @@ def test_a_noisy_baseline_shows_no_rate(tmp_path):
     path.write_text(json.dumps(record))
     baselines = section(report(results), "Language-model baselines")
     assert "61.5" not in baselines and "31.2" not in baselines
-    assert "41.75" in baselines and "noisy: the decode rate's interval is 33% wide to each side" in baselines
+    assert (
+        "41.75" in baselines and "noisy: the half-width of the decode rate's interval is 33% of its value" in baselines
+    )
 
 
 def test_report_of_a_cpu_says_so(tmp_path):

@@ -85,7 +85,7 @@ def test_names_of_checkout_and_results_reach_no_shell(clone: Checkout, cpu_build
 def test_ids_that_are_no_names_are_refused_wherever_they_are_read(tmp_path, case):
     config = tmp_path / "c.yaml"
     config.write_text(json.dumps({"cases": {case: {"seq": 64, "heads": 2, "dim": 64, "compress": 2}}}))
-    with pytest.raises(UsageError, match="cannot be an id"):
+    with pytest.raises(UsageError, match="is not a valid id"):
         matrix.load([config])
     with pytest.raises(records.RecordError):
         records.check({"schema": "cases/2", "cases": [case], "sweeps": {}}, "cases", "plan")
@@ -199,7 +199,7 @@ def test_the_code_of_a_model_is_not_run(tmp_path):
     record = records.read(out, "baseline")
     assert (record["status"], record["reason"]) == (
         "unsupported",
-        "the model brings Python code of its own, which is never run",
+        "the model requires its own Python code, which is never run",
     )
     assert not proof.exists()
 

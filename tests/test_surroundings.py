@@ -258,7 +258,7 @@ def test_a_user_whose_home_is_closed_runs_the_pipeline(clone: Checkout, tmp_path
             done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False, **who)
             assert done.returncode == 0, done.stdout + done.stderr
             assert "Traceback" not in done.stderr
-        assert "the usual places are closed" in done.stdout
+        assert "cannot write to the usual folders" in done.stdout
         assert any((root / surroundings.IN_CHECKOUT).iterdir())
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -79,7 +79,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "not UTF-8": lambda path: path.write_bytes(b"caf\xe9\n"),
     "a huge number": lambda path: path.write_text("1" + "0" * 5000, encoding="utf-8"),
-    "a number beyond every float": lambda path: path.write_text("1e999", encoding="utf-8"),
+    "a number too large for a float": lambda path: path.write_text("1e999", encoding="utf-8"),
 }
 
 
@@ -186,7 +186,7 @@ def test_a_results_folder_that_is_closed_is_named_with_what_to_do(original, resu
     code, out, err = run(capsys, *command, *([original] if command == ["compare"] else []), results)
     results.chmod(0o700)
     assert (code, out) == (3, "")
-    assert err.startswith(f"elastickv: {results}: cannot be read: Permission denied\nfix: give this user the right")
+    assert err.startswith(f"elastickv: {results}: cannot be read: Permission denied\nfix: give this user access")
 
 
 def test_a_folder_in_a_closed_one_is_named(results, capsys):
@@ -229,7 +229,7 @@ def test_reports_of_a_file_that_may_not_be_read_end_with_its_path(results, capsy
     (results / name).chmod(0)
     code, _, err = run(capsys, *report(results, "report", "markdown"))
     assert code == 3
-    assert f"{results / name}: cannot be read as a" in err and "Permission denied; give this user the right" in err
+    assert f"{results / name}: cannot be read as a" in err and "Permission denied; give this user access" in err
 
 
 def test_a_readme_that_may_not_be_read_is_named(results, capsys):
@@ -307,5 +307,5 @@ def test_another_user_s_look_at_closed_files(original):
 def test_obstacles_are_told_in_words(tmp_path):
     assert readable.obstacle(tmp_path / "none") == "nothing"
     assert readable.obstacle(tmp_path / "a\0b") is not None
-    assert readable.obstacle(Path("/dev/null")) == "no regular file"
+    assert readable.obstacle(Path("/dev/null")) == "not a regular file"
     assert readable.obstacle(Path(sys.executable)) is None

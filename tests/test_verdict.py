@@ -166,7 +166,7 @@ def test_a_speedup_beyond_the_bytes_is_invalid():
     entry = judged(with_speedup(ceiling + 0.01, ceiling + 0.02))
     assert entry["verdict"] == "invalid"
     assert entry["criteria"]["speedup"]["value"] is None
-    assert "beyond the byte ceiling" in entry["reason"]
+    assert "exceeds the byte ceiling" in entry["reason"]
 
 
 def test_the_control_says_how_far_beyond_is_noise():

@@ -212,7 +212,7 @@ def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newe
     put_at(".plan/config.json", "golden.speedup", 1.5)(results)
     findings = verify(results)
     assert findings.faults == []
-    assert "verdicts.json: older than .plan/golden.json: the next run writes it again, not checked" in findings.notes
+    assert "verdicts.json: older than .plan/golden.json: the next run rewrites it; not checked" in findings.notes
     (results / "verdicts.json").touch()
     assert_found(results, "verdicts.json: thresholds.speedup: found 1.95, expected 1.5")
 
@@ -222,7 +222,7 @@ def test_a_missing_verdict_makes_the_report_of_an_unfinished_run_stale(results: 
         (results / name).unlink()
     findings = verify(results)
     assert findings.faults == []
-    assert "report.md: verdicts.json is missing: the next run writes it again, not checked" in findings.notes
+    assert "report.md: verdicts.json is missing: the next run rewrites it; not checked" in findings.notes
 
 
 def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Path):
@@ -230,7 +230,7 @@ def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Pat
     (results / "manifest.json").unlink()
     shutil.rmtree(results / ".plan")
     for name in ("summary.csv", "verdicts.json", "report.md", "social_media_content.txt"):
-        assert_found(results, f"{name}: (file): found neither manifest.json nor .plan beside it")
+        assert_found(results, f"{name}: (file): found neither manifest.json nor .plan in the folder")
 
 
 def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
@@ -417,7 +417,7 @@ def test_a_record_of_several_processes_is_checked_process_by_process():
         (
             "processes.runs",
             lambda runs: runs[:2],
-            "processes.runs: found 2 processes, expected 3, as the case asks for",
+            "processes.runs: found 2 processes, expected 3, as in the case",
         ),
         ("statistics.speedup.low", lambda low: low * 1.05, "statistics.speedup.low: found "),
         ("statistics.speedup.method", "circular block bootstrap, block 1, widened", "statistics.speedup.method: found"),

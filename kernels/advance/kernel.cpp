@@ -1,4 +1,4 @@
-// advance: one token more, once per token, after the last layer: *tokens, live slots and closing groups of the new number.
+// advance: runs once per token, after the last layer: increments *tokens and updates live slots and closing groups.
 #include "../params.h"
 
 namespace elastickv {

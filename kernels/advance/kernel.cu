@@ -1,9 +1,9 @@
-// advance: the cache holds one token more, once per token after its last layer; what the tables of the host say of the new
-// number takes effect (AdvanceParams).
-// Launch: one block, any number of threads up to ADVANCE_THREADS. Of a row there are ADVANCE_PIECES pieces of 16 bytes.
+// advance: runs once per token, after the last layer: increments *tokens and applies the host's tables for the new number
+// of tokens (AdvanceParams).
+// Launch: one block, up to ADVANCE_THREADS threads. Each row has ADVANCE_PIECES pieces of 16 bytes.
 //
-// Only `advance` itself changes *tokens, and between two of them lies a launch that waits (DecodeParams.waits, close or
-// append): what the first pieces are to become is known before the launches in between have ended.
+// Only `advance` changes *tokens, and between two of its launches there is a launch that waits (DecodeParams.waits, close
+// or append): the new values of the first pieces can be loaded before the launches in between have ended.
 #pragma once
 #include "cache.cuh"
 
@@ -13,7 +13,7 @@ constexpr int LIVE_PIECES = MOST_SEGMENTS, CLOSING_PIECES = sizeof(Closing) / 16
 constexpr int ADVANCE_PIECES = 2 * LIVE_PIECES + CLOSING_PIECES;
 static_assert(sizeof(Live) == 16 && sizeof(Closing) % 16 == 0, "pieces of 16 bytes");
 
-// Pieces of all rows: live slots with the tokens held, those with one more, closings.
+// Pieces of all rows: live slots for the current number of tokens, live slots for one more, closings.
 struct Pieces {
   const AdvanceParams& p;
   int tokens;
@@ -44,7 +44,7 @@ extern "C" __global__ __launch_bounds__(ADVANCE_THREADS) void advance(const Adva
       if (first + i * threads < count) words[i] = pieces.load(first + i * threads);
   };
   load(threadIdx.x);
-  __syncthreads();  // no thread counts before all have read the number
+  __syncthreads();  // all threads must have read the number before it changes
   await_previous();
   let_next_begin();
 #pragma unroll 1

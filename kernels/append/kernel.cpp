@@ -1,7 +1,7 @@
-// append: token number n = *cache.tokens, entry (n + shift) % pool_size of the pool, goes to its exact slot; where asked
-// for, it may complete a group, which becomes a slot. decode appends by the same function.
-// Traffic per row: 2 vectors read and written; where a group closes, its tokens and its slot too.
-// Launch: threads take parts of the rows; few bytes are left to one thread, since waking the others costs more.
+// append: stores token number n = *cache.tokens, entry (n + shift) % pool_size of the pool, in its exact slot. If requested,
+// also closes the group that the token completes. decode appends with the same function.
+// Traffic per row: 2 vectors read and written; if a group closes, also its tokens and its slot.
+// Launch: threads take parts of the rows; one thread handles few bytes alone, since waking others costs more.
 #pragma once
 #include "cache.hpp"
 #include "threads.hpp"

@@ -1,5 +1,5 @@
 // close: makes the slots of the groups that the next token completes, in all layers (CloseParams).
-// Traffic: where a group becomes complete it is read and one slot written, in each row and layer; else nothing.
+// Traffic: for each complete group, in each row and layer, the group is read and one slot written; otherwise nothing.
 // Launch: grid (rows, layers), 32 threads.
 #pragma once
 #include "dependent.cuh"

@@ -1,5 +1,5 @@
-// compress: builds an elastic cache from a full one, as the runs of each KV head say (params.h): tokens of segment 0 are
-// copied, every other slot is made of its group.
+// compress: builds an elastic cache from a full one according to the runs of each KV head (params.h): tokens of segment 0
+// are copied, every other slot is made from its group.
 // Traffic: the source read once, the elastic cache written once. Launch: run by run, threads take parts of rows x slots.
 #include "cache.hpp"
 #include "threads.hpp"

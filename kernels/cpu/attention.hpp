@@ -10,7 +10,7 @@
 
 namespace elastickv {
 
-// Slots of one segment that lie one after the other; scales and bias may be null.
+// Consecutive slots of one segment; scales and bias may be null.
 struct Stretch {
   const char* k;
   const char* v;
@@ -28,26 +28,26 @@ struct State {
 };
 
 constexpr int MOST_SLOTS = 64;
-// A block's keys or values stay in the first-level cache between the passes. What AVX2 runs on gains by short blocks (a
-// page: 0.9 of the read ceiling against 0.7), what AVX-512 was measured on loses by them.
+// A block's keys or values stay in the L1 cache between passes. Short blocks were faster on AVX2 processors (one page: 0.9
+// of the read ceiling instead of 0.7) and slower on the AVX-512 processors that were measured.
 constexpr int BLOCK_BYTES = LANES == 16 ? 16 << 10 : 4 << 10;
 constexpr int ACCUMULATORS = 8;        // enough to hide the latency of fused multiply-adds
 constexpr int MOST_ACCUMULATORS = LANES == 16 ? 16 : 8;  // what registers allow: wider passes reuse weights more often
 
-// Slots of a block: a multiple of LANES (scores are padded to whole vectors) and of the dot products taken at once.
+// Slots per block: a multiple of LANES (scores are padded to whole vectors) and of the dot products computed at once.
 constexpr int block_slots(int format, int dim) {
   constexpr int WHOLE = LANES > ACCUMULATORS ? LANES : ACCUMULATORS;
   const int fit = BLOCK_BYTES / row_bytes(format, dim) / WHOLE * WHOLE;
   return fit > MOST_SLOTS ? MOST_SLOTS : fit < WHOLE ? WHOLE : fit;
 }
 
-// Into the second-level cache: the first level's few fill buffers stay free for what is being read (6-8% of bandwidth).
+// Prefetches to the L2 cache, which keeps the few L1 fill buffers free for demand loads (6-8% of bandwidth).
 ELASTICKV_INLINE void prefetch(const char* address, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(address + i, 0, 2);
 }
 
 // scores[g * MOST_SLOTS + i] = q_g . k_i for a tile of TILE queries; 8 dot products at a time. `ahead` (as long as the
-// keys) is what is wanted next: it is asked for here, so that memory works while the core does.
+// keys) is the data needed next: it is prefetched here, so that memory transfers overlap with computation.
 template <int FORMAT, int TILE>
 ELASTICKV_INLINE void score(const char* k, int slots, int dim, const float* q, float* scores, const char* ahead) {
   constexpr int TOGETHER = ACCUMULATORS / TILE;
@@ -76,8 +76,8 @@ ELASTICKV_INLINE void score(const char* k, int slots, int dim, const float* q, f
   }
 }
 
-// What passes over a block ask for of what lies ahead: from `next` on, `bytes` (perhaps 0) beside each slot. In the order
-// of memory, which the hardware's own prefetching goes on with, and evenly, so that memory never waits for a pass.
+// Software prefetching during passes over a block: `bytes` (perhaps 0) from `next` on per slot. In memory order, which the
+// hardware prefetcher continues, and evenly spread, so that memory is never idle during a pass.
 struct Ahead {
   const char* next;
   int bytes;
@@ -105,7 +105,7 @@ ELASTICKV_INLINE void accumulate_steps(const char* v, int slots, int dim, int st
     }
 }
 
-// The same for all dims, in passes as wide as registers allow and about equally wide.
+// The same for all dims, in passes of about equal width, as wide as registers allow.
 template <int FORMAT, int TILE, int WIDTH>
 ELASTICKV_INLINE void accumulate(const char* v, int slots, int dim, const float* weights, const float* rescale,
                                  State* states, const char* ahead) {

@@ -1,8 +1,9 @@
-// Attention over int4 slots by products of whole numbers, 32 codes an instruction where floats take 8. The same sums as
-// attention.hpp, with queries, and the weights p_i v_scale_i of a block, as numbers of two bytes:
+// Attention over int4 slots with integer products, which process 32 codes per instruction instead of 8 floats. Computes the
+// same sums as attention.hpp, with queries and a block's weights p_i v_scale_i as 16-bit fixed-point numbers:
 //   q_d = unit (256 hi_d + lo_d), unit = max |q| / 32639;   q.k = k_scale unit sum_d (256 hi_d + lo_d) code_d
-// Codes are multiplied as they are stored, plus 8; that leaves as 8 times the sum of the numbers, exactly. Rounding to
-// numbers adds 5e-5 to logits of spread 1: nothing beside fp16 and bf16, too much for fp32, whose caches stay with floats.
+// Codes are multiplied as stored, with an offset of 8, which is removed exactly as 8 times the sum of the numbers. The
+// fixed-point rounding adds an error of 5e-5 to logits of spread 1: negligible for fp16 and bf16, too much for fp32, which
+// uses floats.
 // Sums of products of bytes are 16 bits wide: at most 2 * 15 * 128 each, 8 of which fit.
 // For dims that are multiples of 64, on AVX2 and up.
 #pragma once
@@ -21,7 +22,7 @@ constexpr int PARTS = 4;         // of a chunk's dims, as two slots' bytes inter
 constexpr int RUN_SLOTS = 16;    // whose products are summed in 16 bits
 constexpr int LARGEST = 32639;   // 256 * 127 + 127
 constexpr int STORED = 8;        // a code is stored as code + 8
-constexpr float SMALLEST = 1e-30f;  // a largest weight below it is as good as none
+constexpr float SMALLEST = 1e-30f;  // a largest weight below it is treated as zero
 
 typedef float Eight __attribute__((vector_size(32)));
 
@@ -34,7 +35,7 @@ ELASTICKV_INLINE Nibbles nibbles_of(const char* codes) {
   return {_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low)};
 }
 
-// Adds the products of stored codes (unsigned) and bytes of numbers (signed), two neighbours at a time, in 16 bits.
+// Adds the products of stored codes (unsigned) and bytes of numbers (signed), two adjacent ones at a time, in 16 bits.
 ELASTICKV_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i bytes) {
   return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, bytes));
 }
@@ -162,8 +163,8 @@ struct Interleaved {
   }
 };
 
-// o_g = o_g * rescale_g + sum_i weights_gi v_i, each o_g in the order of dim_at. Weights past the last slot are 0: what is
-// read there counts for nothing.
+// o_g = o_g * rescale_g + sum_i weights_gi v_i, each o_g in the order of dim_at. Weights past the last slot are 0, so values
+// read there have no effect.
 template <int TILE, int CHUNKS>
 ELASTICKV_INLINE void accumulate_codes(const char* v, int slots, const float* weights, const float* rescale, float* out,
                                        const char* ahead) {

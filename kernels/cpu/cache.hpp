@@ -1,4 +1,4 @@
-// Slots of a cache's segments (the words of params.h), and making a group of tokens into a slot.
+// Slots of a cache's segments (terms as in params.h), and turning a group of tokens into a slot.
 #pragma once
 #include <algorithm>
 
@@ -8,8 +8,8 @@
 
 namespace elastickv {
 
-// The tokens that one slot stands for, as exact vectors of one row: token i lies in slot head + (first + i) % ring, or
-// in slot first + i where there is no ring.
+// The tokens that one slot represents, as exact vectors of one row: token i is in slot head + (first + i) % ring, or in slot
+// first + i without a ring.
 struct Group {
   const char* k;
   const char* v;
@@ -49,8 +49,8 @@ int largest(int size, Score score) {
 }
 
 // An anchor rule, in kernels/anchors/<name>.h:
-//   choose(group, scratch): which of the group's tokens stands for it; scratch: room for a vector
-//   AVERAGES: true where the slot is the mean of the group's keys and of its values instead
+//   choose(group, scratch): the token that represents the group; scratch: space for a vector
+//   AVERAGES: true if the slot is the mean of the group's keys and of its values instead
 struct Chooses {
   static constexpr bool AVERAGES = false;
 };
@@ -72,7 +72,7 @@ inline bool averages(int anchor) {
   return false;
 }
 
-// The token that stands for a group.
+// The token that represents a group.
 inline int choose_member(int anchor, const Group& group, float* scratch) {
   if (group.size == 1) return 0;
 #define X(NAME, NUMBER) \
@@ -99,7 +99,7 @@ struct GroupScratch {
   explicit GroupScratch(int dim) : key(dim), value(dim), member(dim) {}
 };
 
-// Makes slot `slot` of a row's segment out of a group: chooses or averages, stores keys and values, bias and token.
+// Makes slot `slot` of a row's segment from a group: chooses or averages, stores keys and values, bias and token.
 // token: the number of the group's first token.
 inline void make_slot(const Cache& cache, int row, int segment, int slot, const Group& group, int token, float bias,
                       GroupScratch& scratch) {
@@ -123,7 +123,7 @@ inline void make_slot(const Cache& cache, int row, int segment, int slot, const 
   to.token[at] = token + chosen;
 }
 
-// Makes the slot of a row's closing group, whose tokens the cache itself holds; nothing where there is none.
+// Makes the slot of a row's closing group, whose tokens are in the cache; does nothing if no group closes.
 inline void close_group(const Cache& cache, int row, GroupScratch& scratch) {
   const Closing& closing = cache.closing[row];
   if (closing.count == 0) return;
@@ -151,7 +151,7 @@ inline void store_exact(const Cache& cache, int row, int slot, const void* key, 
   if (exact.bias) exact.bias[at] = 0;
 }
 
-// The slot of a row's exact segment that the next token goes into.
+// The slot of a row's exact segment that stores the next token.
 inline int next_slot(const Cache& cache, int row) {
   const Live& live = cache.live[(long long)row * MOST_SEGMENTS];
   return live.head + (live.ring > 0 ? (live.first + live.length) % live.ring : 0);

@@ -8,8 +8,8 @@
 ELASTICKV_TARGETS
 #undef X
 
-// Whether processor and system offer what a target was compiled for. Others than these need nothing beyond the
-// architecture, or were compiled for this very machine.
+// Whether the processor and the system support a target. Targets not listed here need only the base architecture, or were
+// compiled for this machine.
 static bool runs(const char* target) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
@@ -49,7 +49,7 @@ extern "C" const char* elastickv_target(int id) {
   return id >= 0 && id < int(sizeof(TARGETS) / sizeof(*TARGETS)) ? TARGETS[id] : nullptr;
 }
 
-// Uses another target from now on (for tests and for study); 0, or -1 when it is unknown or cannot run here.
+// Switches to another target (for tests and experiments); returns 0, or -1 if it is unknown or cannot run here.
 extern "C" int elastickv_use_target(const char* target) {
   const Kernels* table = table_of(target);
   if (!table || !runs(target)) return -1;
@@ -58,7 +58,7 @@ extern "C" int elastickv_use_target(const char* target) {
   return 0;
 }
 
-// What `elastickv_run` calls the kernel of a name; -1 where there is none.
+// The number of a kernel for `elastickv_run`, by its name; -1 if there is none.
 extern "C" int elastickv_kernel(const char* name) {
   for (int number = 0; number < chosen->count; ++number)
     if (!std::strcmp(chosen->kernels[number].name, name)) return number;

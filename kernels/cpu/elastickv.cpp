@@ -1,5 +1,5 @@
-// All CPU kernels for one target, as one translation unit and one table of functions. It only lists them: what else
-// measurements depend on lies in the headers (build/fingerprint.py).
+// All CPU kernels for one target, as one translation unit and one table of functions. It only lists them: all other code
+// that measurements depend on is in the headers (build/fingerprint.py).
 // Build: g++ -O3 -fopenmp -fPIC -std=c++17 -fno-math-errno -I kernels -I kernels/cpu … -c kernels/cpu/elastickv.cpp -o avx2.o
 //          -mavx2 -mfma -mf16c -Delastickv=elastickv_avx2 -DELASTICKV_TABLE=elastickv_table_avx2
 //        for each target, then g++ -shared -fopenmp *.o kernels/cpu/dispatch.cpp with -DELASTICKV_TARGETS=…

@@ -1,4 +1,4 @@
-// What one target of the library offers (elastickv.cpp makes one such table per target, dispatch.cpp picks one).
+// The functions of one target of the library (elastickv.cpp defines one such table per target, dispatch.cpp selects one).
 #pragma once
 #include "../params.h"
 

@@ -1,4 +1,4 @@
-// What every target offers beside its kernels: the clock around replayed launches, and a memset by all threads.
+// Functions of every target other than kernels: timing of replayed launches, and a parallel memset.
 #pragma once
 #include <chrono>
 #include <cstring>

@@ -1,5 +1,5 @@
-// Stores that go past the caches: a long output would first be read into them (for ownership) and push out what is
-// useful, which costs a copy half as much again.
+// Non-temporal stores: ordinary stores of a long output would first read it into the caches (for ownership) and evict
+// useful data, which makes a copy 1.5 times as expensive.
 #pragma once
 #include "simd.hpp"
 
@@ -29,7 +29,7 @@ ELASTICKV_INLINE void write(void* address, V value) {
   store(address, value);
 }
 
-// Makes such stores visible to other threads before this one says that it is done.
+// Makes these stores visible to other threads before this thread reports that it is done.
 ELASTICKV_INLINE void order_writes() {
 #if defined(__AVX__)
   _mm_sfence();

@@ -1,4 +1,4 @@
-// How many threads kernels use, and which part of the work each one takes. Parts depend on the number of threads only,
+// The number of threads that kernels use, and the part of the work of each. Parts depend only on the number of threads,
 // so results are bitwise repeatable for a fixed number.
 #pragma once
 #include <omp.h>

@@ -39,8 +39,7 @@ inline uint16_t quantise(const float* x, int format, int dim, void* out) {
   return word;
 }
 
-// What is encoded instead of `x`: x itself, or in `out` what a format makes of it that keeps something per head (`states`: of
-// all heads).
+// The vector to encode: x itself, or, in `out`, x transformed by the format's per-head state (`states`: of all heads).
 inline const float* passed_through(const float* x, int format, const void* states, int head, int dim, float* out) {
 #define X(NAME, NUMBER, BITS, LARGEST)                                                                      \
   if constexpr (PerHead<NAME>::KEPT)                                                                        \

@@ -1,4 +1,4 @@
-// What decode_any knows of formats, segments and pieces at run time.
+// Run-time handling of formats, segments and pieces in decode_any.
 #pragma once
 #include "cache.cuh"
 #include "fragment.cuh"
@@ -21,7 +21,7 @@ __device__ constexpr float factor_of() {
   else return 1.0f;
 }
 
-// What a slot's unpacked numbers are to be multiplied by.
+// The factor for a slot's unpacked numbers.
 __device__ inline float scale_of_slot(int format, const void* scales, long long at) {
   if (!is_scaled(format)) return 1.0f;
   const float scale = from_fp16(static_cast<const Word16*>(scales)[at]);
@@ -45,7 +45,7 @@ __device__ inline void store_value(void* to, int dtype, long long at, float x) {
   store1<BF16>(to, at, x);
 }
 
-// The state of a row's head, of a format that keeps any.
+// The per-head state of a row, for formats that have one.
 template <int FORMAT>
 __device__ inline const float* state_of(const void* states, const Cache& cache, int row) {
   return static_cast<const float*>(states) + (long long)(row % cache.kv_heads) * PerHead<FORMAT>::floats(cache.dim);
@@ -77,7 +77,7 @@ struct AnyPieces {
   }
 };
 
-// Which slots of a row's segment hold a token; newest: the one that this launch writes, or -1.
+// The slots of a row's segment that hold a token; newest: the one that this launch writes, or -1.
 struct AnyLive {
   Held held;
   int newest;
@@ -101,7 +101,7 @@ struct AnyFresh {
     k = static_cast<const char*>(p.fresh.k) + vector * row_bytes(p.cache.dtype, p.cache.dim);
     v = static_cast<const char*>(p.fresh.v) + vector * row_bytes(p.cache.dtype, p.cache.dim);
   }
-  // By all threads of a block, into a slot of segment 0.
+  // Stores to a slot of segment 0; executed by all threads of a block.
   __device__ void store(const Cache& cache, int row, int slot) const {
     const Segment& exact = cache.segments[0];
     const int words = row_bytes(cache.dtype, cache.dim) / 4;
@@ -126,6 +126,6 @@ struct AnyPartial {
     l = fmaf(other.l, theirs, l * mine);
     o = fmaf(other.o, theirs, o * mine);
   }
-  // Zero where there was no slot; a NaN stays a NaN.
+  // Zero if there was no slot; NaN stays NaN.
   __device__ float normalised() const { return l > 0.0f ? o / l : l * 0.0f; }
 };

@@ -1,4 +1,4 @@
-// Where the tokens of a cache lie: what the tables of the host say (params.h), and how kernels read it.
+// The slots of a cache's tokens: the tables written by the host (params.h), and how kernels read them.
 #pragma once
 #include "dependent.cuh"
 
@@ -9,7 +9,7 @@ __device__ inline int quotient(int a, int b) {
   return rest < 0 ? guess - 1 : rest >= b ? guess + 1 : guess;
 }
 
-// The vector of a pool that token number `token` of a row is.
+// The index of the pool's vector for token number `token` of a row.
 __device__ inline long long fresh_vector(const Fresh& fresh, int rows, int row, int token) {
   return (long long)((unsigned(token) + unsigned(fresh.shift)) % unsigned(fresh.pool_size)) * rows + row;
 }
@@ -21,12 +21,12 @@ __device__ inline Live load_live(const Cache& cache, int state, int row, int seg
   return {int(words.x), int(words.y), int(words.z), int(words.w)};
 }
 
-// Keeps what follows from live slots behind this place.
+// Prevents the compiler from moving uses of these live slots before this point.
 __device__ inline void hide(Live& live) {
   asm volatile("" : "+r"(live.head), "+r"(live.first), "+r"(live.ring), "+r"(live.length));
 }
 
-// Brings a row's live slots back to L2: what this launch has read may have pushed them out, and the next one wants them first.
+// Prefetches a row's live slots to L2: this launch's reads may have evicted them, and the next launch needs them first.
 __device__ inline void ask_for_live(const Cache& cache, int state, int row) {
   prefetch(cache.live + (state * cache.rows + row) * MOST_SEGMENTS);
 }
@@ -39,7 +39,7 @@ __device__ inline Closing load_closing(const Closing* closing) {
   return {int(low.x), int(low.y), int(low.z), int(low.w), int(high.x), int(high.y), int(high.z), __uint_as_float(high.w)};
 }
 
-// The slot of segment 0 that the next token goes into.
+// The slot of segment 0 that stores the next token.
 __device__ inline int next_slot(const Live& live) {
   const int step = live.first + live.length;
   return live.head + (live.ring == 0 ? 0 : step < live.ring ? step : step - live.ring);
@@ -57,7 +57,7 @@ struct Held {
   int first;  // not below `low`
   int count;
 
-  // Here a slot is hidden from the optimiser: else loops keep registers for what they will ask about each.
+  // Hides a slot from the optimiser, which would otherwise keep registers for the liveness of every slot in a loop.
   __device__ bool operator()(int slot) const {
     asm("" : "+r"(slot));
     return slot < low || unsigned(slot - first) < unsigned(count);

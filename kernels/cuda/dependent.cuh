@@ -1,8 +1,8 @@
-// Programmatic dependent launch (sm_90 and up): a kernel may begin while the one before it still runs. What it does before
-// await_previous may read only what that one does not write, and must write nothing. In plain launches, and on older
-// devices, both functions do nothing.
+// Programmatic dependent launch (sm_90 and up): a kernel may start while the previous one is still running. Before
+// await_previous, it may only read data that the previous kernel does not write, and must not write anything. In plain
+// launches and on older devices, both functions do nothing.
 //
-// What a previous kernel wrote is read from L2 (load_fresh): L1 may hold lines that were read while it ran.
+// Data written by a previous kernel is read from L2 (load_fresh): L1 may hold lines that were read while it ran.
 #pragma once
 #include "convert.cuh"
 
@@ -41,5 +41,5 @@ __device__ inline float4 load_fresh(const float4* from) {
   return make_float4(__uint_as_float(words.x), __uint_as_float(words.y), __uint_as_float(words.z), __uint_as_float(words.w));
 }
 
-// Brings a line to L2, where later writes of other kernels reach it: allowed before await_previous, since nothing is read.
+// Prefetches a line to L2, which stays coherent with later writes of other kernels: allowed before await_previous.
 __device__ inline void prefetch(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }

@@ -1,18 +1,20 @@
-// From the shares of a block's warps to the answer: the warps merge in shared memory; with several splits all blocks but the
-// one of the last split leave their partials in the workspace, and that one merges them.
-// Sizes are those of the instance, not of the launch, so that no thread divides. All orders are fixed: runs repeat bit for bit.
+// Merges the partial answers of a block's warps in shared memory. With several splits, every block except that of the last
+// split leaves its partial in the workspace, and the block of the last split merges them.
+// Sizes are those of the instance, not of the launch, which avoids divisions. All orders are fixed, so results are bitwise
+// repeatable.
 //
-// Partials are their own flags: every word of a free place is NOTHING_YET, a NaN that no arithmetic makes, so a reader loads
-// until it meets none of it, and then frees the place for the next launch. No counter, no fence. This needs blocks to start in
-// the order of their index (the last split of a tile comes last) and a workspace that was filled with 0xff once.
+// Partials serve as their own flags: every word of a free place is NOTHING_YET, a NaN that arithmetic never produces. A reader
+// loads until no word has this value and then frees the place for the next launch, without counters or fences. This requires
+// that blocks start in the order of their index (the last split of a tile comes last) and that the workspace was filled with
+// 0xff once.
 #pragma once
 #include "state.cuh"
 #include "tile.cuh"
 
 constexpr Word32 NOTHING_YET = 0xffffffffu;
-constexpr int WARPS_IN_FLIGHT = 8, SPLITS_IN_FLIGHT = 4;  // partials that a thread loads before it merges them
+constexpr int WARPS_IN_FLIGHT = 8, SPLITS_IN_FLIGHT = 4;  // partials that a thread loads before merging them
 
-// Dynamic shared memory of a block (decode/launch.py computes the same size). WIDEST: largest dim of the instance.
+// Dynamic shared memory per block (decode/launch.py computes the same size). WIDEST: largest dim of the instance.
 template <int TILE, int WIDEST>
 struct Scratch {
   static constexpr int HEADS = TILE, QUADS = WIDEST / 4, ITEMS = TILE * QUADS;  // an item: four dims of one head
@@ -32,8 +34,8 @@ struct Scratch {
     crew_bounds = bounds + (warps + 1) * TILE;
   }
 
-  // Where a quad lies among those of a warp: lanes that hold neighbouring dims, or every fourth quad, of one head or of heads
-  // two apart, meet different banks.
+  // Position of a quad among those of a warp, chosen to avoid bank conflicts: lanes with adjacent dims, or every fourth quad,
+  // of one head or of heads two apart access different banks.
   static __device__ int spread(int head, int quad) { return head * QUADS + (quad ^ (quad >> 3) ^ (head & 2 ? 3 : 0)); }
 };
 
@@ -155,8 +157,8 @@ __device__ void collect(Partial& all, const Workspace<ITEMS>& workspace, int ite
   for (int at = first; at < others; at += step) workspace.free(workspace.place(at, item));
 }
 
-// Merges the warps of a block; leaves a partial or, in the block of the last split, writes the answer. With fewer items than
-// threads several crews of threads collect every crews-th split each; crew 0 merges what they found.
+// Merges the warps of a block; stores a partial or, in the block of the last split, writes the answer. With fewer items than
+// threads, several crews of threads each collect every crews-th split, and crew 0 merges their results.
 template <int DTYPE, int TILE, int WIDEST>
 __device__ void finish(const DecodeParams& p, const Scratch<TILE, WIDEST>& scratch, const Tile& tile) {
   using S = Scratch<TILE, WIDEST>;

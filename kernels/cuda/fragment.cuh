@@ -1,4 +1,4 @@
-// What one lane holds of a cached row: eight elements, as stored, and their conversion to fp32.
+// One lane's part of a cached row: eight stored elements and their conversion to fp32.
 //
 // LANES lanes share a row. Lane c holds elements [8c, 8c + 8); in a cache whose exact dtype is FP32 (SPLIT) it holds
 // [4c, 4c + 4) and [4 (LANES + c), 4 (LANES + c) + 4), so that each 16-byte load of the row is contiguous over the lanes.
@@ -8,7 +8,7 @@
 
 constexpr int ELEMENTS = 8;
 
-// Streaming loads: every byte of a cache is read once, so it takes no place in L1.
+// Streaming loads: every byte of a cache is read only once, so it is not kept in L1.
 #if __CUDA_ARCH__ >= 750
 #define STREAMED "ld.global.nc.L1::no_allocate.L2::128B"
 #elif __CUDA_ARCH__ >= 700
@@ -78,7 +78,7 @@ struct Columns {
   // Only the class of 16 lanes serves several dims (80, 96, 128); elsewhere dim = LANES * ELEMENTS.
   __device__ bool inside(int part) const { return LANES != 16 || position(part) < dim; }
 
-  // Lanes past dim load the row's first elements again (no extra traffic); their query is zero and nobody writes their sums.
+  // Lanes past dim load the row's first elements again (no extra traffic); their query is zero and their sums are not written.
   template <int FORMAT>
   __device__ void load(Fragment<FORMAT>& fragment, const char* row) const {
 #pragma unroll

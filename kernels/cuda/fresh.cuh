@@ -1,10 +1,10 @@
-// A decode that appends a token itself. One warp of a row's tile, when its own units are done, takes the token from the pool,
-// attends it (one more partial of its block) and stores it. No other warp reads its slot in this launch (held_slots).
+// Decode launches that also append a token. One warp of a row's tile, after its units, takes the token from the pool, attends
+// to it (one more partial of its block) and stores it. No other warp reads its slot in this launch (held_slots).
 #pragma once
 #include "cache.cuh"
 #include "finish.cuh"
 
-// The warp that appends, and where it keeps the token's number and slot meanwhile: in the place of its partial's bounds.
+// The warp that appends. It keeps the token's number and slot in the place of its partial's bounds.
 __device__ inline bool appends_fresh(const DecodeParams& p, int warp) {
   return takes_fresh(p) && warp == int(blockDim.x) / 32 - 1;
 }

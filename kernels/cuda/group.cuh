@@ -1,5 +1,5 @@
-// Closing a group: what stands for its tokens (../anchors), stored with its scales. Shared by compress, close and append; one
-// warp does one group. Bits are those of workflow/elastickv/anchors and workflow/elastickv/formats.
+// Closes a group: computes the slot that represents its tokens (../anchors) and stores it with its scales. Used by compress,
+// close and append; one warp per group. Bitwise equal to workflow/elastickv/anchors and workflow/elastickv/formats.
 #pragma once
 #include "../anchor.h"
 #include "cache.cuh"
@@ -7,7 +7,7 @@
 #include "state.cuh"
 
 constexpr int MOST_PAIRS = 4;        // pairs of dims a lane holds: dim <= 256
-constexpr int MOST_GROUP_WARPS = 4;  // of a block that makes slots
+constexpr int MOST_GROUP_WARPS = 4;  // most warps per block of kernels that make slots
 
 // A lane's pairs of dims of one vector: pairs lane, lane + 32, ...; zero past the end.
 struct Pairs {
@@ -57,7 +57,7 @@ __device__ inline double squared_norm(const Pairs& pairs) {
   return warp_sum_double(sum);
 }
 
-constexpr int GROUP_IN_FLIGHT = 4;  // tokens whose vectors are loaded before any of them is looked at
+constexpr int GROUP_IN_FLIGHT = 4;  // tokens whose vectors are loaded before the first one is used
 constexpr int ENDLESS = 0x7fffffff;  // slots of a ring that never wraps
 
 // `size` tokens of one row, as a warp sees them. Token i is vector base + (first + i) % ring of k and v.
@@ -130,8 +130,8 @@ struct Group {
   }
 };
 
-// Of each rule, in kernels/anchors/<name>.h. close(group, key, value): the key and value that stand for a group; returns
-// which of its tokens they count as.
+// Defined for each rule in kernels/anchors/<name>.h. close(group, key, value): computes the key and value that represent a
+// group; returns the index of the token that they are recorded as.
 template <int RULE>
 struct Rule;
 #include "anchors_code.h"
@@ -152,7 +152,7 @@ __device__ inline void put(int format, void* to, long long at, float x, float y)
 #undef X
 }
 
-// What is encoded instead of a vector by a format that keeps something per head (`states`: of all heads).
+// The vector to encode, transformed by the format's per-head state (`states`: of all heads).
 template <int FORMAT>
 __device__ inline void pass_through(const void* states, int head, Pairs& vector, int dim, int lane) {
   __shared__ float whole[MOST_GROUP_WARPS][64 * MOST_PAIRS];

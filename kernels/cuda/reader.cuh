@@ -1,17 +1,17 @@
-// How a warp reads the slots of a cache and folds them into its answer.
+// Reads the slots of a cache with one warp and accumulates them into its partial answer.
 //
-// A unit is LOADS * (32 / LANES) neighbouring slots of one segment, whose keys and values a warp holds in registers. While
-// one unit is reduced the loads of the warp's next one are in flight: keys as soon as the dots are done, then values.
-// Where a unit lies follows from the most tokens that the launch may meet, which the host knows: the first loads go out
-// before the number of tokens on the device has been read. Units are read whole: the arrays of a cache are followed by memory
-// that may be read (params.h), and what lies there weighs nothing.
+// A unit is LOADS * (32 / LANES) adjacent slots of one segment, whose keys and values a warp holds in registers. While one
+// unit is reduced, the loads of the warp's next unit are in flight: keys as soon as the dot products are done, then values.
+// The location of a unit follows from the largest number of tokens that the launch may encounter, which the host knows, so the
+// first loads are issued before the number of tokens on the device has been read. Whole units are read: the arrays of a cache
+// are followed by readable padding (params.h), whose contents get zero weight.
 #pragma once
 #include "cache.cuh"
 #include "fragment.cuh"
 #include "stage.cuh"
 #include "state.cuh"
 
-constexpr int RESCALE_STEP = 8;  // the running maximum follows only jumps beyond this: weights stay below 2^8
+constexpr int RESCALE_STEP = 8;  // the running maximum is raised only for jumps beyond this, so weights stay below 2^8
 
 // DTYPE: of q, out and exact slots; LANES per row (8: dim 64, 16: 80 to 128, 32: 256); TILE query heads at once.
 template <int DTYPE_, int LANES_, int TILE_>
@@ -28,7 +28,7 @@ __host__ __device__ constexpr int loads_of(int format, int tile) {
   return format_bits(format) == 32 ? 4 : is_scaled(format) && tile == 1 ? 16 : 8;
 }
 
-// One segment of one row. Slots are read in the order of memory; which of them are live is asked when they are weighed.
+// One segment of one row. Slots are read in memory order; empty slots are masked at the softmax.
 struct Slots {
   const char* k;
   const char* v;
@@ -46,7 +46,7 @@ __device__ inline Slots slots_of(const Segment& segment, int dim, int row) {
           static_cast<const Word16*>(segment.v_scale) + first};
 }
 
-// The units of a row: those of segment 1 (the middle), then those of segment 0 (exact). A warp takes units unit,
+// The units of a row: those of segment 1 (the middle), then those of segment 0 (exact). A warp processes the units unit,
 // unit + warps, ... below `end`.
 struct Units {
   Slots middle;
@@ -71,8 +71,8 @@ struct Units {
   __device__ bool worth(int unit, int size) const { return held(unit).any(number(unit) * size); }
 };
 
-// Where two formats meet, loops have no registers for live slots: both segments' wait in shared memory, where this warp's
-// sums will be. An address of shared memory, of the middle's; the exact segment's lie behind.
+// With two formats, loops have no registers left for the live slots: those of both segments are kept in shared memory, in the
+// place of this warp's later sums. An address in shared memory: the middle segment's live slots, then the exact segment's.
 constexpr int HELD_BYTES = 16;
 
 __device__ inline unsigned keep_held(float4* sums, const Held& middle, const Held& exact, int lane) {
@@ -139,7 +139,7 @@ struct Reader {
   Word16 k_scale[BATCHES];
   Word16 v_scale[BATCHES];
 
-  // What an unpacked value is to be multiplied by.
+  // The factor for an unpacked value.
   static __device__ float scale_of([[maybe_unused]] Word16 scale) {
     if constexpr (QUANTISED) return from_fp16(scale) * Fragment<FORMAT>::FACTOR;
     else return 1.0f;
@@ -209,7 +209,7 @@ struct Reader {
     for (int i = 0; i < LOADS; i++) v[i].part(0) = stage.take(8 + i);
   }
 
-  // A slot without a token may hold anything, NaN too: its value becomes zero (as its weight will be).
+  // An empty slot may contain anything, even NaN: its value is set to zero (like its weight).
   __device__ void drop_dead_values(const Held& held, int base) {
     if constexpr (QUANTISED) {
 #pragma unroll

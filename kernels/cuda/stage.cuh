@@ -1,10 +1,10 @@
-// The unit that a warp reduces second waits in shared memory: it is asked for right behind the query, while the first one,
-// whose registers it will take, is on its way. Needs sm_80 (cp.async) and a launch with
-// STAGE_BYTES of dynamic shared memory a warp before Scratch (decode/launch.py decides).
+// Prefetches each warp's second unit to shared memory: the copy is issued right after the query, while the first unit, whose
+// registers the second one will use, is being loaded. Needs sm_80 (cp.async) and STAGE_BYTES of dynamic shared memory per warp
+// before Scratch (decode/launch.py decides).
 #pragma once
 #include "fragment.cuh"
 
-constexpr int STAGE_BYTES = 8192;  // what a lane's 16 loads of keys and values bring, for 32 lanes
+constexpr int STAGE_BYTES = 8192;  // 16 loads of keys and values by each of 32 lanes
 
 __device__ inline bool launch_stages() {
 #if __CUDA_ARCH__ >= 800
@@ -27,7 +27,7 @@ __device__ inline uint4 load_shared(unsigned address) {
   return words;
 }
 
-// One lane's pieces: number 0 to 7 are keys, 8 to 15 values. A lane takes what it asked for itself, so no barrier is needed.
+// One lane's pieces: numbers 0 to 7 are keys, 8 to 15 values. Each lane reads only its own copies, so no barrier is needed.
 struct Stage {
   unsigned first;  // shared address
 

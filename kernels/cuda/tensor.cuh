@@ -4,7 +4,7 @@
 //                         b = {B[2t, 2t+1][g], B[2t+8, 2t+9][g]}, c = {C[g][2t], C[g][2t+1], C[g+8][2t], C[g+8][2t+1]}
 //   8-bit, 16 x 8 x 32:   the same with four bytes where two halves were (4t.. and 4t+16..)
 //
-// The order of the inner dimension is free as long as A and B agree on it, so fragments are whatever a lane's loads bring.
+// The order of the inner dimension is free as long as A and B agree on it, so fragments hold data in the order of the loads.
 #pragma once
 #include "convert.cuh"
 

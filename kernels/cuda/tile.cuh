@@ -1,4 +1,4 @@
-// Which query heads a block works for.
+// The query heads that a block processes.
 #pragma once
 #include "dependent.cuh"
 

@@ -1,8 +1,8 @@
-// Decode over any list of segments: keys and values in formats of their own, which may keep something per KV head. Formats
-// are chosen at run time, once a block of slots, so that there is no instance for a pair of them.
-// Traffic: as decode; what formats keep per head once a row; partials of ANY_PIECE slots each through the workspace.
-// Launch: three steps of all threads: the queries as each segment wants them; pieces of segments, by whoever is free; rows, whose
-// pieces are joined in their order. Answers are bitwise repeatable whatever the number of threads.
+// Decode over any list of segments, in which keys and values may have different formats with per-head state. Formats are
+// selected at run time, once per block of slots, so that no instance per pair of formats is needed.
+// Traffic: as decode, plus the per-head state once per row and partials of ANY_PIECE slots each through the workspace.
+// Launch: three parallel steps: queries transformed for each segment; pieces of segments, dynamically scheduled; rows, whose
+// pieces are joined in order. Answers are bitwise repeatable for any number of threads.
 #pragma once
 #include "cache.hpp"
 #include "join.hpp"
@@ -13,7 +13,7 @@ namespace elastickv {
 
 constexpr int ANY_PIECE = 512;  // slots
 
-// How one format is read, kept and undone.
+// Functions to read one format and to apply and undo its per-head transform.
 template <int TILE>
 struct FormatLoops {
   using Score = void (*)(const char* k, int slots, int dim, const float* q, float* scores);
@@ -50,15 +50,15 @@ struct FormatLoops {
   }
 };
 
-// The state of a row's head, of a format that keeps any.
+// The per-head state of a row, for formats that have one.
 template <int TILE>
 const float* state_of(const FormatLoops<TILE>& format, const void* states, const Cache& cache, int row) {
   return static_cast<const float*>(states) + (long long)(row % cache.kv_heads) * format.floats(cache.dim);
 }
 
-// Where a launch keeps what: floats of the workspace.
+// Layout of the workspace, in floats.
 struct AnyLayout {
-  int heads, dim, segments, pieces;  // heads: padded to whole tiles; pieces: of a row, at most
+  int heads, dim, segments, pieces;  // heads: padded to whole tiles; pieces: maximum per row
   int first_piece[MOST_SEGMENTS + 1];
 
   explicit AnyLayout(const DecodeParams& p)
@@ -81,7 +81,7 @@ inline long long decode_any_workspace(const DecodeParams& p) {
   return AnyLayout(p).floats(p.cache.rows) * (long long)sizeof(float);
 }
 
-// Whether a cache needs this way to decode.
+// Whether a cache requires this implementation.
 inline bool needs_any(const Cache& cache) {
   bool any = false;
   for (int s = 0; s < cache.segment_count; ++s) {
@@ -124,7 +124,7 @@ class DecodeAny {
     return p.cache.live[((long long)p.pending * p.cache.rows + row) * MOST_SEGMENTS + segment];
   }
 
-  // The row's queries as the segment's keys want them, times scale; heads that only fill a tile are zero.
+  // The row's queries, transformed for the segment's keys, times scale; padding heads of a tile are zero.
   void ask(int row, int s) const {
     const Cache& cache = p.cache;
     const int bytes = row_bytes(cache.dtype, at.dim);
@@ -189,14 +189,14 @@ class DecodeAny {
     }
   }
 
-  // What slots' stored numbers are to be multiplied by; false where that is nothing.
+  // The factors of slots' stored numbers; false if there are none.
   static bool read_scales(const void* scales, long long slot, int slots, float factor, float* out) {
     if (!scales) return false;
     for (int i = 0; i < slots; ++i) out[i] = decode_fp16(static_cast<const uint16_t*>(scales)[slot + i]) * factor;
     return true;
   }
 
-  // Joins a row's pieces segment by segment; each segment's answer passes through what its values' format keeps.
+  // Joins a row's pieces segment by segment; each segment's answer is transformed by the per-head state of its values.
   void finish(int row) const {
     const Cache& cache = p.cache;
     const long long bytes = row_bytes(cache.dtype, at.dim);

@@ -1,4 +1,4 @@
-// Tiles of query heads, and partial answers that are joined: what both ways to decode share.
+// Tiles of query heads and joining of partial answers, shared by both implementations of decode.
 #pragma once
 #include "attention.hpp"
 

@@ -1,9 +1,9 @@
 // decode: out[row, j] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i over a cache's slots (params.h).
 // Traffic: every live slot's key and value (scales, bias) once, q and out once; all query heads of a row share the read.
-// Launch: the work (rows x slots, weighed in bytes) is cut into equal contiguous parts, one a thread, whatever the
-// number of rows. A row cut between threads leaves a partial state per thread in the workspace; after a barrier, the
-// thread that began the row joins them in thread order, so answers are bitwise repeatable for a fixed thread count.
-// Caches whose keys and values have different formats, or formats that keep something per head: any.hpp.
+// Launch: the work (rows x slots, weighted by bytes) is divided into equal contiguous parts, one per thread, for any number
+// of rows. Threads that share a row leave partial states in the workspace; after a barrier, the thread that started the row
+// joins them in thread order, so answers are bitwise repeatable for a fixed number of threads.
+// Caches with different formats for keys and values, or with per-head state: any.hpp.
 #include <vector>
 
 #include "any.hpp"
@@ -15,7 +15,7 @@
 
 namespace elastickv {
 
-constexpr int CUT_SLOTS = 16;  // rows are cut at multiples of so many slots
+constexpr int CUT_SLOTS = 16;  // rows are divided at multiples of this number of slots
 
 using Attend = void (*)(const Stretch&, int, const float*, int, State*);
 
@@ -32,7 +32,7 @@ static Attend attend_for(int format, int tile) {
   return tile == 1 ? attend_tile<1>(format) : tile == 2 ? attend_tile<2>(format) : attend_tile<4>(format);
 }
 
-// Of a segment: int4 codes are multiplied as whole numbers where target, dim and precision allow.
+// Whether a segment's int4 codes are multiplied as integers, which depends on target, dim and precision.
 static Attend attend_for(const Cache& cache, const Segment& segment, int tile) {
 #ifdef ELASTICKV_WHOLE_NUMBERS
   if (segment.k_format == INT4 && cache.dtype != FP32 && (cache.dim == 64 || cache.dim == 128 || cache.dim == 256))
@@ -47,13 +47,13 @@ struct RowWork {
   int slots;
 };
 
-// What every thread needs to know about one launch.
+// The state of one launch that all threads share.
 struct Work {
   const DecodeParams& p;
   int tile, heads;  // heads: padded to whole tiles
   long long slot_cost[MOST_SEGMENTS];
   Attend attend[MOST_SEGMENTS];
-  std::vector<RowWork> rows;  // one more than there are: the last says the cost of all
+  std::vector<RowWork> rows;  // one more than there are rows: the last has the total cost
 
   explicit Work(const DecodeParams& params) : p(params), rows(params.cache.rows + 1) {
     const Cache& c = p.cache;
@@ -137,7 +137,7 @@ static void attend_slots(const Work& work, int row, int begin, int end, const fl
   }
 }
 
-// The row's queries as floats, times scale; heads that only fill a tile are zero.
+// The row's queries as floats, times scale; padding heads of a tile are zero.
 static void load_queries(const Work& work, int row, float* q) {
   const Cache& c = work.p.cache;
   const long long bytes = (long long)work.p.group * row_bytes(c.dtype, c.dim);
@@ -194,7 +194,7 @@ struct Part {
   int to(const Work& work, int row) const { return row == last_row ? end : work.slots(row); }
 };
 
-// Joins the partials of a row that this thread began and later ones went on with.
+// Joins the partials of a row that this thread started and later threads continued.
 static void finish_row(const Work& work, int row, int thread, int threads, State* states) {
   const int dim = work.p.cache.dim;
   for (int other = thread + 1; other < threads; ++other) {

@@ -6,9 +6,9 @@
 // Launch: grid (splits, ceil(group / TILE), rows), any whole number of warps up to 16 (TILE 1) or 12 (TILE 4), which is
 // what the registers of an SM hold; shared memory as Stage and Scratch. One wave of resident blocks is best.
 //
-// Caches of segment 0, the exact one, and perhaps segment 1, the middle, whose keys and values have one format.
-// The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of it and
-// its warps take turns, so that neighbouring rows of memory are read at about the same time.
+// Supports caches with segment 0 (exact) and optionally segment 1 (middle), whose keys and values have the same format.
+// The units of the middle segment (reader.cuh), then those of the exact one, form one list. A block owns a range of the list
+// and its warps take turns, so that adjacent memory is read at about the same time.
 #include "fresh.cuh"
 #include "reader.cuh"
 
@@ -35,7 +35,7 @@ __device__ void publish(State<S>& state, const typename S::Lane& columns, int la
   }
 }
 
-// The queries, times scale * log2 e (zero where a lane lies past dim), and nothing seen yet. meanwhile: what is to be done while they are on their way.
+// The initial state: the queries, times scale * log2 e (zero for lanes past dim). meanwhile: work to do while they are loaded.
 template <class S, class Meanwhile>
 __device__ void begin(State<S>& state, const DecodeParams& p, const Tile& tile, const typename S::Lane& columns,
                       const Meanwhile& meanwhile) {
@@ -74,7 +74,7 @@ __device__ void decode(const DecodeParams& p) {
     middle_live = MIDDLE != S::DTYPE || p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
     token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;
   };
-  // Before all else: what depends on them is worked out as soon as the queries are on their way.
+  // Loaded first: values that depend on them are computed while the queries are being loaded.
   if constexpr (MIDDLE == S::DTYPE) ask_for_places();
   const typename S::Lane columns = {lane % S::LANES, p.cache.dim};
   // The shuffle tells the compiler that the warp's number, so the loops' conditions, are the same in all lanes.
@@ -136,7 +136,7 @@ __device__ void decode(const DecodeParams& p) {
     Middle middle = {columns, lane};
     if (unit < end_middle) middle.load(units.middle, unit);
     unit = middle.run(state, Segment{units.middle, held_middle(), 0}, unit, end_middle, stage, false);
-    // Found only now: kept meanwhile it would take registers, too.
+    // Computed only now, because keeping it would also take registers.
     const Segment second = {slots_of<S::DTYPE>(p.cache.segments[0], p.cache.dim, tile.row), held_exact(), units.of_middle};
     if (unit < end) exact.load(second.slots(unit), second.number(unit));
     exact.run(state, second, unit, end, stage, false);
@@ -165,8 +165,8 @@ __device__ void decode(const DecodeParams& p) {
     decode<Shape<DTYPE, DIM / ELEMENTS, TILE>, MIDDLE>(p);                                                          \
   }
 
-// Four query heads at once where sharing K/V pays, in 16-bit caches; dim 64 has rows of its own there and elsewhere half of
-// the lanes of 128. Every instance costs a third of a second to compile, seven times.
+// Four query heads at once where sharing K/V is worthwhile, in 16-bit caches. Dim 64 has separate instances there; elsewhere it
+// uses half of the lanes of dim 128. Each instance costs a third of a second of compilation per architecture.
 #define DECODE_16BIT(name, DTYPE)                \
   DECODE(name##_##name, DTYPE, DTYPE, 64, 1)     \
   DECODE(name##_##name, DTYPE, DTYPE, 64, 4)     \

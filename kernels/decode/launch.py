@@ -20,16 +20,16 @@ from elastickv.schemas.case import DecodeCase
 DTYPE_OF = {one.number: name for name, one in formats.every().items()}
 ANY = "decode_any"
 QUERY_TILE = 4
-ELEMENTS = 8  # of a cached row in one lane
+ELEMENTS = 8  # elements of a cached row per lane
 TENSOR_DIM = 128
 TENSOR_CAPABILITY = 80  # the first with the products that decode_tensor needs
 TENSOR_UNIT_BYTES = 8192
 STAGE_BYTES = 8192  # of a warp
-# Turns of a warp at which staging pays: many, or a second one of a few warps alone. In between it delays the first.
+# Turns per warp at which staging is worthwhile: many, or a second turn of only a few warps. Else it delays the first.
 MANY_TURNS = 4.0
 FEW_TURNS = 1.4
 STAGE_CAPABILITY = 80  # the first that copies to shared memory while it computes
-BLOCK_RESERVE_BYTES = 1024  # of shared memory, that the system takes a block
+BLOCK_RESERVE_BYTES = 1024  # shared memory per block that the system reserves
 TENSOR_UNIT_SLOTS = {"int8": 32, "int4": 64}  # formats with scales that tensor cores multiply; those without: 16
 # Warps an SM holds (the instances' registers) and the block sizes to choose from, in warps: with up to 128 registers a
 # thread (one query head at a time, on CUDA cores) and with up to 168 (the others).
@@ -37,7 +37,7 @@ WARPS_PER_SM = {False: 16, True: 12}
 BLOCK_WARPS = {False: (16, 8, 4), True: (12, 6, 3)}
 MOST_SPLITS = 128
 # A model of the time, good enough to rank shapes (fitted to 49 caches on one GPU of 132 SMs; only ratios matter).
-BYTES_PER_US = 54_000  # what an SM gets in a microsecond with BUSY_WARPS or more; with fewer, less in proportion
+BYTES_PER_US = 54_000  # bandwidth of an SM with BUSY_WARPS or more; proportionally less with fewer
 BUSY_WARPS = 13.3
 TURN_US = 0.5  # what 12 warps of an SM compute on a unit each, if it is quantised
 EXACT_SHARE = 0.3  # of that, if it is not
@@ -84,9 +84,9 @@ class Instance(NamedTuple):
 
 
 class DecodeShape(NamedTuple):
-    """How one decode runs: blocks of `warps` warps, for each of `tiles` tiles of query heads `splits` of them.
+    """Launch parameters of one decode: blocks of `warps` warps, `splits` of them for each of `tiles` tiles of heads.
 
-    staged: a warp's second unit waits in shared memory (stage.cuh).
+    staged: each warp prefetches its second unit to shared memory (stage.cuh).
     """
 
     instance: Instance
@@ -101,7 +101,7 @@ class DecodeShape(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """Dynamic shared memory of a block (Stage, Scratch)."""
+        """Dynamic shared memory per block (Stage, Scratch)."""
         partial = self.instance.tile * (self.instance.widest * 4 + 8)
         queries = self.instance.tile * (self.instance.widest * 4 + 16)
         makers = self.warps if self.instance.tile == 1 else 1
@@ -114,9 +114,9 @@ def _ceil(numerator: int, denominator: int) -> int:
 
 
 def needs_any(cache: ctypes.Structure) -> bool:
-    """Whether no instance reads a cache.
+    """Whether a cache is not supported by any instance.
 
-    Theirs have up to two segments, each in one plain format for keys and values.
+    Instances support up to two segments, each with one plain format for keys and values.
     """
     segments = cache.segments[: cache.segment_count]
     differing = any(one.k_format != one.v_format or one.k_state or one.v_state for one in segments)
@@ -236,7 +236,7 @@ def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
 
 
 def described(params: ctypes.Structure, gpu: Gpu) -> tuple[str, int, int, bool]:
-    """Kernel, splits of a row, warps of a block, and whether units are staged."""
+    """Kernel, splits per row, warps per block, and whether units are staged."""
     if needs_any(params.cache):
         made = of_kernel(ANY)
         shape = made.shape_of(params, gpu)
@@ -246,7 +246,7 @@ def described(params: ctypes.Structure, gpu: Gpu) -> tuple[str, int, int, bool]:
 
 
 def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
-    """A grid of (splits, tiles of a row, rows)."""
+    """A grid of (splits, tiles per row, rows)."""
     if needs_any(params.cache):
         return of_kernel(ANY).launch(params, gpu)
     shape = shape_of(params, gpu)

@@ -1,21 +1,21 @@
-// decode_any: decode over any list of segments, with keys and values in formats of their own, which may keep something per
-// KV head. Formats are chosen at run time, once for many slots, so that there is no instance for a pair of them.
+// decode_any: decode over any list of segments, in which keys and values may have different formats with per-head state.
+// Formats are selected at run time, once for many slots, so that no instance per pair of formats is needed.
 //
-// Traffic: as decode; what formats keep per head once for each block of a segment, out of L2; partials through the workspace.
-// Launch: grid (pieces, ceil(group / TILE), rows), 256 threads. A piece is a range of slots of one segment, 64 or a power of
-// two as many; how many pieces there are says their size (any.cuh).
+// Traffic: as decode, plus the per-head state once per block (from L2) and partials through the workspace.
+// Launch: grid (pieces, ceil(group / TILE), rows), 256 threads. A piece is a range of slots of one segment: 64 times a power of
+// two, determined by the number of pieces (any.cuh).
 #pragma once
 #include "any.cuh"
 #include "finish.cuh"
 
 constexpr int ANY_THREADS = 256, ANY_WARPS = ANY_THREADS / 32, ANY_DIM = 256;
-constexpr int CHUNK = ANY_THREADS;  // slots between two changes of the running maximum; a thread weighs one
+constexpr int CHUNK = ANY_THREADS;  // slots between two updates of the running maximum; each thread computes the weight of one
 
 // Each array begins at a multiple of 16 bytes: loads of four words then never touch a word of the array before.
 template <int TILE>
 struct AnyShared {
-  alignas(16) float q[TILE][ANY_DIM];      // as the segment's keys want it, times scale * log2 e; zero past dim
-  alignas(16) float shift[TILE];           // what is added to its scores, times the same
+  alignas(16) float q[TILE][ANY_DIM];      // transformed for the segment's keys, times scale * log2 e; zero past dim
+  alignas(16) float shift[TILE];           // term to add to its scores, times the same factor
   alignas(16) float weights[TILE][CHUNK];  // dot products, then weights
   alignas(16) float bounds[TILE][ANY_WARPS];
   alignas(16) float sums[ANY_WARPS][TILE][ANY_DIM];
@@ -56,7 +56,7 @@ struct AnyBlock {
   __device__ int element() const { return inside() ? lane % lanes * ELEMENTS : 0; }
   __device__ long long slot_of_row(int slot) const { return (long long)tile.row * segment.capacity + slot; }
 
-  // The vector of a slot. What lies past the end, or holds no token, weighs nothing, whatever it is.
+  // The vector of a slot. Slots past the end and empty slots get zero weight.
   __device__ const char* vector(const void* vectors, const char* fresh, int format, int slot) const {
     if (slot == live.newest) return fresh;
     return static_cast<const char*>(vectors) + slot_of_row(min(slot, segment.capacity - 1)) * row_bytes(format, p.cache.dim);
@@ -78,7 +78,7 @@ struct AnyBlock {
     }
   }
 
-  // The queries as they are, then as the segment's keys want them.
+  // The queries, first unchanged, then transformed for the segment's keys.
   __device__ void ask() const {
     const int dim = p.cache.dim;
     float(&raw)[TILE][ANY_DIM] = shared.sums[0];
@@ -138,7 +138,7 @@ struct AnyBlock {
   }
 
   // shared.weights: weights of a chunk, times the scales of the values; m, l: of all slots so far (l: this thread's share).
-  // Returns what older sums are to be multiplied by.
+  // Returns the factor for older sums.
   __device__ void weigh(int first, float (&m)[TILE], float (&l)[TILE], float (&shrink)[TILE]) const {
     const int slot = first + threadIdx.x;
     const bool alive = slot < end && live(slot);
@@ -179,7 +179,7 @@ struct AnyBlock {
   __device__ void add_values_as(int first, float (&o)[TILE][ELEMENTS]) const {
     each_vector<FORMAT>(segment.v, fresh_v, first, [&](int number, const Fragment<FORMAT>& loaded) {
       const int slot = first + number;
-      if (slot >= end || !live(slot)) return;  // it may hold anything, NaN too
+      if (slot >= end || !live(slot)) return;  // it may contain anything, even NaN
       float value[ELEMENTS];
       loaded.unpack(value);
 #pragma unroll
@@ -245,7 +245,7 @@ __device__ void answer_with(const DecodeParams& p, const Tile& tile, int segment
   if (mine < dim && part.l != 0.0f) part.o = PerHead<FORMAT>::answer(state, mean, dim, mine) * part.l;
 }
 
-// Merges a row's pieces, one dim a thread; each segment's answer passes through what its values' format keeps.
+// Merges a row's pieces, one dim per thread; each segment's answer is transformed by the per-head state of its values.
 template <int TILE>
 __device__ void finish_any(const DecodeParams& p, const Tile& tile, const AnyPieces& pieces, float* mean) {
   const int dim = p.cache.dim, mine = threadIdx.x;

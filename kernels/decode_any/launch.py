@@ -1,4 +1,4 @@
-"""How caches are decoded that no instance of kernels/decode reads. It mirrors kernel.cu and cuda/any.cuh."""
+"""Launches decode for caches that no instance of kernels/decode supports. It mirrors kernel.cu and cuda/any.cuh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THREADS = 256
 SHORTEST = 6  # a piece is a power of two of slots, at least 2^6
 BLOCKS_PER_SM = 4  # wanted: more pieces read what formats keep per head more often
 QUERY_TILE = 4
-PLACE_WORDS = 4  # of a head's partial answer, beside its dims
+PLACE_WORDS = 4  # words of a head's partial answer in addition to its dims
 
 
 class Shape(NamedTuple):
@@ -51,7 +51,7 @@ def workspace_bytes(params: ctypes.Structure, gpu: Gpu) -> int:
 
 
 def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
-    """A grid of (pieces, tiles of a row, rows)."""
+    """A grid of (pieces, tiles per row, rows)."""
     shape = shape_of(params, gpu)
     rows = params.cache.rows
     return Launch(shape.kernel, (shape.pieces, shape.tiles // rows, rows), THREADS)

@@ -1,13 +1,14 @@
 // decode on tensor cores (sm_80 and up): dim 128, exact slots in fp16 or bf16, middle slots the same, int8 or int4.
 //   out[row, j] = sum_i softmax_i(q[row, j] . k_i * scale + bias_i) v_i
 //
-// For grouped queries, whose heads share one read of the cache, and for quantised middles, whose conversion would keep CUDA
-// cores busier than memory. Codes are multiplied as they are: logits by integer products with q as 16-bit fixed point in two
-// columns (high and low byte), values as fp16 subnormals (code + offset) * 2^-24; scales multiply logits and weights, the
-// offset leaves through one more product. Values' scales up to 255 (the weights times them are fp16).
+// Used for grouped queries, whose heads share one read of the cache, and for quantised middles, whose conversion would take
+// longer on CUDA cores than reading memory. Codes are multiplied without conversion: logits by integer products with q as
+// 16-bit fixed point in two columns (high and low byte), values as fp16 subnormals (code + offset) * 2^-24. Scales multiply
+// logits and weights; the offset is removed by one more product. Values' scales must be at most 255 (weights times scales are
+// fp16).
 //
 // Traffic, splits, merge: as decode.cu. Launch: the same grid, 12, 6 or 3 warps (registers: 12 warps an SM), Scratch.
-// A unit is what a warp holds at once: 4 KB of keys and 4 KB of values, 16 exact, 32 int8 or 64 int4 slots.
+// A unit is the data that a warp holds at once: 4 KB of keys and 4 KB of values, that is 16 exact, 32 int8 or 64 int4 slots.
 #include "fresh.cuh"
 #include "reader.cuh"
 
@@ -191,7 +192,7 @@ struct TensorReader {
     if (S::TILE > 1 || t == 0) l += p0 + p1;  // with one head the lanes of a row hold the same logits
     const Word32 weights = pack_pair<S::DTYPE>(p0, p1);
     const Word32 b0 = __shfl_sync(WHOLE_WARP, weights, t * 4 + g % 4), b1 = __shfl_sync(WHOLE_WARP, weights, 16 + t * 4 + g % 4);
-    if (!whole) {  // a slot without a token may hold a NaN
+    if (!whole) {  // an empty slot may contain NaN
 #pragma unroll
       for (int i = 0; i < 8; i++)
         if (!held(base + i / 2 % 2 * 8 + i / 4 * 4 + t)) v[i] = make_uint4(0, 0, 0, 0);
@@ -221,7 +222,7 @@ struct TensorReader {
   static __device__ char* fixed_of(char* shared) { return shared + S::TILE * TENSOR_DIM * 2; }
   static __device__ float* steps_of(char* shared) { return reinterpret_cast<float*>(shared + S::TILE * TENSOR_DIM * 4); }
 
-  // Later heads than last_head repeat it. meanwhile: what is to be done while they are on their way.
+  // Heads after last_head repeat it. meanwhile: work to do while the queries are loaded.
   template <class Meanwhile>
   __device__ void make_queries(char* shared, const char* q, int last_head, float scale, int warp, const Meanwhile& meanwhile) const {
     const int from = TOGETHER ? warp : 0, step = TOGETHER ? blockDim.x / 32 : 1;
@@ -490,7 +491,7 @@ __device__ void decode_tensor(const DecodeParams& p) {
   constexpr int MIDDLE_UNIT = Reader::template UNIT<S::MIDDLE>, EXACT_UNIT = Reader::template UNIT<S::DTYPE>;
   const int warps = blockDim.x / 32;
   const Tile tile = {int(blockIdx.z), int(blockIdx.y) * S::TILE};
-  // Asked for before all else: what depends on them is worked out as soon as the queries are on their way.
+  // Loaded first: values that depend on them are computed while the queries are being loaded.
   const Live exact_live = load_live(p.cache, p.pending, tile.row, 0);
   const Live middle_live = p.touched[1] > 0 ? load_live(p.cache, p.pending, tile.row, 1) : Live{};
   const int token = p.fresh.k ? load_fresh(p.cache.tokens) : 0;

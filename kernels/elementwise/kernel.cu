@@ -2,14 +2,14 @@
 //   anchors (t % compress == 0): out_g = exp(dot(q_g, k_g) * scale) * v_g; others: out_g = 0.95 * previous_g of the anchor
 // with g = 4 consecutive dims (one float4).
 // Traffic, in vectors of dim fp32: 3 reads and 1 write per anchor, 1 write per other token, 1 read per group with a copy.
-// Launch: 256 threads, one per (head, group, g). Neighbouring threads hold neighbouring g, so every access is coalesced. With
-// 256 * compress * 16 bytes of shared memory (sm_90 and up; only if dim / 4 divides 256 and compress divides seq) a block's
-// output leaves in one piece.
+// Launch: 256 threads, one per (head, group, g). Adjacent threads hold adjacent g, so every access is coalesced. With
+// 256 * compress * 16 bytes of shared memory (sm_90 and up; only if dim / 4 divides 256 and compress divides seq), a block
+// writes its output with one bulk store.
 #pragma once
 #include "dependent.cuh"
 #include "state.cuh"
 
-// exp within 2 units in the last place: what x * log2 e loses to rounding comes back as a factor. (__expf loses |x| units.)
+// exp within 2 units in the last place: the rounding error of x * log2 e is corrected by a factor. (__expf loses |x| units.)
 __device__ inline float exp_accurate(float x) {
   const float power = x * LOG2_E;
   const float lost = fmaf(x, LOG2_E, -power) + x * 1.925963033500e-8f;  // log2 e - LOG2_E
@@ -23,7 +23,7 @@ __device__ inline unsigned dynamic_shared_bytes() {
   return bytes;
 }
 
-// Writes `count` bytes of shared memory, which all threads of the block have filled, to `to` in one piece (sm_90 and up).
+// Writes `count` bytes of shared memory, which all threads of the block have filled, to `to` with one bulk store (sm_90 and up).
 __device__ inline void store_block(void* to, const void* from, unsigned count) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -42,7 +42,7 @@ extern "C" __global__ __launch_bounds__(256) void elementwise(const ElementwiseP
   const int quads = p.dim / 4, groups = (p.seq + p.compress - 1) / p.compress;
   const int block = p.reverse ? int(gridDim.x - 1 - blockIdx.x) : int(blockIdx.x);
   const long long item = (long long)block * blockDim.x + threadIdx.x, items = (long long)p.heads * groups * quads;
-  const bool whole = dynamic_shared_bytes() > 0, idle = item >= items;  // whole groups a block, which leave in one piece
+  const bool whole = dynamic_shared_bytes() > 0, idle = item >= items;  // blocks of whole groups use one bulk store
   if (idle && !whole) return;
   const int quad = item % quads, group = item / quads % groups, head = item / quads / groups;
   const int first = group * p.compress, members = idle ? 0 : min(p.compress, p.seq - first);

@@ -6,13 +6,13 @@ import ctypes
 
 from elastickv.device.launches import LINEAR_THREADS, Gpu, Launch, linear
 
-BULK_CAPABILITY = 90  # the first that stores a piece of shared memory at once
+BULK_CAPABILITY = 90  # first compute capability with bulk stores from shared memory
 FEWEST_BULK_BYTES = 32 << 20  # of a whole output
 MOST_BULK_BYTES = 32 << 10  # of a block's
 
 
 def launch(params: ctypes.Structure, gpu: Gpu) -> Launch:
-    """Long outputs of whole groups leave through shared memory where the device can; short ones would lose by it."""
+    """Long outputs of whole groups are stored through shared memory if the device supports it; short ones are not."""
     groups, quads = -(-params.seq // params.compress), params.dim // 4
     made = linear("elementwise", params.heads * groups * quads)
     whole = params.compress > 1 and params.seq % params.compress == 0 and LINEAR_THREADS % quads == 0

@@ -21,7 +21,7 @@ class Elementwise(Buffered):
 
     def faults(self, case: Mapping[str, Any]) -> Iterator[Fault]:
         if case["seq"] * case["dim"] > LARGEST_INT:
-            yield "seq", f"seq * dim must be at most {LARGEST_INT}, is {case['seq'] * case['dim']}"
+            yield "seq", f"seq * dim must be at most {LARGEST_INT}, not {case['seq'] * case['dim']}"
 
     def buffers(self, case: Any) -> dict[str, Buffer]:
         return dict.fromkeys(BUFFERS, Buffer((case.heads, case.seq, case.dim)))

@@ -1,5 +1,5 @@
-// stream: a pure pass that reads `read_bytes` and writes `write_bytes`, each thread its part of both at the same pace.
-// What is read ends in the 4 bytes of `sink` (sum of all its 32-bit words), so that nothing can be left out.
+// stream: a pure pass that reads `read_bytes` and writes `write_bytes`; each thread processes its part of both at the same pace.
+// The sum of all 32-bit words read is written to the 4 bytes of `sink`, so that no read can be optimised away.
 // Traffic: read_bytes + write_bytes. Launch: threads take contiguous parts of 4 KiB pieces.
 #include <algorithm>
 
@@ -13,7 +13,7 @@ typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
 constexpr long long PIECE = 4096;
 constexpr int CHAINS = 4;
 
-// Adds the 32-bit words of [from, to), a multiple of 4 bytes, to running sums; what is left over goes to the first one.
+// Adds the 32-bit words of [from, to), a multiple of 4 bytes, to running sums; the remainder is added to the first one.
 static inline void add_words(Words (&sums)[CHAINS], const char* from, const char* to) {
   for (; to - from >= CHAINS * (long long)sizeof(Words); from += CHAINS * sizeof(Words))
     for (int i = 0; i < CHAINS; ++i) sums[i] += load<Words>(from + i * sizeof(Words));

@@ -36,5 +36,5 @@ extern "C" __global__ __launch_bounds__(STREAM_THREADS) void stream(const Stream
   for (int row = 0; row < STREAM_ROWS; row++)
     if (item + row * items < writes) to[item + row * items] = sum;
   const Word32 word = sum.x ^ sum.y ^ sum.z ^ sum.w;
-  if (word == 0x9e3779b9u) *p.sink = word;  // hardly ever true, but only the loads can tell
+  if (word == 0x9e3779b9u) *p.sink = word;  // almost never true, but the compiler must keep the loads
 }

@@ -6,7 +6,7 @@ import ctypes
 
 from elastickv.device.launches import Gpu, Launch, linear
 
-ROWS = 4  # vectors of 16 bytes that a thread reads, and writes, at most
+ROWS = 4  # most 16-byte vectors that a thread reads, and writes
 
 
 def items(read_bytes: int, write_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""`elastickv`: argument parsing and nothing else. Each command's module offers `run(args) -> exit code`."""
+"""The command line of `elastickv`: argument parsing only. Each command's module has `run(args) -> exit code`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CONFIG_DEFAULT = "config/config.yaml"
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes flags by their whole names only, also in subcommands, whose parsers argparse makes of the same class.
+    """An argument parser without abbreviated flags, also for subcommands (argparse creates them from this class).
 
-    An unknown flag is told with the nearest one of its command.
+    The error for an unknown flag suggests the most similar flag of the command.
     """
 
     def __init__(self, **options):
@@ -31,21 +31,21 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         parsed, unknown = super().parse_known_args(args, namespace)
         near = self._nearest_flags(unknown)
-        if near:  # else the whole command line's parser refuses them
+        if near:  # without a suggestion, the top-level parser reports the error
             self.error(f"unrecognized arguments: {' '.join(unknown)}; did you mean {', '.join(near)}?")
         return parsed, unknown
 
     def _nearest_flags(self, words: list[str]) -> list[str]:
-        """The flags of this command that are nearest to those unknown among `words`, as far as any is near."""
+        """The most similar flags of this command for the unknown flags in `words`; empty if none is similar."""
         given = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
         known = [flag.removeprefix("--") for flag in self._option_string_actions if flag.startswith("--")]
-        if not given or self._subparsers:  # what stands before a command may be a flag of that command
+        if not given or self._subparsers:  # a flag before the command name may belong to the command
             return []
         try:
             from elastickv.matrix.structure import nearest
 
             return list(dict.fromkeys(f"--{near}" for name in given if (near := nearest(name, known))))
-        except ModuleNotFoundError:  # outside the environments: refused without a hint
+        except ModuleNotFoundError:  # outside the environments: no suggestion
             return []
 
 
@@ -56,91 +56,91 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_configfile(parser: argparse.ArgumentParser) -> None:
-    # Several at once and the option again, as Snakemake takes them.
-    text = f"YAML matrices (default {CONFIG_DEFAULT})"
+    # As in Snakemake: several files per option, and the option may be repeated.
+    text = f"YAML config files; later files override earlier ones (default: {CONFIG_DEFAULT})"
     parser.add_argument("--configfile", action="extend", nargs="+", metavar="F", help=text)
 
 
 def _add_cases(commands) -> None:
-    parser = commands.add_parser("cases", help="list the resolved cases")
+    parser = commands.add_parser("cases", help="list the resolved cases of a config")
     _add_config(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(module="elastickv.report.listing")
 
 
 def _add_overrides(commands) -> None:
-    parser = commands.add_parser("overrides", help="write make's SET as one more config file and print its path")
+    parser = commands.add_parser("overrides", help="convert make's SET to a config file and print its path")
     _add_configfile(parser)
     parser.add_argument(
-        "--set", default="", metavar="TEXT", help="KEY=VALUE ..., deeper keys with dots, quotes as in sh"
+        "--set", default="", metavar="TEXT", help="KEY=VALUE ...; nested keys use dots, quoting follows the shell"
     )
     parser.set_defaults(module="elastickv.pipeline.overrides")
 
 
 def _add_show(commands) -> None:
-    parser = commands.add_parser("show", help="the verdict table of a finished run")
+    parser = commands.add_parser("show", help="print the verdict table of a finished run")
     _add_config(parser)
-    parser.add_argument("--if-finished", action="store_true", help="say nothing where no run has finished yet")
+    parser.add_argument("--if-finished", action="store_true", help="print nothing if no run has finished yet")
     parser.set_defaults(module="elastickv.report.show")
 
 
 def _add_plan(commands) -> None:
-    parser = commands.add_parser("plan", help="write the plan of a results folder, to run the steps without Snakemake")
+    parser = commands.add_parser("plan", help="write the plan of a results folder, to run steps without Snakemake")
     _add_config(parser)
     parser.set_defaults(module="elastickv.pipeline.plan")
 
 
 def _add_doctor(commands) -> None:
-    parser = commands.add_parser("doctor", help="what this machine has, and the fix for what a config lacks here")
+    parser = commands.add_parser("doctor", help="check that this machine can run a config, and print fixes")
     _add_config(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(module="elastickv.doctor")
 
 
 def _add_env(commands) -> None:
-    parser = commands.add_parser("env", help="make one of the pinned environments under .envs/")
-    parser.add_argument("name", help="core, dev, cuda, llm, ...: a lock in envs/")
-    parser.add_argument("--adopt", action="store_true", help="use this interpreter and PATH instead of installing")
+    parser = commands.add_parser("env", help="create one of the pinned environments under .envs/")
+    parser.add_argument("name", help="name of a lock file in envs/: core, dev, cuda, llm, ...")
+    parser.add_argument("--adopt", action="store_true", help="use this interpreter and PATH; install nothing")
     parser.set_defaults(module="elastickv.environments")
 
 
 def _add_build(commands) -> None:
-    parser = commands.add_parser("build", help="compile kernels")
+    parser = commands.add_parser("build", help="compile the kernels")
     parser.set_defaults(module="elastickv.build")
     kinds = parser.add_subparsers(dest="what", required=True, metavar="{cuda,cpu,image,fatbin}")
 
-    image = kinds.add_parser("image", help="one CUDA image")
+    image = kinds.add_parser("image", help="compile the CUDA image of one architecture")
     image.add_argument("--architecture", type=integer, required=True)
     image.add_argument("--ptx", action="store_true")
     image.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     image.add_argument("--out", required=True)
 
-    fatbin = kinds.add_parser("fatbin", help="merge images and read the result back")
+    fatbin = kinds.add_parser("fatbin", help="merge images into a fatbin and verify its contents")
     fatbin.add_argument("--images", nargs="+", required=True)
     fatbin.add_argument("--out", required=True)
     fatbin.add_argument("--manifest", required=True)
 
-    cuda = kinds.add_parser("cuda", help="every image and the fatbin")
+    cuda = kinds.add_parser("cuda", help="compile all images and merge them into the fatbin")
     cuda.add_argument("--architectures", default="61,70,75,80,86,89,90", help="comma-separated")
     cuda.add_argument("--ptx", type=integer, default=90)
     cuda.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     cuda.add_argument("--out", default="build/cuda")
 
-    cpu = kinds.add_parser("cpu", help="the CPU library")
+    cpu = kinds.add_parser("cpu", help="compile the CPU library")
     cpu.add_argument("--out", default="build/cpu")
 
 
 def _add_measure(commands) -> None:
-    parser = commands.add_parser("measure", help="measure one case of the plan")
-    parser.add_argument("--case", required=True, help="canonical case JSON")
+    parser = commands.add_parser("measure", help="measure one case of a plan")
+    parser.add_argument("--case", required=True, help="file with the canonical case JSON")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--store", required=True, help="record store: a finished measurement there is not repeated")
-    parser.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
-    parser.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
-    parser.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
+    parser.add_argument("--store", required=True, help="record store; stored measurements are not repeated")
+    parser.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
+    parser.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
     parser.set_defaults(module="elastickv.measure.supervisor")
 
-    ceilings = commands.add_parser("ceilings", help="read and copy bandwidth by size")
+    ceilings = commands.add_parser("ceilings", help="measure read and copy bandwidth by buffer size")
     ceilings.add_argument("--backend", choices=["auto", "cuda", "cpu"], default="auto")
     ceilings.add_argument("--build", default="build")
     ceilings.add_argument("--out", required=True)
@@ -148,21 +148,21 @@ def _add_measure(commands) -> None:
 
 
 def integer(text: str) -> int:
-    """A sign or none, and digits, as YAML reads an integer: no `_`, blanks or digits of other scripts. ValueError."""
+    """An optional sign and ASCII digits, as in YAML: no `_`, no blanks. Raises ValueError otherwise."""
     if not re.fullmatch(r"[-+]?[0-9]+", text):
         raise ValueError("not an integer")
     return int(text)
 
 
 def number(text: str) -> float:
-    """A number without `_`, blanks or digits of other scripts; `nan` and `inf` are left to its check. ValueError."""
+    """A number in ASCII without `_` or blanks. `nan` and `inf` pass; validation rejects them. Raises ValueError."""
     if not re.fullmatch(r"[-+.0-9a-zA-Z]+", text):
         raise ValueError("not a number")
     return float(text)
 
 
 def _or_text(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A flag's number; what is none stays text, so that its check names all that is wrong, and what is allowed."""
+    """Parses a number if possible and keeps the text otherwise, so that validation reports all errors at once."""
 
     def read(text: str) -> Any:
         try:
@@ -174,16 +174,16 @@ def _or_text(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def truth(text: str) -> bool:
-    """`true` or `false`, as YAML writes them. ValueError."""
+    """`true` or `false`, as in YAML. Raises ValueError otherwise."""
     if text not in ("true", "false"):
         raise ValueError("neither true nor false")
     return text == "true"
 
 
 def _add_policies(parser: argparse.ArgumentParser) -> None:
-    """The flags of every policy's keys."""
-    policy = parser.add_argument_group("what the elastic cache keeps (decode)")
-    policy.add_argument("--policy", help=f"{', '.join(policies.every())}; without it {policies.DEFAULT}")
+    """Adds one flag per key of any policy."""
+    policy = parser.add_argument_group("policy of the elastic cache (decode)")
+    policy.add_argument("--policy", help=f"one of {', '.join(policies.every())} (default: {policies.DEFAULT})")
     kinds = {int: _or_text(integer), bool: _or_text(truth), str: str}
     for name, key in policies.every_key().items():
         users = ", ".join(one for one, made in policies.every().items() if name in made.KEYS)
@@ -191,10 +191,10 @@ def _add_policies(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    """The flags of the keys that workloads declare in their files."""
+    """Adds one flag per key that a workload declares."""
     if not kinds.every_key():
         return
-    group = parser.add_argument_group("keys of workloads")
+    group = parser.add_argument_group("keys of other workloads")
     types = {int: _or_text(integer), bool: _or_text(truth), str: str}
     for name, key in kinds.every_key().items():
         users = ", ".join(one for one, kind in kinds.every().items() if name in kind.KEYS)
@@ -202,7 +202,7 @@ def _add_kinds(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(commands) -> None:
-    parser = commands.add_parser("bench", help="measure one case given by flags (--flag=value or --flag value)")
+    parser = commands.add_parser("bench", help="measure one case defined by flags (--flag=value or --flag value)")
     parser.set_defaults(module="elastickv.measure.bench")
     case = parser.add_argument_group("case")
     for flag in ("seq", "heads", "dim", "batch", "kv_heads", "seed"):
@@ -211,103 +211,101 @@ def _add_bench(commands) -> None:
         case.add_argument(f"--{flag}")
     _add_policies(parser)
     _add_kinds(parser)
-    measure = parser.add_argument_group("measuring (exact, not upper bounds)")
+    measure = parser.add_argument_group("measurement (exact values, not upper bounds as in a config)")
     for flag in ("reps", "warmup", "inner_loops"):
         measure.add_argument(f"--{flag}", type=_or_text(integer))
     measure.add_argument("--truncate", type=_or_text(number))
     measure.add_argument("--decode_tokens", type=_or_text(integer))
     for flag in ("max_seconds", "precision", "confidence"):
         measure.add_argument(f"--{flag}", type=_or_text(number))
-    more = "how often to measure, each in its own process (1)"
+    more = "number of processes; each measures the whole case (default: 1)"
     measure.add_argument("--processes", type=_or_text(integer), help=more)
-    measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches, no CUDA graphs")
-    measure.add_argument("--inference", action="store_true", help="time the inference cycle too")
-    measure.add_argument("--paired-baseline", action="store_true", help="always on: every case is paired")
-    study = parser.add_argument_group("how decode is launched on a GPU, for a study (by default rules decide)")
-    study.add_argument("--loop", choices=["cores"], help="CUDA cores, also where tensor cores would be used")
+    measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches without CUDA graphs")
+    measure.add_argument("--inference", action="store_true", help="also time the inference cycle")
+    measure.add_argument("--paired-baseline", action="store_true", help="no effect: every case is paired")
+    study = parser.add_argument_group("launch parameters of decode on a GPU, for experiments (default: chosen by rule)")
+    study.add_argument("--loop", choices=["cores"], help="use CUDA cores even where tensor cores would be used")
     study.add_argument(
-        "--warps", type=integer, choices=range(1, 17), metavar="N", help="of a block: a size of the kernel's"
+        "--warps", type=integer, choices=range(1, 17), metavar="N", help="warps per block; must be a compiled size"
     )
+    study.add_argument("--splits", type=integer, choices=range(1, 129), metavar="N", help="maximum splits per row")
     study.add_argument(
-        "--splits", type=integer, choices=range(1, 129), metavar="N", help="of a row: what has work, at most"
-    )
-    study.add_argument(
-        "--stage", choices=["never", "always"], help="whether a warp's second unit waits in shared memory"
+        "--stage", choices=["never", "always"], help="whether each warp prefetches its second unit to shared memory"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
-    output.add_argument("--out", metavar="FILE", help="write the record here too")
-    output.add_argument("--save-tensors", metavar="FILE.npz", help="inputs and outputs, to recheck the answer")
-    output.add_argument("--once", action="store_true", help="a single launch of the elastic arm, for a profiler")
-    output.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
-    output.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
+    output.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    output.add_argument("--out", metavar="FILE", help="also write the record to this file")
+    output.add_argument("--save-tensors", metavar="FILE.npz", help="save inputs and outputs, for rechecking")
+    output.add_argument("--once", action="store_true", help="launch the elastic arm once, for a profiler")
+    output.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
+    output.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
 
 
 def _add_baseline(commands) -> None:
-    parser = commands.add_parser("baseline", help="language-model baselines")
+    parser = commands.add_parser("baseline", help="measure language-model baselines and peers")
     parser.set_defaults(module="elastickv.models")
     kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf,peers}")
     for name, engine in {"transformers": "Hugging Face Transformers", "gguf": "llama.cpp and a GGUF file"}.items():
         one = kinds.add_parser(name, help=engine)
-        one.add_argument("--settings", required=True, help="JSON settings of the plan")
+        one.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
         one.add_argument("--out", required=True)
-        one.add_argument("--store", help="record store: a finished measurement there is not repeated")
-        one.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
-        one.add_argument("--strict", action="store_true", help="exit 1 when the status is not ok")
-    peers = kinds.add_parser("peers", help="attention kernels of other libraries beside ours")
-    peers.add_argument("--settings", required=True, help="JSON settings of the plan")
-    peers.add_argument("--cases", nargs="+", required=True, help="canonical case JSON files")
+        one.add_argument("--store", help="record store; stored measurements are not repeated")
+        one.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
+        one.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
+    peers = kinds.add_parser("peers", help="compare attention kernels of other libraries with ours")
+    peers.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
+    peers.add_argument("--cases", nargs="+", required=True, help="files with canonical case JSON")
     peers.add_argument("--results", required=True, help="folder for peers_<name>.json")
-    peers.add_argument("--build", default="build", help="folder with cuda/ and cpu/ builds")
-    peers.add_argument("--store", help="record store: a finished comparison there is not repeated")
-    peers.add_argument("--remeasure", action="store_true", help="measure even if the store has the record")
-    peers.add_argument("--strict", action="store_true", help="exit 1 when a status is not ok")
+    peers.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
+    peers.add_argument("--store", help="record store; stored comparisons are not repeated")
+    peers.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
+    peers.add_argument("--strict", action="store_true", help="exit with code 1 if any status is not ok")
     peers.set_defaults(module="elastickv.peers.supervisor")
 
 
 def _add_crosscheck(commands) -> None:
-    parser = commands.add_parser("crosscheck", help="our timer beside CUPTI and NVBench on one kernel (GPU)")
+    parser = commands.add_parser("crosscheck", help="compare our timer with CUPTI and NVBench on one kernel (GPU)")
     parser.add_argument("--build", default="build")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(module="elastickv.peers.crosscheck")
 
 
 def _add_judging(commands) -> None:
-    summarise = commands.add_parser("summarise", help="summary.csv from the records of a plan")
+    summarise = commands.add_parser("summarise", help="write summary.csv from the records of a plan")
     summarise.set_defaults(module="elastickv.report.summary")
-    verdict = commands.add_parser("verdict", help="verdicts.json from the records of a plan")
-    verdict.add_argument("--golden", required=True, help="thresholds JSON of the plan")
+    verdict = commands.add_parser("verdict", help="write verdicts.json from the records of a plan")
+    verdict.add_argument("--golden", required=True, help="thresholds file (JSON) of the plan")
     verdict.set_defaults(module="elastickv.judge.verdict")
-    report = commands.add_parser("report", help="report.md, figures, posts, notebook, manifest")
+    report = commands.add_parser("report", help="write report.md, figures, posts, notebook, manifest or README part")
     report.add_argument("what", choices=["markdown", "figures", "social", "notebook", "manifest", "readme"])
     report.set_defaults(module="elastickv.report")
     for parser in (summarise, verdict):
-        parser.add_argument("--noise", required=True, help="noise limits JSON of the plan")
+        parser.add_argument("--noise", required=True, help="noise limits file (JSON) of the plan")
     for parser in (summarise, verdict, report):
-        parser.add_argument("--cases", required=True, help="case list JSON of the plan")
+        parser.add_argument("--cases", required=True, help="case list (JSON) of the plan")
         parser.add_argument("--results", required=True, help="results folder")
         parser.add_argument("--out", required=True)
 
 
 def _add_checking(commands) -> None:
     verify = commands.add_parser(
-        "verify", help="check everything that a results folder says; exit 1 and a list if wrong"
+        "verify", help="check that a results folder is consistent; exit with code 1 and a list of errors if not"
     )
-    verify.add_argument("folder", metavar="DIR", help="results folder, finished or not")
-    verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    verify.add_argument("folder", metavar="DIR", help="results folder, complete or partial")
+    verify.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     verify.set_defaults(module="elastickv.audit")
-    compare = commands.add_parser("compare", help="what changed between two results folders; exit 1 when worse")
-    compare.add_argument("old", metavar="OLD", help="results folder to compare with")
+    compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")
+    compare.add_argument("old", metavar="OLD", help="results folder to compare against")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
     compare.add_argument(
-        "--tolerance", type=_or_text(number), default=0.02, help="change that always counts as none (0.02: 2%%)"
+        "--tolerance", type=_or_text(number), default=0.02, help="relative change that counts as no change (0.02: 2%%)"
     )
-    compare.add_argument("--across-devices", action="store_true", help="compare records of different devices")
+    compare.add_argument("--across-devices", action="store_true", help="allow comparing records of different devices")
     compare.set_defaults(module="elastickv.judge.compare")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     parser = Parser(prog="elastickv", description="Elastic KV cache benchmark: no number without a check.")
     parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -331,13 +329,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _print_anyhow() -> None:
-    """What stdout's encoding lacks (a mark, a file name that is no text) becomes `?`: `--json` stays JSON."""
+    """Makes stdout replace characters that its encoding lacks by `?`; `--json` stays valid JSON."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code (0 done, 1 found something, 2 bad usage or config, 3 machine)."""
+    """Runs one command and returns its exit code: 0 done, 1 findings, 2 bad usage or config, 3 machine."""
     surroundings.speak_utf8()
     _print_anyhow()
     surroundings.settle(Path(__file__).parents[2])

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with its exit code. Everything else is a defect and keeps its traceback."""
+"""The errors that users can cause, each with its exit code. Any other exception is a bug and shows its traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MOST_PROBLEMS_SHOWN = 10
 
 
 class ElastickvError(Exception):
-    """An error that ends the program with a message and `exit_code`, never a traceback."""
+    """An error that ends the program with a message and `exit_code`, without a traceback."""
 
     exit_code = 1
 
@@ -14,7 +14,7 @@ class ElastickvError(Exception):
 class UsageError(ElastickvError):
     """Bad usage or bad config (exit 2).
 
-    `problems` holds every error found, one line each: file, key, value and what is allowed.
+    `problems` holds every error found, one line each: file, key, value and the allowed values.
     """
 
     exit_code = 2
@@ -38,5 +38,5 @@ class MachineError(ElastickvError):
 
     @property
     def one_line(self) -> str:
-        """Problem and fix as the reason in a record."""
+        """Problem and fix, as the `reason` field of a record."""
         return f"{self.problem} (fix: {self.fix})"

@@ -1,4 +1,4 @@
-"""The only reader and writer of JSON records: schema check and atomic write."""
+"""Reads and writes JSON records, with schema validation and atomic writes. All record I/O goes through this module."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from elastickv.errors import ElastickvError, MachineError, UsageError
 from elastickv.system import readable
 
-if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
+if TYPE_CHECKING:  # pydantic is not installed in the language models' environments
     from pydantic import BaseModel
 
-Json = dict[str, Any]  # a JSON object where it is read or written: within the package records are models
+Json = dict[str, Any]  # a JSON object at the I/O boundary; inside the package, records are typed models
 Model = TypeVar("Model", bound="BaseModel")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-MOST_BYTES = 64 << 20  # of a record; the largest, of thousands of samples, are a few MB
-MOST_DIGITS = 20  # of an integer: no field needs more than 64 bits, and the largest ones are beyond every float
+MOST_BYTES = 64 << 20  # largest record accepted; real ones, with thousands of samples, have a few MB
+MOST_DIGITS = 20  # most digits of an integer: every field fits in 64 bits
 
 
 class RecordError(ElastickvError):
-    """A record that cannot be read, is not strict JSON or breaks its schema. The message names the file.
+    """A record that cannot be read, is not strict JSON or violates its schema. The message names the file.
 
-    Where a command was given that file it is bad usage (exit 2); `verify` and `compare` take it for something found.
+    Commands report it as bad usage (exit 2); `verify` and `compare` report it as a finding (exit 1).
     """
 
     exit_code = 2
 
 
 class UnreadableError(RecordError):
-    """A record that is there and that the system refuses to read (exit 3). What it holds is not known to be wrong."""
+    """A record that exists but that the operating system refuses to read (exit 3). Its contents may be valid."""
 
     exit_code = 3
 
@@ -64,7 +64,7 @@ def _validator(name: str) -> Any:
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
-    """A pattern as JSON Schema means it: `$` is the very end, where Python lets a newline pass; digits are ASCII."""
+    """`pattern` with JSON Schema semantics: `$` matches only at the end (Python's allows a newline); ASCII digits."""
     from jsonschema import ValidationError
 
     if isinstance(value, str) and not re.search(re.sub(r"(?<!\\)\$", r"\\Z", pattern), value, re.ASCII):
@@ -72,55 +72,57 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 
 
 class OtherVersion(RecordError):
-    """A record whose field `schema` names another version than the present one: it is neither read nor converted."""
+    """A record whose `schema` field names another version than this package's; it is neither read nor converted."""
 
 
 def version(schema_name: str) -> str | None:
-    """What a record's field `schema` says in the present version; None where such records have no such field."""
+    """The value of a record's `schema` field in this version; None if these records have no such field."""
     return schema(schema_name).get("properties", {}).get("schema", {}).get("const")
 
 
 def _refuse_other_version(record: Any, schema_name: str, where: str) -> None:
-    said, present = record.get("schema") if isinstance(record, dict) else None, version(schema_name)
-    if isinstance(said, str) and present and said != present and said.rpartition("/")[0] == present.rpartition("/")[0]:
+    found, present = record.get("schema") if isinstance(record, dict) else None, version(schema_name)
+    if not isinstance(found, str) or not present:
+        return
+    if found != present and found.rpartition("/")[0] == present.rpartition("/")[0]:
         raise OtherVersion(
-            f"{where}: a record of schema {said[:40]}; this version reads {present} alone and converts none: "
-            "move it away and run again to measure anew, or read it with the version that wrote it"
+            f"{where}: the record has schema {found[:40]}, but this version reads only {present}: "
+            "move the file away and run again to repeat the measurement, or read it with the version that wrote it"
         )
 
 
 def check(record: Any, schema_name: str, where: str) -> None:
-    """Raises RecordError, naming `where` and the first few faults, unless `record` fits its schema.
+    """Raises RecordError, with `where` and the first few errors, if `record` does not match its schema.
 
-    Of another version of the schema (`OtherVersion`) that is the one fault.
+    A record of another schema version raises `OtherVersion` instead.
     """
     _refuse_other_version(record, schema_name, where)
     try:
         found = _validator(schema_name).iter_errors(record)
         faults = sorted(found, key=lambda fault: list(map(str, fault.absolute_path)))
         lines = [f"{'.'.join(map(str, f.absolute_path)) or '(top)'}: {f.message[:200]}" for f in faults[:3]]
-    except RecursionError:  # in the wording of a fault
+    except RecursionError:  # raised while formatting an error message
         faults, lines = [None], ["nested too deeply"]
     if faults:
         raise RecordError(f"{where}: not a valid {schema_name} record: " + "; ".join(lines))
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal content gives equal text. NaN and infinities raise ValueError."""
+    """JSON with sorted keys and no spaces, so equal content gives equal text. NaN and infinities raise ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def to_json(record: Any) -> str:
-    """Strict JSON (NaN and infinities raise ValueError), readable, one trailing newline."""
+    """Indented strict JSON with one trailing newline. NaN and infinities raise ValueError."""
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary file to write, beside `path`, which takes its place in one step when the block ends well.
+    """A temporary file in the folder of `path`, which atomically replaces `path` when the block succeeds.
 
-    So at any moment `path` holds either the old content or all of the new one. MachineError when the system refuses,
-    UsageError when something stands there that is no file. A link is replaced, a character device written in place.
+    Readers see either the old or the complete new content. A link is replaced; a character device is written in place.
+    Raises MachineError if the system refuses to write, UsageError if `path` exists and is not a file.
     """
     path = Path(path)
     try:
@@ -134,7 +136,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _renaming(path: Path) -> Iterator[Path]:
-    """A temporary file in the folder of `path`, which is made where it is missing."""
+    """A temporary file in the folder of `path`; creates the folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
     os.close(handle)
@@ -150,7 +152,7 @@ def _renaming(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _copying(device: Path) -> Iterator[Path]:
-    """A temporary file to write, which is then copied into the device."""
+    """A temporary file whose content is copied to the device when the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "content"
         yield temporary
@@ -159,7 +161,7 @@ def _copying(device: Path) -> Iterator[Path]:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether a character device stands at `path`. OSError unless it is that, a regular file, or nothing yet."""
+    """Whether `path` is a character device. Raises OSError if it exists and is neither that nor a regular file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -172,7 +174,7 @@ def _is_device(path: Path) -> bool:
 
 
 def check_file(path: Path | str) -> None:
-    """UsageError where something stands at `path` whose place no file can take: asked before work is done for it."""
+    """Raises UsageError if `path` exists and cannot be replaced by a file. To be called before the work is done."""
     try:
         _is_device(Path(path))
     except OSError as error:
@@ -181,13 +183,13 @@ def check_file(path: Path | str) -> None:
 
 def _no_file(path: Path | str, error: OSError) -> UsageError:
     reason = error.strerror or error
-    return UsageError(f"{path}: cannot be written: {reason}; name a file (a new one, or to replace) or a device")
+    return UsageError(f"{path}: cannot be written: {reason}; name a new file, a file to replace, or a device")
 
 
 def destination(path: Path | str) -> Path:
-    """The file that writing `path` means, links followed, so that they stay. UsageError where none can be written.
+    """The file that `path` refers to, with links resolved. Raises UsageError if it cannot be written.
 
-    For what a user names and what takes long to make: asked before, not after.
+    For output files that users name: called before a long computation, not after it.
     """
     real = Path(os.path.realpath(path))
     try:
@@ -195,9 +197,9 @@ def destination(path: Path | str) -> Path:
             with real.open("ab"):
                 pass
         elif not real.parent.is_dir():
-            raise UsageError(f"{path}: its folder does not exist")
+            raise UsageError(f"{path}: the folder does not exist")
         else:
-            with tempfile.TemporaryFile(dir=real.parent):  # permission bits do not tell
+            with tempfile.TemporaryFile(dir=real.parent):  # permission bits are not reliable
                 pass
     except OSError as error:
         raise _no_file(path, error) from error
@@ -213,13 +215,13 @@ def _flush(path: Path) -> None:
 
 
 def cannot_write(path: Path | str, error: OSError) -> MachineError:
-    """What to say when the system refuses to write `path`: a full disk, a limit, a read-only folder."""
-    fix = f"look at `df -h {Path(path).parent}` and at who may write there, then run again: what is finished is kept"
+    """The error for a `path` that the system refuses to write: a full disk, a quota, a read-only folder."""
+    fix = f"check `df -h {Path(path).parent}` and the folder's permissions, then run again; finished results are kept"
     return MachineError(f"{path}: cannot be written: {error.strerror or error}", fix)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a file so that at any moment it holds either the old content or all of the new one."""
+    """Writes a file atomically: readers see either the old or the complete new content."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
@@ -237,7 +239,7 @@ def _no_constant(name: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is beyond every float")
+        raise ValueError(f"{text[:40]} is too large for a float")
     return value
 
 
@@ -251,12 +253,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in found if names.count(name) > 1)!r} stands twice")
+        raise ValueError(f"the key {next(name for name in found if names.count(name) > 1)!r} occurs twice")
     return found
 
 
 def parse(text: str) -> Any:
-    """Strict JSON: no NaN, infinities, huge integers, repeated keys or halves of surrogate pairs. ValueError if not."""
+    """Parses strict JSON: no NaN, infinities, huge integers, duplicate keys or lone surrogates. Raises ValueError."""
     try:
         record = json.loads(
             text, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer, object_pairs_hook=_unique
@@ -264,62 +266,62 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if re.search(r"\\u[dD][89a-fA-F]", text):
-        json.dumps(record, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, at one half alone
+        json.dumps(record, ensure_ascii=False).encode()  # lone surrogates raise UnicodeEncodeError, a ValueError
     return record
 
 
 def _content(path: Path) -> str:
     if path.exists() and not path.is_file():
-        raise ValueError("not a file")  # a pipe would keep a reader waiting for ever
+        raise ValueError("not a file")  # reading a pipe would block
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB, the most that a record may hold")
+        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB, the size limit of a record")
     return content.decode()
 
 
 def read(path: Path | str, schema_name: str) -> Any:
-    """Reads and checks a record. Raises RecordError when it is missing, not strict JSON or not valid.
+    """Reads and validates a record. Raises RecordError if it is missing, not strict JSON or not valid.
 
-    UnreadableError, which is one, where the system refuses to read it.
+    Raises the subclass UnreadableError if the system refuses to read the file.
     """
     try:
         record = parse(_content(Path(path)))
     except (OSError, ValueError) as error:
-        told = f"{path}: cannot be read as a {schema_name} record: {readable.reason(error)}"
+        message = f"{path}: cannot be read as a {schema_name} record: {readable.reason(error)}"
         if readable.refused(error):
-            raise UnreadableError(f"{told}; {readable.remedy(error)}") from error
-        raise RecordError(told) from error
+            raise UnreadableError(f"{message}; {readable.remedy(error)}") from error
+        raise RecordError(message) from error
     check(record, schema_name, str(path))
     return record
 
 
 def schema_of(model: type[BaseModel]) -> str:
-    """The name of a model's schema: that of the module which has the model."""
+    """The name of a model's schema, which is the name of its module."""
     return model.__module__.rpartition(".")[2]
 
 
 def load(path: Path | str, model: type[Model]) -> Model:
-    """Reads and checks a record, see `read`, as its model, such as `schemas.measurement.Measurement`."""
+    """Reads and validates a record (see `read`) as a model such as `schemas.measurement.Measurement`."""
     from pydantic import ValidationError
 
     name = schema_of(model)
     found = read(path, name)
     try:
         return model.model_validate(found)
-    except ValidationError as error:  # an integer written as a float that is beyond all integers, 1e300
+    except ValidationError as error:  # for example 1e300 in an integer field, which the schema accepts
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
         raise RecordError(f"{path}: not a valid {name} record: {where}: {fault['msg']}") from error
 
 
 def save(path: Path | str, record: BaseModel) -> None:
-    """Checks a record against the schema of its model and writes it atomically."""
+    """Validates a record against its model's schema and writes it atomically."""
     write(path, content(record), schema_of(type(record)))
 
 
 def content(record: BaseModel) -> Json:
-    """A record as JSON has it. Settings that are whole numbers stay so: pydantic's mode for JSON makes 20.0 of 20."""
+    """A model as a JSON object. Integers in number fields stay integers (pydantic's JSON mode turns 20 into 20.0)."""
     return record.model_dump()
 
 

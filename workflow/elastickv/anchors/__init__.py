@@ -1,6 +1,6 @@
-"""Which of a group's tokens stands for it: one file per rule, found because it is in this folder.
+"""Anchor rules choose the token that represents a group. Each file in this folder defines one, as `ANCHOR`.
 
-A file declares `ANCHOR`; the same rule for the kernels is kernels/anchors/<name>.h.
+The kernels' implementation of the same rule is kernels/anchors/<name>.h.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from elastickv.anchors.base import Anchor
 
 @cache
 def every() -> dict[str, Anchor]:
-    """Every rule by its name, in their order. Raises ValueError where two files contradict each other."""
+    """All rules by name, in their order. Raises ValueError if two files conflict."""
     modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
     declared = {module.__name__.rpartition(".")[2]: module.ANCHOR for module in modules if hasattr(module, "ANCHOR")}
     return checked(declared)
 
 
 def checked(declared: dict[str, Anchor]) -> dict[str, Anchor]:
-    """Rules by the name of their file, in their order. Raises ValueError, with the fix."""
+    """Rules by file name, in their order. Raises ValueError with the fix."""
     numbers: dict[int, str] = {}
     for file, made in declared.items():
         if made.name != file:
-            raise ValueError(f"anchors/{file}.py declares the anchor rule {made.name}; name both alike")
+            raise ValueError(f"anchors/{file}.py declares the anchor rule {made.name}; give both one name")
         if other := numbers.get(made.number):
             free = max(one.number for one in declared.values()) + 1
             raise ValueError(f"anchors/{other}.py and {file}.py both have the number {made.number}; {free} is free")

@@ -1,4 +1,4 @@
-"""What an anchor rule is: which of a group's tokens stands for it."""
+"""The interface of anchor rules, which choose the token that represents a group."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Anchor:
-    """An anchor rule, as its file in this folder declares it.
+    """An anchor rule.
 
-    name: the file's, and the one in config files. number: how kernels know the rule. order: its place in lists.
-    score: keys and values of groups, float32 [rows, groups, size, dim] as the full cache stores them -> float64 [rows,
-    groups, size]; the token with the largest score is kept, the earliest of equals, a NaN above any number (as
-    numpy.argmax). None: the slot is the mean of the group's keys and of its values, and its token the group's first.
+    name: that of the file, used in config files. number: its id in the kernels. order: its place in lists.
+    score: (keys, values) of groups, float32 [rows, groups, size, dim] as the full cache stores them -> float64 [rows,
+    groups, size]. The token with the largest score is kept; ties go to the earliest, and NaN counts as largest (as in
+    numpy.argmax). None: the slot holds the means of the group's keys and values, and its token is the group's first.
 
-    A device's choice is right where its score is within `tolerance` (relative) of the group's largest.
+    A device's choice is correct if its score is within `tolerance` (relative) of the group's largest.
     """
 
     name: str
@@ -30,13 +30,13 @@ class Anchor:
     tolerance: float = 1e-6
 
     def choose(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Index of the token that stands for each group, int [rows, groups]. Shapes as `score` takes them."""
+        """Index of the token that represents each group, int [rows, groups]. Input shapes as for `score`."""
         import numpy as np
 
         return np.zeros(keys.shape[:2], np.int64) if self.score is None else np.argmax(self.score(keys, values), axis=2)
 
     def right(self, keys: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> bool:
-        """Whether tokens `chosen` (int [rows, groups]) may stand for the groups."""
+        """Whether the tokens `chosen` (int [rows, groups]) are correct choices for the groups."""
         import numpy as np
 
         best = self.choose(keys, values)
@@ -57,7 +57,7 @@ def squared_norms(vectors: np.ndarray) -> np.ndarray:
 
 
 def positions(vectors: np.ndarray) -> np.ndarray:
-    """The place of each token within its group, as a score: float64 [rows, groups, size]."""
+    """The position of each token within its group, as a score: float64 [rows, groups, size]."""
     import numpy as np
 
     return np.broadcast_to(np.arange(vectors.shape[2], dtype=np.float64), vectors.shape[:3])

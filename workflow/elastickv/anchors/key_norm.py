@@ -4,7 +4,7 @@ from elastickv.anchors.base import Anchor, squared_norms
 
 ANCHOR = Anchor(
     name="key_norm",
-    meaning="the token with the smallest norm of its key",
+    meaning="the token whose key has the smallest norm",
     number=4,
     order=50,
     score=lambda keys, values: -squared_norms(keys),

@@ -1,4 +1,4 @@
-"""mean: no token alone, but the mean of the group's keys and of its values."""
+"""mean: the mean of the group's keys and the mean of its values, instead of a single token."""
 
 from elastickv.anchors.base import Anchor
 

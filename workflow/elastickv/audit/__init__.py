@@ -1,8 +1,8 @@
-"""`elastickv verify DIR`: everything that a results folder says, checked against what it holds.
+"""`elastickv verify DIR`: checks that a results folder is consistent.
 
-Hashes and plan, schemas, every derived figure from its raw samples, verdicts, tables, report and posts. What it
-computes is written from the definitions, one module per theme, and shares no code with what wrote the records; tables
-and texts are also written again from the records and compared (`remade.py`).
+It checks hashes, plan, schemas, every figure derived from raw samples, verdicts, tables, report and posts. The figures
+are recomputed from their definitions, one module per topic, without code that wrote the records. Tables and texts are
+also generated again from the records and compared (`remade.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHOWN = ("records", "files hashed", "figures", "fields of verdicts", "cells of t
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what is wrong, or one line on what was checked; 1 when anything is wrong."""
+    """Prints the faults, or one line on what was checked. Returns 1 if there are faults."""
     path = Path(args.folder)
     findings = verify(path)
     if args.json:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verify(path: Path) -> Findings:
-    """Everything found in a results folder. UsageError when it is none, MachineError when it may not be listed."""
+    """All findings in a results folder. Raises UsageError if it is not one, MachineError if it cannot be listed."""
     from elastickv.audit import reading, whole
 
     if not reading.is_results_folder(readable.listing(path)):
@@ -41,28 +41,28 @@ def verify(path: Path) -> Findings:
     import numpy as np
 
     findings = Findings()
-    with np.errstate(all="ignore"):  # what comes of absurd samples is compared like anything else
+    with np.errstate(all="ignore"):  # results of absurd samples are compared like any others
         try:
             whole.check(reading.Folder(path, findings))
-        except OSError as error:  # of a file that could be opened when the folder was looked through
+        except OSError as error:  # the file was readable when the folder was opened
             name = os.path.relpath(error.filename or path, path)
             findings.of(name).fault("(file)", readable.reason(error), "a file that can be read")
     return findings
 
 
 def lines(path: Path, findings: Findings) -> list[str]:
-    """What is printed: notes, faults, and the last line that sums up."""
-    told = [f"note: {note}" for note in findings.notes] + [str(fault) for fault in findings.faults[:MOST_SHOWN]]
+    """The printed lines: notes, faults and a summary."""
+    stated = [f"note: {note}" for note in findings.notes] + [str(fault) for fault in findings.faults[:MOST_SHOWN]]
     rest = len(findings.faults) - MOST_SHOWN
     if rest > 0:
-        told.append(f"... and {rest} more (all of them with --json)")
+        stated.append(f"... and {rest} more (all of them with --json)")
     checked = ", ".join(f"{findings.checked[kind]} {kind}" for kind in SHOWN if findings.checked[kind])
     verdict = f"{len(findings.faults)} faults" if findings.faults else "clean"
-    return [*told, f"{path}: {verdict}; checked: {checked or 'nothing: no record yet'}"]
+    return [*stated, f"{path}: {verdict}; checked: {checked or 'nothing: no record yet'}"]
 
 
 def as_json(path: Path, findings: Findings) -> dict:
-    """The same for programs."""
+    """The findings as JSON."""
     return {
         "schema": "verified/1",
         "folder": str(path),

@@ -1,4 +1,4 @@
-"""Answers: error, tolerance, what was checked and the record's status have to agree."""
+"""Checks answers: error, tolerance, checked layers and the record's status must agree."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def check(about: About, record: dict[str, Any]) -> None:
         elsewhere = cycle and not cycle.get("correctness")
         about.require(not elsewhere, "inference_cycle.correctness", "nothing", "the answers of both arms")
     elif status == "incorrect":
-        told = wrong or IN_THE_CYCLE in record["reason"]  # those answers are not kept
-        about.require(bool(told), "status", "incorrect although every answer is within its tolerance", "ok or noisy")
+        stated = wrong or IN_THE_CYCLE in record["reason"]  # wrong answers of the cycle are not stored
+        about.require(bool(stated), "status", "incorrect although every answer is within its tolerance", "ok or noisy")
 
 
 def _wrong_arms(about: About, record: dict[str, Any], where: str, answers: dict[str, Any] | None) -> list[str]:
@@ -38,7 +38,7 @@ def _wrong_arms(about: About, record: dict[str, Any], where: str, answers: dict[
 
 
 def agrees(about: About, place: str, answer: dict[str, Any], dtype: str, layers: int | None) -> bool:
-    """Checks that an answer's entry agrees with itself; returns whether the answer is right."""
+    """Checks that the entry of an answer is consistent; returns whether the answer is correct."""
     about.same(f"{place}.tolerance", answer["tolerance"], TOLERANCES[dtype])
     error, finite = answer["relative_error"], answer["finite"]
     wanted = "a number exactly where the answer is finite"
@@ -51,7 +51,7 @@ def agrees(about: About, place: str, answer: dict[str, Any], dtype: str, layers:
 
 
 def right(answer: dict[str, Any]) -> bool:
-    """Whether one arm's answer is right."""
+    """Whether one arm's answer is correct."""
     error = answer["relative_error"]
     whole = answer["finite"] and answer["written"] and error is not None
     kept = answer.get("anchors") != "wrong" and answer.get("repeatable") is not False

@@ -13,11 +13,14 @@ ARMS = ("full", "elastic")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """Rates and speedup; there is a cycle exactly where the case asks for one."""
+    """Rates and speedup; a record has a cycle if and only if the case requires one."""
     case, cycle = record["case"], record["inference_cycle"]
-    asked = kinds.of(case["workload"]).CACHE and case["measure"]["decode_tokens"] > 0
-    told = "a cycle" if cycle else "null"
-    if not about.require(bool(cycle) == asked, "inference_cycle", told, "a cycle" if asked else "null") or not cycle:
+    requested = kinds.of(case["workload"]).CACHE and case["measure"]["decode_tokens"] > 0
+    stated = "a cycle" if cycle else "null"
+    if (
+        not about.require(bool(cycle) == requested, "inference_cycle", stated, "a cycle" if requested else "null")
+        or not cycle
+    ):
         return
     about.same("inference_cycle.decode_tokens", cycle["decode_tokens"], case["measure"]["decode_tokens"])
     about.same("inference_cycle.layers", cycle["layers"], record["resolved"]["layers"])
@@ -36,8 +39,8 @@ def check(about: About, record: dict[str, Any]) -> None:
         alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
         about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
     ratios = [full / elastic for full, elastic in zip(seconds["full"], seconds["elastic"], strict=True)]
-    asked = case["measure"]["confidence"]
-    intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), asked)
+    requested = case["measure"]["confidence"]
+    intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), requested)
     intervals.check(
         about, "inference_cycle.speedup", ratios, cycle["speedup"], processes=processes.values(record, "cycle_speedup")
     )

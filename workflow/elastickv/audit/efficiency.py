@@ -1,4 +1,4 @@
-"""Ceilings that were taken between the samples, the efficiencies that follow, and whether `ok` is what they allow."""
+"""Checks the pure passes between samples, the efficiencies computed from them, and whether they allow `ok`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from elastickv.audit import intervals
 from elastickv.audit.finding import About
 from elastickv.audit.traffic import Moved
 
-BEYOND = 1.02  # a roofline above it says that bytes or caches are not what they are taken for
+BEYOND = 1.02  # a roofline above it means that the byte count is wrong or caches were warm
 ARMS = ("full", "elastic")
 
 
@@ -37,12 +37,12 @@ class Passes:
         return [entry["bytes"] / entry["us"] / 1e3 for entry in self.taken if entry.get("kind") == kind]
 
     def ceiling(self, arm: str) -> list[float]:
-        """The bandwidths that an arm is held against: of its own mix of reads and writes, or of pure reads."""
+        """The bandwidths that an arm is compared with: of its own mix of reads and writes, or of pure reads."""
         return self.gbps(f"mix_{arm}") or self.gbps("read")
 
 
 def _passes(about: About, passes: Passes, bytes_moved: Moved) -> None:
-    """Passes over an arm's own bytes name those bytes; an arm that writes much is held against its own mix."""
+    """Passes over an arm's bytes state those bytes; an arm that writes much is compared with its own mix."""
     for index, entry in enumerate(passes.taken):
         arm = str(entry.get("kind", "")).removeprefix("pure_")
         if entry.get("kind") == f"pure_{arm}" and arm in ARMS:
@@ -88,8 +88,8 @@ def _arm(about: About, record: dict[str, Any], arm: str, nbytes: int, passes: Pa
         }
     for key, figure in expected.items():
         about.same(f"efficiency.{arm}.{key}", found.get(key), figure)
-    told = bool(found.get("reason"))
-    about.require(cold or told, f"efficiency.{arm}.reason", "nothing", "why there are no shares")
+    stated = bool(found.get("reason"))
+    about.require(cold or stated, f"efficiency.{arm}.reason", "nothing", "why there are no shares")
 
 
 def _original_score(about: About, record: dict[str, Any], passes: Passes) -> None:
@@ -109,7 +109,7 @@ def datasheet_peak(device: dict[str, Any], otherwise: float | None) -> float | N
 
 
 def _status(about: About, record: dict[str, Any], passes: Passes) -> None:
-    """`ok` asks for no arm above its ceiling (on a CPU: above the ceiling's own spread)."""
+    """A record with status `ok` must have no arm above its ceiling (on a CPU: plus the ceiling's spread)."""
     if record["status"] != "ok":
         return
     backend = record["resolved"]["backend"]

@@ -16,12 +16,12 @@ def check(about: About, record: dict[str, Any]) -> None:
             continue  # a reading with its reason
         expected = taken["watts"] * taken["seconds"] / taken["launches"]
         about.same(f"energy.arms.{arm}.joules_per_launch", taken["joules_per_launch"], expected)
-        told = energy["joules_per_launch"].get(arm)
-        if told is not None:
-            about.same(f"energy.joules_per_launch.{arm}", told, taken["joules_per_launch"])
+        stated = energy["joules_per_launch"].get(arm)
+        if stated is not None:
+            about.same(f"energy.joules_per_launch.{arm}", stated, taken["joules_per_launch"])
             if kinds.of(record["case"]["workload"]).CACHE:
                 per_token = energy["joules_per_token"].get(arm)
-                about.same(f"energy.joules_per_token.{arm}", per_token, told / record["case"]["batch"])
+                about.same(f"energy.joules_per_token.{arm}", per_token, stated / record["case"]["batch"])
 
 
 def undisturbed(about: About, record: dict[str, Any]) -> None:

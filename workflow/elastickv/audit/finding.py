@@ -1,4 +1,4 @@
-"""What verifying found: faults that name file, field, found and expected; notes; and how much was checked."""
+"""The findings of `verify`: faults with file, field, found and expected values; notes; and counts of checks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-RELATIVE = 1e-9  # what another order of summing may change; a digit edited in any published figure is far more
+RELATIVE = 1e-9  # allows another order of summation; an edited digit of a published figure differs by far more
 LONGEST = 160  # characters of a value that a fault shows
 BEFORE = 30  # of them before two texts part
 
 
 class NotThere:
-    """What stands in place of a value that a record lacks."""
+    """Placeholder for a value that a record lacks."""
 
     def __repr__(self) -> str:
         return "nothing"
@@ -27,7 +27,7 @@ NOTHING = NotThere()
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in one place."""
+    """One fault in one place."""
 
     file: str
     field: str
@@ -53,7 +53,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class About:
-    """Compares what one file says with what it should say."""
+    """Compares the contents of one file with the expected contents."""
 
     findings: Findings
     file: str
@@ -66,7 +66,7 @@ class About:
         self.findings.faults.append(Fault(self.file, where or "(top)", _words(found), _words(expected) + source))
 
     def note(self, text: str) -> None:
-        """Something worth saying that is not wrong."""
+        """Adds an observation that is not a fault."""
         self.findings.notes.append(f"{self.file}: {text}")
 
     def require(self, holds: bool, where: str, found: Any, expected: Any) -> bool:
@@ -84,13 +84,13 @@ class About:
         elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
             parts = [(index, *pair) for index, pair in enumerate(zip(found, expected, strict=True))]
         else:
-            told = _parting(found, expected) if found != expected else (found, expected)
-            return self.require(_alike(found, expected, relative), where, *map(_value, told))
+            stated = _parting(found, expected) if found != expected else (found, expected)
+            return self.require(_alike(found, expected, relative), where, *map(_value, stated))
         return all([self.same(f"{where}.{key}" if where else str(key), *pair, relative) for key, *pair in parts])
 
     @contextmanager
     def recomputing(self, where: str) -> Iterator[None]:
-        """Whatever cannot be computed from a record that fits its schema is a fault of that record."""
+        """An exception while recomputing from a record that matches its schema is a fault of the record."""
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

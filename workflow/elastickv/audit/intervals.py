@@ -1,6 +1,6 @@
-"""Intervals computed again from raw samples: a range of few samples, else the widened block bootstrap.
+"""Recomputes intervals from raw samples: the range of few samples, otherwise the widened block bootstrap.
 
-Written from the papers and not from `statistics.py`, whose results it checks: only the seeded index draws are shared,
+Implemented from the papers, independently of `statistics.py`, which it checks: only the seeded index draws are shared,
 `numpy.random.default_rng(seed).integers(0, n, ...)` in the order of the resamples.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 
 from elastickv.audit.finding import About
 
-FEWEST = 12  # samples that a bootstrap asks for: fewer give their range
+FEWEST = 12  # fewest samples for the bootstrap; fewer give their range
 WIDENED = "; widened to the spread of "  # and then how many processes
 AT_ONCE = 4_000_000  # indices drawn at a time
-# What every published interval is drawn with, whatever its method. To be held against: the bounds are order statistics,
-# so another seed or number of resamples often gives the very same ones, and a range is made without either.
+# The parameters of every published interval. They must be compared explicitly: bounds are order statistics, so another
+# seed or number of resamples often gives the same ones, and a range uses neither.
 DRAWN = {"resamples": 4999, "seed": 0}
 
 Bounds = tuple[float, float]
@@ -137,8 +137,10 @@ def check(
         about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))
 
 
-def confidence(about: About, where: str, interval: dict[str, Any], count: int, asked: float) -> None:
-    """The confidence of an interval is the one asked for, or all that a range of so few samples has."""
-    most = {asked, min(asked, 1 - 2.0 ** (1 - count))} if interval["method"].startswith("range") else {asked}
-    told = interval["confidence"]
-    about.require(told in most, f"{where}.confidence", told, " or ".join(f"{value:g}" for value in sorted(most)))
+def confidence(about: About, where: str, interval: dict[str, Any], count: int, requested: float) -> None:
+    """The confidence of an interval must be the requested one, or the largest that a range of few samples has."""
+    most = (
+        {requested, min(requested, 1 - 2.0 ** (1 - count))} if interval["method"].startswith("range") else {requested}
+    )
+    stated = interval["confidence"]
+    about.require(stated in most, f"{where}.confidence", stated, " or ".join(f"{value:g}" for value in sorted(most)))

@@ -1,4 +1,4 @@
-"""`verdicts.json` and `summary.csv`: every case judged again, every number of the table looked up in its record."""
+"""Checks `verdicts.json` and `summary.csv`: judges every case again and looks up every number in its record."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def verdicts(folder: Folder, entries: Entries) -> None:
     planned = _planned(folder)
     if planned:
         about.same("thresholds", found["thresholds"], planned)
-    told, wanted = [entry["case"] for entry in found["cases"]], [entry.case for entry in entries]
-    if not about.require(told == wanted, "cases", f"verdicts of {told}", f"of {wanted}, as planned"):
+    stated, wanted = [entry["case"] for entry in found["cases"]], [entry.case for entry in entries]
+    if not about.require(stated == wanted, "cases", f"verdicts of {stated}", f"of {wanted}, as planned"):
         return
     thresholds = planned or found["thresholds"]
     for index, entry in enumerate(entries):
@@ -42,7 +42,7 @@ def _planned(folder: Folder) -> dict[str, Any] | None:
 
 
 def _record(folder: Folder, entry: plan_folder.Entry) -> dict[str, Any] | None:
-    """The record of a case as the disk has it; None where there is none to use."""
+    """The record of a case as stored; None if there is no usable record."""
     return folder.record(f"results_{entry.case}.json") if entry.record else None
 
 
@@ -54,7 +54,7 @@ def check(
     entry: plan_folder.Entry,
     thresholds: dict[str, Any],
 ) -> None:
-    """One verdict. The reason of a case without a record names that record's path, which is another from elsewhere."""
+    """Checks one verdict. The reason of a case without a record contains a path, which differs between machines."""
     if record is None or entry.record is None:
         about.same(where, _without_reasons(found), judgement.without_record(entry.case, thresholds))
         return
@@ -86,8 +86,8 @@ def table(folder: Folder, entries: Entries) -> None:
     whole = all(None not in row and None not in row.values() for row in rows)
     if not about.require(whole and len(set(columns)) == len(columns), "(file)", "rows of other lengths", "a table"):
         return
-    told, wanted = [row.get("case") for row in rows], [entry.case for entry in entries]
-    if not about.require(told == wanted, "case", f"rows of {told}", f"of {wanted}, as planned"):
+    stated, wanted = [row.get("case") for row in rows], [entry.case for entry in entries]
+    if not about.require(stated == wanted, "case", f"rows of {stated}", f"of {wanted}, as planned"):
         return
     limits = folder.record(".plan/noise.json") if folder.has(".plan/noise.json") else None
     if limits is None:

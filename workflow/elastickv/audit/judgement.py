@@ -1,6 +1,6 @@
-"""The verdict on a record, from the definitions (docs/architecture.md) and the thresholds, and not from `verdict.py`.
+"""Judges a record from the definitions (docs/architecture.md) and thresholds, independently of `verdict.py`.
 
-Status, verdict, mark and figures; the reasons are words, which `remade.py` writes again.
+Covers status, verdict, mark and figures; `remade.py` checks the text of the reasons.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Criterion = dict[str, Any]
 
 
 def holds(record: dict[str, Any]) -> bool:
-    """Whether the figures of a record, as `noise.judged` has it, may be shown.
+    """Whether the figures of a record (after `noise.judged`) may be published.
 
-    Its controls allow it, its answers are within tolerance, and it gains no more than its bytes explain.
+    Its controls must allow it, its answers be within tolerance, and its speedup not exceed the byte ceiling.
     """
     if record["status"] not in ("ok", "imprecise"):
         return False
@@ -33,7 +33,7 @@ def holds(record: dict[str, Any]) -> bool:
 
 
 def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
-    """What `verdicts.json` has to say of a record, without the reasons."""
+    """The expected entry of a record in `verdicts.json`, without the reasons."""
     record = noise.judged(record, thresholds["noise"])
     shown = holds(record)
     criteria = {name: _blank(thresholds[name]) for name in CRITERIA}
@@ -58,7 +58,7 @@ def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_record(case: str, thresholds: dict[str, Any]) -> dict[str, Any]:
-    """The same of a case that has no record to read."""
+    """The expected entry of a case without a readable record."""
     return judge({"case": {"id": case}, "status": "failed"}, thresholds)
 
 
@@ -75,7 +75,7 @@ def _blank(threshold: float) -> Criterion:
 
 
 def _at_least(value: float, low: float | None, high: float | None, threshold: float, most: float | None) -> Criterion:
-    """An interval against a threshold that it should reach. most: what it can reach at all, if that is known."""
+    """Judges an interval against a minimum. most: the largest reachable value, if known."""
     if most is not None and most < threshold:
         outcome = "unreachable"
     elif (value if low is None else low) >= threshold:

@@ -1,4 +1,4 @@
-"""`manifest.json`: the hash of every file it lists, the plan it repeats, and files that it does not know."""
+"""Checks `manifest.json`: the hash of every listed file, the copy of the plan, and files that are not listed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elastickv.system import readable
 
 
 def check(folder: Folder, manifest: dict[str, Any]) -> None:
-    """Every file listed has to be there as it was."""
+    """Every listed file must exist and be unchanged."""
     about = folder.findings.of("manifest.json", "fields of the plan")
     listed: set[str] = set()
     for part in ("inputs", "outputs"):

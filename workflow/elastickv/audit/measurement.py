@@ -1,4 +1,4 @@
-"""A measurement record checked against itself: every derived figure computed again from its raw samples."""
+"""Checks that a measurement record is consistent: recomputes every derived figure from its raw samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERIES = (*ARMS, "full_again")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """Checks a record that fits its schema."""
+    """Checks a record that matches its schema."""
     try:
         records.check(record["case"], "case", "case")
     except records.RecordError as error:
@@ -69,15 +69,15 @@ def _bytes(about: About, found: dict[str, Any], expected: traffic.Moved) -> None
 
 
 def _samples(about: About, record: dict[str, Any]) -> bool:
-    """Whether the raw samples hang together: without that nothing can be computed from them."""
+    """Whether the raw samples are complete; otherwise nothing can be computed from them."""
     samples = record["samples"]
     counts = {arm: len(samples[f"{arm}_us"]) for arm in SERIES} | {"order": len(samples["order"])}
     whole = about.require(len(set(counts.values())) == 1, "samples", counts, "as many of each arm, and their order")
     if counts["order"] == 0:  # all were dropped
         about.require(not record.get("statistics"), "statistics", "figures", "null: there are no samples")
     dropped = len(samples["dropped"])
-    told = record["throttling"].get("dropped_rounds", dropped)
-    about.same("throttling.dropped_rounds", told, dropped)
+    stated = record["throttling"].get("dropped_rounds", dropped)
+    about.same("throttling.dropped_rounds", stated, dropped)
     for index, probe in enumerate(samples["read_ceiling"]):
         if "round" in probe:
             taken, attempts = probe["round"], counts["order"] + dropped
@@ -86,7 +86,7 @@ def _samples(about: About, record: dict[str, Any]) -> bool:
 
 
 def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
-    """What the measurement used, against what the case allows and the samples show."""
+    """Compares the parameters that were used with the case's limits and the samples."""
     case, used, settings = record["case"], record["resolved"], record["case"]["measure"]
     fixed = used.get("fixed", [])
     samples = record["samples"]

@@ -1,4 +1,4 @@
-"""What controls allow, from the definition (docs/statistics.md): a record's status, and the interval to be shown."""
+"""Judges controls from the definition (docs/statistics.md): a record's status, and the interval to publish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Bounds = tuple[float, float]
 
 
 def bounds(interval: Record, controls: list[Record], limits: Record, backend: str) -> tuple[str, Bounds | None]:
-    """The status of a ratio by the controls beside it, and its bounds as they may be shown (None: none may)."""
+    """The status of a ratio by its controls, and its publishable bounds (None if it has none)."""
     ends, most = [(control["low"], control["high"]) for control in controls], limits[backend]
     if all(1 - most <= low <= high <= 1 + most for low, high in ends):
         return "ok", (interval["low"], interval["high"])
@@ -25,7 +25,7 @@ def bounds(interval: Record, controls: list[Record], limits: Record, backend: st
 
 
 def stray(controls: Iterable[Record]) -> float:
-    """The largest factor by which a bound of a control is off 1."""
+    """The largest deviation of a control's bound from 1, as a factor."""
     return math.exp(max(abs(math.log(control[end])) for control in controls for end in ("low", "high")))
 
 

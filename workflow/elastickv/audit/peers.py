@@ -1,4 +1,4 @@
-"""Records of other libraries' kernels beside ours, computed again from their rounds."""
+"""Checks peer records: recomputes their comparisons from the rounds."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _cache(
     answer = found["correctness"]
     if answer:
         right = correctness.agrees(about, f"{where}.correctness", answer, case["dtype"], None)
-        told = f"{found['status']} although the answer is {'right' if right else 'wrong'}"
-        about.require(right == (found["status"] != "incorrect"), f"{where}.status", told, "a status that fits")
+        stated = f"{found['status']} although the answer is {'right' if right else 'wrong'}"
+        about.require(right == (found["status"] != "incorrect"), f"{where}.status", stated, "a consistent status")
     if found["status"] not in MEASURED:
         return
     about.same(f"{where}.bytes", found["bytes"], getattr(traffic.moved(case), cache))
@@ -56,7 +56,7 @@ def _within_peak(about: About, where: str, record: dict[str, Any], moved: int, f
 
 
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:
-    """Times of both, how many times ours is faster, and ours against itself."""
+    """Times of both kernels, their ratio, and the control of ours."""
     samples = found["samples"]
     for side in ("peer", "ours"):
         about.same(f"{where}.{side}", found[side], arm_figures(samples[f"{side}_us"], settings["truncate"]))

@@ -1,4 +1,4 @@
-"""The plan of a results folder, and whether each record is the one that the plan asks for."""
+"""Checks the plan of a results folder, and that each record belongs to its planned case."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a canonical decode case keeps, and when its groups close.
+"""The slots that a canonical decode case keeps, and when its groups close.
 
-Of the default policy this is written from its definition (docs/architecture.md); of another one only its file says it.
+For the default policy, implemented from its definition (docs/architecture.md); for other policies, from their files.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Kept(NamedTuple):
 
 
 def taken_from(case: dict[str, Any]) -> str | None:
-    """A note on what is not computed again: slots of a policy other than the default one. None: nothing."""
+    """A note that slots of a policy other than the default are not recomputed; None for the default policy."""
     name = _name(case)
     if case["workload"] != "decode" or name == GROUPED:
         return None
-    return f"slots and closings are those that policy {name} itself counts; the bytes that follow are computed again"
+    return f"slots and closings are as counted by policy {name}; the resulting bytes are recomputed"
 
 
 def kept(case: dict[str, Any]) -> Kept:

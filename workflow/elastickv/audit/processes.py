@@ -1,4 +1,4 @@
-"""A case that several processes measured: what each found, which of them is published, and their spread."""
+"""Checks a case that several processes measured: the result of each, the published one, and their spread."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def values(record: dict[str, Any], name: str) -> list[float | None]:
 
 def check(about: About, record: dict[str, Any]) -> None:
     """Every process's intervals from its samples; the published one is the median of those that count."""
-    found, asked = record.get("processes"), record["case"]["measure"]["processes"]
+    found, requested = record.get("processes"), record["case"]["measure"]["processes"]
     runs = found["runs"] if found else []
-    told = f"{len(runs)} processes" if found else "one process"
-    about.require(max(len(runs), 1) == asked, "processes.runs", told, f"{asked}, as the case asks for")
+    stated = f"{len(runs)} processes" if found else "one process"
+    about.require(max(len(runs), 1) == requested, "processes.runs", stated, f"{requested}, as in the case")
     if not found:
         return
     for index, run in enumerate(runs):

@@ -1,4 +1,4 @@
-"""`report.md` and the posts: every number looked up in the record that it comes from, and every word written again."""
+"""Checks `report.md` and the posts: looks up every number in its record, and generates every text again."""
 
 from __future__ import annotations
 
@@ -66,22 +66,22 @@ def _lengths(about: About, trace: dict[str, Any]) -> None:
 
 
 def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> None:
-    """Every number of every post, in order, stands in the trace; and the field it names holds it, to its digits."""
+    """Every number of every post is in the trace, in order, and equals the field that it names, to its digits."""
     about = folder.findings.of(TRACE, "published numbers traced")
     names = [trace["device"], *(each.record.model.name for each in inputs.baselines if each.record)]
     everything = {f"posts.{name}": post for name, post in trace["posts"].items()}
     everything |= {f"variants.{index}": post for index, post in enumerate(trace["variants"])}
     for where, post in everything.items():
         written = NUMBER.findall(_without_names(post["text"], names))
-        told = [number["text"] for number in post["numbers"]]
-        about.require(written == told, f"{where}.numbers", f"{told} traced", f"{written}, as the post says")
+        stated = [number["text"] for number in post["numbers"]]
+        about.require(written == stated, f"{where}.numbers", f"{stated} traced", f"{written}, as in the post")
         for index, number in enumerate(post["numbers"]):
             with about.recomputing(f"{where}.numbers.{index}"):
                 _number(folder, about, f"{where}.numbers.{index}", number)
 
 
 def _without_names(text: str, names: list[str | None]) -> str:
-    """A post without the names of devices and models, which may hold numbers that claim nothing."""
+    """A post without the names of devices and models, whose numbers are not results."""
     for name in filter(None, names):
         words = re.sub(f"[^{IN_NAMES}]", " ", name).split()
         shortened = (" ".join(words[:count]) for count in range(len(words), 0, -1))  # a post cuts long ones
@@ -99,8 +99,8 @@ def _number(folder: Folder, about: About, where: str, number: dict[str, Any]) ->
     expected = len(values) if number["how"] == "count" else values[0]
     source = f"{number['file']}{number['fields'][0]}"
     if about.require(number["value"] == expected, f"{where}.value", number["value"], f"{expected} ({source})"):
-        told = f"{expected:.6g} to the digits shown ({source})"
-        about.require(tables.shows(number["text"], expected), f"{where}.text", number["text"], told)
+        stated = f"{expected:.6g} to the digits shown ({source})"
+        about.require(tables.shows(number["text"], expected), f"{where}.text", number["text"], stated)
 
 
 def _at(content: Any, pointer: str) -> Any:

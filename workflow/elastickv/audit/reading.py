@@ -1,4 +1,4 @@
-"""Which records a results folder holds, and reading them: what does not fit its schema is a fault."""
+"""Finds and reads the records of a results folder; a record that violates its schema is a fault."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ MARKS = (".plan", ".records", ".logs", ".retired", "figures", "summary.csv", "re
 
 
 FOLDERS = (".plan", ".plan/cases", STORE, "figures")
-# What a killed process left and what processes printed: nothing that is published depends on it.
+# Leftovers of killed processes and logs: nothing that is published depends on them.
 UNCHECKED = re.compile(r"\.(logs|retired)(/.*)?|(.*/)?\.[^/]*\.part")
 
 
 def is_results_folder(names: list[str]) -> bool:
-    """Whether any of the names in a folder is what a run leaves."""
+    """Whether any of the names in a folder belongs to the output of a run."""
     return any(name in names for name in (*NAMED, *MARKS)) or any(re.fullmatch(r"results_.*\.json", n) for n in names)
 
 
 def schema_of(name: str) -> str | None:
-    """The schema of the record with this path in a results folder; None for what is no record."""
+    """The schema of the record with this path in a results folder; None if it is not a record."""
     return NAMED.get(name) or next((schema for pattern, schema in PATTERNS.items() if pattern.fullmatch(name)), None)
 
 
 @cache
 def _stored() -> dict[str, str]:
-    """The schemas of the store's records by the name and version that stands in a record."""
+    """The schemas of the store's records by the name and version in a record's field `schema`."""
     return {records.schema(name)["properties"]["schema"]["const"]: name for name in STORED}
 
 
 class Folder:
-    """A results folder, each record read once. `findings` gets what cannot be read.
+    """A results folder; each record is read once, and unreadable ones are added to `findings`.
 
-    unreadable: the paths in it that cannot be read, with the reason; found once, when the folder is opened. Reading one
-    of them gives None and no further fault.
+    unreadable: unreadable paths with reasons, determined when the folder is opened. Reading one of them returns None
+    without another fault.
     """
 
     def __init__(self, path: Path, findings: Findings):
@@ -73,9 +73,9 @@ class Folder:
         self._read: dict[str, Any] = {}
 
     def report_unreadable(self, listed: set[str] | None) -> None:
-        """A fault for each path that cannot be read; only a note where nothing is said of it.
+        """Adds a fault for each unreadable path, or a note if nothing refers to the path.
 
-        listed: the files that the manifest lists, None where there is none that could be read.
+        listed: the files that the manifest lists; None without a readable manifest.
         """
         for name, why in self.unreadable.items():
             if UNCHECKED.fullmatch(name) or not self._matters(name, listed):
@@ -85,13 +85,13 @@ class Folder:
                 self.findings.of(name).fault("(file)", why, f"{kind} that can be read")
 
     def _matters(self, name: str, listed: set[str] | None) -> bool:
-        """Whether what a run leaves lies at a path, or below it."""
+        """Whether a path is, or contains, output of a run."""
         if listed is None or name.startswith(".") or name in FOLDERS or schema_of(name):
             return True
         return any(path == name or path.startswith(f"{name}/") for path in listed)
 
     def has(self, name: str) -> bool:
-        """Whether anything stands at a path of the folder, readable or not."""
+        """Whether a path exists in the folder, readable or not."""
         return name in self.unreadable or os.path.lexists(self.path / name)
 
     def names(self, *patterns: str) -> list[str]:
@@ -106,19 +106,19 @@ class Folder:
         return self._read[name]
 
     def stored(self, name: str) -> tuple[str, Any]:
-        """Schema and content of a record of the store: what it is stands in its own field `schema`."""
+        """Schema and content of a record of the store; its field `schema` names its schema."""
         if name in self.unreadable:
             return "", None
         try:
-            said = records.parse((self.path / name).read_text(encoding="utf-8"))
-            schema = _stored().get(said.get("schema")) if isinstance(said, dict) else None
+            content = records.parse((self.path / name).read_text(encoding="utf-8"))
+            schema = _stored().get(content.get("schema")) if isinstance(content, dict) else None
         except (OSError, ValueError):
             schema = "measurement"
-        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, said))
+        return (schema, self._load(name, schema)) if schema else ("", self._unknown(name, content))
 
-    def _unknown(self, name: str, said: Any) -> None:
-        told = said.get("schema") if isinstance(said, dict) else type(said).__name__
-        self.findings.of(name).fault("schema", told, f"one of {', '.join(_stored())}")
+    def _unknown(self, name: str, content: Any) -> None:
+        stated = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        self.findings.of(name).fault("schema", stated, f"one of {', '.join(_stored())}")
 
     def _load(self, name: str, schema: str | None) -> Any:
         if name in self.unreadable:

@@ -1,8 +1,8 @@
-"""Tables and texts, written again by the code that writes them and compared to the letter.
+"""Generates tables and texts again with the code that wrote them, and compares them exactly.
 
-The one module of `verify` that imports what wrote the folder. That two texts are equal shows that nothing was edited,
-not that a figure is right: verdicts are judged without it (`judgement.py`), and each number of summary, report and
-posts is looked up without it (`tables.py`, `published.py`).
+This is the only module of `verify` that imports the code that wrote the folder. Equal texts show that nothing was
+edited, not that a figure is right: `judgement.py` checks verdicts independently, and `tables.py` and `published.py`
+check the numbers of summary, report and posts.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Entries = list[plan_folder.Entry]
 
 
 def inputs(cases_file: Path, results: Path) -> Inputs:
-    """What report and posts are made from. Raises RecordError."""
+    """The inputs of report and posts. Raises RecordError."""
     return load(cases_file, results)
 
 
 def reasons(about: About, where: str, found: dict[str, Any], record: Measurement, thresholds: dict[str, Any]) -> None:
-    """The words of one verdict."""
+    """The reasons of one verdict."""
     expected = verdict.judge(record, Thresholds.model_validate(thresholds))
     about.same(f"{where}.reason", found["reason"], expected.reason)
     for name, criterion in expected.criteria:
@@ -42,9 +42,9 @@ def reasons(about: About, where: str, found: dict[str, Any], record: Measurement
 def summary(
     about: About, columns: list[str], rows: list[dict[str, str]], entries: Entries, results: Path, limits: Any
 ) -> bool:
-    """Every cell of summary.csv; returns whether it has the columns that it should have.
+    """Every cell of summary.csv; returns whether it has the expected columns.
 
-    Why a record cannot be read names its path, which is another from elsewhere.
+    The problem of an unreadable record contains its path, which differs between machines, and is not compared.
     """
     by = Noise.model_validate(limits)
     beside = summary_table.peers_of(entries, results, by)
@@ -59,13 +59,13 @@ def summary(
 
 def report(about: About, found: str, inputs: Inputs) -> None:
     """report.md, line by line."""
-    told, wanted = (text.split("\n") for text in (found, markdown.report(inputs)))
-    differ = [index for index, pair in enumerate(zip(told, wanted, strict=False)) if pair[0] != pair[1]]
+    stated, wanted = (text.split("\n") for text in (found, markdown.report(inputs)))
+    differ = [index for index, pair in enumerate(zip(stated, wanted, strict=False)) if pair[0] != pair[1]]
     about.findings.checked[about.kind] += len(wanted)
-    # With lines more or less all that follows is moved: the first difference is the one to name.
-    for index in differ if len(told) == len(wanted) else differ[:1]:
-        about.same(f"line {index + 1}", told[index], wanted[index])
-    about.require(len(told) == len(wanted), "(lines)", len(told), len(wanted))
+    # If the number of lines differs, all later lines are shifted: only the first difference is reported.
+    for index in differ if len(stated) == len(wanted) else differ[:1]:
+        about.same(f"line {index + 1}", stated[index], wanted[index])
+    about.require(len(stated) == len(wanted), "(lines)", len(stated), len(wanted))
 
 
 def posts(inputs: Inputs) -> dict[str, Any]:

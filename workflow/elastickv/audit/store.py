@@ -1,4 +1,4 @@
-"""The record store: its records are checked like published ones, and what was published has to be one of them."""
+"""Checks the record store: its records like published ones, and that published records equal the stored ones."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def records_of(folder: Folder) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def check(findings: Findings, published: Published, stored: dict[str, tuple[str, dict[str, Any]]]) -> None:
-    """A published record that the store holds too (known by its case and when it began) says the same there.
+    """A published record that is also in the store (same case and start time) must be equal there.
 
-    Not so of peers: what is published of them is put together from stored records of single cases.
+    Peer records are excluded: published ones are combined from stored records of single cases.
     """
     twins = {_moment(schema, record): (name, record) for name, (schema, record) in stored.items() if schema != "peers"}
     for file, record in published.items():

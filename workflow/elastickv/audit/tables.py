@@ -1,7 +1,7 @@
-"""Each number of a table, looked up in the record at the place that its column stands for.
+"""Looks up each number of a table in the record, at the path that its column stands for.
 
-Places are dotted paths; of a list its length counts. What a column means is written here from the documents, and not
-taken from the code that fills it.
+Paths are dotted; a list stands for its length. The meaning of each column is defined here from the documentation,
+independently of the code that writes the table.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ OF_CASES = {
         "layers": ("resolved.layers",),
         "relative error": ("correctness.elastic.relative_error",),
     },
-    "Beside the original's claims": {
+    "Comparison with the original's claims": {
         "speedup": _interval(SPEEDUP),
         "CV": ("statistics.elastic.cv_trimmed",),
         "memory efficiency": ("efficiency.elastic.memory",),
@@ -107,7 +107,6 @@ OF_ENGINES = {
 OF_PEERS = {
     "ours, us": ("ours.plain.ours.median_us",),
     "ours dependent, us": ("ours.dependent.ours.median_us",),
-    "its us": ("ours.plain.peer.median_us",),
     "peer, us": ("ours.plain.peer.median_us",),
     "ours / peer": _interval("ours.plain.ratio"),
     "dependent / peer": _interval("ours.dependent.ratio"),
@@ -142,10 +141,10 @@ def shows(text: str, value: float) -> bool:
 def summary_row(about: About, cells: dict[str, str], record: Record, beside: Record) -> None:
     """The numbers of one row of summary.csv.
 
-    beside: the entry of the peer that the row names; empty where it names none.
+    beside: the entry of the peer that the row names; empty if it names none.
     """
-    results, asked = judgement.holds(record), record["case"]["measure"]["confidence"]
-    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= asked
+    results, requested = judgement.holds(record), record["case"]["measure"]["confidence"]
+    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= requested
     cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
     for source, columns, shown in (
         (record, FACTS, True),
@@ -155,10 +154,12 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
     ):
         for column, place in columns.items():
             value = at(source, place) if shown else None
-            told = cells.get(column, "")
-            equal = told == "" if value is None else told != "" and math.isclose(float(told), value, rel_tol=1e-12)
+            stated = cells.get(column, "")
+            equal = (
+                stated == "" if value is None else stated != "" and math.isclose(float(stated), value, rel_tol=1e-12)
+            )
             about.require(
-                equal, f"{record['case']['id']}.{column}", told or "nothing", "nothing" if value is None else value
+                equal, f"{record['case']['id']}.{column}", stated or "nothing", "nothing" if value is None else value
             )
 
 
@@ -183,13 +184,13 @@ def report_numbers(about: About, text: str, read: Read) -> None:
 
 
 def entry_of(record: Record | None, case: str) -> Record:
-    """What a peer's record says of a case, empty where nothing."""
+    """A case's entry in a peer's record; empty if there is none."""
     entries = record["cases"] if record else []
     return next((entry for entry in entries if entry["case"]["id"] == case), {})
 
 
 def _cells(about: About, where: str, row: dict[str, str], columns: dict[str, tuple[str, ...]], record: Record) -> None:
-    """A cell without any number is no claim: whether it should hold one is for the text, written again."""
+    """Checks a cell with a number. Whether a cell should have a number is checked by generating the text again."""
     for column, places in columns.items():
         cell = row.get(column, "")
         found = [match[0] for match in NUMBER.finditer(cell)]
@@ -201,7 +202,7 @@ def _cells(about: About, where: str, row: dict[str, str], columns: dict[str, tup
 
 
 def _rows(markdown: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of all pipe tables: the heading that they stand under, and their cells by column."""
+    """The rows of all pipe tables: their heading, and their cells by column."""
     heading, header = "", None
     for line in markdown.splitlines():
         if not line.startswith("|"):

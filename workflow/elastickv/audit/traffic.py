@@ -1,4 +1,4 @@
-"""Bytes that one launch has to move, written from the definitions (README, docs) and not from `roofline.py`."""
+"""Bytes that one launch must move, implemented from the definitions (README, docs), not from the package's code."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def moved(case: dict[str, Any]) -> Moved:
 
 
 def taken_from(case: dict[str, Any]) -> str | None:
-    """A note on what is not computed again: bytes of a workload that is defined by its own file. None: nothing."""
+    """A note that the bytes of a workload defined by its own file are not recomputed; None for other workloads."""
     name = case["workload"]
-    return None if name in OURS else f"bytes of a launch are those that workload {name} itself counts"
+    return None if name in OURS else f"bytes of a launch are as counted by workload {name}"
 
 
 def _by_its_file(case: dict[str, Any]) -> Moved:
-    """What the workload's own file says."""
-    said = kinds.of(case["workload"]).traffic(SimpleNamespace(**case))
-    full, elastic, slots_only = said["full"], said["elastic"], said.get("slots_only", said["elastic"])
+    """The bytes as declared by the workload's file."""
+    stated = kinds.of(case["workload"]).traffic(SimpleNamespace(**case))
+    full, elastic, slots_only = stated["full"], stated["elastic"], stated.get("slots_only", stated["elastic"])
     return Moved(full.total, elastic.total, slots_only.total, written={"full": full.write, "elastic": elastic.write})
 
 
 def _decode(case: dict[str, Any]) -> Moved:
     """Keys and values of every slot once, scales and biases where there are any, the query and the output once.
 
-    How much a format keeps for each KV head (a matrix) only its file says.
+    The size of per-head state (such as a matrix) is taken from the format's file.
     """
     dim, element = case["dim"], _bits(case["dtype"]) // 8
     kept = policy.kept(case)
@@ -84,4 +84,4 @@ def _elementwise(case: dict[str, Any]) -> Moved:
     return Moved(4 * tokens * vector, elastic, elastic, written={"full": output, "elastic": output})
 
 
-OURS = {"decode": _decode, "elementwise": _elementwise}  # whose bytes are computed here from their definitions
+OURS = {"decode": _decode, "elementwise": _elementwise}  # workloads whose bytes are computed here

@@ -1,7 +1,7 @@
-"""The order of verifying a whole results folder, finished or not.
+"""Verifies a whole results folder, complete or partial.
 
-With a manifest the folder is a finished run: all that it lists has to be there and agree. Without one a run is under
-way or was killed: what is there is checked, except what is older than its own inputs and will be written again.
+With a manifest, the folder is a finished run: everything listed must exist and agree. Without one, a run is active or
+was killed: existing files are checked, except those that are older than their inputs and will be rewritten.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def check(folder: Folder) -> None:
     store.check(folder.findings, found, stored)
     if not finished:
         missing = [case for case in planned or [] if f"results_{case}.json" not in found]
-        told = f"{len(missing)} of {len(planned)} cases have no record" if missing else "all cases have their record"
-        folder.findings.notes.append(f"no manifest.json: an unfinished run ({told if planned else 'no plan'})")
+        stated = f"{len(missing)} of {len(planned)} cases have no record" if missing else "all cases have their record"
+        folder.findings.notes.append(f"no manifest.json: an unfinished run ({stated if planned else 'no plan'})")
     if planned is not None:
         _made(folder, planned, finished)
     elif not finished and not folder.unreadable:
         for name in filter(folder.has, MADE_FROM):
             about = folder.findings.of(name)
-            about.fault("(file)", "neither manifest.json nor .plan beside it", "what says which cases it is of")
+            about.fault("(file)", "neither manifest.json nor .plan in the folder", "one of them, to identify its cases")
 
 
 def _temporary(folder: Folder) -> None:
-    """What a killed process was writing when it ended is no fault: nothing reads it."""
+    """Temporary files of a killed process are not faults, since nothing reads them."""
     left = [path.relative_to(folder.path).as_posix() for path in sorted(folder.path.rglob(".*.part"))]
     folder.findings.notes += [
-        f"{name}: left by a process that was killed while it wrote; may be deleted" for name in left
+        f"{name}: left by a process that was killed while writing; may be deleted" for name in left
     ]
 
 
@@ -96,7 +96,7 @@ def _one(folder: Folder, name: str, schema: str, record: dict[str, Any]) -> None
 
 
 def _made(folder: Folder, planned: list[str], finished: bool) -> None:
-    """What is made from the records, each unless it cannot be made again or is stale in an unfinished run."""
+    """Checks the files generated from the records, except those that are outdated in an unfinished run."""
     present = [name for name in MADE_FROM if folder.has(name) and name not in folder.unreadable]
     checked = [name for name in present if finished or not _stale(folder, planned, name)]
     try:
@@ -139,5 +139,5 @@ def _stale(folder: Folder, planned: list[str], name: str) -> bool:
     newer = next((other for other in present if (folder.path / other).stat().st_mtime_ns > made), None)
     if missing or newer:
         why = f"{missing} is missing" if missing else f"older than {newer}"
-        folder.findings.notes.append(f"{name}: {why}: the next run writes it again, not checked")
+        folder.findings.notes.append(f"{name}: {why}: the next run rewrites it; not checked")
     return bool(missing or newer)

@@ -29,4 +29,6 @@ def check(kernels: Path) -> None:
     folder = kernels / FOLDER
     lacking = [name for name in anchors.every() if folder.is_dir() and not (folder / f"{name}.h").is_file()]
     if lacking:
-        raise UsageError(f"{folder / lacking[0]}.h is missing: how kernels choose by the anchor rule {lacking[0]}")
+        raise UsageError(
+            f"{folder / lacking[0]}.h is missing: it implements the anchor rule {lacking[0]} for the kernels"
+        )

@@ -28,7 +28,7 @@ def facts(build: str, backend: str, workload: str, stored: Iterable[str] = (), a
     try:
         known_by = made.fingerprints.of(workload, stored, anchor)
     except KeyError as error:
-        lacks = f"{manifest} is of a build without {error.args[0]}: it was made before that was added"
+        lacks = f"{manifest} belongs to a build without {error.args[0]}, which was added later"
         raise MachineError(lacks, f"elastickv build {backend}") from None
     return BuildUsed(
         fingerprint=known_by,

@@ -66,15 +66,15 @@ def _in_environment(relative: str) -> Path | None:
 def nvcc() -> Compiler:
     """nvcc on PATH, else the pinned wheel's (its path is None until `.envs/cuda` is made).
 
-    Raises MachineError where the one on PATH does not tell its version.
+    Raises MachineError if the one on PATH does not report its version.
     """
     found = nvcc_search.find()
     if found is None:
         return pinned_nvcc()
-    said = nvcc_search.ask(found)
-    if said.version is None:
-        raise MachineError(said.problem or str(found), nvcc_search.NVRTC_INSTEAD)
-    return Compiler("nvcc", found, said.version)
+    answer = nvcc_search.ask(found)
+    if answer.version is None:
+        raise MachineError(answer.problem or str(found), nvcc_search.NVRTC_INSTEAD)
+    return Compiler("nvcc", found, answer.version)
 
 
 def pinned_nvcc() -> Compiler:
@@ -96,7 +96,7 @@ def _nvcc_targets(compiler: Compiler, architecture: int) -> bool:
 def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
     """The compilers that `choose` may take for an image, the preferred one first. Asks no GPU and no driver.
 
-    Raises MachineError where `nvcc` is asked for and cannot target the architecture.
+    Raises MachineError if `nvcc` is configured and cannot target the architecture.
     """
     if wanted == "nvrtc":
         return (nvrtc(),)
@@ -106,7 +106,7 @@ def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
         if not targeted:
             raise MachineError(
                 f"nvcc {compiler.version} cannot target sm_{architecture}",
-                "set build.compiler to auto or nvrtc, or take the architecture out of build.architectures",
+                "set build.compiler to auto or nvrtc, or remove the architecture from build.architectures",
             )
         return (compiler,)
     return (compiler, nvrtc()) if targeted else (nvrtc(),)
@@ -115,7 +115,7 @@ def candidates(architecture: int, wanted: str) -> tuple[Compiler, ...]:
 def choose(architecture: int, wanted: str) -> Compiler:
     """The compiler of one image: `auto` takes nvcc where it targets the architecture and the driver is new enough.
 
-    Raises MachineError where `nvcc` is asked for and cannot target the architecture.
+    Raises MachineError if `nvcc` is configured and cannot target the architecture.
     """
     preferred, *others = candidates(architecture, wanted)
     if not others:
@@ -125,7 +125,7 @@ def choose(architecture: int, wanted: str) -> Compiler:
 
 
 def host() -> Compiler:
-    """The system's C++ compiler ($CXX, g++, clang++). Raises MachineError when there is none that works."""
+    """The system's C++ compiler ($CXX, g++, clang++). Raises MachineError if none works."""
     command = host_compiler.find()
     version = host_compiler.version(command)
     return Compiler(host_compiler.name(command), Path(command[0]), version, command[1:])

@@ -35,7 +35,7 @@ def _call(out: Path, *arguments: str) -> None:
 
 
 def compile_library(out: Path) -> None:
-    """Compiles all kernels for each target, and the choice among them (kernels/cpu/elastickv.cpp says how)."""
+    """Compiles all kernels for each target and the dispatch code (see kernels/cpu/elastickv.cpp)."""
     format_headers.write(fingerprint.KERNELS)
     kernel_list.write("cpu", fingerprint.KERNELS)
     source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()

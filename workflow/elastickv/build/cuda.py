@@ -1,4 +1,4 @@
-"""CUDA images, one per architecture, merged into one fatbin that is read back before anyone trusts it."""
+"""CUDA images, one per architecture, merged into one fatbin whose contents are verified."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARED = re.compile(r"(\d+) bytes smem")
 
 
 class BuiltImage(store.StoredImage):
-    """What lies beside an image as `<image>.json`."""
+    """The facts about an image, stored in `<image>.json`."""
 
     fingerprints: Fingerprints
 
@@ -76,7 +76,7 @@ def _with_nvrtc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: b
 
 
 def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltImage:
-    """Compiles (or restores) one image to `out`, its facts beside it as `<out>.json`; returns the facts."""
+    """Compiles (or restores) one image to `out`, writes its facts to `<out>.json` and returns them."""
     made_of = fingerprint.cuda_image(architecture, ptx, wanted)
     stored = store.find(made_of.sha256, store.StoredImage)
     if stored is None:
@@ -106,7 +106,7 @@ def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltIm
 def _facts(
     made_of: fingerprint.Image, compiler: compilers.Compiler, ptx: bool, kernels: dict[str, Kernel], image: Path
 ) -> store.StoredImage:
-    """What the store keeps beside an image that was just compiled."""
+    """The facts that the store keeps with a new image."""
     made = store.described(image)
     return store.StoredImage(
         architecture=made_of.target,
@@ -129,7 +129,7 @@ def _facts_of(image: Path) -> BuiltImage:
     except (OSError, ValueError):
         whole = False
     if not whole:
-        raise UsageError(f"{image}: not an image that `elastickv build image` made (or changed since)")
+        raise UsageError(f"{image}: not an image that `elastickv build image` made (or it was changed)")
     return facts
 
 
@@ -139,7 +139,7 @@ def _merger() -> str:
         nvcc = compilers.pinned_nvcc().path or compilers.nvcc().path
         found = str(nvcc.with_name("fatbinary")) if nvcc else None
     if not found:
-        raise MachineError("fatbinary is missing, which merges the images", FIX_ENVIRONMENT)
+        raise MachineError("fatbinary, which merges the images, is missing", FIX_ENVIRONMENT)
     return found
 
 

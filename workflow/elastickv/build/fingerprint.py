@@ -115,7 +115,7 @@ def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
 
 
 def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
-    """The files that a source includes by name, of those that are there: beside it, else in `folders`."""
+    """The existing files that a source includes by name: in its folder, otherwise in `folders`."""
     searched = (file.parent, *folders)
     names = _INCLUDE.findall(_text(file))
     found = [[path for folder in searched if (path := (folder / name).resolve()).is_file()] for name in names]
@@ -255,7 +255,7 @@ def _present(folder: str, names: Iterable[str]) -> list[str]:
 
 
 def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
-    """What decides whether a fatbin of these architectures (ptx: None for no PTX) is merged again; asks for no GPU."""
+    """Determines whether a fatbin of these architectures (ptx: None for no PTX) must be merged again; needs no GPU."""
     images = [planned_image(architecture, False, compiler) for architecture in architectures]
     if ptx:
         images.append(planned_image(ptx, True, compiler))
@@ -289,7 +289,7 @@ def _library(flags: Sequence[str], targets: Mapping[str, Sequence[str]], compile
 
 
 def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
-    """Whether a build was made of the kernels here, by whatever compilers and flags its manifest states."""
+    """Whether a build was made from the current kernels, with any compilers and flags."""
     if manifest.backend == "cpu":
         made_of = _library(manifest.flags, manifest.targets, manifest.compiler, manifest.compiler_version)
         return made_of.sha256 == manifest.fingerprint

@@ -10,7 +10,7 @@ from elastickv.build import anchor_headers
 from elastickv.errors import UsageError
 from elastickv.formats.base import Format
 
-FOLDER = Path("build/.formats")  # a fixed path: it may stand in what compilers say of lines
+FOLDER = Path("build/.formats")  # a fixed path, because compilers may include it in their output
 LIST, CODE = "formats.h", "formats_code.h"
 
 
@@ -52,7 +52,7 @@ def write(kernels: Path) -> Path:
     folder = kernels / "formats"
     lacking = [name for name in formats.every() if folder.is_dir() and not (folder / f"{name}.h").is_file()]
     if lacking:
-        raise UsageError(f"{folder / lacking[0]}.h is missing: how kernels read and write the format {lacking[0]}")
+        raise UsageError(f"{folder / lacking[0]}.h is missing: it implements the format {lacking[0]} for the kernels")
     for name, content in (contents() | anchor_headers.contents()).items():
         path = FOLDER / name
         if not path.is_file() or path.read_text(encoding="utf-8") != content:

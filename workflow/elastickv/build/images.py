@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def names(architectures: Sequence[int], ptx: int | None) -> tuple[str, ...]:
-    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` where PTX is asked for."""
+    """The image files of a build: `sm_<architecture>.cubin` each, and `compute_<ptx>.ptx` if PTX is configured."""
     images = [f"sm_{architecture}.cubin" for architecture in architectures]
     return tuple(images + ([f"compute_{ptx}.ptx"] if ptx else []))
 

@@ -8,7 +8,7 @@ from elastickv import records
 from elastickv.device import params
 from elastickv.errors import UsageError
 
-FOLDER = Path("build/.kernels")  # a fixed path: it may stand in what compilers say of lines
+FOLDER = Path("build/.kernels")  # a fixed path, because compilers may include it in their output
 SOURCES = {"cuda": "kernel.cu", "cpu": "kernel.cpp"}
 LISTS = {"cuda": "kernels_cuda.h", "cpu": "kernels_cpu.h"}
 
@@ -18,7 +18,7 @@ def sources(backend: str, kernels: Path) -> dict[str, Path]:
     found = {path.parent.name: path for path in sorted(kernels.glob(f"*/{SOURCES[backend]}"))}
     wrong = [path for name, path in found.items() if not name.isidentifier()]
     if wrong:
-        raise UsageError(f"{wrong[0].parent}: the folder's name is the kernel's: letters, digits and underscores")
+        raise UsageError(f"{wrong[0].parent}: the folder of a kernel must be named by letters, digits and underscores")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Where a result comes from: the commit, the hash of the sources and the command, as records and manifests state it.
+"""The provenance of a result: commit, hash of the sources and command, for records and manifests.
 
-It decides nothing: it is part of no key of the record store and of no plan file that a measurement depends on.
+It is informative only: no key of the record store and no input of a measurement contains it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from elastickv.schemas.provenance import Provenance
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLE = "ELASTICKV_PROVENANCE"  # what a run hands to its jobs, also to those on other machines
 MAKE_TARGET = "ELASTICKV_MAKE"  # set by the Makefile
-MADE_OF = ("kernels", "workflow", "schemas", "envs", "Snakefile")  # what a result can depend on, beside its matrix
+MADE_OF = (
+    "kernels",
+    "workflow",
+    "schemas",
+    "envs",
+    "Snakefile",
+)  # everything that a result can depend on except its matrix
 
 
 def announce() -> None:
@@ -29,8 +35,8 @@ def announce() -> None:
 
 def here() -> Provenance:
     """Commit, sources and command: the run's, else our own."""
-    told = os.environ.get(VARIABLE)
-    return Provenance.model_validate_json(told) if told else _of_this_command()
+    inherited = os.environ.get(VARIABLE)
+    return Provenance.model_validate_json(inherited) if inherited else _of_this_command()
 
 
 @cache
@@ -65,7 +71,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about this checkout, or None where it is not there or refuses."""
+    """Git's output about this checkout, or None if git is missing or fails."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:

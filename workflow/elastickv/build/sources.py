@@ -48,7 +48,7 @@ def groups(root: Path = Path()) -> list[Group]:
         ),
         Group(
             "Anchor rules",
-            "How kernels of both kinds choose the token that stands for a group; the package has the NumPy reference.",
+            "How both kinds of kernels choose the token that represents a group; the package has the NumPy reference.",
             _files(root, kernels / anchor_headers.FOLDER, fingerprint.SUFFIXES),
         ),
         Group(
@@ -60,7 +60,7 @@ def groups(root: Path = Path()) -> list[Group]:
         *(_room(root, folder) for folder in _rooms(root)),
         Group("Schemas", "Every record is checked against one when it is read and written.",
               _files(root, SCHEMAS, (".json",))),
-        Group("Locks", "The pinned environments; `*.in` is what was asked for.", _files(root, LOCKS, LOCK_SUFFIXES)),
+        Group("Locks", "The pinned environments; `*.in` has direct requirements.", _files(root, LOCKS, LOCK_SUFFIXES)),
         Group("Matrices", "Which cases are measured: on a GPU the first, without one the second.",
               tuple(path for path in MATRICES if (root / path).exists())),
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def _room(root: Path, folder: Path) -> Group:
 
 
 def description(path: Path, content: str) -> str:
-    """What a file says of itself in its first sentence or two; empty when it says nothing."""
+    """The first sentence or two of a file's header; empty if it has none."""
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(content)) or ""
     elif path.suffix == ".json":
@@ -131,11 +131,11 @@ def _essence(path: Path, content: bytes) -> bytes:
 
 
 def _meaning(content: bytes) -> bytes:
-    """What a YAML text says, whatever its comments and key order; a broken one (read by nobody else here) its bytes."""
+    """The content of a YAML text, independent of comments and key order; for invalid YAML, its bytes."""
     import yaml
 
     try:
-        said: Any = yaml.safe_load(content)
-        return json.dumps(said, sort_keys=True, default=str).encode()
+        parsed: Any = yaml.safe_load(content)
+        return json.dumps(parsed, sort_keys=True, default=str).encode()
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
         return content

@@ -1,4 +1,4 @@
-"""Binaries by fingerprint under `build/.store/`: what Snakemake deleted costs nothing to make again."""
+"""Stores binaries by fingerprint under `build/.store/`, so that binaries deleted by Snakemake need no rebuild."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STORE = Path("build/.store")
 
 
 class StoredImage(Image):
-    """What is kept beside a CUDA image."""
+    """The facts stored with a CUDA image."""
 
     fingerprint: Sha256
 
 
 class StoredLibrary(Model):
-    """What is kept beside a CPU library."""
+    """The facts stored with a CPU library."""
 
     kernels: list[str]
     sha256: Sha256

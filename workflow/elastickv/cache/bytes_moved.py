@@ -14,7 +14,7 @@ from elastickv.schemas.case import AnyCase, DecodeCase, policy_of
 
 MOST_LAYERS = 256
 COLD_FACTOR = 4
-BEYOND_PEAK = 1.02  # an efficiency above this says that the byte count is wrong or the cache was warm
+BEYOND_PEAK = 1.02  # an efficiency above this means that the byte count is wrong or the cache was warm
 
 
 class Ceilings(NamedTuple):
@@ -63,7 +63,7 @@ def state_bytes(segment: Segment, dim: int) -> int:
 
 
 def traffic(case: AnyCase) -> dict[str, Traffic]:
-    """Traffic per launch of each arm, and of `slots_only`; without caches it is what the workload's file says."""
+    """Traffic per launch of each arm and of `slots_only`; without caches, as declared by the workload's file."""
     if case.kind.CACHE:
         return decode_traffic(case)
     moved = case.kind.traffic(case)

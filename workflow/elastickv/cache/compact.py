@@ -21,7 +21,7 @@ States = Mapping[tuple[int, str], np.ndarray]
 
 
 class Layout(NamedTuple):
-    """The slots of one KV head in token order, int [slots] each: segment, slot within it, first token it stands for."""
+    """The slots of one KV head in token order, int [slots] each: segment, slot within it, first token represented."""
 
     segment: np.ndarray
     place: np.ndarray
@@ -177,7 +177,7 @@ def _of_run(
 
 
 def _chosen(policy: Policy, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Which token of each group stands for it, int [rows, slots]."""
+    """The token that represents each group, int [rows, slots]."""
     if keys.shape[2] == 1:
         return np.zeros(keys.shape[:2], np.int64)
     return anchors.of(policy.anchor).choose(keys, values)
@@ -224,7 +224,7 @@ def _parts(held: CompactCache, row: int, head: int, segments: Sequence[Segment],
 
 
 def anchors_right(k: np.ndarray, v: np.ndarray, policy: Policy, heads: Sequence[int], kept: np.ndarray) -> bool:
-    """Whether the tokens `kept`, int [rows, slots] in token order, may stand for their slots (`Anchor.right`)."""
+    """Whether the tokens `kept`, int [rows, slots] in token order, are correct for their slots (`Anchor.right`)."""
     for runs, members in _alike(policy, heads, k.shape[1]):
         order = _order(runs)
         by_run = np.empty((len(members), len(order)), kept.dtype)

@@ -71,8 +71,8 @@ def attend(q: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
 def _logits(q: np.ndarray, part: Part) -> np.ndarray:
     """Scores of a part's slots with their bias, [group, slots]."""
     keeps, state = part.key or (None, None)
-    asked = keeps.query(state, q) if keeps and keeps.query else q
-    dots = asked @ part.k.astype(np.float64).T
+    transformed = keeps.query(state, q) if keeps and keeps.query else q
+    dots = transformed @ part.k.astype(np.float64).T
     if keeps and keeps.shift:
         dots = dots + keeps.shift(state, q)[:, None]
     logits = dots / math.sqrt(q.shape[-1])

@@ -1,6 +1,6 @@
-"""What this machine is, who may use it now, and what state it is in.
+"""The devices of this machine: facts, locks, state and the backends that run kernels on them.
 
-Importing this needs no GPU library: the CUDA driver is asked through ctypes, NVML through nvidia-ml-py where present.
+Importing this needs no GPU library: the CUDA driver is called through ctypes, NVML through nvidia-ml-py if installed.
 """
 
 from elastickv.device.driver import cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def uuids(backend: str) -> list[str | None]:
-    """The GPUs that a backend may measure on, by what CUDA_VISIBLE_DEVICES selects them by; of the CPU [None]."""
+    """The GPUs that a backend may measure on, as values of CUDA_VISIBLE_DEVICES; for the CPU, [None]."""
     return [*visible_gpus()] if backend == "cuda" else [None]
 
 

@@ -1,4 +1,4 @@
-"""What a backend offers. Implementations: `cuda.CudaBackend`, `cpu.CpuBackend`."""
+"""The interface of backends. Implementations: `cuda.CudaBackend`, `cpu.CpuBackend`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def memory_budget(backend: str, free: int) -> int:
 
 
 class DecodeLaunch(NamedTuple):
-    """How one decode is launched. splits: blocks that share a row; warps: of a block; staged: in shared memory."""
+    """Launch parameters of one decode. splits: blocks per row; warps: per block; staged: prefetch to shared memory."""
 
     kernel: str
     splits: int
@@ -54,13 +54,13 @@ class Backend(Protocol):
         """Bytes one measurement may allocate in all."""
 
     def supports(self, case: AnyCase) -> str | None:
-        """None, or one sentence that says why this backend cannot run `case` (status `unsupported`)."""
+        """None, or one sentence on why this backend cannot run `case` (status `unsupported`)."""
 
     def allocate(self, nbytes: int) -> int:
         """Address of `nbytes` zeroed bytes, 256-byte aligned. Raises MemoryError."""
 
     def free_all(self) -> None:
-        """Gives back everything allocated."""
+        """Frees all allocated memory."""
 
     def write(self, address: int, array: Any) -> None:
         """Copies a NumPy array to the device."""
@@ -75,7 +75,7 @@ class Backend(Protocol):
         """Bytes of workspace that a decode launch with these parameters needs, each 0xff before its first launch."""
 
     def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch | None:
-        """How a decode is launched, where that is a choice."""
+        """Launch parameters of a decode, if the backend has several."""
 
     def launch(self, call: Call) -> None:
         """Enqueues one kernel."""
@@ -94,4 +94,4 @@ class Backend(Protocol):
         """
 
     def synchronize(self) -> None:
-        """Waits; raises when the device reports an error."""
+        """Waits for the device; raises if it reports an error."""

@@ -41,7 +41,7 @@ def _upwards(base: Path, group: str) -> list[Path]:
 
 
 def _folders(root: Path, of_process: Path) -> tuple[list[Path], list[Path]]:
-    """Where limits of CPU time may stand: folders of version 2, and of version 1."""
+    """Folders that may contain CPU limits: of version 2 and of version 1."""
     first = [folder for name in V1_FOLDERS for folder in _upwards(root / name, _group("cpu", of_process))]
     return _upwards(root, _group("", of_process)), first
 

@@ -26,9 +26,9 @@ from elastickv.schemas.case import AnyCase
 LIBRARY = "libelastickv.so"
 ALIGNMENT = 256
 HUGE_PAGE = 2 << 20
-# Facts that tell kinds of machine apart; the same model with other cores or threads gives other times.
+# Facts that distinguish kinds of machines; the same model with other cores or threads gives other times.
 IDENTITY = ("name", "architecture", "logical_cores", "threads", "last_level_cache_bytes", "instruction_sets")
-NO_PEAK = "the processor does not tell its memory's bandwidth"
+NO_PEAK = "the processor does not report its memory bandwidth"
 # How long idle OpenMP threads spin before they sleep: long enough to stay awake between the launches of a replay (tens
 # of microseconds), short enough not to take the cores from others for milliseconds, as the default does.
 SPIN_COUNT = "20000"
@@ -96,7 +96,7 @@ class CpuBackend:
         self._library.elastickv_set_threads(count)
 
     def facts(self) -> records.Json:
-        """The device part of a record. `uuid` is the same for machines of the same kind, whatever their names."""
+        """The device part of a record. `uuid` is the same for all machines of the same kind."""
         machine = {**host.facts()._asdict(), "threads": self._library.elastickv_threads()}
         identity = json.dumps({key: machine[key] for key in IDENTITY}).encode()
         return {
@@ -124,7 +124,7 @@ class CpuBackend:
         Raises MemoryError when they exceed what this process may fill (Linux would promise more, then kill it).
         """
         if nbytes < 0 or nbytes > host.available_memory():
-            raise MemoryError(f"{nbytes / 1e9:.3g} GB asked for, {host.available_memory() / 1e9:.3g} GB available")
+            raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {host.available_memory() / 1e9:.3g} GB available")
         address, owner = _pages(nbytes) if nbytes >= HUGE_PAGE else _small(nbytes)
         self._memory[address] = owner
         self.fill_bytes(
@@ -133,7 +133,7 @@ class CpuBackend:
         return address
 
     def free_all(self) -> None:
-        """Gives back everything allocated."""
+        """Frees all allocated memory."""
         self._memory.clear()
 
     def write(self, address: int, array: Any) -> None:
@@ -203,7 +203,7 @@ def _pages(nbytes: int) -> tuple[int, Any]:
     """Anonymous pages at a multiple of 2 MiB. Raises MemoryError."""
     available = host.available_memory()
     if nbytes > available:
-        raise MemoryError(f"{nbytes / 1e9:.3g} GB asked for, {available / 1e9:.3g} GB available")
+        raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {available / 1e9:.3g} GB available")
     try:
         # Private: shared pages, mmap's default, are never huge ones.
         owner = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

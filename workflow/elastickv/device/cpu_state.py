@@ -1,4 +1,4 @@
-"""The state of the CPU while something is timed on it: load of others, frequency, governor, quota."""
+"""The state of the CPU during measurements: other load, frequency, governor, quota."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 from elastickv.device import cgroup
 from elastickv.device.host import usable_cpus
 from elastickv.schemas.measurement import Busy, Load, Quota, Snapshot, Throttling
-from elastickv.schemas.parts import Others, Told, Untold
+from elastickv.schemas.parts import Others, Setting, Unavailable
 
 CPUS = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
 SHORTEST_WINDOW = 0.2  # seconds; the kernel counts CPU time in hundredths
 MOST_NAMED = 3
 SMALLEST_NAMED = 0.05  # cores
-NO_ENERGY = "of a CPU only the whole package's energy can be read, that of other work included"
+NO_ENERGY = "only the energy of the whole CPU package can be read, which includes other work"
 NO_FREQUENCIES = "the kernel shows no frequency control (a virtual machine?)"
 
 
@@ -32,7 +32,7 @@ class Times(NamedTuple):
 
 
 def times() -> Times:
-    """CPU times now, of the CPUs this process may run on (of all where they cannot be told apart)."""
+    """CPU times now, of the CPUs this process may run on (of all CPUs if they cannot be distinguished)."""
     import psutil
 
     per_cpu, usable = psutil.cpu_times(percpu=True), usable_cpus()
@@ -57,15 +57,15 @@ def _processes() -> dict[tuple[int, float], tuple[str, float]]:
     return found
 
 
-def load_between(before: Times, after: Times) -> Load | Untold:
+def load_between(before: Times, after: Times) -> Load | Unavailable:
     """Load in cores (CPU seconds a second) between two readings; why it is not known where they are too close.
 
     others: processes but this one, on the cores that this one may use; stolen: what the hypervisor gave to other
-    machines; busiest: the other processes that took most, on whatever core.
+    machines; busiest: the busiest other processes, on any core.
     """
     seconds = after.at - before.at
     if seconds < SHORTEST_WINDOW:
-        return Untold(value=None, reason=f"{seconds:.2f} s are too short to tell")
+        return Unavailable(value=None, reason=f"{seconds:.2f} s is too short to measure the load")
     own = (after.own - before.own) / seconds
     grown = [
         Busy(pid=key[0], name=name, cores=(spent - before.processes.get(key, (name, 0.0))[1]) / seconds)
@@ -94,14 +94,14 @@ class CpuState:
         """Nothing to note: this process is known by its number."""
 
     def throttled(self) -> str | None:
-        """The CPU does not tell."""
+        """None: a CPU does not report throttling."""
         return None
 
     def energy(self) -> None:
         """None: see NO_ENERGY."""
 
-    def load(self) -> Load | Untold:
-        """The load since this was last asked (see `load_between`)."""
+    def load(self) -> Load | Unavailable:
+        """The load since the previous call (see `load_between`)."""
         now = times()
         since, self._last = load_between(self._last, now), now
         return since
@@ -117,9 +117,9 @@ class CpuState:
     def seen(self) -> Throttling:
         """How often the container's CPU quota stopped this process since this was made, if anything counts it."""
         before, after = self._stopped, cgroup.throttling()
-        reasons = Untold(value=None, reason="a CPU does not tell")
+        reasons = Unavailable(value=None, reason="a CPU does not report throttling")
         if before is None or after is None:
-            return Throttling(reasons=reasons, quota=Untold(value=None, reason="no control group counts it"))
+            return Throttling(reasons=reasons, quota=Unavailable(value=None, reason="no control group counts it"))
         stopped = Quota(periods=after.periods - before.periods, seconds=after.seconds - before.seconds)
         return Throttling(reasons=reasons, quota=stopped)
 
@@ -127,27 +127,27 @@ class CpuState:
         """Of GPUs only."""
         return Others(value=None, reason="no GPU is used")
 
-    def settings(self) -> dict[str, Told]:
+    def settings(self) -> dict[str, Setting]:
         """See `settings`."""
         return settings()
 
 
-def settings(cpus: Path = CPUS) -> dict[str, Told]:
-    """How the CPU is set and what of it this process may use: each a reading {value} or {value: null, reason}."""
+def settings(cpus: Path = CPUS) -> dict[str, Setting]:
+    """Settings of the CPU and the cores available to this process: each {value} or {value: null, reason}."""
     usable, quota = usable_cpus(), cgroup.cpu_quota()
     return {
         "governor": _governor(cpus, usable),
         "turbo": _turbo(cpus),
-        "smt": _flag(cpus / "smt/active", "the kernel does not tell"),
+        "smt": _flag(cpus / "smt/active", "the kernel does not report it"),
         "virtual_machine": _virtual(),
-        "cpus": Told(value=ranges(usable)),
-        "usable_cores": Told(value=len(usable)),
-        "quota_cores": _untold("no control group limits the CPU time") if quota is None else Told(value=quota),
+        "cpus": Setting(value=ranges(usable)),
+        "usable_cores": Setting(value=len(usable)),
+        "quota_cores": _unavailable("no control group limits the CPU time") if quota is None else Setting(value=quota),
     }
 
 
-def _untold(reason: str) -> Told:
-    return Told(value=None, reason=reason)
+def _unavailable(reason: str) -> Setting:
+    return Setting(value=None, reason=reason)
 
 
 def ranges(numbers: list[int]) -> str:
@@ -168,21 +168,25 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _governor(cpus: Path, usable: list[int]) -> Told:
+def _governor(cpus: Path, usable: list[int]) -> Setting:
     found = {_text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
-    return Told(value=", ".join(sorted(found))) if found else _untold(NO_FREQUENCIES)
+    return Setting(value=", ".join(sorted(found))) if found else _unavailable(NO_FREQUENCIES)
 
 
-def _flag(path: Path, reason: str, on: str = "1") -> Told:
+def _flag(path: Path, reason: str, on: str = "1") -> Setting:
     text = _text(path)
-    return _untold(reason) if text not in ("0", "1") else Told(value=text == on)
+    return _unavailable(reason) if text not in ("0", "1") else Setting(value=text == on)
 
 
-def _turbo(cpus: Path) -> Told:
+def _turbo(cpus: Path) -> Setting:
     intel = _flag(cpus / "intel_pstate/no_turbo", NO_FREQUENCIES, on="0")
     return intel if intel.value is not None else _flag(cpus / "cpufreq/boost", NO_FREQUENCIES)
 
 
-def _virtual() -> Told:
+def _virtual() -> Setting:
     flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
-    return _untold("the processor does not tell") if flags is None else Told(value="hypervisor" in flags.split())
+    return (
+        _unavailable("the processor does not report it")
+        if flags is None
+        else Setting(value="hypervisor" in flags.split())
+    )

@@ -13,13 +13,13 @@ import numpy as np
 from elastickv import records
 from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
-from elastickv.device.nvml import Reading, told, untold
+from elastickv.device.nvml import Reading, reported, unavailable
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
 
 PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
-DEFAULT_SHARED_BYTES = 48 << 10  # that a block may take unasked
+DEFAULT_SHARED_BYTES = 48 << 10  # dynamic shared memory of a block without opting in to more
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
 DECODE = launches.of_kernel("decode")
 
@@ -63,10 +63,10 @@ class Program:
 def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
     """Bandwidth (10^9 bytes/s) as a datasheet counts it: two transfers a clock (double data rate)."""
     if instance:
-        return untold("a MIG instance has a share of its board's that is not told")
+        return unavailable("a MIG instance has an unknown share of the board's bandwidth")
     if not (clock_khz and bus_bits):
-        return untold("the driver tells no memory clock or no bus width")
-    return told(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
+        return unavailable("the driver does not report the memory clock or the bus width")
+    return reported(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 
 class CudaBackend:
@@ -171,7 +171,7 @@ class CudaBackend:
         return address
 
     def free_all(self) -> None:
-        """Gives back everything allocated."""
+        """Frees all allocated memory."""
         self._stream.synchronize()
         while self._allocated:
             self._runtime.free(self._allocated.pop())

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs as the CUDA driver tells of them, through ctypes: no GPU library is imported, no context is made.
+"""NVIDIA GPUs according to the CUDA driver, through ctypes: imports no GPU library and creates no context.
 
 Not by cuda-bindings: 12.9 raises an error on every call of a driver before CUDA 12.0, whose version the doctor has to
 name, and every environment would need it, of which those with torch hold another major version.
@@ -100,17 +100,17 @@ def rated_mhz(uuid: str) -> dict[str, int]:
 
 
 def attribute(gpu: Gpu, which: Attribute) -> int:
-    """An attribute of a GPU, 0 where the driver does not tell."""
+    """An attribute of a GPU, 0 if the driver does not report it."""
     return _number("cuDeviceGetAttribute", which, gpu.index)
 
 
 def total_bytes(gpu: Gpu) -> int:
-    """A GPU's memory, 0 where the driver does not tell."""
+    """A GPU's memory in bytes, 0 if the driver does not report it."""
     return _number("cuDeviceTotalMem_v2", gpu.index, kind=ctypes.c_size_t)
 
 
 def name(gpu: Gpu) -> str:
-    """A GPU's name as the driver has it, "" where it does not tell."""
+    """A GPU's name, "" if the driver does not report it."""
     text = ctypes.create_string_buffer(256)
     answered = load().cuDeviceGetName(text, len(text), gpu.index)
     return text.value.decode(errors="replace") if answered == CUDA_SUCCESS else ""
@@ -135,8 +135,8 @@ def cuda_driver_version() -> tuple[int, int] | None:
 def expected_gpus(folder: Path = DRIVER_GPUS) -> int:
     """How many GPUs measurements may use at a time, at least 1, without asking the driver (a head node has none).
 
-    Only a guess for schedulers: what CUDA_VISIBLE_DEVICES lists, else the boards that the driver shows under /proc.
-    Who measures where is decided by the lease.
+    Only an estimate for schedulers: the entries of CUDA_VISIBLE_DEVICES, otherwise the boards under /proc. The lease
+    determines which process measures on which GPU.
     """
     boards = len(list(folder.glob("*")))
     listed = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]

@@ -1,4 +1,4 @@
-"""What this machine is, as records name it: processor, driver, software, and the backend that `auto` means here."""
+"""Facts about this machine for records: processor, driver, software, and the backend that `auto` selects here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cpu_model() -> str:
 
 
 def identity(backend: str, uuid: str | None) -> records.Json:
-    """What finished records know a device by: model and driver."""
+    """The identity of a device in the record store: model and driver."""
     if backend == "cuda":
         return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvml.nvidia_driver()}
     return {"cpu": cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),

@@ -1,4 +1,4 @@
-"""The state of a GPU while something is timed on it: clocks, throttling, power, energy, modes, and who else uses it."""
+"""The state of a GPU during measurements: clocks, throttling, power, energy, modes and other processes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
-from elastickv.device.nvml import Nvml, Reading, told
+from elastickv.device.nvml import Nvml, Reading, reported
 from elastickv.schemas.measurement import Range, Snapshot, Throttling
-from elastickv.schemas.parts import Others, Process, Told, Untold
+from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
 SM, MEMORY = 1, 2  # nvmlClockType
 CLOCKS = {"SM": SM, "memory": MEMORY}
@@ -22,7 +22,7 @@ COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclu
 
 
 class AfterSample(NamedTuple):
-    """What was read after a sample; of what takes long to read only after some. None: not read, or not told."""
+    """Readings after a sample; slow readings are taken only after some samples. None: not read or not reported."""
 
     sm_mhz: int | None
     memory_mhz: int | None
@@ -39,9 +39,9 @@ class Foreign:
 
 
 class GpuState:
-    """Readings of one GPU from the moment this is made, which should be before this process uses the GPU itself.
+    """Readings of one GPU, to be created before this process uses the GPU.
 
-    Whatever computes on it then is somebody else's, also in a container, where NVML's process numbers are the host's.
+    All processes on the GPU at that time are others, also in a container, where NVML reports the host's process ids.
     """
 
     def __init__(self, uuid: str, nvml: Nvml | None = None):
@@ -107,7 +107,7 @@ class GpuState:
         return Others(value=found)
 
     def throttled(self) -> str | None:
-        """Asked right after a sample: why the GPU ran slower than asked for, or None."""
+        """To be called right after a sample: why the GPU was throttled, or None."""
         told_bits = self._nvml.read("CurrentClocksThrottleReasons")
         bits = told_bits.value or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
@@ -123,10 +123,10 @@ class GpuState:
         """What the readings after the samples came to: `readings` many, reasons by how often, ranges by quantity."""
         if not self._seen:
             return Throttling()
-        untold = self._no_reasons and Untold(value=None, reason=self._no_reasons)
+        unavailable = self._no_reasons and Unavailable(value=None, reason=self._no_reasons)
         return Throttling(
             readings=len(self._seen),
-            reasons=untold or dict(sorted(self._reasons.items())),
+            reasons=unavailable or dict(sorted(self._reasons.items())),
             ranges=dict(zip(AfterSample._fields, map(_range, zip(*self._seen, strict=True)), strict=True)),
         )
 
@@ -162,8 +162,8 @@ class GpuState:
             load=self._host.load(),
         )
 
-    def settings(self) -> dict[str, Told]:
-        """How the board is set: each a value, or null with the reason."""
+    def settings(self) -> dict[str, Setting]:
+        """Settings of the board: each a value, or null with the reason."""
         read = self._nvml.read
         readings = {
             "ecc": read("EccMode").map(lambda modes: bool(modes[0])),
@@ -172,20 +172,20 @@ class GpuState:
             "compute_mode": read("ComputeMode").map(lambda mode: COMPUTE_MODES.get(mode, str(mode))),
             "performance_state": read("PerformanceState").map(lambda state: f"P{state}"),
             "power_limit_w": read("EnforcedPowerLimit").map(_thousandth),
-            "sm_rated_mhz": told(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
+            "sm_rated_mhz": reported(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
             "sm_highest_mhz": read("MaxClockInfo", SM),
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),
         }
-        return {name: Told(**reading.to_json()) for name, reading in readings.items()}
+        return {name: Setting(**reading.to_json()) for name, reading in readings.items()}
 
 
 def _thousandth(value: float) -> float:
     return value * 1e-3
 
 
-def _range(values: Iterable[float | None]) -> Range | Untold:
+def _range(values: Iterable[float | None]) -> Range | Unavailable:
     known = [value for value in values if value is not None]
     if not known:
-        return Untold(value=None, reason="the device does not report it")
+        return Unavailable(value=None, reason="the device does not report it")
     return Range(low=min(known), median=statistics.median(known), high=max(known))

@@ -1,4 +1,4 @@
-"""What the host is and may use: processor, caches, cores, memory limits, as Linux tells."""
+"""The host's processor, caches, available cores and memory limits, as reported by Linux."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Host(NamedTuple):
-    """What identifies a processor and decides its speed; the same on every machine of a kind, whatever its name."""
+    """Properties that identify a processor and determine its speed; equal on all machines of the same kind."""
 
     name: str
     architecture: str
@@ -78,7 +78,7 @@ def last_level_cache_bytes(caches: Path = CACHES) -> tuple[int, str]:
         size = _text(path)
         if size:
             return int(size.rstrip("KMG")) * _UNITS.get(size[-1], 1), str(path)
-    return FALLBACK_CACHE_BYTES, "assumed: sysfs does not tell"
+    return FALLBACK_CACHE_BYTES, "assumed: not reported by sysfs"
 
 
 def usable_cores() -> int:

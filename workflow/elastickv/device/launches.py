@@ -20,10 +20,10 @@ MOST_GRID = 2**31 - 1
 
 
 class Forced(NamedTuple):
-    """What a study takes out of the hands of the rules that launch decode; None: left to them.
+    """Launch parameters of decode set for an experiment instead of by rule; None: set by rule.
 
-    loop: `cores` keeps to CUDA cores. warps: of a block, one of the instance's sizes. splits: at most what has work.
-    stage: `never`, or `always` where it is possible.
+    loop: `cores` forces CUDA cores. warps: warps per block, a compiled size. splits: maximum splits per row.
+    stage: `never`, or `always` if possible.
     """
 
     loop: str | None = None
@@ -33,9 +33,9 @@ class Forced(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """What of a device decides launches. capability: 10 * major + minor of its compute capability.
+    """Device properties that determine launches. capability: 10 * major + minor of the compute capability.
 
-    shared_bytes: shared memory of an SM that blocks can take.
+    shared_bytes: shared memory per SM available to blocks.
     """
 
     multiprocessors: int
@@ -60,10 +60,10 @@ def linear(name: str, threads_needed: int) -> Launch:
 
 @cache
 def of_kernel(kernel: str) -> ModuleType:
-    """The module `kernels/<kernel>/launch.py`. UsageError where it is not there or says nothing of a launch."""
+    """The module `kernels/<kernel>/launch.py`. Raises UsageError if it is missing or has no function `launch`."""
     module = kernel_files.module(kernel, FILE)
     if not hasattr(module, "launch"):
-        raise UsageError(f"{module.__file__}: no function launch(params, gpu), which gives a Launch")
+        raise UsageError(f"{module.__file__}: must define launch(params, gpu) -> Launch")
     return module
 
 

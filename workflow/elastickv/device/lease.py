@@ -1,7 +1,7 @@
-"""Who may time anything on a device now: one lock file per board and one for the CPU, shared by all users.
+"""Measurement locks: one lock file per GPU board and one for the CPU, shared by all users.
 
-The kernel drops a lock with the last process that has its file open, so a crash never leaves one behind. The holder
-writes who it is into the file; what an earlier holder wrote there is told from that by the process it names.
+The operating system releases a lock with the last process that has its file open, so a crash never leaves one behind.
+The holder writes its identity to the file; an entry of an earlier holder is recognised by its process id.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _descriptors: set[int] = set()
 def descriptors() -> tuple[int, ...]:
     """Open files of the leases that this process holds.
 
-    A worker inherits them: its device stays leased until it is gone too, whatever happened to this process.
+    A worker inherits them: its device stays locked until the worker ends, even if this process ends earlier.
     """
     return tuple(sorted(_descriptors))
 
@@ -52,7 +52,7 @@ def lock_folder() -> Path:
     folder = base / FOLDER
     try:
         folder.mkdir(mode=0o700)
-        folder.chmod(0o1777)  # as /tmp itself: everyone's, and nobody removes another's
+        folder.chmod(0o1777)  # like /tmp: writable by all users, who cannot remove each other's files
     except FileExistsError:
         pass
     if folder.is_symlink() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -112,7 +112,7 @@ def _try(name: str) -> int | None:
 
 
 def _sign(descriptor: int) -> None:
-    """Writes who holds the lock into its file. A full disk costs the name only."""
+    """Writes the holder's identity to the lock file. With a full disk, only the identity is lost."""
     import psutil
 
     process = psutil.Process()
@@ -129,16 +129,16 @@ def _sign(descriptor: int) -> None:
 
 
 def holder(name: str) -> str:
-    """Who holds the lock `name`, as far as its file tells: "process 123 of anna (command), since …"."""
+    """The holder of the lock `name` according to its file: "process 123 of anna (command), since …"."""
     try:
         with lock_file(name).open("rb") as file:
-            said = json.loads(file.read(MOST_READ))
-        pid, began = int(said["pid"]), float(said["began"])
+            found = json.loads(file.read(MOST_READ))
+        pid, began = int(found["pid"]), float(found["began"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "a process that its lock file does not name"
     if not _is_there(pid, began):
         return "a process that its lock file does not name (the one it names has ended; a worker of it may be left)"
-    user, command, since = (_printable(said.get(key)) for key in ("user", "command", "since"))
+    user, command, since = (_printable(found.get(key)) for key in ("user", "command", "since"))
     return f"process {pid} of {user} ({command}), since {since}"
 
 
@@ -154,21 +154,21 @@ def _is_there(pid: int, began: float) -> bool:
 
 
 def _printable(text: Any) -> str:
-    """Any user may have written it: one line, nothing for a terminal to obey."""
+    """Lock-file contents are untrusted: returns one line without control characters."""
     return "".join(c if c.isprintable() else "?" for c in str(text))[: LONGEST_COMMAND + 1] or "?"
 
 
 def timeout_seconds() -> float:
     """Longest wait for a device. ELASTICKV_LEASE_TIMEOUT (seconds) overrides it; anything but a number: UsageError."""
-    said = os.environ.get(TIMEOUT_VARIABLE)
-    if not said:
+    found = os.environ.get(TIMEOUT_VARIABLE)
+    if not found:
         return TIMEOUT_SECONDS
     try:
-        seconds = float(said)
+        seconds = float(found)
     except ValueError:
         seconds = float("nan")
     if not seconds >= 0:
-        raise UsageError(f"{TIMEOUT_VARIABLE}={said!r}: a number of seconds, at least 0, is needed")
+        raise UsageError(f"{TIMEOUT_VARIABLE}={found!r}: must be a number of seconds >= 0")
     return seconds
 
 

@@ -1,6 +1,6 @@
-"""Which cases the kernels cannot run: rules over a case alone, and over what is known of a GPU. They need no device.
+"""Rules for unsupported cases, from the case and facts about the GPU. They need no device.
 
-The backends refuse a case by them (status `unsupported`), `elastickv cases` and `elastickv doctor` tell beforehand.
+Backends use them to refuse a case (status `unsupported`); `elastickv cases` and `elastickv doctor` report them early.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""NVML (nvidia-ml-py) about one GPU: every answer is a value, or why there is none."""
+"""Reads one GPU through NVML (nvidia-ml-py): every reading is a value or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ NO_LIBRARY = "nvidia-ml-py is not installed"
 NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
 # The second answers on newer GPUs where the first does not; both give samples with pid, smUtil and timeStamp.
 UTILISATION = ("nvmlDeviceGetProcessUtilization", "nvmlDeviceGetProcessesUtilizationInfo")
-SHARED = "a MIG instance has it in common with its board's other instances"
+SHARED = "a MIG instance shares it with the other instances of its board"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a machine told, or (value None) why it told nothing."""
+    """A value that the machine reported, or (value None) the reason why it did not."""
 
     value: Any
     reason: str | None = None
 
     def map(self, of: Callable[[Any], Any]) -> Reading:
         """`of` its value, where there is one."""
-        return self if self.value is None else told(of(self.value))
+        return self if self.value is None else reported(of(self.value))
 
     def to_json(self) -> records.Json:
         """As records state it."""
         return {"value": self.value} | ({} if self.reason is None else {"reason": self.reason})
 
 
-def told(value: Any) -> Reading:
+def reported(value: Any) -> Reading:
     """A reading that the machine gave."""
     return Reading(value)
 
 
-def untold(reason: str) -> Reading:
+def unavailable(reason: str) -> Reading:
     """A reading that could not be taken, and why."""
     return Reading(None, reason)
 
 
 def opened(library: Any = None) -> tuple[Any, str | None]:
-    """The initialised module pynvml (library: or what stands for it), or None and why there is none."""
+    """The initialised module pynvml (or `library` instead), or None with the reason."""
     try:
         if library is None:
             import pynvml as library
@@ -55,7 +55,7 @@ def opened(library: Any = None) -> tuple[Any, str | None]:
 
 
 def nvidia_driver() -> str | None:
-    """Version of the NVIDIA driver ("580.159.04"), or None where NVML does not tell."""
+    """Version of the NVIDIA driver ("580.159.04"), or None if NVML does not report it."""
     library, _ = opened()
     if library is None:
         return None
@@ -78,10 +78,10 @@ def any_split() -> bool:
 
 
 class Nvml:
-    """One GPU. Of a MIG instance the board is asked too, which alone has clocks, power and modes."""
+    """One GPU. For a MIG instance, clocks, power and modes are read from its board."""
 
     def __init__(self, uuid: str, library: Any = None):
-        """library: the module pynvml, or what stands for it; by default the installed one."""
+        """library: the module pynvml or a replacement; default: the installed one."""
         self._own = self._board = None
         self._library, self.reason = opened(library)
         if self._library is None:
@@ -104,17 +104,17 @@ class Nvml:
 
     def read_alone(self, function: str, *arguments: Any) -> Reading:
         """The board's answer where this process can have the whole board: of an instance it would be others' too."""
-        return untold(SHARED) if self._own is not self._board else self.read(function, *arguments)
+        return unavailable(SHARED) if self._own is not self._board else self.read(function, *arguments)
 
     def _ask(self, handle: Any, function: str, *arguments: Any) -> Reading:
         if handle is None:
-            return untold(self.reason or "NVML does not know this GPU")
+            return unavailable(self.reason or "NVML does not know this GPU")
         try:
-            return told(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
+            return reported(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
         except AttributeError:
-            return untold("this nvidia-ml-py does not ask for it")
+            return unavailable("this version of nvidia-ml-py does not support it")
         except self._errors as error:
-            return untold(f"NVML: {error}")
+            return unavailable(f"NVML: {error}")
 
     @property
     def _errors(self) -> tuple[type[Exception], ...]:
@@ -126,16 +126,16 @@ class Nvml:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
         if self._board is None:
             return self.read("ProcessUtilization", since)
-        answer = untold("this nvidia-ml-py does not ask for it")
+        answer = unavailable("this version of nvidia-ml-py does not support it")
         for function in UTILISATION:
             try:
-                return told(list(getattr(self._library, function)(self._board, since)))
+                return reported(list(getattr(self._library, function)(self._board, since)))
             except AttributeError:
                 continue
             except self._errors as error:
                 if getattr(error, "value", None) in NO_SAMPLES:
-                    return told([])
-                answer = untold(f"NVML: {error}")
+                    return reported([])
+                answer = unavailable(f"NVML: {error}")
         return answer
 
     def process_name(self, pid: int) -> str | None:

@@ -28,7 +28,7 @@ SCALARS: dict[str, Any] = {
     "double": ctypes.c_double,
 }
 
-READABLE = "structs of numbers, pointers, structs that stand before them and arrays of these; and constexpr int"
+READABLE = "structs of numbers, pointers, earlier structs and arrays of these; and constexpr int"
 
 _NOT_C = re.compile(r"//[^\n]*|/\*.*?\*/|^#[^\n]*", re.MULTILINE | re.DOTALL)
 _CONSTANT = re.compile(r"^constexpr int (\w+) = ([^;]+);", re.MULTILINE)
@@ -57,8 +57,8 @@ class Definitions:
             for name in structs:
                 self._made[name] = self._structure(name)
         except (cffi.CDefError, cffi.FFIError, NotImplementedError, ValueError) as error:
-            said = " ".join(str(error).replace(" <cdef source string>", "").split())
-            raise UsageError(f"{header}: {said}; it may hold {READABLE}") from error
+            message = " ".join(str(error).replace(" <cdef source string>", "").split())
+            raise UsageError(f"{header}: {message}; allowed are {READABLE}") from error
 
     def get(self, name: str) -> Any:
         """A structure's class, or a constant; None where the header has neither."""

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
     from elastickv.schemas.measurement import Snapshot, Throttling
-    from elastickv.schemas.parts import Others, Told
+    from elastickv.schemas.parts import Others, Setting
 
 
 class State(Protocol):
     """Clocks, power, temperature, energy and other users of the device that a measurement runs on.
 
-    `power_reason`, `energy_reason`: why the device does not tell that, or None.
+    `power_reason`, `energy_reason`: why the device does not report it, or None.
     """
 
     power_reason: str | None
     energy_reason: str | None
 
     def opened(self) -> None:
-        """Called once this process is on the device itself, so that it is not taken for somebody else."""
+        """Called once this process uses the device, so that it is not counted as another process."""
 
     def throttled(self) -> str | None:
         """Called after every round: why what it timed was disturbed, or None."""
@@ -28,7 +28,7 @@ class State(Protocol):
         """Joules since some moment, or None where the device does not count them."""
 
     def snapshot(self) -> Snapshot:
-        """What a record says of this moment: `clocks.before` and `clocks.after`."""
+        """Readings at this moment for a record: `clocks.before` and `clocks.after`."""
 
     def seen(self) -> Throttling:
         """What `throttled` read so far, for the record's `throttling`."""
@@ -36,5 +36,5 @@ class State(Protocol):
     def others(self) -> Others:
         """Other processes on the device, or why they cannot be known."""
 
-    def settings(self) -> dict[str, Told]:
+    def settings(self) -> dict[str, Setting]:
         """How the device is set, for the record's `machine`."""

@@ -1,4 +1,4 @@
-"""Whether a GPU ran slower than it was asked to: pure functions of what NVML read."""
+"""Whether a GPU was throttled: pure functions of NVML readings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ REASONS = {
     0x80: "hardware power brake",
     0x100: "display clock setting",
 }
-# Slower than asked for, whatever the clock. A power cap is not among them: it is normal under load, and only a clock
-# far below the rated one tells that it costs time.
+# Reasons that always mean throttling, at any clock. A power cap is not among them: it is normal under load, and costs
+# time only if the clock is far below the rated one.
 SLOWDOWNS = 0x8 | 0x20 | 0x40 | 0x80
 SET_BY_USER = 0x2
 # A sample counts as throttled below this share of the rated clock: the default of NVBench (--throttle-threshold).
@@ -33,7 +33,7 @@ def slowed(bits: int, clocks_mhz: dict[str, tuple[int | None, int | None]]) -> s
     """Why a sample taken just now is to be dropped, or None.
 
     clocks_mhz: by name ("SM", "memory") the clock during the sample and the one it is rated for; None where unknown. A
-    clock that a user has set is not slower than asked for.
+    clock that a user has set is not throttling.
     """
     if bits & SLOWDOWNS:
         return ", ".join(names(bits & SLOWDOWNS))

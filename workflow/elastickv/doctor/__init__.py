@@ -1,7 +1,7 @@
-"""`elastickv doctor`: what this machine has, what the config needs of it, and the command that mends what is missing.
+"""`elastickv doctor`: checks whether this machine can run a config, with the command that fixes each problem.
 
-Each theme is one module: `gather(needs, gpu)` looks at the machine and never raises for what it lacks, `checks(facts,
-needs)` judges made-up facts as well as real ones.
+One module per topic. `gather(needs, gpu)` inspects the machine and never raises because something is missing;
+`checks(facts, needs)` is pure, so tests can pass it made-up facts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTHS = {"found": 58, "fix": 52}
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table, or with `--json` one object. 0 when nothing that the config needs is missing, else 3."""
+    """Prints a table, or with `--json` one object. Returns 0 if the config can run here, else 3."""
     files = args.configfile or [matrix.CONFIG_DEFAULT]
     needs = of_config(matrix.load(files, args.config), args.configfile or [], args.config)
     findings = diagnose(needs)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def diagnose(needs: Needs) -> list[Finding]:
-    """The findings of every theme. One that cannot be looked at is a note: a doctor must not die of what it finds."""
+    """The findings of every topic. A topic whose inspection fails becomes a note instead of ending the program."""
     findings, gpu = [], gpus.Facts()
     try:
         gpu = gpus.gather()
@@ -61,16 +61,16 @@ def diagnose(needs: Needs) -> list[Finding]:
 
 
 def _unseen(theme: str, error: Exception) -> Finding:
-    return note(theme, f"could not be looked at: {type(error).__name__}: {error}")
+    return note(theme, f"could not be checked: {type(error).__name__}: {error}")
 
 
 def ready(findings: list[Finding]) -> bool:
-    """Whether nothing that the config needs is missing."""
+    """Whether the machine has everything that the config needs."""
     return not any(finding.level == "problem" for finding in findings)
 
 
 def table(findings: list[Finding]) -> str:
-    """One row a finding, problems and notes with their fix."""
+    """One row per finding; problems and notes include their fix."""
     from tabulate import tabulate
 
     rows = [
@@ -85,9 +85,9 @@ def _folded(text: str, column: str) -> str:
 
 
 def summary(findings: list[Finding], files: list[Any]) -> str:
-    """The last line."""
+    """The last line of the output."""
     problems = sum(finding.level == "problem" for finding in findings)
     what = " + ".join(map(str, files))
     if not problems:
-        return f"{what} lacks nothing here"
-    return f"{what} lacks {problems} thing{'s' if problems > 1 else ''} here: see the fixes above"
+        return f"{what} can run on this machine"
+    return f"{what} cannot run on this machine: {problems} problem{'s' if problems > 1 else ''}, see the fixes above"

@@ -1,4 +1,4 @@
-"""The cases of the config: which of them the kernels cannot run on the device that will measure."""
+"""Cases of the config that the kernels do not support on the device that will be measured."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CHECK, MOST_NAMED = "cases", 5
 
 @dataclass(frozen=True)
 class Facts:
-    """The backend that will measure, and the compute capability of its GPU (10 * major + minor) if one is visible."""
+    """The backend that will be used, and the compute capability of its GPU (10 * major + minor) if one is visible."""
 
     backend: str
     capability: int | None = None
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
-    """The first visible GPU, or the CPU where none is visible and none is required."""
+    """The first visible GPU, or the CPU if no GPU is visible and none is required."""
     if needs.gpu != "none" and gpu.gpus:
         major, minor = gpu.gpus[0].capability
         return Facts("cuda", 10 * major + minor)
@@ -31,11 +31,11 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
-    """Each case that would end as unsupported, with its reason."""
+    """One finding per unsupported case, with its reason."""
     found = [(case, _limit(case, facts)) for case in needs.cases]
     refused = [(case, limit) for case, limit in found if limit]
     if not refused:
-        return [ok(CHECK, f"{len(needs.cases)}, the {facts.backend} kernels can run all of them")]
+        return [ok(CHECK, f"the {facts.backend} kernels support all {len(needs.cases)} cases")]
     rest = len(refused) - MOST_NAMED
     more = [note(CHECK, f"{rest} more cases are unsupported")] if rest > 0 else []
     return [_unsupported(case, limit, needs) for case, limit in refused[:MOST_NAMED]] + more
@@ -46,11 +46,11 @@ def _limit(case: AnyCase, facts: Facts) -> Limit | None:
 
 
 def _unsupported(case: AnyCase, limit: Limit, needs: Needs) -> Finding:
-    """A case that will end as unsupported; the fix is the nearest value that runs."""
+    """The finding for an unsupported case; the fix is the nearest supported value."""
     found = f"{case.id} is unsupported: {limit.reason}"
     if limit.instead is None:
         return problem(CHECK, found, f"choose another {limit.key}")
-    if case.id not in needs.written:  # of a sweep: no override names one of its cases
+    if case.id not in needs.written:  # a case of a sweep: overrides cannot name it
         return problem(
             CHECK, found, f"in the sweep, replace {limit.key}: {getattr(case, limit.key)} by {limit.instead}"
         )

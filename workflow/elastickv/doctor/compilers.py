@@ -1,4 +1,4 @@
-"""Compilers: nvcc against the architectures asked for, the system's C++ compiler, OpenMP."""
+"""Compilers: nvcc and the configured architectures, the system's C++ compiler, OpenMP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elastickv.system import nvcc as nvcc_search
 
 OLDEST_WITH_CPP17 = 11
 PROBE_SECONDS = 60
-# What the CPU kernels are made of: C++17 with its runtime, OpenMP and the flags of their build, in three lines.
+# A test program with everything that the CPU kernels need: C++17, its runtime, OpenMP and the build's flags.
 PROBE = """#include <omp.h>
 int threads() { if constexpr (sizeof(long) > 4) return omp_get_max_threads(); return 1; }
 int checked() { if (threads() < 1) throw 1; return threads(); }
@@ -30,10 +30,10 @@ PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared", NOTHIN
 
 @dataclass(frozen=True)
 class Facts:
-    """nvcc on PATH: its program, version (None: it does not run) and targets. The pinned one: version, and whether its
-    environment is made. The C++ compiler: command (None: none), version, and why the probe failed (None: it did not).
-    cuda: the CUDA version that the driver supports, None without a driver. nvcc_problem: why there is no version.
-    host_problem: what is wrong with the C++ compiler or with the variable CXX, and the fix.
+    """nvcc*: nvcc on PATH, its version (None if it does not run; nvcc_problem: why) and targets. pinned*: the pinned
+    nvcc's version and whether its environment exists. host*: the C++ compiler's command (None if there is none) and
+    version; host_problem: what is wrong with it or with the variable CXX, and the fix. probe_failure: why the test
+    program does not compile (None if it does). cuda: CUDA version of the driver, None without a driver.
     """
 
     nvcc: str | None
@@ -50,28 +50,28 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
-    """Looks for the compilers on PATH and compiles three lines."""
+    """Looks for compilers on PATH and compiles a test program."""
     nvcc = nvcc_search.find()
-    said = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
+    on_path = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
     pinned = compilers.pinned_nvcc()
     command, version, host_problem = _host()
     return Facts(
         nvcc and str(nvcc),
-        said.version,
-        said.targets,
+        on_path.version,
+        on_path.targets,
         pinned.version,
         pinned.path is not None,
         shlex.join(command) if command else None,
         version,
         _probe(command) if command else None,
         gpu.cuda,
-        said.problem,
+        on_path.problem,
         host_problem,
     )
 
 
 def _host() -> tuple[host_compiler.Command | None, str, tuple[str, str] | None]:
-    """The C++ compiler's command and version, and what is wrong with it: problem and fix."""
+    """The C++ compiler's command and version, and (problem, fix) if it is unusable."""
     command = None
     try:
         command = host_compiler.find()
@@ -81,7 +81,7 @@ def _host() -> tuple[host_compiler.Command | None, str, tuple[str, str] | None]:
 
 
 def _probe(command: host_compiler.Command) -> str | None:
-    """Why three lines do not compile, None where they do."""
+    """Why the test program does not compile; None if it does."""
     with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
         source, made = Path(folder, "probe.cpp"), Path(folder, "probe.so")
         source.write_text(PROBE, encoding="utf-8")
@@ -90,12 +90,12 @@ def _probe(command: host_compiler.Command) -> str | None:
         except MachineError as error:
             return error.problem
         if done.returncode == 0:
-            return None if made.is_file() else "it reported success but wrote no file"
+            return None if made.is_file() else "the compiler reported success but wrote no file"
     text = done.stdout + done.stderr
     lines = [
         line for line in text.splitlines() if re.search("error|undefined", line, re.IGNORECASE)
     ] or text.splitlines()
-    return (lines or ["it failed without a message"])[0].strip()
+    return (lines or ["the compiler failed without a message"])[0].strip()
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
@@ -103,7 +103,7 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
-    """Which nvcc builds, if one does: that on PATH, else the pinned one."""
+    """The nvcc that will be used: the one on PATH, otherwise the pinned one."""
     check = "nvcc"
     if "cuda" not in needs.backends:
         return []
@@ -111,58 +111,59 @@ def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
         return [ok(check, "not used: build.compiler is nvrtc")]
     if facts.nvcc and facts.nvcc_version is None:
         fix = needs.make("build.compiler=nvrtc")
-        return [problem(check, facts.nvcc_problem or f"{facts.nvcc} is on PATH but does not tell its version", fix)]
+        return [problem(check, facts.nvcc_problem or f"{facts.nvcc} is on PATH but does not report its version", fix)]
     if facts.nvcc:
         return [ok(check, f"{facts.nvcc_version} ({facts.nvcc})")]
-    said = f"not on PATH; the pinned {facts.pinned_version} of .envs/cuda is used"
+    message = f"not on PATH; version {facts.pinned_version}, pinned in .envs/cuda, will be used"
     if facts.pinned_made:
-        return [ok(check, said)]
-    return [note(check, f"{said}, which the next run installs", f"{ELASTICKV} env cuda")]
+        return [ok(check, message)]
+    return [note(check, f"{message}; the next run installs it", f"{ELASTICKV} env cuda")]
 
 
 def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
-    """An nvcc on PATH that is too old or too new for an architecture, for C++17 or for the driver."""
+    """Whether the nvcc on PATH supports every architecture, C++17 and the driver."""
     if "cuda" not in needs.backends or needs.compiler == "nvrtc" or facts.nvcc is None or facts.nvcc_version is None:
         return []
     check, major = "nvcc's architectures", int(facts.nvcc_version.split(".")[0])
     if major < OLDEST_WITH_CPP17:
         fix = needs.make("build.compiler=nvrtc")
-        return [problem(check, f"nvcc {facts.nvcc_version} is too old for C++17 (CUDA {OLDEST_WITH_CPP17})", fix)]
+        return [problem(check, f"nvcc {facts.nvcc_version} is too old: C++17 needs CUDA {OLDEST_WITH_CPP17}", fix)]
     wanted = [*needs.architectures, *([needs.ptx] if needs.ptx else [])]
     beyond = sorted({arch for arch in wanted if arch not in facts.nvcc_targets})
     newer_than_driver = facts.cuda is not None and major > facts.cuda[0]
     if newer_than_driver:
         driver = ".".join(map(str, facts.cuda))
-        said = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
+        message = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
     elif beyond:
-        said = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
+        message = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
     else:
-        return [ok(check, f"all of {', '.join(map(str, needs.architectures))}")]
+        return [ok(check, f"supports {', '.join(map(str, needs.architectures))}")]
     if needs.compiler == "nvcc":
-        return [problem(check, said, needs.make("build.compiler=auto"))]
-    return [ok(check, f"{said}: NVRTC 12.9 builds {'all' if newer_than_driver else 'those'}")]
+        return [problem(check, message, needs.make("build.compiler=auto"))]
+    return [ok(check, f"{message}: NVRTC 12.9 will compile {'all' if newer_than_driver else 'those'}")]
 
 
 def host(facts: Facts, needs: Needs) -> Finding:
-    """A C++ compiler, where CPU kernels or llama.cpp are built, or nvcc needs one to preprocess."""
+    """Whether there is a C++ compiler, which the CPU kernels, llama.cpp and nvcc need."""
     check = "C++ compiler"
     if facts.host and facts.host_problem is None:
         return ok(check, f"{facts.host_version} ({facts.host})")
-    found, fix = facts.host_problem or ("none ($CXX, g++, clang++)", packages.install("compiler"))
+    found, fix = facts.host_problem or ("none found ($CXX, g++, clang++)", packages.install("compiler"))
     builders = [
         *(["the CPU kernels"] if "cpu" in needs.backends else []),
         *(["nvcc"] if "cuda" in needs.backends and needs.compiler != "nvrtc" else []),
         *(["llama.cpp"] if "gguf" in needs.environments else []),
     ]
     if builders:
-        return problem(check, f"{found}: {' and '.join(builders)} cannot do without", fix)
-    return note(check, f"{found}; this config needs none", fix)
+        return problem(check, f"{found}; needed by {' and '.join(builders)}", fix)
+    return note(check, f"{found}; this config does not need one", fix)
 
 
 def openmp(facts: Facts, needs: Needs) -> list[Finding]:
-    """The C++ compiler compiles and links C++17 with OpenMP."""
+    """Whether the C++ compiler can compile and link C++17 with OpenMP."""
     if facts.host is None or facts.host_problem or "cpu" not in needs.backends:
         return []
     if facts.probe_failure is None:
-        return [ok("OpenMP", "three lines of C++17 with OpenMP compile and link")]
-    return [problem("OpenMP", f"three lines do not compile: {facts.probe_failure}", packages.install("openmp"))]
+        return [ok("OpenMP", "a C++17 test program with OpenMP compiles and links")]
+    found = f"a C++17 test program with OpenMP does not compile: {facts.probe_failure}"
+    return [problem("OpenMP", found, packages.install("openmp"))]

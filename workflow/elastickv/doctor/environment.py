@@ -1,4 +1,4 @@
-"""The heavy environments under `.envs/` that the config's rules will use: made, current, whole."""
+"""The environments under `.envs/` that the config's rules need: whether they exist, are current and complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elastickv.doctor.needs import ELASTICKV, Needs
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment. `lacking`: modules that its interpreter should find and does not."""
+    """One environment. `lacking`: modules that its interpreter should find but does not."""
 
     name: str
     made: bool
@@ -25,14 +25,14 @@ class Environment:
 
 @dataclass(frozen=True)
 class Facts:
-    """The environments that the config needs; `installer`: whether uv is there, which makes them."""
+    """The environments that the config needs. `installer`: whether uv, which creates them, is available."""
 
     environments: tuple[Environment, ...]
     installer: bool
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
-    """Reads the marks of finished environments and asks their interpreters for what they should hold."""
+    """Reads the marker files of finished environments and checks the modules that their interpreters find."""
     return Facts(tuple(map(_environment, needs.environments)), _installer())
 
 
@@ -54,19 +54,19 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def environment(found: Environment, can_install: bool) -> Finding:
-    """Whether one environment is ready for the rules that use it."""
+    """Whether one environment is ready to be used."""
     check, make = f"environment {found.name}", f"{ELASTICKV} env {found.name}"
     if found.lacking:
         again = f"rm -r .envs/{found.name} && {make}"
-        return problem(check, f"made, but lacks {', '.join(found.lacking)}", again)
+        return problem(check, f"incomplete: lacks {', '.join(found.lacking)}", again)
     if found.current:
-        return ok(check, "adopted by hand" if found.adopted else "made from its lock")
-    said = "its lock has changed: the next run makes it anew" if found.made else "not made yet: the next run makes it"
-    return note(check, said, make if can_install else f"make setup && {make}")
+        return ok(check, "adopted with --adopt" if found.adopted else "installed from its lock file")
+    text = "its lock file has changed: the next run reinstalls it" if found.made else "the next run installs it"
+    return note(check, text, make if can_install else f"make setup && {make}")
 
 
 def installer(facts: Facts) -> list[Finding]:
-    """uv, where an environment still has to be made."""
+    """Whether uv is available, if an environment still has to be installed."""
     if facts.installer or all(one.current and not one.lacking for one in facts.environments):
         return []
-    return [problem("installer", "uv is missing, which makes the environments", "make setup")]
+    return [problem("installer", "uv, which installs the environments, is missing", "make setup")]

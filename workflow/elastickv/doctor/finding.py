@@ -1,4 +1,4 @@
-"""What a check says: how it stands, what was found, and the command that mends it."""
+"""The result of a check: its level, what was found, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LEVELS = ("ok", "note", "problem")
 class Finding:
     """One row of the doctor's table.
 
-    level: `ok`; `note` (worth knowing, the config runs all the same); `problem` (the config needs it, it is missing).
-    fix: the exact command, or None where there is nothing to mend.
+    level: `ok`; `note` (worth knowing, but the config can run); `problem` (something that the config needs is missing).
+    fix: the exact command, or None if nothing needs fixing.
     """
 
     check: str
@@ -23,15 +23,15 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """All is well."""
+    """A check that passed."""
     return Finding(check, "ok", found)
 
 
 def note(check: str, found: str, fix: str | None = None) -> Finding:
-    """Worth knowing; the config runs all the same."""
+    """Worth knowing, but the config can run."""
     return Finding(check, "note", found, fix)
 
 
 def problem(check: str, found: str, fix: str) -> Finding:
-    """The config needs it, and it is missing."""
+    """Something that the config needs is missing."""
     return Finding(check, "problem", found, fix)

@@ -1,4 +1,4 @@
-"""The GPU and its driver: on the bus, in the driver, visible, new enough for CuPy, split by MIG."""
+"""The GPU and its driver: present on the PCI bus, known to the driver, visible, supported by CuPy, MIG mode."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from elastickv.doctor.needs import Needs
 PCI = Path("/sys/bus/pci/devices")
 NVIDIA, DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")
 NO_DEVICE = 100
-# What cuInit says, and what mends it. Other codes get the reboot, which reloads the driver.
+# Error codes of cuInit with their meaning and fix. For other codes the fix is a reboot, which reloads the driver.
 INIT_FAULTS = {
     NO_DEVICE: ("the driver sees no GPU", "nvidia-smi -L"),
-    802: ("the driver waits for its fabric manager", "systemctl restart nvidia-fabricmanager"),
-    803: ("libcuda and the kernel's driver are of different versions", "reboot"),
-    804: ("this libcuda does not fit the installed driver", "unset LD_LIBRARY_PATH"),
+    802: ("the driver is waiting for the fabric manager", "systemctl restart nvidia-fabricmanager"),
+    803: ("libcuda and the kernel driver have different versions", "reboot"),
+    804: ("this libcuda does not match the installed driver", "unset LD_LIBRARY_PATH"),
     999: ("the driver's device files cannot be opened", "nvidia-modprobe -u -c=0"),
 }
 CUPY = re.compile(r"cupy-cuda(\d+)x==")
@@ -32,7 +32,7 @@ CUPY = re.compile(r"cupy-cuda(\d+)x==")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One visible GPU. capability: (9, 0). Memory in bytes, `free` None if nothing tells. mig: None if unsupported."""
+    """One visible GPU. capability: (9, 0). Memory in bytes; `free` is None if unknown. mig: None if unsupported."""
 
     name: str
     uuid: str
@@ -45,11 +45,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Facts:
-    """What bus, driver and NVML tell.
+    """Facts from the PCI bus, the driver and NVML.
 
-    on_bus: NVIDIA GPUs that the PCI bus shows. init: what cuInit returned, None without libcuda. hidden: the value of
-    CUDA_VISIBLE_DEVICES, None if unset. driver: its version, cuda: the CUDA version it supports. mig_parent: some GPU
-    is split by MIG. needs_cuda: CUDA major version of the pinned CuPy.
+    on_bus: number of NVIDIA GPUs on the PCI bus. init: result of cuInit, None without libcuda. hidden: the value of
+    CUDA_VISIBLE_DEVICES, None if unset. driver: its version; cuda: the CUDA version that it supports. mig_parent:
+    whether any GPU is in MIG mode. needs_cuda: CUDA major version of the pinned CuPy.
     """
 
     on_bus: int = 0
@@ -63,7 +63,7 @@ class Facts:
 
 
 def gather() -> Facts:
-    """Asks the bus, the driver library and NVML; each may be missing."""
+    """Queries the PCI bus, the driver library and NVML, each of which may be missing."""
     return Facts(
         on_bus=_on_bus(),
         init=cuda.initialised(),
@@ -111,15 +111,15 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def _lacking(needs: Needs, check: str, found: str, fix: str) -> Finding:
-    """Something about the GPU is missing: a problem where the config insists on one."""
+    """The finding for a missing GPU or driver: a problem if the config requires a GPU, otherwise a note."""
     if needs.gpu == "required":
         return problem(check, found, fix)
-    said = "; the CPU kernels are measured" if needs.gpu == "optional" else "; this config needs none"
-    return note(check, found + said, fix if needs.gpu == "optional" else None)
+    text = "; the CPU kernels will be measured" if needs.gpu == "optional" else "; this config does not need a GPU"
+    return note(check, found + text, fix if needs.gpu == "optional" else None)
 
 
 def gpu(facts: Facts, needs: Needs) -> Finding:
-    """At least one GPU that this process may use; if none, whether hardware, driver or a variable is the reason."""
+    """Whether this process can use a GPU; if not, whether the hardware, the driver or a variable is the reason."""
     check = "GPU"
     if facts.gpus:
         names = [
@@ -130,30 +130,30 @@ def gpu(facts: Facts, needs: Needs) -> Finding:
         if facts.on_bus:
             fix = f"{packages.install('driver')}, then reboot"
             return _lacking(needs, check, f"{facts.on_bus} NVIDIA GPUs on the bus, but no driver", fix)
-        return _lacking(needs, check, "no NVIDIA GPU, and no driver", needs.make("backend=cpu"))
+        return _lacking(needs, check, "no NVIDIA GPU and no driver", needs.make("backend=cpu"))
     if facts.hidden is not None:
-        found = f"CUDA_VISIBLE_DEVICES={facts.hidden} shows none of this machine's GPUs"
+        found = f"CUDA_VISIBLE_DEVICES={facts.hidden} hides every GPU of this machine"
         return _lacking(needs, check, found, "unset CUDA_VISIBLE_DEVICES")
     if facts.mig_parent:
-        return _lacking(needs, check, "MIG is on and has no slice", "sudo nvidia-smi mig -cgi 0 -C")
+        return _lacking(needs, check, "MIG is enabled but has no GPU instance", "sudo nvidia-smi mig -cgi 0 -C")
     found, fix = INIT_FAULTS.get(facts.init or NO_DEVICE, (f"the driver fails with error {facts.init}", "reboot"))
     return _lacking(needs, check, found, fix)
 
 
 def driver(facts: Facts, needs: Needs) -> list[Finding]:
-    """A driver that the CUDA runtime of the pinned CuPy can use."""
+    """Whether the driver supports the CUDA version of the pinned CuPy."""
     if facts.cuda is None:
         return []
-    said = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
+    text = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
     if facts.cuda[0] >= facts.needs_cuda:
-        return [ok("NVIDIA driver", said)]
-    found = f"{said}: CuPy needs CUDA {facts.needs_cuda}"
+        return [ok("NVIDIA driver", text)]
+    found = f"{text}: CuPy needs CUDA {facts.needs_cuda}"
     return [_lacking(needs, "NVIDIA driver", found, f"{packages.install('driver')}, then reboot")]
 
 
 def mig(facts: Facts, needs: Needs) -> list[Finding]:
-    """A slice of a GPU is measured as what it is, but its datasheet peak is the whole GPU's."""
+    """Notes MIG: a slice is measured, but the datasheet peak is that of the whole GPU."""
     if not facts.gpus or needs.gpu == "none" or not any(one.mig or one.uuid.startswith("MIG") for one in facts.gpus):
         return []
-    found = "on: a slice is measured, whose bandwidth is a part of the GPU's peak"
+    found = "enabled: a slice will be measured, whose bandwidth is only a part of the GPU's datasheet peak"
     return [note("MIG", found, "sudo nvidia-smi -mig 0")]

@@ -1,4 +1,4 @@
-"""Language models that the config names beside the embedded one: can they be loaded, or does the hub have them."""
+"""Language models of the config other than the embedded one: whether they can be loaded or are on the hub."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ REFUSED, ABSENT = (401, 403), 404
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one model.
+    """What is known about one model.
 
-    present: a local model is there and can be loaded as far as its files tell, or a download is at hand. refused: why
-    the baseline would refuse it. status: HTTP status of a HEAD request for its file, None where there was no answer;
-    `silence` then says why.
+    present: whether a local model exists and looks loadable, or the hub's model is already downloaded. refused: why the
+    baseline would refuse it. status: HTTP status of a HEAD request for its file, None without a response; `silence` is
+    then the reason.
     """
 
     model: Model
@@ -40,14 +40,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Facts:
-    """The models that the config names, and whether a token is at hand for the hub."""
+    """The models that the config names, and whether a hub token is set."""
 
     answers: tuple[Answer, ...]
     token: bool
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
-    """Short HEAD requests for each model of the hub; local models are looked through."""
+    """Sends a HEAD request for each hub model and inspects the files of each local model."""
     token = _token()
     return Facts(tuple(_answer(model, token) for model in needs.models), bool(token))
 
@@ -58,9 +58,9 @@ def _home() -> Path:
 
 
 def _token() -> str:
-    said = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
-    if said:
-        return said.strip()
+    text = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
+    if text:
+        return text.strip()
     try:
         return Path(os.environ.get("HF_TOKEN_PATH") or _home() / "token").read_text(encoding="utf-8").strip()
     except OSError:
@@ -75,7 +75,7 @@ def _answer(model: Model, token: str) -> Answer:
         return Answer(model, present, silence="HF_HUB_OFFLINE is set")
     endpoint = os.environ.get("HF_ENDPOINT") or _endpoint(ENGINES[model.engine])
     if not endpoint:
-        return Answer(model, present, silence=f"not asked: .envs/{ENGINES[model.engine]} is not made yet")
+        return Answer(model, present, silence=f"not checked: .envs/{ENGINES[model.engine]} does not exist yet")
     files = f"{endpoint}/{model.name}/resolve/main"
     try:
         status = head(f"{files}/{model.file}", token)
@@ -85,7 +85,7 @@ def _answer(model: Model, token: str) -> Answer:
 
 
 def _local(model: Model) -> Answer:
-    """A model of this machine, looked through as the baseline does before it loads anything."""
+    """Inspects a local model in the same way as the baseline does before loading it."""
     try:
         fetching.local(model.name, model.engine)
     except Refusal as refusal:
@@ -94,7 +94,7 @@ def _local(model: Model) -> Answer:
 
 
 def _weightless(model: Model, files: str, token: str) -> str:
-    """Why Transformers loads no weights of a repository that is there: it has none, or pickled ones alone."""
+    """Why Transformers cannot load the weights of an existing repository: none, or only pickled ones."""
     if model.engine != "transformers":
         return ""
     absent = all(head(f"{files}/{name}", token) == ABSENT for name in (weights.SINGLE, weights.INDEX))
@@ -107,7 +107,7 @@ def _downloaded(name: str) -> bool:
 
 
 def _endpoint(environment: str) -> str | None:
-    """Where the hub is, as the library that will ask it says."""
+    """The address of the hub, from the library that will download from it."""
     try:
         python = str(environments.interpreter(environment))
         return programs.run([python, "-c", ASK_ENDPOINT], f"{ELASTICKV} env {environment}").stdout.strip() or None
@@ -116,14 +116,14 @@ def _endpoint(environment: str) -> str | None:
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer: the file's storage is not asked."""
+    """Does not follow redirects: a redirect already shows that the file exists."""
 
     def redirect_request(self, *args: object) -> None:
         return None
 
 
 def head(url: str, token: str) -> int:
-    """HTTP status of a HEAD request. Raises OSError when there is no answer, ValueError when `url` is none."""
+    """HTTP status of a HEAD request. Raises OSError without a response, ValueError if `url` is not a URL."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, method="HEAD", headers=headers)
     try:
@@ -138,20 +138,20 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def model(answer: Answer, token: bool, needs: Needs) -> Finding:
-    """One model: there, to be had, or refused. A hub that does not answer is a note: the run goes on without it."""
+    """The finding for one model. A hub that does not respond is a note: the run continues without the model."""
     name, check = answer.model.name, f"model of {answer.model.engine}"
     instead = needs.make(f"baselines.{answer.model.engine}.model=smollm2")
     if answer.refused or answer.model.local:
         return problem(check, answer.refused, instead) if answer.refused else ok(check, name)
     if answer.status in REFUSED:
-        said = "the hub refuses this HF_TOKEN" if token else "gated or private, and there is no HF_TOKEN"
-        return problem(check, f"{name}: {said}", f"export HF_TOKEN=<a token that may read {name}>")
+        text = "the hub rejects this HF_TOKEN" if token else "gated or private, and HF_TOKEN is not set"
+        return problem(check, f"{name}: {text}", f"export HF_TOKEN=<a token that may read {name}>")
     if answer.status == ABSENT:
-        return problem(check, f"{name}: the hub has no {answer.model.file} of that name", instead)
+        return problem(check, f"{name}: the hub has no file {answer.model.file} for it", instead)
     if answer.status is not None and answer.status < 400:
-        return ok(check, f"{name}: the hub has it" + (", and a download is at hand" if answer.present else ""))
-    why = answer.silence or f"the hub answers with status {answer.status}"
+        return ok(check, f"{name}: available on the hub" + (", already downloaded" if answer.present else ""))
+    why = answer.silence or f"the hub responds with status {answer.status}"
     if answer.present:
-        return ok(check, f"{name}: a download is at hand ({why})")
-    fix = f"{ELASTICKV} env {ENGINES[answer.model.engine]}" if answer.silence.startswith("not asked") else instead
-    return note(check, f"{name}: {why}; without it that baseline ends as failed, the rest goes on", fix)
+        return ok(check, f"{name}: already downloaded ({why})")
+    fix = f"{ELASTICKV} env {ENGINES[answer.model.engine]}" if answer.silence.startswith("not checked") else instead
+    return note(check, f"{name}: {why}; without the model this baseline fails, but the run continues", fix)

@@ -1,4 +1,4 @@
-"""The fatbin against this GPU and its driver: is there an image that it can run, and may the driver load it."""
+"""The fatbin: whether it has an image that this GPU can run and that its driver can load."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from elastickv.errors import MachineError
 from elastickv.schemas.build import Build
 
 MANIFEST = Path("build/cuda/manifest.json")
-OLDEST_OF_NVRTC = "525"  # driver for images that NVRTC 12.9 made
+OLDEST_OF_NVRTC = "525"  # oldest driver that loads images compiled by NVRTC 12.9
 REBUILD = f"rm -r build/cuda && {ELASTICKV} build cuda"
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image: kind elf or ptx, architecture (90 for sm_90), oldest driver that loads it."""
+    """One image: its kind (elf or ptx), its architecture (90 for sm_90) and the oldest driver that loads it."""
 
     kind: str
     architecture: int
     minimum_driver: str
 
     def runs_on(self, capability: tuple[int, int]) -> bool:
-        """Machine code runs on its own major version from its minor on; PTX on everything newer."""
+        """Machine code runs on the same major version with an equal or higher minor; PTX on any newer version."""
         major, minor = divmod(self.architecture, 10)
         if self.kind == "ptx":
             return (major, minor) <= capability
@@ -39,8 +39,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Facts:
-    """built: images of the finished fatbin, None without one. planned: those that the config asks for. unreadable: why
-    the manifest says nothing.
+    """built: images of the finished fatbin, None without one. planned: images that the config requests. unreadable: why
+    the manifest cannot be read.
     """
 
     built: tuple[Image, ...] | None
@@ -51,16 +51,16 @@ class Facts:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """What would be loaded: the finished fatbin's images, before there is one those that the next run builds."""
+        """The images that a run would load: those of the existing fatbin, otherwise those that it would build."""
         return self.planned if self.built is None else self.built
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
-    """Reads the build manifest, and asks which compiler would make what."""
+    """Reads the build manifest and determines which compiler would build each image."""
     if "cuda" not in needs.backends:
         return Facts(None, ())
     planned, built, unreadable = (), None, None
-    with suppress(MachineError):  # no compiler for one of them: the compilers' checks say so
+    with suppress(MachineError):  # a compiler is missing: reported by the checks of the compilers
         planned = _planned(needs)
     if MANIFEST.exists():
         try:
@@ -72,7 +72,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
 
 
 def _planned(needs: Needs) -> tuple[Image, ...]:
-    """The images that the config asks for, by the compilers that would make them. Raises MachineError."""
+    """The images that the config requests, with the compilers that would build them. Raises MachineError."""
     wanted = [("elf", architecture) for architecture in needs.architectures]
     wanted += [("ptx", needs.ptx)] if needs.ptx else []
     return tuple(Image(kind, arch, compilers.choose(arch, needs.compiler).minimum_driver) for kind, arch in wanted)
@@ -89,9 +89,9 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def fatbin(facts: Facts) -> Finding:
-    """Whether there is one, and of what."""
+    """Whether there is a fatbin, and the images in it."""
     if facts.unreadable:
-        return note("fatbin", f"its manifest cannot be read ({facts.unreadable}): the next run builds it", REBUILD)
+        return note("fatbin", f"its manifest cannot be read ({facts.unreadable}): the next run rebuilds it", REBUILD)
     names = ", ".join(f"{'compute' if one.kind == 'ptx' else 'sm'}_{one.architecture}" for one in facts.images)
     if facts.built is not None:
         return ok("fatbin", f"built: {names}")
@@ -99,7 +99,7 @@ def fatbin(facts: Facts) -> Finding:
 
 
 def on_gpu(one: gpus.Gpu, facts: Facts, needs: Needs) -> list[Finding]:
-    """An image that this GPU runs, and a driver that loads it."""
+    """Whether there is an image that this GPU can run, and a driver that can load it."""
     if not facts.images:
         return []
     check, architecture = f"image for {one.name}", one.capability[0] * 10 + one.capability[1]
@@ -114,13 +114,13 @@ def on_gpu(one: gpus.Gpu, facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def _none_fits(check: str, architecture: int, facts: Facts, needs: Needs) -> Finding:
-    """What to build instead: the architecture, or the newest one that comes before it on the same major version."""
+    """The architecture to build instead: this one, or the newest older one of the same major version."""
     from elastickv.build.cuda import ARCHITECTURES
 
     usable = [arch for arch in ARCHITECTURES if Image("elf", arch, "").runs_on(divmod(architecture, 10))]
-    found = f"none of the fatbin's images runs on sm_{architecture}"
+    found = f"no image of the fatbin can run on sm_{architecture}"
     if any(image.runs_on(divmod(architecture, 10)) for image in facts.planned):
-        return note(check, f"{found}; the next run builds one that does", needs.make())
+        return note(check, f"{found}; the next run builds one that can", needs.make())
     if usable:
         wanted = sorted({*needs.architectures, max(usable)})
         return problem(check, found, needs.make(f"build.architectures=[{','.join(map(str, wanted))}]"))
@@ -130,12 +130,12 @@ def _none_fits(check: str, architecture: int, facts: Facts, needs: Needs) -> Fin
 
 
 def driver(version: str | None, image: Image, built: bool) -> list[Finding]:
-    """The NVIDIA driver is at least the image's oldest one."""
+    """Whether the NVIDIA driver is new enough for the image."""
     check = "driver for the image"
     if version is None:
-        return [note(check, f"{image.minimum_driver} or newer is needed; NVML does not tell which this is")]
+        return [note(check, f"{image.minimum_driver} or newer is needed; NVML does not report the driver's version")]
     if _order(version) >= _order(image.minimum_driver):
-        return [ok(check, f"{version}; its image needs {image.minimum_driver}")]
+        return [ok(check, f"{version}; the image needs {image.minimum_driver} or newer")]
     found = f"{version} is older than {image.minimum_driver}, which the {'built' if built else 'planned'} image needs"
     if _order(version) >= _order(OLDEST_OF_NVRTC):
         return [problem(check, found, f"{REBUILD} --compiler nvrtc")]

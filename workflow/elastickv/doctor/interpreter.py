@@ -1,4 +1,4 @@
-"""Python: its version, and whether `.venv` holds what the locks say."""
+"""Python: its version, and whether `.venv` matches the lock files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CORE_MODULES = ("snakemake", "numpy", "scipy", "pandas", "matplotlib", "jsonsche
 
 @dataclass(frozen=True)
 class Facts:
-    """This interpreter: (major, minor, micro), program, whether it is `.venv`'s, and what it lacks."""
+    """This interpreter: (major, minor, micro), its path, whether it belongs to `.venv`, and missing packages."""
 
     version: tuple[int, int, int]
     oldest: tuple[int, int]
@@ -28,7 +28,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
-    """Asks this process and the set-up script's own marks."""
+    """Inspects this process and the marker files of the set-up script."""
     script = _bootstrap()
     return Facts(
         version=sys.version_info[:3],
@@ -41,7 +41,7 @@ def gather(needs: Needs, gpu: object) -> Facts:
 
 
 def _bootstrap() -> ModuleType:
-    """The set-up script of this checkout, which knows what `.venv` should hold."""
+    """The set-up script of this checkout, which knows the packages that `.venv` should hold."""
     spec = importlib.util.spec_from_file_location("bootstrap", BOOTSTRAP)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -53,24 +53,24 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def version(facts: Facts) -> Finding:
-    """At least the version that the set-up asks for."""
+    """Whether Python is at least the version that the set-up requires."""
     found, oldest = ".".join(map(str, facts.version)), ".".join(map(str, facts.oldest))
     if facts.version[:2] >= facts.oldest:
         return ok("Python", f"{found} ({facts.program})")
-    return problem("Python", f"{found}, at least {oldest} is needed", f"make setup PYTHON=python{oldest}")
+    return problem("Python", f"{found}; {oldest} or newer is needed", f"make setup PYTHON=python{oldest}")
 
 
 def modules(facts: Facts) -> Finding:
-    """The packages of the core lock are there."""
+    """Whether the packages of the core lock file are installed."""
     if not facts.lacking:
-        return ok("Python packages", "all that the core needs")
-    return problem("Python packages", f"lacking: {', '.join(facts.lacking)}", "rm -r .venv && make setup")
+        return ok("Python packages", "all core packages are installed")
+    return problem("Python packages", f"missing: {', '.join(facts.lacking)}", "rm -r .venv && make setup")
 
 
 def venv(facts: Facts) -> Finding:
-    """`.venv` was made from today's locks, and it is what runs."""
+    """Whether `.venv` matches the current lock files and is the interpreter in use."""
     if not facts.venv_current:
-        return note(".venv", "not made, or its lock has changed: the next make makes it anew", "make setup")
+        return note(".venv", "missing, or its lock file has changed: the next make recreates it", "make setup")
     if not facts.own:
-        return note(".venv", f"made, but {facts.program} runs this", ".venv/bin/elastickv doctor")
-    return ok(".venv", "holds what its lock says")
+        return note(".venv", f"up to date, but this program runs in {facts.program}", ".venv/bin/elastickv doctor")
+    return ok(".venv", "matches its lock file")

@@ -1,4 +1,4 @@
-"""Who else is at work: on the CPU, on the GPU, in this checkout. All of it notes: it disturbs or delays, no more."""
+"""Other activity on the CPU, on the GPU and in this checkout. Only notes: it may disturb or delay a measurement."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from elastickv.system import locks
 
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 SAMPLE_SECONDS = 0.5
-BUSY_CORES, BUSY_GPU = 0.3, 5  # cores in use by others; percent of time
+BUSY_CORES, BUSY_GPU = 0.3, 5  # cores used by other processes; percent of time
 MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of someone else; `share` in cores (CPU) or bytes (GPU)."""
+    """Another process; `share` in cores (CPU) or bytes (GPU)."""
 
     pid: int
     name: str
@@ -33,11 +33,11 @@ class Process:
 
 @dataclass(frozen=True)
 class Facts:
-    """Who is at work.
+    """Activity of other processes.
 
-    cores_busy: cores in use by others, of `cores`; the busiest processes. gpu_percent: None where nothing tells.
-    holders: who holds which lock of the measurements ("cpu" or a GPU's UUID). runner: the process of a run in this
-    checkout. leftovers: lock files of Snakemake's own.
+    cores_busy: cores (of `cores`) used by others, and the busiest processes. gpu_percent: None if unknown. holders: the
+    process that holds each measurement lock ("cpu" or a GPU's UUID). runner: the process of a run in this checkout.
+    leftovers: Snakemake's lock files.
     """
 
     cores: int
@@ -51,7 +51,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
-    """Watches the machine for half a second and reads who holds which lock."""
+    """Observes the machine for half a second and reads the holders of the locks."""
     busy, processes = _cpu()
     percent, on_gpu = _gpu(gpu.gpus[0].uuid) if gpu.gpus else (None, ())
     names = ["cpu", *(one.uuid for one in gpu.gpus)]
@@ -69,7 +69,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
 
 
 def _cpu() -> tuple[float, tuple[Process, ...]]:
-    """Cores that others use, and the processes that use most of them."""
+    """Cores used by other processes, and the busiest of those processes."""
     before = cpu_state.times()
     time.sleep(SAMPLE_SECONDS)
     load = cpu_state.load_between(before, cpu_state.times())
@@ -77,7 +77,7 @@ def _cpu() -> tuple[float, tuple[Process, ...]]:
 
 
 def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
-    """Percent of the time that kernels ran on a GPU, and the processes that hold its memory."""
+    """Percent of the time in which kernels ran on a GPU, and the processes that hold its memory."""
     nvml = Nvml(uuid)
     busy, found = nvml.read_own("UtilizationRates").value, nvml.read_own("ComputeRunningProcesses").value
     return busy and int(busy.gpu), tuple(
@@ -93,7 +93,7 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def _wait_for(pid: int) -> str:
-    """Ends with the process. Whether to kill it is for its owner to say."""
+    """A command that waits for the process to end. Killing it is left to its owner."""
     return f"tail --pid={pid} -f /dev/null"
 
 
@@ -106,49 +106,47 @@ def _named(processes: tuple[Process, ...]) -> str:
 
 
 def cpu(facts: Facts, needs: Needs) -> Finding:
-    """The cores are idle, so that timings are not noise."""
-    said = f"{facts.cores_busy:.1f} of {facts.cores} cores busy"
+    """Whether the cores are idle; otherwise timings may be noisy."""
+    text = f"{facts.cores_busy:.1f} of {facts.cores} cores busy"
     if facts.cores_busy < BUSY_CORES:
-        return ok("CPU load", said)
+        return ok("CPU load", text)
     if not facts.cpu_processes:
-        return note("CPU load", f"{said}: timings may come out noisy", "top")
-    found = f"{said} with {_named(facts.cpu_processes)}: timings may come out noisy"
+        return note("CPU load", f"{text}: timings may be noisy", "top")
+    found = f"{text} with {_named(facts.cpu_processes)}: timings may be noisy"
     return note("CPU load", found, _after(facts.cpu_processes[0].pid, needs))
 
 
 def gpu(facts: Facts, needs: Needs) -> list[Finding]:
-    """Nobody else computes on the GPU."""
+    """Whether other processes use the GPU."""
     if needs.gpu == "none" or (facts.gpu_percent is None and not facts.gpu_processes):
         return []
-    said = f"{facts.gpu_percent or 0}% busy"
+    text = f"{facts.gpu_percent or 0}% busy"
     if not facts.gpu_processes and (facts.gpu_percent or 0) < BUSY_GPU:
-        return [ok("GPU load", said)]
+        return [ok("GPU load", text)]
     if not facts.gpu_processes:
-        return [note("GPU load", f"{said}: timings may come out noisy", "nvidia-smi")]
+        return [note("GPU load", f"{text}: timings may be noisy", "nvidia-smi")]
     held = sum(one.share for one in facts.gpu_processes) / 1e9
-    found = f"{said}; {_named(facts.gpu_processes)} hold {held:.1f} GB of its memory"
+    found = f"{text}; {_named(facts.gpu_processes)} hold {held:.1f} GB of its memory"
     return [note("GPU load", found, _after(facts.gpu_processes[0].pid, needs))]
 
 
 def measuring(name: str, pid: int) -> Finding:
-    """Another measurement holds a device: ours would wait for it."""
-    return note(f"measuring on {name}", f"process {pid} is; another measurement waits for it", _wait_for(pid))
+    """Another measurement holds the lock of a device: ours would wait for it."""
+    return note(f"measuring on {name}", f"process {pid} is measuring; new measurements wait for it", _wait_for(pid))
 
 
 def run(facts: Facts) -> Finding:
-    """A run in this checkout turns a second one away."""
+    """Whether a run is active in this checkout, which would refuse a second one."""
     check = "run in this checkout"
     if facts.runner is None:
-        return ok(check, "none under way")
-    found = f"process {facts.runner} is at it: a second run ends with a message"
+        return ok(check, "none active")
+    found = f"process {facts.runner} is running: a second run would end with an error"
     return note(check, found, _wait_for(facts.runner))
 
 
 def leftovers(facts: Facts) -> list[Finding]:
-    """Snakemake's own lock files, of a run without the project's profile: they stop only others without it."""
+    """Snakemake's lock files, left by a run without this project's profile: they block only runs without it."""
     if not facts.leftovers or facts.runner is not None:
         return []
-    found = (
-        f"{len(facts.leftovers)} of Snakemake's own in {SNAKEMAKE_LOCKS}, left by a killed run; make run ignores them"
-    )
+    found = f"{len(facts.leftovers)} Snakemake locks in {SNAKEMAKE_LOCKS}, left by a killed run; make run ignores them"
     return [note("lock files", found, ".venv/bin/snakemake --unlock")]

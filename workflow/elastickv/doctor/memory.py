@@ -1,4 +1,4 @@
-"""Memory: what each case needs at the least, against what this machine and its GPU have left."""
+"""Memory: the least that each case needs, compared with the free memory of this machine and its GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Facts:
-    """Where the cases will run, what is free there, and its last-level cache; all in bytes."""
+    """The device that will be measured, its free memory and its last-level cache, in bytes."""
 
     backend: str
     place: str
@@ -27,7 +27,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> list[Facts]:
-    """The memory of the device that will measure; nothing where a GPU is required and none is visible."""
+    """The memory of the device that will be measured; empty if a GPU is required and none is visible."""
     if needs.gpu != "none" and gpu.gpus:
         one = gpu.gpus[0]
         return [Facts("cuda", one.name, one.total if one.free is None else one.free, one.l2_bytes)]
@@ -41,14 +41,14 @@ def checks(facts: list[Facts], needs: Needs) -> list[Finding]:
 
 
 def budget(free: int, backend: str) -> int:
-    """Bytes that a case may allocate when `free` are free: a share of what the buffer for ceilings leaves."""
+    """Bytes that a case may allocate if `free` bytes are free, after the buffer for the ceilings."""
     from elastickv.measure.ceilings import large_bytes
 
     return memory_budget(backend, free - large_bytes(backend, memory_budget(backend, free)))
 
 
 def cases(facts: Facts, needs: Needs) -> list[Finding]:
-    """Every case fits at least once, and often enough for cold caches."""
+    """Whether every case fits, with enough copies to keep caches cold."""
     check = f"memory of {facts.place}"
     allowed = budget(facts.free, facts.backend)
     plans = {case.id: rotation(case, facts.last_level_cache, allowed) for case in needs.cases}
@@ -59,28 +59,28 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
         )
     largest = max(plans, key=lambda case: plans[case].footprint)
     size, room = plans[largest].footprint, plans[largest].room
-    said = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them for a case; {largest}, the largest, needs "
-    said += f"{size / 1e9:.2f} GB"
+    text = f"{facts.free / 1e9:.1f} GB free, {room / 1e9:.1f} of them usable by a case; {largest}, the largest, needs "
+    text += f"{size / 1e9:.2f} GB"
     warm = [case for case, plan in plans.items() if not plan.cold and plan.layers < bytes_moved.MOST_LAYERS]
     if not warm:
-        return [ok(check, said)]
+        return [ok(check, text)]
     named = ", ".join(warm[:MOST_NAMED]) + (" ..." if len(warm) > MOST_NAMED else "")
-    found = f"{said}; too little to keep caches cold in {named}: their efficiencies will not be judged"
+    found = f"{text}; too little to keep caches cold in {named}: memory efficiency and roofline will not be judged"
     return [note(check, found, "close other programs, then make remeasure")]
 
 
 def _too_large(check: str, case: AnyCase, plan: Rotation, facts: Facts, needs: Needs) -> Finding:
-    """A case that will end as out_of_memory; the fix is the longest context that fits."""
+    """The finding for a case that does not fit in memory; the fix is the longest context that does."""
     size, room = plan.footprint, plan.room
     found = f"{case.id} needs {size / 1e9:.2f} GB; {room / 1e9:.2f} of {facts.free / 1e9:.1f} GB free may be used"
     fitting = int(getattr(case, "seq", 0) * room / size * 0.95)
     if fitting < 1:
         return problem(check, found, f"close other programs, then {needs.make()}")
-    if case.id not in needs.written:  # of a sweep: no override names one of its cases
+    if case.id not in needs.written:  # a case of a sweep: overrides cannot name it
         return problem(check, found, f"in the axes of the sweep, leave out seq: {case.seq}")
     return problem(check, found, needs.make(f"cases.{case.id}.seq={fitting}"))
 
 
 def _more(too_large: list[AnyCase], check: str) -> list[Finding]:
     rest = len(too_large) - MOST_NAMED
-    return [note(check, f"{rest} more cases do not fit either")] if rest > 0 else []
+    return [note(check, f"{rest} more cases do not fit")] if rest > 0 else []

@@ -1,4 +1,4 @@
-"""What a config needs of a machine: a pure reading of it, which every check is held against."""
+"""What a config needs from a machine: derived from the config alone, and used by every check."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Needs:
-    """The config in the words of the checks.
+    """The requirements of a config.
 
-    backend: auto, cuda or cpu. backends: kernels to build. environments: names of the heavy ones that rules will use.
-    cases: canonical; `written` are the ids of those that no sweep makes. models: those that do not come with an
-    environment. peers: their settings, where they are enabled. files, overrides: how the config was given.
+    backend: auto, cuda or cpu. backends: kernels to build. environments: names under .envs/ that rules will use.
+    cases: canonical; `written`: ids of the cases that do not come from a sweep. models: all but the embedded one.
+    peers: their settings, if enabled. files, overrides: the config files and overrides that the user gave.
     """
 
     backend: str
@@ -56,20 +56,20 @@ class Needs:
         return {"cuda": "required", "auto": "optional", "cpu": "none"}[self.backend]
 
     def make(self, *overrides: str, target: str = "run") -> str:
-        """The make command that runs this config with more overrides, such as `build.compiler=nvrtc`."""
-        said = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
-        variables = {"CONFIG": " ".join(self.files), "SET": " ".join(_word(text) for text in said.values())}
+        """The make command that runs this config with additional overrides, such as `build.compiler=nvrtc`."""
+        found = {text.partition("=")[0]: text for text in (*self.overrides, *overrides)}
+        variables = {"CONFIG": " ".join(self.files), "SET": " ".join(_word(text) for text in found.values())}
         given = [f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in variables.items() if text]
         return " ".join(["make", target, *given])
 
 
 def _word(override: str) -> str:
-    """`KEY=VALUE` as a word of SET, which is quoted as in a shell."""
+    """`KEY=VALUE` quoted for SET, which follows shell quoting."""
     return shlex.quote(override) if re.search(r"[\s'\"\\]", override) else override
 
 
 def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> Needs:
-    """What a valid config needs."""
+    """The requirements of a valid config."""
     resolved = plan.resolve(config)
     models = (_model(engine, getattr(config.baselines, engine)) for engine in resolved.baselines)
     return Needs(
@@ -95,7 +95,7 @@ def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
 
 
 def _model(engine: str, settings: keys.LanguageModel) -> Model | None:
-    """The model that settings name as `models.fetching.fetch` takes them; None for the embedded one."""
+    """The model that settings name, as `models.fetching.fetch` reads them; None for the embedded model."""
     from elastickv.models import fetching
 
     if isinstance(settings, keys.Gguf) and settings.repo is not MISSING:
@@ -103,5 +103,5 @@ def _model(engine: str, settings: keys.LanguageModel) -> Model | None:
     name = settings.model
     if name == fetching.EMBEDDED:
         return None
-    # Without repo and file, llama.cpp takes a file of this machine alone.
+    # Without repo and file, llama.cpp reads only local files.
     return Model(engine, name, "config.json", local=engine == "gguf" or fetching.is_local(name))

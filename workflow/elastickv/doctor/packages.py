@@ -1,4 +1,4 @@
-"""How this system installs a package: the command for what a check found missing."""
+"""Commands that install missing packages with the system's package manager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANAGERS = {
     "pacman": "pacman -S --noconfirm {}",
     "apk": "apk add {}",
 }
-# What a thing is called where; `apt-get` first, as Debian and Ubuntu have it.
+# Package names by package manager.
 NAMES = {
     "compiler": {"apt-get": "g++", "dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc", "apk": "g++ libgomp"},
     "openmp": {"apt-get": "g++ libomp-dev", "dnf": "gcc-c++ libomp-devel", "zypper": "gcc-c++ libomp-devel",
@@ -24,7 +24,7 @@ NAMES = {
 
 
 def install(thing: str, which: Callable[[str], str | None] = shutil.which, root: bool | None = None) -> str:
-    """The command that installs `thing` (a key of NAMES) with the package manager found here, Debian's if none is."""
+    """The command that installs `thing` (a key of NAMES) with this system's package manager (default: apt-get)."""
     root = os.geteuid() == 0 if root is None else root
     manager = next((name for name in MANAGERS if which(name)), "apt-get")
     command = MANAGERS[manager].format(NAMES[thing][manager])

@@ -1,4 +1,4 @@
-"""Peers that the config enables: what each needs in the environment `peers`, and whether a user's own file loads."""
+"""Peers that the config enables: whether their packages are installed, and whether the user's files load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRONMENT = "peers"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker says of the peers, by their names; None where the environment is not made, so none can say it.
+    """peers: each peer's description from a worker, by name; None if the environment does not exist yet.
 
     adding: the command that installs a missing distribution, by its name. python: the environment's interpreter.
     """
@@ -31,7 +31,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
-    """Loads every peer in a worker, as a run does before it measures; no kernel is called."""
+    """Loads every peer in a worker, as a run does before measuring; runs no kernel."""
     if needs.peers is None:
         return Facts({})
     on_gpu = needs.gpu == "required" or (needs.gpu == "optional" and bool(gpu.gpus))
@@ -47,12 +47,12 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
     if facts.peers is None:
-        return [note("peers", "what they need is looked at when their environment is made", f"{ELASTICKV} env peers")]
+        return [note("peers", "they can be checked once their environment is installed", f"{ELASTICKV} env peers")]
     return [peer(name, one, facts, needs) for name, one in facts.peers.items()]
 
 
 def peer(name: str, found: Described, facts: Facts, needs: Needs) -> Finding:
-    """One peer: it loads, takes some of the cases, and finds what it needs."""
+    """The finding for one peer: whether it loads, supports any of the cases, and has its packages."""
     check = f"peer {name}"
     if found.wrong:
         again = f"rm -r .envs/{ENVIRONMENT} && {ELASTICKV} env {ENVIRONMENT}"
@@ -61,10 +61,10 @@ def peer(name: str, found: Described, facts: Facts, needs: Needs) -> Finding:
     attention = [case.id for case in needs.cases if isinstance(case, DecodeCase)]
     taken = [case for case in attention if case not in found.refused]
     if not taken:
-        return note(check, f"takes no case here: {next(iter(found.refused.values()))}")
+        return note(check, f"supports no case here: {next(iter(found.refused.values()))}")
     if found.missing:
         library = found.missing[0]
         return problem(check, f"{library} is not installed in the environment peers", facts.adding[library])
     versions = ", ".join(f"{library} {found.versions[library]}" for library in found.needs)
-    some = "" if len(taken) == len(attention) else f"; takes {len(taken)} of {len(attention)} cases"
+    some = "" if len(taken) == len(attention) else f"; supports {len(taken)} of {len(attention)} cases"
     return ok(check, f"{versions}{some}")

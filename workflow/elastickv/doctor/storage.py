@@ -1,4 +1,4 @@
-"""Disk: room for environments, builds and records, and folders that can be written to."""
+"""Disk: free space for environments, builds and records, and write access to their folders."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from elastickv.doctor.finding import Finding, note, ok, problem
 from elastickv.doctor.needs import Needs
 from elastickv.system import surroundings
 
-# What finished environments take (GB), rounded up; llm and peers with the CUDA packages of torch. Others: OTHER_GB.
+# Size of each installed environment (GB, rounded up); llm and peers include torch's CUDA packages.
 ENVIRONMENT_GB = {"cuda": 1.1, "llm": 7.5, "peers": 7.5, "gguf": 1.0}
 OTHER_GB = 1.0
 BUILD_GB = {"cuda": 0.3, "cpu": 0.01}
-RESULTS_GB, RECORD_GB = 0.05, 0.0005  # figures and reports; a record and its copy in the store
-SCRATCH_GB = 0.2  # compilers and workers in the temporary folder
+RESULTS_GB, RECORD_GB = 0.05, 0.0005  # figures and reports; one record and its copy in the record store
+SCRATCH_GB = 0.2  # temporary files of compilers and workers
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that a run writes to. existing: it, or the nearest folder above it that is there. fault: why nothing can
-    be written there (an errno), None if it can. free: bytes left on its file system.
+    """A folder that a run writes to. existing: the folder or its nearest existing parent. fault: the errno of a failed
+    write, None if writing works. free: bytes left on its file system.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Facts:
-    """The folders of a run, the environments still to be made, and the caches of the programs that it calls."""
+    """The folders of a run, the environments still to be installed, and the cache folders of the programs it calls."""
 
     places: tuple[Place, ...]
     to_make: tuple[str, ...]
@@ -47,7 +47,7 @@ class Facts:
 
 
 def gather(needs: Needs, gpu: object) -> Facts:
-    """Writes an unnamed file to each folder (or the one it would be made in) and asks for the room left."""
+    """Writes an unnamed file to each folder (or its nearest existing parent) and reads the free space."""
     folders = {
         "results": Path(needs.results),
         "build": Path("build"),
@@ -60,13 +60,13 @@ def gather(needs: Needs, gpu: object) -> Facts:
 
 
 def place(name: str, path: Path) -> Place:
-    """What is known of one folder."""
+    """The facts about one folder."""
     existing = path.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     fault = None
     try:
-        with tempfile.TemporaryFile(dir=existing):  # permission bits do not tell: root, read-only file systems
+        with tempfile.TemporaryFile(dir=existing):  # permission bits are not reliable: root, read-only file systems
             pass
     except OSError as error:
         fault = error.errno or errno.EIO
@@ -78,19 +78,21 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 
 def caches(folders: tuple[Path, ...]) -> Finding:
-    """Every cache takes files: at its usual place, or in the checkout where that one does not."""
+    """Whether every cache folder is writable: the usual one, or a fallback inside the checkout."""
     here = [folder for folder in folders if folder.is_relative_to(surroundings.IN_CHECKOUT.absolute())]
     closed = [folder for folder in folders if not surroundings.takes_files(folder)]
     if closed:
         found = f"this user cannot write to {', '.join(map(str, closed))}"
         return problem("writing caches", found, f"export HOME={shlex.quote(str(Path('.envs/home').absolute()))}")
     if here:
-        return note("writing caches", f"the usual places are closed to this user: used is {surroundings.IN_CHECKOUT}")
+        return note(
+            "writing caches", f"this user cannot write to the usual folders; {surroundings.IN_CHECKOUT} is used instead"
+        )
     return ok("writing caches", str(folders[0]))
 
 
 def writable(one: Place, needs: Needs) -> Finding:
-    """A folder takes files."""
+    """Whether a folder is writable."""
     check = f"writing {one.name}"
     if one.fault is None:
         return ok(check, one.path)
@@ -105,7 +107,7 @@ def writable(one: Place, needs: Needs) -> Finding:
 
 
 def needed_gb(facts: Facts, needs: Needs) -> dict[str, float]:
-    """GB that a run still adds to each place."""
+    """GB that a run will still add to each folder."""
     return {
         "results": RESULTS_GB + RECORD_GB * len(needs.cases),
         "build": sum(BUILD_GB[backend] for backend in needs.backends),
@@ -115,14 +117,14 @@ def needed_gb(facts: Facts, needs: Needs) -> dict[str, float]:
 
 
 def room(facts: Facts, needs: Needs) -> list[Finding]:
-    """Each file system has room for all that a run adds to it."""
+    """Whether each file system has enough space for everything that a run adds."""
     wanted, findings = needed_gb(facts, needs), []
     for device in dict.fromkeys(one.device for one in facts.places):
         shared = [one for one in facts.places if one.device == device]
         names = ", ".join(one.name for one in shared)
         total, free = sum(wanted[one.name] for one in shared), min(one.free for one in shared) / 1e9
-        said = f"{free:.1f} GB free for {names}, which take at most {total:.1f} GB more"
+        text = f"{free:.1f} GB free for {names}, which need at most {total:.1f} GB more"
         fix = f"du -xh -d2 {shared[0].existing} | sort -h"
         enough = free >= total
-        findings.append(ok("disk space", said) if enough else problem("disk space", said, fix))
+        findings.append(ok("disk space", text) if enough else problem("disk space", text, fix))
     return findings

@@ -3,7 +3,7 @@
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
 requirements in `envs/<name>.nodeps` are added without what they depend on, and those of `envs/<name>.gpu.in` where a
-GPU is visible (optional: who needs them says so when they are missing). What has no wheel is compiled (COMPILED).
+GPU is visible (optional: code that needs them reports missing ones). Packages without wheels are compiled (COMPILED).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ NEEDED = {
 }
 WITH_TORCH = ("llm", "peers")
 
-# Said before the download begins (MB), for environments that may fetch more than 500 MB.
+# Printed before the download starts, for environments that may fetch more than 500 MB.
 NOTICES = {
-    name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB where a CPU build is at hand"
+    name: "torch with its CUDA packages: about 2,500 MB from a package index, 200 MB if a CPU build is available"
     for name in WITH_TORCH
 }
 GPU_NOTICES = {
@@ -74,7 +74,7 @@ def _of_gpus(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Mark:
-    """What says that an environment is finished.
+    """The marker of a finished environment.
 
     adopted: it is another interpreter's, used by hand; of_gpus: it has what only a machine with a GPU has a use for.
     """
@@ -85,13 +85,13 @@ class Mark:
     of_gpus: bool = False
 
     def to_json(self) -> records.Json:
-        """As it stands in the file."""
+        """Its form in the file."""
         content = {"schema": "environment/1", "python": str(self.python), "lock_sha256": self.lock_sha256}
         return content | {"adopted": self.adopted} | ({"of_gpus": True} if self.of_gpus else {})
 
 
 def ready_file(name: str) -> Path:
-    """Where the mark of a finished environment stands."""
+    """The path of the marker of a finished environment."""
     return ENVIRONMENTS / name / "ready"
 
 
@@ -132,7 +132,7 @@ def interpreter(name: str) -> Path:
 
 
 def site_packages(name: str) -> Path | None:
-    """Where the packages of a made environment lie, or None when it was not made (or adopted)."""
+    """The folder of an installed environment's packages, or None if it does not exist (or was adopted)."""
     made = mark(name)
     if made is None or made.adopted:
         return None
@@ -144,12 +144,12 @@ def _uv() -> list[str]:
     beside = Path(sys.executable).with_name("uv")
     program = str(beside) if beside.exists() else shutil.which("uv")
     if not program:
-        raise MachineError("uv is missing, which installs the environments", "make setup (or: pip install uv)")
+        raise MachineError("uv, which installs the environments, is missing", "make setup (or: pip install uv)")
     return [program]
 
 
 def adding(name: str, package: str) -> str:
-    """The command that puts a package into environment `name`: made from its lock where that asks for it."""
+    """The command that puts a package into environment `name`: from its lock file if the package is in it."""
     listed = [*requirement_lines(LOCKS / f"{name}.in"), *_of_gpus(name)]
     if package in map(_distribution, listed):
         return f".venv/bin/elastickv env {name}"
@@ -163,7 +163,7 @@ def _distribution(requirement: str) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as a command may say it: relative where it lies below the current folder."""
+    """A path for use in commands: relative if it is below the current folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -197,7 +197,7 @@ def _compiled(name: str, install: list[str], python: Path) -> list[str]:
 def _install(name: str, folder: Path) -> Path:
     """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
     if name in COMPILED:
-        compiled.compiler()  # says at once if there is none
+        compiled.compiler()  # fails early if there is none
     if name in NOTICES:
         print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
     _clear(name)
@@ -235,7 +235,9 @@ def _add_optional(name: str, python: Path) -> None:
     try:
         _call([*install, *_of_gpus(name)], name)
     except MachineError as error:
-        print(f"elastickv: goes on without {', '.join(_of_gpus(name))}: {error.problem}", file=sys.stderr, flush=True)
+        print(
+            f"elastickv: continuing without {', '.join(_of_gpus(name))}: {error.problem}", file=sys.stderr, flush=True
+        )
 
 
 def make(name: str, adopt: bool = False) -> Path:

@@ -116,7 +116,7 @@ def _version(*command: str) -> str:
 def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:
     """The folder that holds the wheel of `pin` ("name==version"); `build(options, folder)` puts it there when needed.
 
-    Whoever asks while another process compiles the same waits for it. Raises MachineError.
+    If another process is compiling the same package, this waits for it. Raises MachineError.
     """
     import filelock
 

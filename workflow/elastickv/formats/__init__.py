@@ -1,6 +1,6 @@
-"""How a cached key or value vector is stored: one file per format, found because it is in this folder.
+"""Storage formats of cached key and value vectors. Each file in this folder defines one, as `FORMAT`.
 
-A file declares `FORMAT`; what the kernels do with it lies in kernels/formats/<name>.h.
+The kernels' implementation of a format is kernels/formats/<name>.h.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from elastickv.formats.base import Format
 
 @cache
 def every() -> dict[str, Format]:
-    """Every format by its name, in their order. Raises ValueError where two files contradict each other."""
+    """All formats by name, in their order. Raises ValueError if two files conflict."""
     modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
     declared = {module.__name__.rpartition(".")[2]: module.FORMAT for module in modules if hasattr(module, "FORMAT")}
     return checked(declared)
 
 
 def checked(declared: dict[str, Format]) -> dict[str, Format]:
-    """Formats by the name of their file, in their order. Raises ValueError, with the fix."""
+    """Formats by file name, in their order. Raises ValueError with the fix."""
     numbers: dict[int, str] = {}
     for file, made in declared.items():
         if made.name != file:
-            raise ValueError(f"formats/{file}.py declares the format {made.name}; name both alike")
+            raise ValueError(f"formats/{file}.py declares the format {made.name}; give both one name")
         stated = re.search(r"\d+", made.name)
         if stated is None or int(stated[0]) != made.bits:
-            raise ValueError(f"formats/{file}.py: the first number of a format's name is its bits ({made.bits})")
+            raise ValueError(f"formats/{file}.py: the first number in a format's name must be its bits ({made.bits})")
         if made.per_head is not None and not made.scaled:
-            raise ValueError(f"formats/{file}.py keeps something per head, so it is for middle slots and needs a scale")
+            raise ValueError(f"formats/{file}.py has per-head state, so it stores only middle slots and needs a scale")
         if other := numbers.get(made.number):
             free = max(one.number for one in declared.values()) + 1
             raise ValueError(f"formats/{other}.py and {file}.py both have the number {made.number}; {free} is free")
@@ -46,21 +46,21 @@ def of(name: str) -> Format:
 
 
 def of_names(*names: str) -> tuple[Format, ...]:
-    """The formats of these names."""
+    """The formats with these names."""
     return tuple(map(of, names))
 
 
 def exact() -> tuple[str, ...]:
-    """Names of the formats that may store a full cache, queries and outputs."""
+    """Names of the formats for full caches, exact slots, queries and outputs."""
     return tuple(name for name, made in every().items() if not made.scaled)
 
 
 def scaled() -> tuple[str, ...]:
-    """Names of the formats with a scale per slot, for middle slots."""
+    """Names of the formats with a scale per slot, which can store only middle slots."""
     return tuple(name for name, made in every().items() if made.scaled)
 
 
 def listed(names: Iterable[str]) -> str:
-    """`int8, fp8_e4m3 or int4`."""
+    """A list in words: `int8, fp8_e4m3 or int4`."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last

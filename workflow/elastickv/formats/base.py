@@ -1,4 +1,4 @@
-"""What a storage format is: how one cached key or value vector lies in memory."""
+"""The interface of storage formats: how one cached key or value vector is stored in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ LARGEST_FP16 = 65504.0
 
 @dataclass(frozen=True)
 class PerHead:
-    """What a format keeps for each KV head (a matrix, a mean), and how vectors pass through it.
+    """Per-head state of a format (such as a matrix or a mean), and the transforms that use it.
 
-    floats: dim -> number of fp32 values a head. state: (dim, kv_heads, seed) -> float32 [kv_heads, ...], the same in
+    floats: dim -> number of fp32 values per head. state: (dim, kv_heads, seed) -> float32 [kv_heads, ...], the same in
     every layer of a case. The other functions take the state of one head and vectors [..., dim]:
-    stored: float32 -> float32, what is encoded instead of a vector (the kernels agree bit for bit).
-    query: the query whose dot product with what is stored is that of the query with the vector; None: the query itself.
-    shift: [...], what is added to those dot products; None: nothing.
-    answer: the weighted mean of vectors, given that of what is stored for them (weights add up to 1); None: it itself.
-    `query` and `shift` are of keys, `answer` of values; the check calls them with float64 vectors.
+    stored: float32 -> float32, the transformed vector that is encoded (the kernels agree bit for bit).
+    query: the query to use with stored keys, so that dot products equal those with the original keys; None: unchanged.
+    shift: [...], a term to add to those dot products; None: none.
+    answer: maps the weighted mean of stored values (weights sum to 1) to that of the original ones; None: unchanged.
+    `query` and `shift` apply to keys, `answer` to values; the oracle calls them with float64 vectors.
     """
 
     floats: Callable[[int], int]
@@ -35,16 +35,16 @@ class PerHead:
 
 @dataclass(frozen=True)
 class Format:
-    """A storage format, as its file in this folder declares it.
+    """A storage format.
 
-    name: the file's, and the one in config files; its first number is `bits`. number: how kernels know the format.
-    order: its place in lists, tables and figures, the widest first. bits: of one value, on average over every 8 dims.
-    words: the name of the NumPy type of what lies in memory. encode: float32 [..., dim] -> words [..., words_of(dim)];
-    decode: the way back, exact. largest: None, or with a scale per slot the stored value that a vector's largest |x|
-    becomes. per_head: None, or what the format keeps for each KV head. refuses: None, or a function: dim -> why vectors
-    of it cannot be stored, or None.
+    name: that of the file, used in config files; its first number is `bits`. number: its id in the kernels.
+    order: its place in lists, tables and figures, widest first. bits: bits per value, averaged over every 8 dims.
+    words: the NumPy type of the stored words. encode: float32 [..., dim] -> words [..., words_of(dim)]; decode: the
+    exact inverse mapping of words to float32. largest: for formats with a scale per slot, the stored value that a
+    vector's largest |x| is mapped to; otherwise None. per_head: the per-head state, or None. refuses: None, or a
+    function dim -> why vectors of this dim cannot be stored, or None.
 
-    The kernels must agree with `encode` bit for bit (rounding is IEEE to nearest, ties to even, in float32).
+    The kernels must agree with `encode` bit for bit (IEEE round to nearest, ties to even, in float32).
     """
 
     name: str
@@ -62,20 +62,20 @@ class Format:
 
     @property
     def scaled(self) -> bool:
-        """Whether every slot has an fp16 scale. Formats without one may store exact slots, queries and outputs."""
+        """Whether every slot has an fp16 scale. Only formats without one can store exact slots, queries and outputs."""
         return self.largest is not None
 
     @property
     def plain(self) -> bool:
-        """Whether all values have equal bits, a power of two, and nothing is kept per head: what fast kernels read."""
+        """Whether the fast kernels support it: all values have the same power-of-two bits, and no per-head state."""
         return self.per_head is None and self.bits.bit_count() == 1
 
     def state_bytes(self, dim: int) -> int:
-        """Bytes of what is kept for one KV head."""
+        """Bytes of the state of one KV head."""
         return 4 * self.per_head.floats(dim) if self.per_head else 0
 
     def state(self, dim: int, kv_heads: int, seed: int) -> np.ndarray | None:
-        """What is kept for each KV head: float32 [kv_heads, ...], or None."""
+        """The per-head state: float32 [kv_heads, ...], or None."""
         return self.per_head.state(dim, kv_heads, seed) if self.per_head else None
 
     def vector_bytes(self, dim: int) -> int:
@@ -88,20 +88,20 @@ class Format:
         return 2 if self.scaled else 0
 
     def words_of(self, dim: int) -> int:
-        """Words of one stored vector."""
+        """Number of words of one stored vector."""
         import numpy as np
 
         return self.vector_bytes(dim) // np.dtype(self.words).itemsize
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """float32 values as the format holds them without a scale, as float32."""
+        """float32 values rounded to the format, without a scale, as float32."""
         return self.decode(self.encode(values))
 
     def store(self, vectors: np.ndarray, state: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [..., dim] -> what lies in memory and float16 scales [...], 0 where the format has none.
+        """float32 [..., dim] -> stored words and float16 scales [...], 0 if the format has none.
 
-        scale = fp16(max|x| / largest), not above 65504; what is encoded is x / scale, or 0 where the scale is 0.
-        state: of a format that keeps any, [rows, ...], that of each row's head; vectors are [rows, ..., dim] then.
+        scale = fp16(max|x| / largest), at most 65504; x / scale is encoded, or 0 if the scale is 0.
+        state: per-head state of each row, [rows, ...], if the format has any; vectors are then [rows, ..., dim].
         """
         import numpy as np
 
@@ -120,7 +120,7 @@ class Format:
             return self.encode(values), scale
 
     def load(self, words: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """What `store` gave -> float32 [..., dim], still as passed through what is kept per head."""
+        """The result of `store` -> float32 [..., dim], still transformed by the per-head state."""
         import numpy as np
 
         values = self.decode(words)

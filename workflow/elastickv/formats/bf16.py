@@ -1,4 +1,4 @@
-"""bf16: the upper half of an fp32 word, rounded; NumPy has no such type, so words are uint16."""
+"""bf16: the upper half of an fp32 word, rounded. NumPy has no bf16, so words are uint16."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def encode(values: np.ndarray) -> np.ndarray:
-    """float32 values -> float16; what is too large becomes infinite."""
+    """float32 values -> float16; values that are too large become infinite."""
     import numpy as np
 
     with np.errstate(over="ignore"):

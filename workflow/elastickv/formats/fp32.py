@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def encode(values: np.ndarray) -> np.ndarray:
-    """float32 values as they are."""
+    """float32 values, unchanged."""
     import numpy as np
 
     return np.asarray(values, dtype=np.float32)

@@ -16,7 +16,7 @@ SMALLEST_NORMAL = 0x3C800000  # 2^-6, as fp32 word
 def encode(values: np.ndarray) -> np.ndarray:
     """float32 values, divided by their scale -> bytes; to nearest, ties to even, saturating.
 
-    A NaN becomes 448: the scale of its vector is a NaN already.
+    NaN becomes 448; the scale of its vector is already NaN.
     """
     import numpy as np
 
@@ -24,7 +24,7 @@ def encode(values: np.ndarray) -> np.ndarray:
     size = np.fmin(np.abs(values), np.float32(LARGEST))
     bits = size.view(np.uint32)
     normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - 960  # keeps 3 bits of mantissa; bias 7 instead of 127
-    # 2^14 + a multiple of 2^-9, which is what the addition rounds to
+    # subnormals: adding 2^14 rounds to a multiple of 2^-9
     subnormal = (size + np.float32(16384)).view(np.uint32) - np.float32(16384).view(np.uint32)
     sign = (values.view(np.uint32) >> 24) & 0x80
     return (sign | np.where(bits < SMALLEST_NORMAL, subnormal, normal)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""int4: whole numbers from -7 to 7, two in a byte, with a scale per slot."""
+"""int4: integers from -7 to 7, two per byte, with a scale per slot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decode(words: np.ndarray) -> np.ndarray:
 
 FORMAT = Format(
     name="int4",
-    meaning="whole numbers from -7 to 7",
+    meaning="integers from -7 to 7",
     number=4,
     order=50,
     colour="#009e73",

@@ -1,4 +1,4 @@
-"""int8: whole numbers from -127 to 127, with a scale per slot."""
+"""int8: integers from -127 to 127, with a scale per slot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode(words: np.ndarray) -> np.ndarray:
 
 FORMAT = Format(
     name="int8",
-    meaning="whole numbers from -127 to 127",
+    meaning="integers from -127 to 127",
     number=3,
     order=40,
     colour="#e69f00",

@@ -1,7 +1,7 @@
-"""How a record comes about, whatever it is of: lock, store, worker process, progress, record, exit code.
+"""How records of all kinds are made: lock, record store, worker process, progress, record, exit code.
 
-A room (cases, language models, peers) writes a `Job`: what its records are known by, and how workers' answers become
-them. `run` does the rest. A worker is a program that calls `worker.serve` with its tasks.
+Cases, language models and peers each define a `Job`: the keys of its records, and how workers' answers become records.
+`run` does the rest. A worker is a program that calls `worker.serve` with its tasks.
 """
 
 from elastickv.jobs.command import deliver, exit_code, read_settings

@@ -1,4 +1,4 @@
-"""Both ends of a command: the settings out of their file; the record in its file, a line about it, the exit code."""
+"""Start and end of a command: reads the settings; writes the record, prints a line and returns the exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKENDS = ("auto", "cuda", "cpu")
 
 
 def read_settings(path: str, model: type[Settings]) -> tuple[Settings, str]:
-    """The settings in a JSON file, as a model of the config, and the `backend` beside them.
+    """The settings in a JSON file, as a model of the config, and their additional key `backend`.
 
     Raises UsageError, naming every fault.
     """
@@ -31,11 +31,11 @@ def read_settings(path: str, model: type[Settings]) -> tuple[Settings, str]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as settings: {error}") from error
     if not isinstance(given, dict):
-        raise UsageError(f"{path}: a JSON object is needed")
+        raise UsageError(f"{path}: must be a JSON object")
     backend = given.pop("backend", Root().backend)
     faults = [f"{path}: {'.'.join(map(str, key))}: {fault}" for key, fault in structure.faults(given, model)]
     if backend not in BACKENDS:
-        faults.append(f"{path}: backend: one of {', '.join(BACKENDS)} is needed, this is {backend!r}")
+        faults.append(f"{path}: backend: must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if faults:
         raise UsageError(faults)
     return model(**given), backend

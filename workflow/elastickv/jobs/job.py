@@ -1,4 +1,4 @@
-"""One way to make records: out of the store, else measured by worker processes on a device that is held."""
+"""Makes records: takes them from the store, or has worker processes measure them on a locked device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Part = TypeVar("Part", bound=Hashable)
 
 
 class Measured(Protocol):
-    """What every record says: whether figures are in it, and why not."""
+    """Fields of every record: the status, and the reason if there are no figures."""
 
     status: str
     reason: str | None
@@ -29,7 +29,7 @@ Record = TypeVar("Record", bound="Model")  # one that is `Measured`
 
 
 class Job(abc.ABC, Generic[Part, Record]):
-    """Records of one model that are measured under one hold of a device.
+    """Records of one model that are measured while one device is locked.
 
     model: that of the records. backend: `cuda` or `cpu`, already resolved. parts: one for each record.
     """
@@ -45,30 +45,30 @@ class Job(abc.ABC, Generic[Part, Record]):
 
     @abc.abstractmethod
     def known_by(self, part: Part) -> records.Json:
-        """Everything that decides a part's record, beside its schema and the device. JSON."""
+        """Everything that determines a part's record, apart from its schema and the device, as JSON."""
 
     @abc.abstractmethod
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Record]]:
-        """Records of these parts, each as soon as it is there, by worker processes on the device that is held.
+        """Yields the record of each part as soon as worker processes have measured it on the locked device.
 
-        uuid: what CUDA_VISIBLE_DEVICES selects the GPU by; None on the CPU.
+        uuid: the GPU's UUID for CUDA_VISIBLE_DEVICES; None on the CPU.
         """
 
     @abc.abstractmethod
     def refused(self, part: Part, error: MachineError) -> Record:
-        """The record of a part that could not be measured at all, or the error again where that ends the command."""
+        """The record of a part that could not be measured, or raises the error if it must end the command."""
 
     def restored(self, part: Part, record: Record) -> Record:
         """A stored record of the same content, with the names that this job uses."""
         return record
 
     def is_finished(self, record: Record) -> bool:
-        """Whether a record goes to the store: not what may come out differently on a machine in a better state."""
+        """Whether to store a record; False for failures that may not occur again in a better state of the machine."""
         return record.status in MEASURED
 
 
 def run(job: Job[Part, Record], store: RecordStore | None = None, remeasure: bool = False) -> dict[Part, Record]:
-    """The record of every part: out of the store where it has it (unless `remeasure`), else measured."""
+    """The record of every part: from the store if it is there (unless `remeasure`), otherwise measured."""
     found: dict[Part, Record] = {}
     readable = None if remeasure else store
     for uuid in device.uuids(job.backend):
@@ -105,7 +105,7 @@ def _stored(
 def _measured(
     job: Job[Part, Record], parts: list[Part], store: RecordStore | None, uuid: str | None
 ) -> Iterator[tuple[Part, Record]]:
-    """Measures parts and stores what is finished; nothing is timed that the disk has no room for."""
+    """Measures parts and stores finished records; requires disk space for a record before it is measured."""
     if not parts:
         return
     with store.room() if store else contextlib.nullcontext():

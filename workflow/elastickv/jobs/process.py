@@ -1,7 +1,7 @@
-"""Work in a process of its own: it may crash, hang or be killed, and whoever asked still gets an answer.
+"""Runs work in a separate process: it may crash, hang or be killed, and the caller still gets an answer.
 
-A worker (`jobs.worker`) is called with two more arguments, REQUEST and RESPONSE: it reads the one and writes the other,
-both JSON.
+A worker (`jobs.worker`) receives two additional arguments, the JSON files REQUEST, which it reads, and RESPONSE, which
+it writes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Worker:
     environment: str | None
 
     def ask(self, request: Mapping[str, Any], timeout: float, variables: Mapping[str, str]) -> Answer:
-        """A worker's answer, see `ask`; variables: those that it gets beside ours.
+        """A worker's answer, see `ask`; variables: additional environment variables.
 
         Raises MachineError when the environment is missing.
         """
@@ -54,13 +54,13 @@ def interpreter(name: str | None) -> str:
 
 
 def ended(answer: Answer) -> tuple[str, str]:
-    """Status and reason of a worker that brought no result."""
+    """Status and reason of a worker that gave no result."""
     fix = f" (fix: {answer['fix']})" if answer.get("fix") else ""
     return answer.get("status", "failed"), answer.get("reason", "the worker gave no reason") + fix
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Variables of a worker: it imports this package, whatever its interpreter, and dies with this process."""
+    """Environment of a worker: any interpreter imports this package, and the worker dies with this process."""
     variables = dict(os.environ)
     orphans.adopt_children(variables)
     package = str(Path(__file__).resolve().parents[2])
@@ -71,7 +71,7 @@ def environment(**more: str) -> dict[str, str]:
 def ask(command: list[str], request: Mapping[str, Any], timeout: float, variables: Mapping[str, str]) -> Answer:
     """The answer of the worker that `command` starts, or the status `failed` and a reason when there is none.
 
-    timeout: seconds. What the worker told by `jobs.worker.Progress` is part of the answer, whatever became of it.
+    timeout: seconds. Facts that the worker reported by `jobs.worker.Progress` are always part of the answer.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
@@ -98,7 +98,7 @@ def _ask(
             stdout=sys.stderr,
             stderr=None if terminal else log,
             env=variables,
-            pass_fds=lease.descriptors(),  # what is timed on stays leased as long as the worker is there
+            pass_fds=lease.descriptors(),  # the device stays locked as long as the worker exists
         )
         try:
             code = process.wait(timeout)
@@ -117,7 +117,7 @@ def _ask(
 
 
 def _ended(code: int, stderr: str) -> str:
-    """One sentence on a worker that gave no answer."""
+    """One sentence about a worker that gave no answer."""
     last = " | ".join(line.strip() for line in stderr.strip().splitlines()[-STDERR_LINES:])[-500:]  # the end says why
     if code < 0:
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Finished records by what they are known by, beside (not among) the files that Snakemake deletes."""
+"""The record store: finished records by key, kept separate from the files that Snakemake deletes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOM_BYTES = 4 << 20  # kept free for the record while it is measured
 
 
 def key_of(known_by: Mapping[str, Any]) -> str:
-    """The key of what a record is known by: the hash of its canonical JSON."""
+    """The key of a record: the hash of the canonical JSON of its identity."""
     return hashlib.sha256(records.canonical_json(known_by).encode()).hexdigest()
 
 
@@ -34,13 +34,13 @@ class RecordStore:
         self.folder = Path(folder)
 
     def path(self, key: str) -> Path:
-        """Where the record of `key` lies or would lie."""
+        """The path of the record of `key`, whether it exists or not."""
         return self.folder / f"{key}.json"
 
     def find(self, key: str, model: type[Record]) -> Record | None:
-        """The stored record of `key`, or None when there is none that is whole and valid.
+        """The stored record of `key`, or None if there is no valid one.
 
-        One of another version is set aside, with a message, so that none takes its place: it stays for who wants it.
+        A record of another schema version is renamed, with a message, so that it is kept and not overwritten.
         """
         if not self.path(key).exists():
             return None
@@ -56,9 +56,9 @@ class RecordStore:
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
-        """Holds the place that a record will take on the disk, so that none is measured that cannot be kept.
+        """Reserves disk space for a record, so that nothing is measured that cannot be stored.
 
-        MachineError when there is none. The file has no name, so nothing of it outlives the process.
+        Raises MachineError if there is no space. The file is unnamed, so it disappears with the process.
         """
         with contextlib.ExitStack() as held:
             try:
@@ -70,7 +70,7 @@ class RecordStore:
             yield
 
     def keep(self, key: str, record: Model) -> None:
-        """Stores a record. If the system refuses, this only says so on stderr: the record has a file of its own."""
+        """Stores a record. A failure is only reported on stderr, because the record is also written elsewhere."""
         try:
             records.save(self.path(key), record)
         except (MachineError, UsageError) as error:

@@ -19,7 +19,7 @@ Task = Callable[[records.Json], records.Json]
 
 
 def serve(tasks: Mapping[str, Task]) -> int:
-    """Runs the task that the request names. What the machine lacks is answered, defects crash with their traceback."""
+    """Runs the requested task. Missing prerequisites become an answer; bugs crash with their traceback."""
     request_file, response_file = sys.argv[1:]
     orphans.die_with_parent()
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))
@@ -29,7 +29,7 @@ def serve(tasks: Mapping[str, Task]) -> int:
         answer = tasks[request["task"]](request)
     except MachineError as error:
         answer = {"status": "failed", "reason": error.problem, "fix": error.fix}
-    except UsageError as error:  # a file that a folder has taken the place of since it was asked for
+    except UsageError as error:  # a folder has replaced the file since the request
         answer = {"status": "failed", "reason": str(error), "fix": "name another file"}
     except MemoryError as error:
         answer = {"status": "out_of_memory", "reason": str(error) or "allocation failed"}
@@ -38,24 +38,24 @@ def serve(tasks: Mapping[str, Task]) -> int:
 
 
 def show(text: str = "") -> None:
-    """Shows what is under way in place of what was shown before, on a terminal; nothing elsewhere."""
+    """Shows the current step in place of the previous one on a terminal; prints nothing elsewhere."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 class Progress:
-    """A file that always says what is done and what is under way, for whoever survives this process."""
+    """A file that states what is done and what is in progress, for the parent if this process dies."""
 
     def __init__(self, request: records.Json, known: records.Json):
-        """known: what holds for everything that is done, such as the device; it becomes part of the answer."""
+        """known: facts about all results, such as the device; they become part of the answer."""
         self._path, self._content = Path(request["progress"]), {**known, "current": None, "done": {}}
 
     def begin(self, name: str) -> None:
-        """`name` is under way from now on."""
+        """Records that `name` is in progress."""
         self._write(current=name)
 
     def end(self, name: str, result: records.Json) -> None:
-        """It is done."""
+        """Records that the current step is done."""
         self._write(current=None, done={**self._content["done"], name: result})
 
     def _write(self, **changes: Any) -> None:

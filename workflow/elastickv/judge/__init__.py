@@ -1,1 +1,1 @@
-"""From records to judgement: verdicts against the thresholds, and what changed between two results folders."""
+"""Judges records: verdicts against the thresholds, and the comparison of two results folders."""

@@ -1,7 +1,7 @@
-"""`elastickv compare OLD NEW`: what became faster or slower between two results folders, beyond what the intervals say.
+"""`elastickv compare OLD NEW`: regressions and improvements between two results folders.
 
-Speedup and roofline of each case that both have. A change counts when the two intervals do not meet and the values
-differ by more than the tolerance: two runs of one case differ by more than either interval tells.
+Compares speedup and roofline of every case that both folders have. A change counts only if the two intervals do not
+overlap and the values differ by more than the tolerance, because two runs of a case vary by more than their intervals.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from elastickv.system import readable
 
 OUTCOMES = ("regressed", "unclear", "improved", "same")
 BROKEN = ("incorrect", "failed", "unreadable")
-UNCOMPARED = {"regressed": "no longer right", "unreadable": "unreadable", "not compared": "not compared"}  # in the sum
+# Labels of the last line.
+UNCOMPARED = {"regressed": "no longer right", "unreadable": "unreadable", "not compared": "not compared"}
 HEADERS = ("case", "speedup, old", "speedup, new", "change", "", "roofline, old", "roofline, new", "change", "")
 NOTHING = "–"
-# What of a case is not measured: how long it is timed, and the backend that the config named (the device tells).
+# Keys that do not change what is measured: the bounds of the measurement, and the backend (the device shows it).
 UNMEASURED = {"schema_", "id", "measure", "backend"}
 
 
 class Interval(NamedTuple):
-    """A value and how far it may be off; without bounds (older records) both are the value."""
+    """A value with the bounds of its interval; without bounds (older records), both equal the value."""
 
     value: float
     low: float
@@ -46,7 +47,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One case of one folder, judged by its noise limits. `problem`: why its numbers cannot be compared, or None."""
+    """A case of one folder, judged by the folder's noise limits. problem: why it cannot be compared, or None."""
 
     id: str
     status: str
@@ -56,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Compared:
-    """A case that both folders have numbers for: metric -> (old, new, outcome); None where one side has no value."""
+    """A case with numbers in both folders: metric -> (old, new, outcome), None if one side has no value."""
 
     id: str
     metrics: dict[str, tuple[Interval, Interval, str] | None]
@@ -68,7 +69,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that there is to say. `uncompared`: case -> why, and which kind of UNCOMPARED that is."""
+    """The whole comparison. uncompared: case -> (reason, key of UNCOMPARED)."""
 
     compared: list[Compared]
     uncompared: dict[str, tuple[str, str]]
@@ -77,18 +78,18 @@ class Comparison:
 
     @property
     def found(self) -> list[str]:
-        """The cases that something is wrong with: regressed, or with a record that is none."""
+        """The cases that fail the comparison: regressed, or with an unreadable record."""
         return [case.id for case in self.compared if case.regressed] + [
             case for case, (_, kind) in self.uncompared.items() if kind != "not compared"
         ]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the table; 1 when anything regressed, or when a record of either folder is broken."""
+    """Prints the table. Returns 1 if anything regressed or a record of either folder is broken."""
     text_given = isinstance(args.tolerance, str)
     if text_given or not (math.isfinite(args.tolerance) and 0 <= args.tolerance < 1):
         this = shown(args.tolerance) if text_given else f"{args.tolerance:g}"
-        raise UsageError(f"--tolerance: a fraction from 0 to below 1 is needed, this is {this}")
+        raise UsageError(f"--tolerance: must be a fraction from 0 to below 1, not {this}")
     old, new = (cases_of(Path(folder)) for folder in (args.old, args.new))
     if not set(old) & set(new):
         raise UsageError(f"{args.old} and {args.new} have no case in common: nothing to compare")
@@ -100,21 +101,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def cases_of(folder: Path) -> dict[str, Case]:
-    """The cases that a results folder has records of, in the order of its plan.
+    """The cases with a record in a results folder, in the order of its plan.
 
-    UsageError when it has none; MachineError or UnreadableError when the system refuses to list it or to read a record.
+    Raises UsageError if there are none; MachineError or UnreadableError if the folder or a record cannot be read.
     """
     found = (re.fullmatch(r"results_(.+)\.json", name) for name in readable.listing(folder))
     names = {match[1] for match in found if match}
     if not names:
-        raise UsageError(f"{folder}: not a results folder: no results_<case>.json in it")
+        raise UsageError(f"{folder}: not a results folder: it has no results_<case>.json")
     planned, limits = _planned(folder), _limits(folder)
     order = [name for name in planned if name in names] + sorted(names - set(planned))
     return {name: _case(folder, name, limits) for name in order}
 
 
 def _planned(folder: Path) -> list[str]:
-    """The order of the plan: all that it is needed for. Where there is none, or a broken one (a note), it is empty."""
+    """The ids in the order of the plan; empty, with a note if it is broken, if there is no usable plan."""
     path = folder / ".plan" / "cases.json"
     try:
         return records.load(path, Cases).cases
@@ -122,12 +123,12 @@ def _planned(folder: Path) -> list[str]:
         raise
     except records.RecordError as error:
         if os.path.lexists(path):
-            print(f"elastickv: note: {error}: the cases stand in the order of their names", file=sys.stderr)
+            print(f"elastickv: note: {error}: cases are shown in alphabetical order", file=sys.stderr)
         return []
 
 
 def _limits(folder: Path) -> Noise:
-    """The noise limits of a folder's plan; the default ones where it has none that can be read."""
+    """The noise limits of a folder's plan; the defaults if they cannot be read."""
     try:
         return noise_limits(folder / ".plan" / "noise.json")
     except records.RecordError:
@@ -142,21 +143,21 @@ def _case(folder: Path, name: str, limits: Noise) -> Case:
     except records.RecordError as error:
         return Case(name, "unreadable", f"unreadable: {error}", None)
     if record.case.root.id != name:
-        return Case(name, "unreadable", f"the record is of another case, {record.case.root.id}", None)
+        return Case(name, "unreadable", f"the record belongs to another case, {record.case.root.id}", None)
     record = noise.as_judged(record, limits)
     problem = verdict.invalidity(record)
-    # Marked ok, yet with an answer out of tolerance or a speedup beyond its bytes: as good as failed.
+    # Marked ok, but an answer is out of tolerance or the speedup exceeds its byte ceiling: treated as failed.
     status = "failed" if problem and record.status in noise.PUBLISHED else record.status
     return Case(name, status, problem, record)
 
 
 def refuse_other_devices(old: dict[str, Case], new: dict[str, Case]) -> None:
-    """UsageError when a case of both was measured on different devices, by their names."""
+    """Raises UsageError if a common case was measured on devices with different names."""
     for name, case in old.items():
         before, after = _device(case), _device(new[name]) if name in new else None
         if before and after and before != after:
-            told = f"{name} was measured on {before} in the old folder, on {after} in the new one"
-            raise UsageError(f"{told}: --across-devices compares them nevertheless")
+            message = f"{name} was measured on {before} in the old folder, on {after} in the new one"
+            raise UsageError(f"{message}: use --across-devices to compare them anyway")
 
 
 def _device(case: Case) -> str | None:
@@ -165,7 +166,7 @@ def _device(case: Case) -> str | None:
 
 
 def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Comparison:
-    """Every case of both folders, those of the new one's order first."""
+    """All cases of both folders: first those of the new folder, in its order."""
     compared, uncompared = [], {}
     for name in [case for case in new if case in old]:
         before, after = old[name], new[name]
@@ -184,24 +185,24 @@ def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Com
 
 
 def _kind(old: Case, new: Case) -> str:
-    """What it is that two cases of one name cannot be compared: a key of UNCOMPARED."""
+    """The key of UNCOMPARED for two cases that cannot be compared."""
     if old.problem is None and new.status in BROKEN and not _changed(old, new):
         return "regressed"
     return "unreadable" if "unreadable" in (old.status, new.status) else "not compared"
 
 
 def _why_not(old: Case, new: Case) -> str | None:
-    """Why two cases of one name cannot be compared, or None."""
+    """Why two cases with the same name cannot be compared, or None."""
     changed = _changed(old, new)
     if changed:
-        return f"another case under the same name: {', '.join(changed)} changed"
+        return f"different cases with the same name: {', '.join(changed)} changed"
     if new.problem is not None:
         return f"{new.problem} (old: {old.problem if old.status == 'unreadable' else old.status})"
     return None if old.problem is None else f"ok now; old: {old.problem}"
 
 
 def _changed(old: Case, new: Case) -> list[str]:
-    """The keys in which two cases of one name differ."""
+    """The keys in which two cases with the same name differ."""
     if old.record is None or new.record is None:
         return []
     was, now = old.record.case.root, new.record.case.root
@@ -210,7 +211,7 @@ def _changed(old: Case, new: Case) -> list[str]:
 
 
 def metrics(record: Measurement) -> dict[str, Interval | None]:
-    """Speedup and the elastic arm's roofline, each with its interval; None where it does not apply."""
+    """Speedup and the elastic arm's roofline with their intervals; None if not applicable."""
     speedup, efficiency = record.statistics.speedup, record.efficiency.elastic
     share, roofline = efficiency.roofline, None
     if share is not None:
@@ -220,15 +221,15 @@ def metrics(record: Measurement) -> dict[str, Interval | None]:
 
 
 def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple[Interval, Interval, str] | None:
-    """Old, new and the outcome; None where one side has no value.
+    """(old, new, outcome); None if one side has no value.
 
-    regressed, improved: the intervals do not meet, and the values differ by more than the tolerance. same: the values
-    do not differ by more. unclear: they do, but the intervals meet.
+    regressed, improved: the values differ by more than the tolerance and the intervals do not overlap. same: the values
+    differ by at most the tolerance. unclear: they differ by more, but the intervals overlap.
     """
     if old is None or new is None:
         return None
     change = new.value / old.value - 1 if old.value else 0.0
-    if abs(change) <= tolerance * (1 + 1e-9):  # 1.00 to 0.98 is a change by 2%, not beyond it
+    if abs(change) <= tolerance * (1 + 1e-9):  # 1.00 to 0.98 is within a tolerance of 2%
         return old, new, "same"
     if change < 0 and new.high < old.low:
         return old, new, "regressed"
@@ -238,7 +239,7 @@ def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple
 
 
 def text(comparison: Comparison, tolerance: float) -> list[str]:
-    """The table, what was not compared and why, and the last line that sums up."""
+    """The table, the cases that were not compared with reasons, and a summary line."""
     from tabulate import tabulate
 
     lines = []
@@ -249,10 +250,10 @@ def text(comparison: Comparison, tolerance: float) -> list[str]:
     lines += [f"only in the old folder: {case}" for case in comparison.only_old]
     lines += [f"only in the new folder: {case}" for case in comparison.only_new]
     counts = Counter(_worst(case) for case in comparison.compared)
-    told = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
+    counted = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
     kinds = Counter(kind for _, kind in comparison.uncompared.values())
-    told += [f"{kinds[kind]} {words}" for kind, words in UNCOMPARED.items() if kinds[kind]]
-    return [*lines, f"{', '.join(told)} (tolerance {tolerance:.3g})"]
+    counted += [f"{kinds[kind]} {words}" for kind, words in UNCOMPARED.items() if kinds[kind]]
+    return [*lines, f"{', '.join(counted)} (tolerance {tolerance:.3g})"]
 
 
 def _worst(case: Compared) -> str:

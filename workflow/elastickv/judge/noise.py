@@ -1,7 +1,7 @@
-"""What a measurement's controls say of it: `ok`, `imprecise` or `noisy`, and the interval that may be shown. Pure.
+"""Judges a measurement by its controls: `ok`, `imprecise` or `noisy`, and the interval that may be published. Pure.
 
-A control is an arm against itself, so its ratio is 1 but for bias and imprecision. How far from 1 it may be is a
-threshold of the judge (`noise:` in the config); no record depends on it.
+A control compares an arm with itself, so its ratio differs from 1 only by bias and imprecision. The largest allowed
+distance from 1 is a threshold of the judge (`noise:` in the config); no record depends on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ORDER = (*PUBLISHED, "noisy")  # from best to worst
 
 
 class Quality(NamedTuple):
-    """A status, why it is not `ok`, and the interval that may be shown (None where none may)."""
+    """A status, the reason if it is not `ok`, and the interval that may be published (None if none may)."""
 
     status: str
     reason: str | None
@@ -28,12 +28,11 @@ class Quality(NamedTuple):
 
 
 def judge(interval: Interval, controls: Mapping[str, Control], backend: str, limits: Noise) -> Quality:
-    """The quality of an interval of ratios, by the controls beside it.
+    """The quality of an interval of ratios, judged by the controls measured with it.
 
-    controls: by what they are of. limits: of them that of `backend` (m) and `widest` count. `ok`: all controls are
-    inside 1 +- m. `noisy`: one lies outside altogether (bias). `imprecise`: else; the interval is widened by the
-    largest deviation of any bound, and `noisy` where that takes an end farther than `widest` from the value. What is no
-    number is `noisy`.
+    controls: by name. limits: uses m, the limit of `backend`, and `widest`. `ok`: all controls are inside 1 +- m.
+    `noisy`: a control is disjoint from 1 +- m (bias). `imprecise`: otherwise; the interval is widened by the largest
+    deviation of any bound, and becomes `noisy` if an end is then farther than `widest` from the value. NaN is `noisy`.
     """
     most, widest = getattr(limits, backend), limits.widest
     outside = {name: one for name, one in controls.items() if not _inside(one, most)}
@@ -41,17 +40,17 @@ def judge(interval: Interval, controls: Mapping[str, Control], backend: str, lim
         return Quality("ok", None, interval)
     biased = {name: one for name, one in outside.items() if not _meets(one, most)}
     name, worst = max((biased or outside).items(), key=lambda item: deviation([item[1]]))
-    told = f"the A/A control of {name}, [{worst.low:.4f}, {worst.high:.4f}],"
+    control = f"the A/A control of {name}, [{worst.low:.4f}, {worst.high:.4f}],"
     around = f"1 +- {100 * most:.3g}%"
     if biased:
-        return Quality("noisy", f"{told} lies outside {around}", None)
+        return Quality("noisy", f"{control} is outside {around}", None)
     factor = deviation(controls.values())
     widened = interval.model_copy(update={"low": interval.low / factor, "high": interval.high * factor})
     near = interval.value * (1 - widest), interval.value * (1 + widest)
-    reason = f"{told} is not inside {around}"
+    reason = f"{control} is not inside {around}"
     if not (near[0] <= widened.low and widened.high <= near[1]):
         return Quality(
-            "noisy", f"{reason}; widened by it, the interval ends more than {widest:.0%} from its value", None
+            "noisy", f"{reason}; after widening, the interval ends more than {widest:.0%} from its value", None
         )
     return Quality("imprecise", f"{reason}: the interval is widened by {factor - 1:.2%} to each side", widened)
 
@@ -61,22 +60,22 @@ def _is_interval(one: Control) -> bool:
 
 
 def _inside(one: Control, most: float) -> bool:
-    """Whether an interval lies within `most` of 1; never so for NaN."""
+    """Whether an interval lies within `most` of 1; False for NaN."""
     return _is_interval(one) and 1 - most <= one.low and one.high <= 1 + most
 
 
 def _meets(one: Control, most: float) -> bool:
-    """Whether an interval has a point within `most` of 1; never so for NaN."""
+    """Whether an interval has a point within `most` of 1; False for NaN."""
     return _is_interval(one) and one.low <= 1 + most and one.high >= 1 - most
 
 
 def deviation(controls: Iterable[Control]) -> float:
-    """The factor, at least 1, by which the farthest bound of any control is off: e to the largest |ln bound|."""
+    """The largest deviation of any control's bound from 1, as a factor >= 1: e to the largest |ln bound|."""
     return max((max(one.high, 1 / one.low if one.low > 0 else float("inf")) for one in controls), default=1.0)
 
 
 def controls_of(record: Measurement) -> dict[str, Control]:
-    """Every control that a measurement record with statistics holds, those of each process too, by what it is of."""
+    """All controls of a measurement record with statistics, including those of each process, by name."""
     found = {f"the {arm} cache": control for arm, control in record.statistics.controls}
     several = given(record.processes)
     for number, run in enumerate(several.runs if several else [], start=1):
@@ -86,10 +85,10 @@ def controls_of(record: Measurement) -> dict[str, Control]:
 
 
 def as_judged(record: Measurement, limits: Noise) -> Measurement:
-    """A measurement record with the status, reason and speedup that the judge gives it; another than `ok` stays.
+    """A measurement record with the judge's status, reason and speedup. A status other than `ok` is kept.
 
-    The reason also names what else kept a CPU's cores busy, as the record tells it. The copy is not validated:
-    `imprecise` is a status that no written record has.
+    The reason also names other load on the CPU's cores, if the record has it. The copy is not validated, since no
+    written record may have the status `imprecise`.
     """
     if record.status != "ok":
         return record

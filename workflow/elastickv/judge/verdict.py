@@ -1,4 +1,4 @@
-"""Thresholds -> verdict: pure judging of measurement records, and `elastickv verdict`, which writes verdicts.json."""
+"""Judges measurement records against the thresholds (pure), and writes verdicts.json (`elastickv verdict`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SKIPPED_STATUSES = ("unsupported", "out_of_memory")
 
 
 class Bounded(NamedTuple):
-    """A value with the bounds of its interval, where it has one."""
+    """A value with the bounds of its interval, if it has one."""
 
     value: float
     low: float | None
@@ -36,7 +36,7 @@ class Bounded(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges the plan `args.cases` in `args.results` by `args.golden` and `args.noise`; writes `args.out`."""
+    """Judges the plan `args.cases` in `args.results` by `args.golden` and `args.noise` and writes `args.out`."""
     golden = Golden.model_validate(records.read(args.golden, "golden"))
     thresholds = Thresholds(**dict(golden), noise=folder.noise_limits(args.noise))
     judged = [
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 def judge(record: Measurement, thresholds: Thresholds) -> Entry:
     """The verdict entry of one valid measurement record; an imprecise one is judged by its widened interval.
 
-    A record whose numbers cannot be published gets no numbers here either: its criteria are all not_applicable.
+    If the record's numbers must not be published, all criteria are not_applicable and have no numbers.
     """
     record = noise.as_judged(record, thresholds.noise)
     problem = invalidity(record)
@@ -85,7 +85,7 @@ def unreadable(case: str, problem: str, thresholds: Thresholds) -> Entry:
 
 
 def invalidity(record: Measurement) -> str | None:
-    """Why no number of this record, as `noise.as_judged` has it, may be shown as a result, or None."""
+    """Why no number of this record (after `noise.as_judged`) may be published as a result, or None."""
     if record.status not in noise.PUBLISHED:
         return f"{record.status}: {record.reason}"
     for arm, answer in record.correctness:
@@ -96,30 +96,30 @@ def invalidity(record: Measurement) -> str | None:
             )
     speedup = record.statistics.speedup
     if not speedup.low <= speedup.high:
-        return f"marked ok, but its interval is upside down: {_interval_text(speedup)}"
+        return f"marked ok, but the bounds of its interval are swapped: {_interval_text(speedup)}"
     return _beyond_bytes(record)
 
 
 def _beyond_bytes(record: Measurement) -> str | None:
-    """A speedup above the byte ceiling by more than the controls stray from 1 is not one that the bytes made."""
+    """Why a speedup is invalid that exceeds its byte ceiling by more than the controls' deviation, or None."""
     speedup, ceiling = record.statistics.speedup, record.bytes.ceiling
-    widened = record.status == "imprecise"  # by that very stray
+    widened = record.status == "imprecise"  # the interval already includes the controls' deviation
     stray = 1.0 if widened else noise.deviation(noise.controls_of(record).values())
     if nothing_saved(record) or speedup.low <= ceiling * stray:
         return None
     return (
-        f"the speedup {_interval_text(speedup)} is beyond the byte ceiling {ceiling:.4g}x: the full cache is "
+        f"the speedup {_interval_text(speedup)} exceeds the byte ceiling {ceiling:.4g}x: the full cache is "
         "slower than its bytes explain"
     )
 
 
 def nothing_saved(record: Measurement) -> bool:
-    """Whether the elastic arm moves as many bytes as the full cache: nothing was compressed."""
+    """Whether the elastic arm moves as many bytes as the full cache, so that nothing was compressed."""
     return record.bytes.elastic >= record.bytes.full
 
 
 def speedup_criterion(record: Measurement, threshold: float) -> Criterion:
-    """Speedup interval against the threshold; unreachable when bytes or launches do not allow it."""
+    """Judges the speedup's interval; unreachable if a ceiling is below the threshold."""
     ceilings = {"byte ceiling": record.bytes.ceiling, "reachable ceiling": record.bytes.reachable_ceiling}
     name = min(ceilings, key=ceilings.__getitem__)
     limit = f"the {name} {ceilings[name]:.4g}x is below {threshold:g}x" if ceilings[name] < threshold else None
@@ -127,10 +127,10 @@ def speedup_criterion(record: Measurement, threshold: float) -> Criterion:
 
 
 def efficiency_criterion(record: Measurement, kind: str, threshold: float) -> Criterion:
-    """The elastic arm's share of peak (`memory`) or of the read ceiling (`roofline`) against the threshold."""
+    """Judges the elastic arm's share of the peak (`memory`) or of the read ceiling (`roofline`)."""
     efficiency = record.efficiency.elastic
     if not record.resolved.cold:
-        return _not_judged(threshold, "the caches of all layers fit in the last-level cache: not a measure of memory")
+        return _not_judged(threshold, "the caches of all layers fit in the last-level cache: memory was not measured")
     value, low, high, pure = (
         given(getattr(efficiency, name)) for name in (kind, f"{kind}_low", f"{kind}_high", f"pure_{kind}")
     )
@@ -145,19 +145,19 @@ def efficiency_criterion(record: Measurement, kind: str, threshold: float) -> Cr
 def _why_missing(record: Measurement, kind: str) -> str:
     if kind == "roofline":
         return "no read ceiling was measured"
-    told = record.device.model_extra.get("peak_gbps_reason")
-    return "no datasheet peak to compare with" + (f": {told}" if told else "")
+    why = record.device.model_extra.get("peak_gbps_reason")
+    return "no datasheet peak to compare with" + (f": {why}" if why else "")
 
 
 def cv_criterion(record: Measurement, threshold: float) -> Criterion:
-    """Coefficient of variation of the trimmed elastic samples: no interval, at most the threshold."""
+    """Judges the coefficient of variation of the trimmed elastic samples, which has no interval."""
     value = record.statistics.elastic.cv_trimmed
     outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
     return _criterion(outcome, threshold, f"{value:.4g} {relation} {threshold:g}", value)
 
 
 def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) -> Criterion:
-    """The outcome of an interval that should lie at or above `threshold`; `limit` says why it cannot, if so."""
+    """The outcome of an interval that should be at least `threshold`. limit: why that is unreachable, or None."""
     text = _interval_text(measured)
     low, high = (measured.value if bound is None else bound for bound in (measured.low, measured.high))
     if limit:
@@ -172,14 +172,14 @@ def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) 
 
 
 def ladder(record: Measurement, criteria: Criteria, excellent: float) -> tuple[str, str]:
-    """The verdict of a record with publishable numbers, and why it is no better."""
+    """The verdict of a record with publishable numbers, and the reason why it is not higher."""
     speedup = record.statistics.speedup
     if nothing_saved(record):
         return "same", "nothing was compressed: both arms move the same bytes"
-    if speedup.high < 1:  # whatever the thresholds: they may lie below 1
+    if speedup.high < 1:  # independent of the thresholds, which may be below 1
         return "slower", f"{_interval_text(speedup)}: slower than the full cache"
     if speedup.low <= 1:
-        return "same", f"{_interval_text(speedup)} holds 1: no difference was measured"
+        return "same", f"{_interval_text(speedup)} contains 1: no difference was measured"
     missed = "; ".join(f"{name} {criterion.outcome} ({criterion.reason})" for name, criterion in not_passed(criteria))
     if not missed:
         return "golden_ticket", f"speedup, cv and memory_efficiency pass; roofline {criteria.roofline.outcome}"
@@ -189,7 +189,7 @@ def ladder(record: Measurement, criteria: Criteria, excellent: float) -> tuple[s
 
 
 def not_passed(criteria: Criteria) -> list[tuple[str, Criterion]]:
-    """The criteria that keep a case from the top verdict, by their names."""
+    """The criteria that keep a case from the golden verdict, by name."""
     return [(name, found) for name, found in criteria if name in GOLDEN_NEEDS and found.outcome != "pass"]
 
 

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 FILE = "workload.py"
-TAKEN = ("ceilings", "formats", "anchors")  # names that fingerprints of a build have beside those of workloads
+TAKEN = ("ceilings", "formats", "anchors")  # other names in a build's fingerprints, which workloads must not have
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a kind of workload says of itself: the keys of its cases, its kernels, its buffers, bytes and reference."""
+"""The interface of workloads: the keys of their cases, their kernels, buffers, bytes and reference."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Buffer(NamedTuple):
 class Kind:
     """A kind of workload. Its two arms are called `full` and `elastic`.
 
-    TAKES: those of the config's keys of cases that its cases have, beside launch, seed and measure. KEYS: keys of its
+    TAKES: the config's case keys that its cases have, in addition to launch, seed and measure. KEYS: keys of its
     own. DTYPE: the only dtype of its cases; None: they say it. CACHE: whether its elastic arm is an elastic cache, with
     a policy, an inference cycle and peers. KERNELS: all that it launches, but for `fill` and `stream`, which all do.
     """

@@ -1,4 +1,4 @@
-"""The YAML matrix: strictly read, validated as a whole, resolved to a list of canonical cases with stable ids."""
+"""The YAML matrix: read strictly, validated as a whole, and resolved to a list of canonical cases with stable ids."""
 
 from __future__ import annotations
 

@@ -24,11 +24,10 @@ DEFAULT = keys.Root()
 
 @dataclass(frozen=True)
 class Config:
-    """A valid config, absent keys filled in. `cases`: by their ids, in the order written.
+    """A valid config with defaults filled in. cases: by id, in the order written.
 
-    sweeps: the ids that each of `matrices` became, by its name.
-
-    sources, results_origin: the files, and the file and line that name the results folder, for messages.
+    sweeps: the case ids of each entry of `matrices`, by its name. sources: the config files; results_origin: the file
+    and line that name the results folder, for messages.
     """
 
     results: str
@@ -47,10 +46,10 @@ class Config:
 def load(
     files: list[Path | str], overrides: dict[str, Any] | list[str] | None = None, flag: str = layers.OVERRIDES
 ) -> Config:
-    """Reads, merges and validates config files (later ones win), overrides last.
+    """Reads, merges and validates config files (later ones take precedence), then applies overrides.
 
-    overrides: nested or dotted keys, as Snakemake hands them over, or `KEY=VALUE` texts.
-    flag: what messages call them. Raises UsageError with every problem found.
+    overrides: nested or dotted keys, as Snakemake passes them, or `KEY=VALUE` texts.
+    flag: their name in messages. Raises UsageError with every problem found.
     """
     merged = layers.merge(list(files), overrides, flag)
     problems, concerned = structure.problems(merged)
@@ -86,36 +85,36 @@ def load(
 def case_from_flags(flags: dict[str, Any]) -> AnyCase:
     """A case from `elastickv bench` flags, validated like a case of the matrix. Raises UsageError.
 
-    flags: case keys, `id`, `backend` and `measure`; shape keys that are absent take the original program's defaults.
+    flags: case keys, `id`, `backend` and `measure`; absent shape keys take the original program's defaults.
     """
-    said = {"measure": {}} | {key: value for key, value in flags.items() if key not in ("id", "backend")}
-    faults = list(structure.faults(said, keys.Case))
+    given = {"measure": {}} | {key: value for key, value in flags.items() if key not in ("id", "backend")}
+    faults = list(structure.faults(given, keys.Case))
     backend = flags.get("backend", DEFAULT.backend)
     if backend not in ("auto", "cuda", "cpu"):
-        faults.append((("backend",), f"one of auto, cuda, cpu is needed, this is {shown(backend)}"))
+        faults.append((("backend",), f"must be one of auto, cuda, cpu, not {shown(backend)}"))
     content: dict[str, Any] = {}
     if not faults:
         case_id = flags.get("id", BENCH)
-        content, faults = cases.resolve(case_id, said, BENCH_SHAPE, keys.Measure(), backend)
+        content, faults = cases.resolve(case_id, given, BENCH_SHAPE, keys.Measure(), backend)
     if faults:
-        told = [f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults]
-        raise UsageError(list(dict.fromkeys(told)))  # one value may break several rules of the schema
+        messages = [f"{BENCH}: --{path[-1]}: {text}" if path else f"{BENCH}: {text}" for path, text in faults]
+        raise UsageError(list(dict.fromkeys(messages)))  # one value may violate several rules of the schema
     return case_of(content)
 
 
 def check_results_writable(config: Config) -> None:
-    """Raises UsageError unless the results folder exists or can be made, and takes files; makes nothing."""
+    """Raises UsageError unless the results folder exists or can be created, and is writable. Creates nothing."""
     results.check_writable(config.results, config.results_origin)
 
 
-def _build(said: dict[str, Any]) -> keys.Build:
-    """Build settings, complete; architectures in ascending order, so that reordering them rebuilds nothing."""
-    settings = keys.Build(**said)
+def _build(given: dict[str, Any]) -> keys.Build:
+    """Complete build settings; architectures are sorted, so that reordering them rebuilds nothing."""
+    settings = keys.Build(**given)
     return settings.model_copy(update={"architectures": sorted(settings.architectures)})
 
 
 def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[str, Any]:
-    """A section's keys, without those that structural faults concern."""
+    """A section's keys without those that have structural faults."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
         return {}
@@ -123,12 +122,12 @@ def _section(tree: dict[str, Any], name: str, concerned: set[KeyPath]) -> dict[s
 
 
 def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[Row]:
-    """Every structurally sound case; duplicate ids become problems."""
+    """Every structurally valid case. Duplicate ids are added to `problems`."""
     tree = merged.tree
     written = tree.get("cases") or {}
     rows = [
-        Row(case_id, said, ("cases", case_id))
-        for case_id, said in (written.items() if isinstance(written, dict) else ())
+        Row(case_id, given, ("cases", case_id))
+        for case_id, given in (written.items() if isinstance(written, dict) else ())
         if not touches(("cases", case_id), concerned)
     ]
     sweeps = tree.get("matrices") or {}
@@ -144,13 +143,13 @@ def _rows(merged: Layers, concerned: set[KeyPath], problems: list[str]) -> list[
     for row in rows:
         if row.id in seen:
             first = dotted(seen[row.id])
-            problems.append(merged.problem(row.path, f"id {row.id} is also that of {first}; ids must be unique"))
+            problems.append(merged.problem(row.path, f"{first} has the same id {row.id}; ids must be unique"))
         seen.setdefault(row.id, row.path)
     return rows
 
 
 def _sweeps(rows: list[Row]) -> dict[str, list[str]]:
-    """Name of each sweep -> the ids of its cases."""
+    """Maps the name of each sweep to the ids of its cases."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.path[0] == "matrices":
@@ -159,7 +158,7 @@ def _sweeps(rows: list[Row]) -> dict[str, list[str]]:
 
 
 def _id_problems(merged: Layers, path: KeyPath, expanded: list[Row]) -> list[str]:
-    """One problem for each place of the sweep at `path` whose cases got names that cannot be ids."""
+    """One problem for each place in the sweep at `path` whose case names are not valid ids."""
     ids: dict[KeyPath, list[str]] = {}
     for row in expanded:
         ids.setdefault((*path, *row.path), []).append(row.id)
@@ -175,18 +174,18 @@ def _resolve(
     concerned: set[KeyPath],
     problems: list[str],
 ) -> dict[str, dict[str, Any]]:
-    """What canonical cases hold, by id; what is wrong between their keys goes to `problems`."""
+    """The content of the canonical cases by id. Conflicts between their keys are added to `problems`."""
     resolved: dict[str, dict[str, Any]] = {}
     common = _section(merged.tree, "defaults", concerned)
     defaults_broken = any(path[:1] == ("defaults",) for path in concerned)
-    found: dict[KeyPath, list[str]] = {}  # a sweep's combinations share their places: one message for each place
-    for case_id, said, path in rows:
-        case, faults = cases.resolve(case_id, said, common, measure, backend)
+    found: dict[KeyPath, list[str]] = {}  # all combinations of a sweep share places: one message per place
+    for case_id, given, path in rows:
+        case, faults = cases.resolve(case_id, given, common, measure, backend)
         for place, text in faults:
             if not place and defaults_broken:
-                continue  # what it lacks may be the default that was refused
-            if place[:1] == ("measure",) and "measure" not in common | said:
-                found[place] = [text]  # said once for all cases
+                continue  # the missing key may be a default that was rejected
+            if place[:1] == ("measure",) and "measure" not in common | given:
+                found[place] = [text]  # reported once for all cases
             else:
                 found.setdefault((*path, *place), []).append(f"{case_id}: {text}" if path[0] == "matrices" else text)
         resolved[case_id] = case
@@ -202,16 +201,16 @@ def _gguf_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
     if touches(place, concerned):
         return []
     gguf = merged.tree.get("baselines", {}).get("gguf", {})
-    told = []
+    messages = []
     if ("repo" in gguf) != ("file" in gguf):
-        told.append("repo and file go together")
+        messages.append("repo and file must be given together")
     if "repo" in gguf and "model" in gguf:
-        told.append("give model, or repo and file, not both")
-    return [merged.problem(place, text) for text in told]
+        messages.append("give either model, or repo and file, not both")
+    return [merged.problem(place, text) for text in messages]
 
 
 def _peer_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
-    """What of `baselines.peers.names` is no peer."""
+    """One problem for each entry of `baselines.peers.names` that is not a peer."""
     place = ("baselines", "peers", "names")
     if touches(place, concerned):
         return []
@@ -219,9 +218,9 @@ def _peer_problems(merged: Layers, concerned: set[KeyPath]) -> list[str]:
     return [merged.problem((*place, index), text) for index, text in peers.faults(names)]
 
 
-def _baselines(said: dict[str, Any]) -> keys.Baselines:
-    """Every baseline's settings, complete; where `repo` names gguf's model there is no `model`."""
-    settings = keys.Baselines(**said)
+def _baselines(given: dict[str, Any]) -> keys.Baselines:
+    """Complete settings of every baseline. If `repo` names the model of gguf, `model` is absent."""
+    settings = keys.Baselines(**given)
     gguf = settings.gguf
     if gguf.repo is not MISSING:
         gguf = gguf.model_copy(update={"model": MISSING})

@@ -1,4 +1,4 @@
-"""Lays config files and overrides over each other, remembering where each value was written."""
+"""Merges config files and overrides, and remembers where each value was written."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from elastickv.errors import UsageError
 from elastickv.matrix.wording import KeyPath, dotted, kind, shown
 
-if TYPE_CHECKING:  # PyYAML is loaded only when there is YAML to read: workers need no more than canonical JSON
+if TYPE_CHECKING:  # PyYAML is imported only when needed: workers read only canonical JSON
     from elastickv.matrix.strict_yaml import Document
 
 OVERRIDES = "--config"
 
 
 class Layers:
-    """The merged config: later layers win key by key; lists and scalars are replaced whole.
+    """The merged config: later layers take precedence key by key; lists and scalars are replaced as a whole.
 
-    tree: the merged plain value. problem(): one message that names file, line and key path. problems: what cannot be
-    read as it stands; lost: the key paths whose value is therefore not known, () where that is a whole file.
+    tree: the merged plain value. problem(): a message with file, line and key path. problems: what could not be read;
+    lost: the key paths whose value is therefore unknown, () for a whole file.
     """
 
     def __init__(self) -> None:
@@ -30,19 +30,19 @@ class Layers:
         self._origins: dict[KeyPath, tuple[str, int | None]] = {}
 
     def add(self, document: Document) -> None:
-        """Puts a document on top."""
+        """Merges a document as the topmost layer."""
         self.sources.append(document.source)
         self.problems += document.problems
         self.lost |= document.lost
         self.tree = self._merge(self.tree, document.value, (), document)
 
     def lose(self, path: KeyPath, problems: list[str]) -> None:
-        """Notes why what a layer says at `path` is not known."""
+        """Records why a layer's value at `path` is unknown."""
         self.problems += problems
         self.lost.add(path)
 
     def origin(self, path: KeyPath) -> str:
-        """`file:line` of the value at `path`, or of the nearest thing around it that was written somewhere."""
+        """`file:line` of the value at `path`, or of its nearest enclosing value that was written in a file."""
         for length in range(len(path), -1, -1):
             if path[:length] in self._origins:
                 source, line = self._origins[path[:length]]
@@ -73,7 +73,7 @@ class Layers:
 
 
 def touches(path: KeyPath, places: Set[KeyPath]) -> bool:
-    """Whether one of `places` lies at, above or below `path`."""
+    """Whether one of `places` is equal to, above or below `path`."""
     return any(place[: len(path)] == path or path[: len(place)] == place for place in places)
 
 
@@ -82,7 +82,7 @@ def merge(
 ) -> Layers:
     """Reads and merges files, then overrides: values by nested or dotted key, or texts `KEY=VALUE`.
 
-    flag: what messages call the overrides. What cannot be read is left out: see `problems` and `lost` of the result.
+    flag: the name of the overrides in messages. Unreadable parts are left out: see `problems` and `lost` of the result.
     """
     layers = Layers()
     for file in files:
@@ -108,14 +108,14 @@ def _read_mapping(file: Path | str) -> Document:
     document = strict_yaml.read_file(file)
     if isinstance(document.value, dict):
         return document
-    needed = "is empty; a config is a mapping of keys to values"
+    needed = "is empty; a config must be a mapping of keys to values"
     if document.value is not None:
-        needed = f"a mapping of keys to values is needed, this is {kind(document.value)}"
+        needed = f"must be a mapping of keys to values, not {kind(document.value)}"
     raise UsageError([*document.problems, f"{document.source}:{document.lines.get((), 1)}: {needed}"])
 
 
 def overrides_tree(files: list[Path | str], flags: list[str]) -> dict[str, Any]:
-    """What valid overrides `KEY=VALUE` say, nested as in a config file. files: tell which ids hold dots."""
+    """Valid overrides `KEY=VALUE`, nested as in a config file. files: show which ids contain dots."""
     below, overrides = merge(files).tree, Layers()
     for key, text in overrides_from_flags(flags)[0].items():
         overrides.add(_override(_override_path(key, below), text, OVERRIDES, key))
@@ -123,21 +123,21 @@ def overrides_tree(files: list[Path | str], flags: list[str]) -> dict[str, Any]:
 
 
 def overrides_from_flags(flags: list[str], flag: str = OVERRIDES) -> tuple[dict[str, str], list[str]]:
-    """`["backend=cpu", "measure.reps=5"]` -> {"backend": "cpu", "measure.reps": "5"}, and what is wrong with others."""
+    """`["backend=cpu", "measure.reps=5"]` -> {"backend": "cpu", "measure.reps": "5"}, and problems of invalid ones."""
     problems, overrides = [], {}
-    for said in flags:
-        key, equals, text = said.partition("=")
+    for entry in flags:
+        key, equals, text = entry.partition("=")
         if not equals or not key.strip():
-            problems.append(f"{flag} {said}: must be KEY=VALUE, for example measure.reps=50")
+            problems.append(f"{flag} {entry}: must be KEY=VALUE, for example measure.reps=50")
             continue
         overrides[key.strip()] = text
     return overrides, problems
 
 
 def _override(path: KeyPath, value: Any, flag: str, key: str) -> Document:
-    """An override as a document: text is read as YAML, also inside nested values (which Snakemake hands over as text).
+    """An override as a document: text is read as YAML, also inside nested values (Snakemake passes these as text).
 
-    Raises UsageError. A value of one line needs no line number in messages.
+    Raises UsageError. Messages have no line numbers, since the value is a single line.
     """
     from elastickv.matrix import strict_yaml
 
@@ -158,7 +158,7 @@ def _override(path: KeyPath, value: Any, flag: str, key: str) -> Document:
 
 
 def _read_scalars(value: Any, path: KeyPath, document: Document) -> Any:
-    """A value with its texts read as plain scalars; what is refused of them goes to the document's problems."""
+    """A value with its texts read as plain scalars. Rejected texts are added to the document's problems."""
     from elastickv.matrix import strict_yaml
 
     if isinstance(value, dict):
@@ -173,7 +173,7 @@ def _read_scalars(value: Any, path: KeyPath, document: Document) -> Any:
 
 
 def _override_path(key: str, tree: Any) -> KeyPath:
-    """Splits `cases.a.b.window` at dots; ids may hold dots, so the longest key that exists wins at each level."""
+    """Splits `cases.a.b.window` at dots. Ids may contain dots: at each level the longest existing key is taken."""
     parts, path = key.split("."), []
     while parts:
         known = tree if isinstance(tree, dict) else {}

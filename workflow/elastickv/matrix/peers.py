@@ -1,6 +1,6 @@
-"""What `baselines.peers.names` may hold: names of the peers in their folder, and paths of Python files of one's own.
+"""Validates `baselines.peers.names`: names of the project's peers and paths of the user's Python files.
 
-Files are parsed and never imported: what they import lies in another environment, and every command reads a config.
+Files are parsed but never imported: their imports exist only in another environment, and every command reads a config.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from elastickv.system import readable
 LIBRARIES = Path(__file__).resolve().parents[1] / "peers" / "libraries"
 TEMPLATE = "docs/extending/peer/my_kernel.py"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # what parsing a text may raise
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # exceptions of parsing Python source
 
 
 @cache
 def offered() -> dict[str, str]:
-    """The module under peers/libraries of every peer there, by the peer's name, in the order in which they stand.
+    """Maps the name of every peer under peers/libraries to its module, in the order of definition.
 
-    Raises UsageError where a file cannot be parsed or offers what another one does.
+    Raises UsageError if a file cannot be parsed or defines a peer that another file also defines.
     """
     found: dict[str, str] = {}
     for path in sorted(LIBRARIES.glob("[!._]*.py")):
         for name in _keys_of_peers(path):
             if name in found:
-                raise UsageError(f"{path}: PEERS: {name} is offered by {found[name]}.py too; rename one of them")
+                raise UsageError(f"{path}: PEERS: {name} is also defined in {found[name]}.py; rename one of them")
             found[name] = path.stem
     return found
 
 
 def _keys_of_peers(path: Path) -> list[str]:
-    """The keys of `PEERS = {...}` in a library's file."""
+    """The keys of `PEERS = {...}` in the file of a library."""
     try:
         statements = ast.parse(path.read_bytes()).body
     except (OSError, *UNREADABLE) as error:
@@ -53,63 +53,63 @@ def _keys_of_peers(path: Path) -> list[str]:
         if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["PEERS"]
     ]
     if not values or not isinstance(values[-1], ast.Dict):
-        raise UsageError(f"{path}: PEERS = {{name: peer, ...}} is needed, as in every file of this folder")
+        raise UsageError(f"{path}: the file must define PEERS = {{name: peer, ...}}, like every file in this folder")
     names = [key.value if isinstance(key, ast.Constant) else None for key in values[-1].keys]
     for name in names:
         if not (isinstance(name, str) and NAME.fullmatch(name)):
-            raise UsageError(f"{path}: PEERS: each key is a name in quotes: lower-case letters, digits and '_'")
+            raise UsageError(f"{path}: PEERS: each key must be a quoted name of lower-case letters, digits and '_'")
     return names
 
 
-def is_path(said: str) -> bool:
-    """Whether a name of the config is the path of a file."""
-    return "/" in said or said.endswith(".py")
+def is_path(entry: str) -> bool:
+    """Whether an entry of the config is a file path."""
+    return "/" in entry or entry.endswith(".py")
 
 
-def name_of(said: str) -> str:
-    """The peer's name in records: of a file its own, without folder and ending."""
-    return Path(said).stem if is_path(said) else said
+def name_of(entry: str) -> str:
+    """The peer's name in records; for a file, its name without folder and suffix."""
+    return Path(entry).stem if is_path(entry) else entry
 
 
 def completed(settings: keys.Peers) -> keys.Peers:
-    """The settings with every peer's name where they name none, and with paths in their shortest form."""
-    said = [*offered()] if settings.names is MISSING else settings.names
-    return settings.model_copy(update={"names": [os.path.normpath(one) if is_path(one) else one for one in said]})
+    """The settings with normalised paths, and with all of the project's peers if they name none."""
+    entry = [*offered()] if settings.names is MISSING else settings.names
+    return settings.model_copy(update={"names": [os.path.normpath(one) if is_path(one) else one for one in entry]})
 
 
 def faults(names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """(index, message) of each name that is no peer's. Paths are relative to the current folder, the checkout."""
+    """(index, message) of each invalid entry. Paths are relative to the current folder, the checkout."""
     known, before = offered(), {}
-    for index, said in enumerate(names):
-        fault = _fault_of_path(said) if is_path(said) else _fault_of_name(said, [*known])
-        name = name_of(said)
-        if fault is None and is_path(said) and name in known:
-            fault = f"{said}: its record would be that of the project's own peer {name}; rename the file"
+    for index, entry in enumerate(names):
+        fault = _fault_of_path(entry) if is_path(entry) else _fault_of_name(entry, [*known])
+        name = name_of(entry)
+        if fault is None and is_path(entry) and name in known:
+            fault = f"{entry}: its record would have the name of the project's peer {name}; rename the file"
         if fault is None and name in before:
-            fault = f"{said}: names[{before[name]}] makes a record of the same name, {name}; rename one of the files"
+            fault = f"{entry}: the record of names[{before[name]}] has the same name {name}; rename one of the files"
         if fault:
             yield index, fault
         before.setdefault(name, index)
 
 
-def _fault_of_name(said: str, known: list[str]) -> str | None:
-    if said in known:
+def _fault_of_name(entry: str, known: list[str]) -> str | None:
+    if entry in known:
         return None
-    near = structure.nearest(said, known)
+    near = structure.nearest(entry, known)
     hint = f"did you mean {near}? " if near else ""
-    return f"{said}: no such peer; {hint}known: {', '.join(known)}; or the path of a file, such as ./mine/{said}.py"
+    return f"{entry}: unknown peer; {hint}known: {', '.join(known)}; or give a file's path, such as ./mine/{entry}.py"
 
 
-def _fault_of_path(said: str) -> str | None:
-    path = Path(said)
-    if said.startswith("~"):
-        return f"{said}: '~' is not expanded; write the absolute path"
+def _fault_of_path(entry: str) -> str | None:
+    path = Path(entry)
+    if entry.startswith("~"):
+        return f"{entry}: '~' is not expanded; write the absolute path"
     if path.suffix != ".py" or not NAME.fullmatch(path.stem):
-        return f"{said}: a file's name is needed of lower-case letters, digits and '_' that ends in .py"
+        return f"{entry}: the name of a file must be lower-case letters, digits and '_', and it ends in .py"
     if obstacle := readable.obstacle(path):
-        return f"{said}: no such file" if obstacle == "nothing" else f"{said}: cannot be read: {obstacle}"
+        return f"{entry}: no such file" if obstacle == "nothing" else f"{entry}: cannot be read: {obstacle}"
     try:
-        bound = symtable.symtable(path.read_bytes(), said, "exec").get_identifiers()
+        bound = symtable.symtable(path.read_bytes(), entry, "exec").get_identifiers()
     except (OSError, *UNREADABLE) as error:
-        return f"{said}: cannot be read as Python: {error}"
-    return None if "PEER" in bound else f"{said}: has no PEER, the peer that a file offers; start from {TEMPLATE}"
+        return f"{entry}: cannot be read as Python: {error}"
+    return None if "PEER" in bound else f"{entry}: does not define PEER; start from {TEMPLATE}"

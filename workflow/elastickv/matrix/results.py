@@ -1,4 +1,4 @@
-"""The results folder that a config names: which places it may not be, and whether it can be written to."""
+"""The results folder that a config names: which paths are not allowed, and whether it is writable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elastickv.errors import UsageError
 from elastickv.matrix.wording import shown
 from elastickv.schemas.config import Root
 
-# What lies at the top of the project: its sources, and what it makes there and `make clean` deletes.
+# Entries at the top of the project: its sources, and generated folders that `make clean` deletes.
 SOURCES = (
     *(".ci", ".git", ".github", ".gitignore", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile"),
     *("config", "docs", "envs", "kernels", "profiles", "pyproject.toml", "schemas", "tests", "tools", "workflow"),
@@ -23,21 +23,21 @@ BETTER = "name a folder such as results/mine, or an absolute path outside the pr
 
 
 def tidy(results: str) -> str:
-    """The path without what says nothing: `./results//mine/` is `results/mine`."""
+    """The normalised path: `./results//mine/` becomes `results/mine`."""
     path = os.path.normpath(results)
-    return path[1:] if path.startswith("//") else path  # two slashes that begin a path are no more than one
+    return path[1:] if path.startswith("//") else path  # POSIX keeps two leading slashes
 
 
 def faults(results: str) -> list[str]:
-    """What is wrong with a results path: it may not climb out of the project, nor be a place of the project's own."""
+    """Faults of a results path: it must not leave the project by `..`, nor be one of the project's folders."""
     if ".." in PurePath(results).parts:
         return [f"{shown(results)}: '..' is not allowed; name a folder inside the project, or an absolute path"]
     if tidy(results) in (".", "/"):
-        return [f"{shown(results)}: a folder of its own is needed, such as {Root().results}"]
+        return [f"{shown(results)}: must be a folder below results/, such as {Root().results}"]
     if results.startswith("-"):
-        return [f"{shown(results)}: commands would take it for an option; choose a name that does not start with '-'"]
+        return [f"{shown(results)}: commands would read it as an option; choose a name that does not start with '-'"]
     if results != results.strip():
-        return [f"{shown(results)}: begins or ends with a blank; choose a name that does not"]
+        return [f"{shown(results)}: begins or ends with a space; choose a name that does not"]
     if results.startswith("~"):
         return [f"{shown(results)}: '~' is not expanded; write the absolute path"]
     own = next((text for parts in _inside(results) if (text := _own(parts))), None)
@@ -45,7 +45,7 @@ def faults(results: str) -> list[str]:
 
 
 def _inside(results: str) -> Iterator[tuple[str, ...]]:
-    """Where the path leads to inside the project (the current folder): as it is written, and by its links."""
+    """The paths inside the project (the current folder) that a path refers to: as written, and with links resolved."""
     for path in (os.path.abspath(results), os.path.realpath(results)):
         place = Path(tidy(path))
         if place.is_relative_to(Path.cwd()):
@@ -53,31 +53,31 @@ def _inside(results: str) -> Iterator[tuple[str, ...]]:
 
 
 def _own(parts: tuple[str, ...]) -> str | None:
-    """Whose place inside the project it is, in words; None where it is free for results."""
+    """Why a path inside the project must not be a results folder; None if it may be one."""
     if not parts:
-        return "is the project itself"
+        return "is the project folder itself"
     if parts[0] in SOURCES:
-        return f"{parts[0]} is a source of the project"
+        return f"{parts[0]} holds sources of the project"
     if parts[0] in MADE:
-        return f"{parts[0]} is what `make clean` deletes"
+        return f"{parts[0]} is deleted by `make clean`"
     if parts == (RUNS,):
-        return "holds the folders of all runs"
+        return "is the parent folder of all runs"
     if parts[:2] == (RUNS, REFERENCE):
-        return f"{RUNS}/{REFERENCE} holds runs that are committed"
+        return f"{RUNS}/{REFERENCE} holds committed runs"
     return None
 
 
 def check_writable(results: str, where: str) -> None:
-    """Raises UsageError, which says `where` the config names the folder, unless it can be made and takes files.
+    """Raises UsageError unless the folder can be created and is writable. where: where the config names it.
 
-    Neither makes the folder nor removes one: another run may be making it at this moment. The missing part of the path
-    is tried out below a folder with a name of its own, in the last folder that is there. Where results are, which a run
-    may be listing, a file without a name will do, or with a hidden one if the file system has none of the former.
+    Neither creates nor removes the folder, since another run may be creating it at the same time. The missing part of
+    the path is tested under a uniquely named folder in the nearest existing parent. An existing results folder, which
+    another run may be listing, is tested with an unnamed file, or with a hidden one if the file system lacks those.
     """
     folder = Path(results)
     last = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
-        # Permission bits do not tell: root, read-only and virtual file systems.
+        # Permission bits are not reliable: root, read-only and virtual file systems.
         if last == folder:
             with tempfile.TemporaryFile(dir=folder, prefix=TRIAL):
                 return
@@ -87,5 +87,5 @@ def check_writable(results: str, where: str) -> None:
             (below / "file").touch()
     except OSError as error:
         reason = error.strerror or str(error)
-        told = f"{where}: results: {shown(results)}: cannot be written to: {reason}"
-        raise UsageError(f"{told}; name a folder that can") from error
+        message = f"{where}: results: {shown(results)}: cannot be written to: {reason}"
+        raise UsageError(f"{message}; name a writable folder") from error

@@ -1,8 +1,8 @@
 """Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no merge keys, no alias bombs.
 
-PyYAML's own loaders follow YAML 1.1 (`4096_8` and `1e3` mean something else, `yes` is true, `2025-01-01` a date) and
-let a duplicate key pass. So this builds plain Python values from PyYAML's events, which also say where each value
-stands, and bounds size, depth and expansion before any of them can hurt.
+PyYAML's loaders follow YAML 1.1 (`4096_8` and `1e3` have other meanings, `yes` is true, `2025-01-01` is a date) and
+accept duplicate keys. This module builds plain Python values from PyYAML's events, which include the position of each
+value, and limits size, depth and alias expansion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from elastickv.matrix.wording import KeyPath, dotted
 
 MOST_BYTES = 2 * 1024 * 1024
 MOST_DEPTH = 32
-MOST_VALUES = 500_000  # after aliases are expanded
+MOST_VALUES = 500_000  # after expanding aliases
 
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS = {
@@ -35,8 +35,8 @@ _LEADING_ZERO = re.compile(r"([-+]?)0+([0-9]+)")
 _NOT_FINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LONGEST_NUMBER = 400  # characters; Python refuses to print integers of more than 4,300 digits
 MERGE_KEY = (
-    "merge keys are not allowed (YAML 1.2 has none); write the keys out, put those that cases share into `defaults`, "
-    "or give a whole value with an alias, as in `b: *a`"
+    "merge keys are not allowed (YAML 1.2 has none); write the keys out, move shared keys to `defaults`, "
+    "or use an alias for a whole value, as in `b: *a`"
 )
 
 
@@ -44,8 +44,8 @@ MERGE_KEY = (
 class Document:
     """One parsed YAML text: its value, and the line (from 1) of each key path.
 
-    problems: what strict reading forbids in it, although it has a value; lost: the key paths for which that value is
-    only one of those written. A document with problems is good for finding more of them, and for nothing else.
+    problems: violations of strict YAML in a text that still has a value; lost: key paths with several written values,
+    of which the document holds one. A document with problems must be used only to find more problems.
     """
 
     source: str
@@ -57,14 +57,14 @@ class Document:
 
 @dataclass
 class _Frame:
-    """One collection under construction. A mapping alternates between expecting a key and expecting its value."""
+    """A collection being built. A mapping alternates between expecting a key and expecting its value."""
 
     value: dict | list
     path: KeyPath
     anchor: str | None
     values_before: int
     key: str | None = None
-    skips: bool = False  # the value of this key is left out
+    skips: bool = False  # the value of the current key is ignored
     height: int = 1  # levels of nesting inside, this one included
 
 
@@ -88,9 +88,9 @@ def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scal
 
 
 def ambiguity(text: str) -> str | None:
-    """Why a plain scalar is refused that YAML readers take for different numbers, and what to write; None otherwise.
+    """Why a plain scalar is rejected as ambiguous, and what to write instead; None if it is not ambiguous.
 
-    A leading zero means octal to YAML 1.1 and nothing to YAML 1.2: `0100` is 64 or 100.
+    A leading zero means octal in YAML 1.1 and nothing in YAML 1.2: `0100` is 64 or 100.
     """
     found = _LEADING_ZERO.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if found is None:
@@ -98,13 +98,13 @@ def ambiguity(text: str) -> str | None:
     sign, digits = found.groups()
     octal = "" if sign or len(digits) == 1 or re.search("[89]", digits) else f", 0o{digits} for {int(digits, 8)}"
     return (
-        f"{text} has a leading zero, which some YAML readers take for an octal number and others ignore; "
+        f"{text} has a leading zero, which some YAML readers read as an octal number and others ignore; "
         f'write {sign}{digits}{octal}, or "{text}" in quotes for text'
     )
 
 
 def read_file(path: Path | str) -> Document:
-    """Reads one YAML file. Raises UsageError where that gives no value (missing, unreadable, too large, not YAML)."""
+    """Reads one YAML file. Raises UsageError if it is missing, unreadable, too large or not YAML."""
     source = str(path)
     try:
         with Path(path).open("rb") as file:
@@ -113,7 +113,7 @@ def read_file(path: Path | str) -> Document:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{source}: cannot be read: {reason}") from error
     if len(content) > MOST_BYTES:
-        raise UsageError(f"{source}: larger than {MOST_BYTES // 1024**2} MiB, the most a config file may hold")
+        raise UsageError(f"{source}: larger than {MOST_BYTES // 1024**2} MiB, the size limit of a config file")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -125,9 +125,9 @@ def read_file(path: Path | str) -> Document:
 
 
 def parse(text: str, source: str, numbered: bool = True) -> Document:
-    """Parses YAML text that comes from `source` (a name for messages); text without a document has the value None.
+    """Parses YAML text. source: its name in messages. The value of a text without a document is None.
 
-    numbered: whether messages tell the line. Raises UsageError, with the problems so far, where there is no going on.
+    numbered: whether messages include line numbers. Raises UsageError with all problems so far if parsing must stop.
     """
     builder = _Builder(source, numbered)
     try:
@@ -135,15 +135,15 @@ def parse(text: str, source: str, numbered: bool = True) -> Document:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         builder.stop(*_syntax_problem(error, text))
-    except yaml.reader.ReaderError as error:  # knows no line, only a position
+    except yaml.reader.ReaderError as error:  # this error has a position but no line
         builder.stop(text.encode()[: error.position].count(b"\n") + 1, f"not YAML: {error.reason}")
     except UnicodeEncodeError:
-        raise UsageError(f"{source}: not YAML: holds characters that are not Unicode text") from None
+        raise UsageError(f"{source}: not YAML: contains characters that are not valid Unicode") from None
     return builder.document
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
-    """Line and words of a syntax error. What is missing at the end of a text is missing in its last line."""
+    """Line and message of a syntax error. An error at the end of the text is reported for its last line."""
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines()
     line = min(mark.line + 1, max(len(lines), 1)) if mark else 1
@@ -155,7 +155,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
 
 
 class _Builder:
-    """Turns events into plain values, without recursion, and collects what strict reading forbids."""
+    """Turns events into plain values, without recursion, and collects violations of strict YAML."""
 
     def __init__(self, source: str, numbered: bool):
         self.document = Document(source, None)
@@ -166,12 +166,12 @@ class _Builder:
         self._values = 0
 
     def take(self, event: yaml.Event) -> None:
-        """Handles one event. Raises UsageError at once where going on could run away."""
+        """Handles one event. Raises UsageError if continuing could exhaust memory."""
         line = event.start_mark.line + 1
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                self.stop(line, "a second YAML document starts here; a config file holds one")
+                self.stop(line, "a second YAML document starts here; a config file must hold only one")
             return
         if getattr(event, "tag", None) is not None:
             self._problem(line, f"YAML tag {event.tag!r}: tags are not allowed; write the plain value")
@@ -189,7 +189,7 @@ class _Builder:
         self.document.problems.append(": ".join([place, *([dotted(path)] if path else []), text]))
 
     def stop(self, line: int, text: str) -> NoReturn:
-        """Gives up at a problem, with those before it."""
+        """Raises UsageError with this problem and all earlier ones."""
         self._problem(line, text)
         raise UsageError(self.document.problems) from None
 
@@ -219,21 +219,21 @@ class _Builder:
         path = (*frame.path, key)
         if merges:
             frame.skips = True
-            self.document.lost.add(frame.path)  # it may hold whatever else is missing there
+            self.document.lost.add(frame.path)  # it may contain anything that is missing there
             self._problem(line, MERGE_KEY, path)
             return
         if key in frame.value:
             first = f" (first on line {self.document.lines.get(path)})" if self._numbered else ""
-            self._problem(line, f"duplicate key {dotted(path)}{first}; each key may stand once")
+            self._problem(line, f"duplicate key {dotted(path)}{first}; each key may occur only once")
             self.document.lost.add(path)
         self.document.lines[path] = line
 
     def _alias(self, name: str, line: int) -> None:
         if self._awaits_key():
             self.stop(line, f"alias *{name} as a key; keys are plain strings")
-        if name not in self._anchors:  # PyYAML leaves both checks to its composer, which is not used here
+        if name not in self._anchors:  # PyYAML checks both in its composer, which is not used here
             inside = any(frame.anchor == name for frame in self._stack)
-            self.stop(line, f"alias *{name} " + ("holds itself" if inside else "names no anchor above it"))
+            self.stop(line, f"alias *{name} " + ("contains itself" if inside else "has no anchor above it"))
         value, size, height = self._anchors[name]
         self._count(size, line)
         self._check_depth(height, line)
@@ -258,7 +258,7 @@ class _Builder:
         self._place(frame.value, None)
 
     def _grow(self, height: int) -> None:
-        """The collection under construction holds a value of that height."""
+        """Notes that the current collection contains a value of that height."""
         if self._stack:
             self._stack[-1].height = max(self._stack[-1].height, height + 1)
 
@@ -267,7 +267,7 @@ class _Builder:
             self.stop(line, f"nested deeper than {MOST_DEPTH} levels")
 
     def _here(self) -> KeyPath:
-        """The key path of the value that comes next."""
+        """The key path of the next value."""
         if not self._stack:
             return ()
         frame = self._stack[-1]
@@ -290,4 +290,4 @@ class _Builder:
     def _count(self, values: int, line: int) -> None:
         self._values += values
         if self._values > MOST_VALUES:
-            self.stop(line, f"more than {MOST_VALUES} values once aliases are expanded; write a sweep under `matrices`")
+            self.stop(line, f"more than {MOST_VALUES} values after expanding aliases; write a sweep under `matrices`")

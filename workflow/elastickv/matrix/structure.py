@@ -1,4 +1,4 @@
-"""Checks a merged config against schemas/config.schema.json and words each fault: what, where, what is allowed."""
+"""Checks a merged config against schemas/config.schema.json. Each message names the fault, its place and the fix."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from elastickv.schemas.config import Measure
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text"}
 _TYPES |= {"object": "a mapping", "array": "a list", "null": "null"}
 _ID_SHAPE = "lower-case letters, digits, '_', '.' and '-', start with a letter or digit and have at most 100 characters"
-_ID_RULE = f"cannot be an id: ids are {_ID_SHAPE}"
-_LEAST_LIKENESS = 50  # percent; below it the nearest key is no help
+_ID_RULE = f"is not a valid id: ids consist of {_ID_SHAPE}"
+_LEAST_LIKENESS = 50  # percent; below it no key is suggested
 
 
 def is_integer(_checker: Any, value: Any) -> bool:
-    """Stricter than JSON Schema, to which true and 64.0 can pass for integers."""
+    """Whether a value is an integer; unlike in JSON Schema, true and 64.0 are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_finite(_checker: Any, value: Any) -> bool:
-    """A number that is neither a truth value nor NaN or infinite."""
+    """Whether a value is a finite number; truth values are not numbers."""
     return is_integer(None, value) or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -53,10 +53,10 @@ def _validator(definition: type[Model] | None) -> Any:
 def faults(
     value: Any, definition: type[Model] | None = None, lost: Set[KeyPath] = frozenset()
 ) -> Iterator[tuple[KeyPath, str]]:
-    """(key path, message) of each fault of a config, or of what one model of it describes.
+    """(key path, message) of each fault of a config, or of the part that one model describes.
 
-    An unknown or badly named key is reported at its own path. lost: places whose value is not known, which can hold
-    what is missing.
+    An unknown or badly named key is reported at its own path. lost: places with unknown values, in which missing keys
+    are not reported.
     """
     for error in sorted(_validator(definition).iter_errors(value), key=_order):
         path = tuple(error.absolute_path)
@@ -72,9 +72,9 @@ def faults(
             missing = [key for key in error.validator_value if key not in error.instance]
             yield path, f"lacks {', '.join(missing)}"
         elif error.validator == "minProperties":
-            yield path, "is empty; at least one key is needed"
+            yield path, "is empty; it must have at least one key"
         else:
-            yield path, f"{allowed(error.schema)} is needed, this is {_described(error.instance, error.schema)}"
+            yield path, f"must be {allowed(error.schema)}, not {_described(error.instance, error.schema)}"
 
 
 @cache
@@ -85,36 +85,36 @@ def _id_validator() -> Any:
 
 
 def sweep_id_problem(ids: list[str]) -> str | None:
-    """What is wrong with the ids that a sweep made, in the words of the longest one, or None."""
+    """Why ids of a sweep are invalid, shown for the longest one; None if all are valid."""
     wrong = [case_id for case_id in ids if not _id_validator().is_valid(case_id)]
     if not wrong:
         return None
     longest = max(wrong, key=len)
     more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
     return (
-        f"makes the id {longest} of {len(longest)} characters{more}; ids are {_ID_SHAPE}: "
-        "shorten the sweep's name, or move axes of one value to base"
+        f"produces the id {longest} of {len(longest)} characters{more}; ids consist of {_ID_SHAPE}: "
+        "shorten the sweep's name, or move axes with one value to base"
     )
 
 
 def problems(layers: Layers) -> tuple[list[str], set[KeyPath]]:
-    """Messages for what of the config cannot be read and for every structural fault, and the key paths they concern."""
-    found = list(dict.fromkeys(faults(layers.tree, lost=layers.lost)))  # one key may break several keywords
+    """Messages for unreadable parts of the config and for structural faults, and the key paths that they concern."""
+    found = list(dict.fromkeys(faults(layers.tree, lost=layers.lost)))  # one key may violate several rules
     messages = [*layers.problems, *(layers.problem(path, text) for path, text in found)]
     return messages, layers.lost | {path for path, _ in found}
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """`unknown key` with the nearest known one, or all of them when none is near."""
+    """`unknown key` with the most similar known key, if any, and all known keys."""
     if key in Measure.model_fields and "measure" in known:
-        return f"unknown key here; it belongs into measure: {{{key}: ...}}"
+        return f"unknown key here; it belongs in measure: {{{key}: ...}}"
     near = nearest(key, known)
     hint = f"did you mean {near}? " if near else ""
     return f"unknown key; {hint}known here: {', '.join(known)}"
 
 
 def nearest(name: str, known: list[str]) -> str | None:
-    """The known name that is most like this one, or None when none is near."""
+    """The most similar known name, or None if none is similar."""
     from rapidfuzz import fuzz, process
 
     found = process.extractOne(name.lower(), known, scorer=fuzz.ratio, score_cutoff=_LEAST_LIKENESS)
@@ -122,7 +122,7 @@ def nearest(name: str, known: list[str]) -> str | None:
 
 
 def allowed(schema: dict[str, Any]) -> str:
-    """What a schema allows, in words: `an integer from 1 to 65535, a multiple of 4`."""
+    """The values that a schema allows, in words: `an integer from 1 to 65535, a multiple of 4`."""
     if "enum" in schema:
         return "one of " + ", ".join("null" if value is None else str(value) for value in schema["enum"])
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -157,7 +157,7 @@ def _described(value: Any, schema: dict[str, Any]) -> str:
         return f"{kind(value)}, {shown(value)}"
     if value is None:
         return kind(value)
-    return f"{shown(value)} (in quotes it is text)" if schema.get("type") == "string" else shown(value)
+    return f"{shown(value)} (put it in quotes for text)" if schema.get("type") == "string" else shown(value)
 
 
 def _order(error: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Expands `matrices`: every combination of a sweep's axes, less `exclude`, with `include`."""
+"""Expands `matrices`: all combinations of a sweep's axes, minus `exclude`, plus `include`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,23 @@ Case = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A case before its defaults: its id, what it says itself, and the key path that it comes from."""
+    """A case before defaults are applied: its id, its given keys, and its key path in the config."""
 
     id: str
-    said: Case
+    given: Case
     path: KeyPath
 
 
 def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], list[tuple[KeyPath, str]]]:
-    """The cases of a structurally valid sweep, and its faults as messages, each by its key path in the sweep.
+    """The cases of a structurally valid sweep, and (key path in the sweep, message) of each fault.
 
-    common: the config's `defaults`. `exclude` is held against what combinations resolve to, so it can name keys that
-    are defaulted. An include's axis keys say which combinations it adds its other keys to; when no combination has them
-    it is a case of its own, to which `base` does not apply. Where `policy` is an axis, a combination has no keys that
-    other policies have alone.
+    common: the config's `defaults`. `exclude` is compared with resolved combinations, so it may name keys that have
+    their default. An include adds its other keys to the combinations that have its axis values; if there are none, it
+    is a separate case, to which `base` does not apply. If `policy` is an axis, combinations drop the keys that only
+    other policies have.
     """
     base, axes = sweep.get("base", {}), sweep["axes"]
-    faults = [
-        (("axes", key), "also in base; a key is the same for all cases or an axis") for key in axes if key in base
-    ]
+    faults = [(("axes", key), "also in base; a key must be either in base or an axis") for key in axes if key in base]
     combinations = math.prod(len(values) for values in axes.values())
     if combinations > MOST_CASES:
         faults.append((("axes",), f"{combinations} combinations; at most {MOST_CASES} are allowed"))
@@ -49,20 +47,20 @@ def expand(name: str, sweep: dict[str, Any], common: Case) -> tuple[list[Row], l
     rows = [(_id(name, point), _whole(base, point)) for point in points]
     rows, own = _included(name, points, rows, sweep.get("include", []))
     if not rows and not own:
-        faults.append(((), "has no case left: exclude removes every combination"))
+        faults.append(((), "has no cases left: exclude removes every combination"))
     return [Row(case_id, case, ()) for case_id, case in rows] + own, faults
 
 
 def _points(axes: Case) -> list[Case]:
-    """Every combination of the axes; those that are alike but for keys of other policies than theirs are one."""
+    """All combinations of the axes. Those that differ only in keys of other policies are merged."""
     points = (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
     return list({tuple(point.items()): point for point in (_whole({}, point) for point in points)}.values())
 
 
 def _whole(base: Case, point: Case) -> Case:
-    """A combination with its base; where it names a policy, without keys that other policies have alone."""
-    said, policy = base | point, point.get("policy")
-    return {key: value for key, value in said.items() if policy is None or _applies(key, policy)}
+    """A combination merged with base; if it names a policy, without keys that only other policies have."""
+    given, policy = base | point, point.get("policy")
+    return {key: value for key, value in given.items() if policy is None or _applies(key, policy)}
 
 
 def _applies(key: str, policy: str) -> bool:
@@ -70,12 +68,12 @@ def _applies(key: str, policy: str) -> bool:
 
 
 def _of_no_policy(base: Case, axes: Case) -> list[tuple[KeyPath, str]]:
-    """The keys that no policy of the axis `policy` has: nothing would be left of them."""
+    """The keys that no policy on the axis `policy` has; they would have no effect."""
     named = axes.get("policy", [])
     return [
         ((place, key), f"applies to no policy of this sweep: {', '.join(named)}")
-        for place, said in (("base", base), ("axes", axes))
-        for key in said
+        for place, given in (("base", base), ("axes", axes))
+        for key in given
         if named and not any(_applies(key, policy) for policy in named)
     ]
 
@@ -83,7 +81,7 @@ def _of_no_policy(base: Case, axes: Case) -> list[tuple[KeyPath, str]]:
 def _excluded(
     points: list[Case], excludes: list[Case], base: Case, common: Case
 ) -> tuple[list[Case], list[tuple[KeyPath, str]]]:
-    """Each exclude is held against all combinations, so that two overlapping ones are both of use."""
+    """Compares each exclude with all combinations, so that overlapping excludes all count as used."""
     faults, dropped = [], set()
     whole = [cases.applying(_whole(base, point), common) for point in points] if excludes else []
     for index, pick in enumerate(excludes):
@@ -121,15 +119,15 @@ def _has(case: Case, pick: Case) -> bool:
     return all(key in case and case[key] == value for key, value in pick.items())
 
 
-def _id(name: str, said: Case) -> str:
-    """`sweep-seq1024-compress2-int8`: numbers after their key, then words alone, in one order whatever the YAML's.
+def _id(name: str, given: Case) -> str:
+    """`sweep-seq1024-compress2-int8`: keys with their numbers, then words without their keys.
 
-    Axis order in the file does not matter either, so that reordering re-times nothing.
+    The order is fixed and independent of the file, so that reordering axes does not repeat measurements.
     """
-    return "-".join([name, *_id_parts(said)])
+    return "-".join([name, *_id_parts(given)])
 
 
-def _id_parts(said: Case) -> Iterator[str]:
+def _id_parts(given: Case) -> Iterator[str]:
     for key in _KEY_ORDER:
-        if key in said:
-            yield str(said[key]) if isinstance(said[key], str) else f"{key}{str(said[key]).lower()}"
+        if key in given:
+            yield str(given[key]) if isinstance(given[key], str) else f"{key}{str(given[key]).lower()}"

@@ -1,4 +1,4 @@
-"""How messages name a place in a config and show a value: always on one line, cut when long."""
+"""Formats key paths and values for messages: always on one line, shortened if long."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value, JSON-like."""
+    """A value in JSON-like form."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):
@@ -34,5 +34,5 @@ def shown(value: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in words: `a list`, `text`, ..."""
+    """The kind of a value in words: `a list`, `text`, ..."""
     return "empty (null)" if value is None else _KINDS.get(type(value), type(value).__name__)

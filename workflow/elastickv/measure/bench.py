@@ -24,7 +24,7 @@ FILE_FLAGS = ("out", "save_tensors")
 
 
 def case_of(args: argparse.Namespace) -> AnyCase:
-    """The canonical case of the flags; the documented defaults fill in what was not given."""
+    """The canonical case of the flags, completed by the documented defaults."""
     flags = {name: getattr(args, name) for name in CASE_FLAGS if getattr(args, name) is not None}
     measure = {name: getattr(args, name) for name in MEASURE_FLAGS if getattr(args, name) is not None}
     if not args.graphs:
@@ -38,17 +38,17 @@ def case_of(args: argparse.Namespace) -> AnyCase:
         return case
     if args.inference:
         if not case.measure.decode_tokens:
-            raise UsageError("bench: --decode_tokens: at least 1 is needed with --inference, this is 0")
+            raise UsageError("bench: --decode_tokens: must be at least 1 with --inference, not 0")
         return case
     if case.measure.decode_tokens and args.decode_tokens is not None:
-        print("elastickv: note: --decode_tokens counts with --inference only: no cycle is timed", file=sys.stderr)
+        print("elastickv: note: --decode_tokens has no effect without --inference", file=sys.stderr)
     return case.model_copy(update={"measure": case.measure.model_copy(update={"decode_tokens": 0})})
 
 
 def _built(build: str, backend: str) -> None:
     """The CPU library takes seconds to build, so a missing one is built; a missing fatbin is an error with its fix.
 
-    What was built of other kernels than those here is measured, but not in silence.
+    A binary built from other sources is measured, with a note.
     """
     from elastickv.build import cpu, fingerprint
     from elastickv.schemas.build import Build
@@ -58,20 +58,20 @@ def _built(build: str, backend: str) -> None:
         cpu.build(manifest.parent)
     stated = records.load(manifest, Build).root if manifest.exists() and kernels.is_dir() else None
     if stated and not fingerprint.of_these_sources(stated):
-        told = f"{manifest.parent} was built of other sources than {kernels}: elastickv build {backend}"
-        print(f"elastickv: note: {told}", file=sys.stderr)
+        note = f"{manifest.parent} was not built from the current {kernels}: run elastickv build {backend}"
+        print(f"elastickv: note: {note}", file=sys.stderr)
 
 
 def _forced(args: argparse.Namespace, case: AnyCase, backend: str) -> Forced | None:
-    """Choices of the launch that the flags take from its rules; None: they take none."""
+    """Launch parameters that the flags set instead of the launch rules; None if there are none."""
     forced = {name: getattr(args, name) for name in STUDY_FLAGS if getattr(args, name) is not None}
     if forced and (backend != "cuda" or not case.kind.CACHE):
-        raise UsageError(f"bench: --{next(iter(forced))}: only decode on a GPU has such a choice")
+        raise UsageError(f"bench: --{next(iter(forced))}: applies only to decode on a GPU")
     return Forced(**forced) if forced else None
 
 
 def _once(args: argparse.Namespace, case: AnyCase, backend: str, forced: Forced | None) -> int:
-    """A single launch of the elastic arm; with `--json` one object that says so."""
+    """Launches the elastic arm once; with `--json`, prints one object."""
     request = {"task": "once", "case": case.model_dump(mode="json"), "build": args.build,
                "forced": forced and forced.model_dump(mode="json")}  # fmt: skip
     with device.exclusive_device(backend) as uuid:
@@ -79,19 +79,19 @@ def _once(args: argparse.Namespace, case: AnyCase, backend: str, forced: Forced 
     if "launched" not in answer:
         raise MachineError(answer["reason"], answer.get("fix", "choose a smaller or supported case"))
     if args.json:
-        told = Once(case=case, backend=backend, launched=answer["launched"]).model_dump(mode="json")
-        records.check(told, "once", "bench")
-        sys.stdout.write(records.to_json(told))
+        output = Once(case=case, backend=backend, launched=answer["launched"]).model_dump(mode="json")
+        records.check(output, "once", "bench")
+        sys.stdout.write(records.to_json(output))
     return 0
 
 
 def _which(path: Path) -> int | None:
-    """The file that stands at `path`, None where none does: another one once it was written, also where one stood."""
+    """The identity of the file at `path`, or None; it changes when the file is written or replaced."""
     return path.stat().st_ino if path.exists() else None
 
 
 def _details(record: Measurement) -> list[str]:
-    """Bandwidths and the inference cycle of a record with a result, a line each."""
+    """Bandwidths and the inference cycle of a record with a result, one line each."""
     lines = []
     for arm, efficiency in record.efficiency:
         share = "not applicable" if efficiency.roofline is None else f"{efficiency.roofline:.3f}"
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError([f"bench: --{name.replace('_', '-')}: --once measures nothing to write" for name in files])
     out, tensors = (path if path is None else records.destination(path) for path in (args.out, args.save_tensors))
     if out and out == tensors and not out.is_char_device():
-        raise UsageError(f"bench: --save-tensors: {args.save_tensors} is the file of --out too; name another one")
+        raise UsageError(f"bench: --save-tensors: {args.save_tensors} is also the file of --out; name another one")
     backend = device.resolve_backend(case.backend)
     forced = _forced(args, case, backend)
     _built(args.build, backend)

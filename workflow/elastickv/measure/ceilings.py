@@ -1,4 +1,4 @@
-"""Ceilings: what a pure read, copy or mixed pass reaches on this device, by size and interleaved with samples."""
+"""Ceilings: bandwidth of pure read, copy and mixed passes on this device, by size and interleaved with samples."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def large_bytes(backend: str, budget: int) -> int:
-    """Size of the buffer that is passed over beside the samples of a case, where `budget` bytes may be allocated."""
+    """Size of the buffer for pure passes between a case's samples, if `budget` bytes may be allocated."""
     return min(LARGE_BYTES[backend], budget // 4) // 256 * 256
 
 
@@ -127,11 +127,11 @@ def _pass(backend: Backend, buffer: LargeBuffer, nbytes: int, launches: int, cop
 
 
 def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = time.monotonic) -> list[Point]:
-    """Read and copy bandwidth by size on this device, ascending; every pass cold where the point says so.
+    """Read and copy bandwidth by size on this device, ascending; each point states whether its passes were cold.
 
     Rounds over all sizes, so that a disturbance costs each of them one sample and none of them all: at least
-    FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into `limit_seconds`. Where the device has dependent
-    launches, a point has them beside the plain ones.
+    FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into `limit_seconds`. If the device supports dependent
+    launches, a point has both launch modes.
     """
     cache = backend.facts()["last_level_cache_bytes"]
     buffer = LargeBuffer(backend, buffer_bytes(backend.name, cache, backend.memory_budget()))
@@ -156,7 +156,7 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
 
 
 def _rounds(backend: Backend, passes: dict[Key, Pass], limit: float, clock: Clock) -> dict[Key, list[float]]:
-    """GB/s of each pass, round after round; a first round warms up and tells how many fit into the time."""
+    """GB/s of each pass by round; a first round warms up and determines how many rounds fit into the time."""
     began = clock()
     for one in passes.values():
         one.gbps(backend)

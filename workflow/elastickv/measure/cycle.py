@@ -3,7 +3,7 @@
 A round brings both arms' caches back to `seq` tokens and decodes `decode_tokens` more, the arms in turn. A sample is
 as many consecutive tokens of one arm as the policy's closings repeat after: single tokens would be of two kinds.
 The first round is checked at its end and only warms up, unless it takes the time that all of them may take. Last come
-two rounds that close groups and append only, in launches of their own; the second says what that takes.
+two rounds that only close groups and append, launched separately; the second one measures the time of that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a measurement needs of the machine that it runs on, from the case alone: for schedulers, and for time limits.
+"""The resources that a measurement needs, derived from the case alone, for schedulers and time limits.
 
-Pure, and the same on every machine: a cluster's head node, which may have no GPU, asks for what the compute node needs.
+Pure, and the same on every machine: a cluster's head node without a GPU requests the resources of the compute node.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ ROUND_MIB = 512
 
 # Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
 GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
-# Samples taken as many as asked for, whatever `max_seconds` says: GB/s of a slow machine; how many full and elastic
+# Time of exact sample counts, independent of `max_seconds`: GB/s of a slow machine; how many full and elastic
 # caches a sample of both arms and the control reads, its share of the probes included.
 SLOW_GBPS, FULL_READS, ELASTIC_READS = 1, 3, 2
 CEILINGS_SECONDS = 600
 CEILINGS_BUFFER_MIB = 2048  # on a CPU; of it a quarter of what is free, at most
-# Other kernels beside ours: seconds to compile and try one; comparisons of one, and how long one may take against what
+# Peers: seconds to compile and try one; comparisons of one, and how long one may take against what
 # its sampling may; memory of their libraries and of the caches copied for them.
 PEER_SECONDS, PEER_COMPARISONS, PEER_FACTOR, PEER_LIBRARIES_MIB = 300, 4, 3, 4096
 SPARE_SECONDS = 180  # for Snakemake's own start on the node, and for the record
@@ -59,22 +59,22 @@ def of_case(case: AnyCase) -> Demand:
 
 
 def gpus(backend: str) -> int:
-    """How many GPUs a command on this backend asks for: `auto` asks for one."""
+    """The number of GPUs that a command on this backend requests; `auto` requests one."""
     return 0 if backend == "cpu" else 1
 
 
 def sbatch_options(backend: str) -> str:
-    """What a command that is timed on this backend tells SLURM besides."""
+    """Additional SLURM options of a command that is timed on this backend."""
     return "" if gpus(backend) else EXCLUSIVE
 
 
 def peers_seconds(case: AnyCase, peers: int, max_seconds: float) -> float:
-    """Longest time of a process that measures a case beside `peers` other kernels: each four times, some compiled."""
+    """Longest time of a process that compares a case with `peers` kernels: each four times, some compiled."""
     return worker_seconds(case) + peers * (PEER_SECONDS + PEER_COMPARISONS * PEER_FACTOR * max_seconds)
 
 
 def of_peers(cases: Sequence[AnyCase], peers: int, max_seconds: float) -> Demand:
-    """What measuring these cases beside `peers` other kernels needs: all of them in turn, the largest one's memory."""
+    """Resources for comparing these cases with `peers` kernels: time of all in turn, memory of the largest."""
     if not cases:
         return NONE
     demands = [of_case(case) for case in cases]

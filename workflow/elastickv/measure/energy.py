@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from elastickv.device import State
 from elastickv.schemas.measurement import Energy, ReadingPerArm, ReadingsOfArms
-from elastickv.schemas.parts import Reading, Untold
+from elastickv.schemas.parts import Reading, Unavailable
 
 SECONDS = 1.0  # from first to last movement of the counter
 LONGEST_SECONDS = 4.0
@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 
 
 class Drawn(NamedTuple):
-    """What an arm drew while it ran alone: in all `launches`, for `seconds`."""
+    """Energy that an arm used while it ran alone, for `launches` launches in `seconds`."""
 
     joules_per_launch: float
     watts: float
@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 def of_arm(
     replay: Callable[[], int], counter: Callable[[], float | None], clock: Clock = time.monotonic
-) -> Drawn | Untold:
+) -> Drawn | Unavailable:
     """Joules and watts of an arm; why there are none where the counter is too slow.
 
     replay: runs the arm once and returns the number of launches. counter: joules since some moment.
@@ -46,7 +46,7 @@ def of_arm(
         launches += replay()
         now = counter()
         if now is None or before is None:
-            return Untold(value=None, reason="the energy counter cannot be read")
+            return Unavailable(value=None, reason="the energy counter cannot be read")
         if now == before or clock() - began < SETTLING_SECONDS:
             before = now
             continue
@@ -57,7 +57,7 @@ def of_arm(
             break
     if movements < FEWEST_MOVEMENTS or first is None or last is None:
         moved = f"the energy counter moved {movements} times in {clock() - began:.1f} s"
-        return Untold(value=None, reason=f"{moved}, too seldom to tell")
+        return Unavailable(value=None, reason=f"{moved}, too few updates to measure energy")
     joules, seconds, count = (end - start for start, end in zip(first, last, strict=True))
     return Drawn(joules / count, joules / seconds, seconds, count)
 
@@ -78,13 +78,13 @@ def of_arms(arms: Mapping[str, Callable[[], int]], state: State, tokens: int | N
     )
 
 
-def _reading(found: Drawn | Untold) -> Reading:
-    return Reading(**(found.model_dump() if isinstance(found, Untold) else found._asdict()))
+def _reading(found: Drawn | Unavailable) -> Reading:
+    return Reading(**(found.model_dump() if isinstance(found, Unavailable) else found._asdict()))
 
 
-def _per_arm(taken: Mapping[str, Drawn | Untold], parts: int) -> ReadingPerArm:
+def _per_arm(taken: Mapping[str, Drawn | Unavailable], parts: int) -> ReadingPerArm:
     """Joules of a launch over `parts`, or why those of the first arm that has none are not known."""
-    lacking = next((found for found in taken.values() if isinstance(found, Untold)), None)
+    lacking = next((found for found in taken.values() if isinstance(found, Unavailable)), None)
     if lacking:
         return ReadingPerArm(**lacking.model_dump())
     return ReadingPerArm(**{arm: drawn.joules_per_launch / parts for arm, drawn in taken.items()})

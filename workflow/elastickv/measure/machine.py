@@ -10,7 +10,7 @@ from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Energy, Load, Measurement, Quota, Snapshot
 from elastickv.schemas.parts import Machine, Process, Reading
 
-# Others' load, in cores, from which on it is named beside a control that shows noise.
+# Other load, in cores, from which on it is named in the reason of a noisy record.
 WORTH_NAMING = 0.1
 
 
@@ -52,7 +52,7 @@ def _energy(of_arms: Energy, begun: Snapshot, ended: Snapshot) -> Energy:
 
 def gpu_shared(others: Sequence[Process]) -> str | None:
     """Who computed on the same GPU meanwhile, or None. An idle process that only holds memory takes no time; one of
-    which the driver does not tell is taken for busy."""
+    that is not reported by the driver counts as busy."""
     busy = [process for process in others if process.sm_percent != 0]
     if not busy:
         return None
@@ -60,7 +60,7 @@ def gpu_shared(others: Sequence[Process]) -> str | None:
 
 
 def gpu_alone(state: State) -> bool:
-    """Whether nobody else computed on the GPU so far; a ceiling that others held down would be no ceiling."""
+    """Whether no other process used the GPU so far; otherwise a ceiling would be too low."""
     return isinstance(state, CpuState) or not gpu_shared(state.others().value or [])
 
 
@@ -73,21 +73,21 @@ def _named(process: Process) -> str:
 
 def cpu_loaded(load: Load | None, cores: int, stopped_seconds: float = 0.0) -> str | None:
     """What kept this process from its cores while samples were taken, or None. load: None where it is not known."""
-    said = []
+    reasons = []
     if load and load.others_cores >= WORTH_NAMING:
         named = ", ".join(f"{process.name} ({process.pid})" for process in load.busiest)
-        said.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
+        reasons.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
     if load and load.stolen_cores >= WORTH_NAMING:
-        said.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
+        reasons.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
     if stopped_seconds > 0:
-        said.append(f"the container's CPU quota stopped it for {stopped_seconds:.2f} s")
-    return "; ".join(said) or None
+        reasons.append(f"the container's CPU quota stopped it for {stopped_seconds:.2f} s")
+    return "; ".join(reasons) or None
 
 
 def disturbed(record: Measurement) -> Measurement:
-    """The record, its status changed where the machine was not this measurement's alone.
+    """The record, with its status changed if other processes used the machine.
 
-    A GPU that others computed on: `noisy`, whatever the control says, for the control's arms suffer alike and a busy
+    A GPU that others used: `noisy` regardless of the control, because the control's arms are affected alike and a busy
     memory changes ratios without making them uncertain. A loaded CPU: `machine.meanwhile` names it, and so does the
     reason of what is `noisy`; a steady control under load is as good as any.
     """

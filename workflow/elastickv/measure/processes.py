@@ -17,7 +17,7 @@ MEASURED = ("ok", "noisy")
 
 
 def stopped_by(record: Measurement, index: int, of: int) -> Measurement | None:
-    """The record of the whole measurement, if that of process `index` (from 0) is no measurement; else None."""
+    """The record of the whole measurement if process `index` (from 0) did not measure; otherwise None."""
     if record.status in MEASURED:
         return None
     return record.model_copy(update={"reason": f"process {index + 1} of {of}: {record.reason}"})
@@ -77,7 +77,7 @@ def _widened(record: Measurement, runs: Sequence[Run]) -> Measurement:
 
 
 def widen(interval: Interval, found: Sequence[Interval | None]) -> Interval:
-    """An interval that also holds the value of every process (None: it had none); its method says so if it grew."""
+    """An interval widened to include the value of every process (None: no value); its method states the widening."""
     values = [one.value for one in found if one]
     low, high = min([interval.low, *values]), max([interval.high, *values])
     if (low, high) == (interval.low, interval.high):

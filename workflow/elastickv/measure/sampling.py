@@ -1,8 +1,8 @@
-"""How samples are taken: warm-up until stationary, interleaved rounds in rotating order, a stopping rule.
+"""Takes samples: warm-up until stationary, interleaved rounds in rotating order, a stopping rule.
 
-Nothing here knows a device or the name of an arm. A reference and a candidate are sampled in rounds, and in each round
-the reference once more as its control. `take(series)` returns one sample in microseconds, so tests feed made-up ones.
-Who calls maps the two to its own names: `pair` on the way in, `Samples.named` on the way out.
+This module knows neither devices nor the names of arms. A reference and a candidate are sampled in rounds; controls are
+sampled again in each round. `take(series)` returns one sample in microseconds, so tests can pass made-up ones. Callers
+map reference and candidate to their names: `pair` for input, `Samples.named` for output.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Part = TypeVar("Part", bound=Model)
 
 @dataclass(frozen=True)
 class Rule:
-    """When to stop: once the ratio's interval is narrow and every control's within `control` of 1, else at a bound.
+    """When to stop: when the ratio's interval is narrow and every control is within `control` of 1, or at a bound.
 
-    Bounds are `reps` rounds, dropped ones included, and `max_seconds`. `fixed_reps`, `fixed_warmup`: take as many as
-    given, whatever the intervals or the clock say.
+    Bounds are `reps` rounds, including dropped ones, and `max_seconds`. `fixed_reps`, `fixed_warmup`: take exactly the
+    given number, regardless of intervals and time.
     """
 
     reps: int
@@ -54,7 +54,7 @@ class Rule:
     fixed_warmup: bool = False
 
     def stops(self, samples: Samples, elapsed: float) -> str | None:
-        """Why the rounds taken so far are the last: "reps", "max_seconds" or "precision"; None when they are not."""
+        """The reason to stop now, "reps", "max_seconds" or "precision"; None to continue."""
         count = len(samples)
         if count + len(samples.dropped) >= self.reps:
             return "reps"
@@ -71,7 +71,7 @@ class Rule:
         return statistics.relative_half_width(ratio) < self.precision
 
     def steady(self, samples: Samples) -> bool:
-        """Whether every control's interval, as the record will state it, lies within `control` of 1."""
+        """Whether every control's interval, as in the record, is within `control` of 1."""
         controls = samples.controls(self.confidence).values()
         return all(1 - self.control <= one.low and one.high <= 1 + self.control for one in controls)
 
@@ -100,7 +100,7 @@ class Dropped(NamedTuple):
 class Samples:
     """Raw samples in the order taken, by series, in microseconds; sample i of each belongs to round i.
 
-    `stopped`: what the rule said. `dropped`: whole rounds.
+    `stopped`: the reason given by the rule. `dropped`: whole rounds.
     """
 
     order: list[list[str]] = field(default_factory=list)
@@ -146,14 +146,14 @@ class WarmUp(NamedTuple):
     ended: str
 
     def facts(self) -> measurement.WarmUp:
-        """What a record says of it."""
+        """Its form in a record."""
         return measurement.WarmUp(stationary=self.stationary, ended=self.ended, test=TREND_TEST)
 
 
 def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float] = time.monotonic) -> WarmUp:
     """Runs both arms in turn until both are stationary, by `stationary`.
 
-    `rule.warmup` and a quarter of `rule.max_seconds` bound it; a count asked for exactly is taken, then tested.
+    `rule.warmup` and a quarter of `rule.max_seconds` bound it; an exact count is taken completely, then tested.
     """
     began, taken = clock(), {arm: [] for arm in ARMS}
     for count in range(1, rule.warmup + 1):
@@ -176,7 +176,7 @@ def _all_stationary(taken: dict[str, list[float]], rule: Rule) -> bool | None:
 def stationary(series: Sequence[float], tolerance: float) -> bool:
     """Whether the last ten samples show no trend, or one that changes them by less than `tolerance` (a share) in all.
 
-    The test of Mann (1945, Econometrica 13) and Kendall asks for no distribution and a slow sample does not mislead it;
+    The test of Mann (1945, Econometrica 13) and Kendall assumes no distribution and is robust against slow samples;
     the slope is the median of those between any two samples (Theil, 1950; Sen, 1968).
     """
     from scipy.stats import kendalltau, theilslopes
@@ -200,7 +200,7 @@ def interleave(
 ) -> Samples:
     """Takes rounds of all series in rotating order until the rule stops it.
 
-    disturbed: asked after every round; a reason (throttling) drops the round whole, and is recorded.
+    disturbed: called after every round; if it returns a reason (throttling), the round is dropped and recorded.
     between: called before round i; ceilings are sampled there, interleaved with the arms.
     """
     samples, began = Samples(), clock()

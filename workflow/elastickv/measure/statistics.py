@@ -10,9 +10,9 @@ import numpy as np
 from elastickv.schemas.parts import Arm, Control, Interval
 
 RESAMPLES = 4999
-FEWEST_FOR_BOOTSTRAP = 12  # with 8 and autocorrelation of 0.5 a 99% interval holds the truth in 97%
+FEWEST_FOR_BOOTSTRAP = 12  # with 8 and autocorrelation 0.5, a 99% interval covers the true value in 97% of cases
 FEWEST_BLOCKS = 3
-AUTOCORRELATED = 0.5  # above it the interval may hold the truth less often than it says: reports say so
+AUTOCORRELATED = 0.5  # above it, the interval may cover the true value less often than stated; reports add a caution
 STRONGEST = 0.95  # autocorrelation that blocks are made for: a block's length has no bound at 1
 VALUES_AT_ONCE = 4_000_000
 
@@ -129,7 +129,7 @@ def median_interval(values: Sequence[float], confidence: float, resamples: int =
     """
     series = np.asarray(values, dtype=float)
     if not (series > 0).all():
-        raise ValueError("an interval is of positive values")
+        raise ValueError("an interval needs positive values")
     if len(series) < FEWEST_FOR_BOOTSTRAP or np.ptp(series) == 0:
         method, low, high = "range", float(series.min()), float(series.max())
         confidence = min(confidence, 1 - 2.0 ** (1 - len(series)))

@@ -135,7 +135,7 @@ class Probes:
         return np.array([gbps(probe.bytes, probe.us) for probe in self.taken if probe.kind == kind])
 
     def ceiling(self, arm: str) -> np.ndarray:
-        """GB/s samples of the ceiling that arm is held against: that of its read-write mix, or the read ceiling."""
+        """GB/s samples of the ceiling that an arm is compared with: that of its read-write mix, or the read ceiling."""
         mixed = self.bandwidths(f"mix_{arm}")
         return mixed if len(mixed) else self.bandwidths("read")
 
@@ -172,9 +172,9 @@ def _efficiency(
 
 
 def _quality(record: Measurement, backend: str, probes: Probes, alone: bool) -> tuple[str, str | None]:
-    """Status and reason of finished samples: `ok`, `noisy` or `failed`. alone: nobody else computed on the GPU.
+    """Status and reason of finished samples: `ok`, `noisy` or `failed`. alone: no other process used the GPU.
 
-    What the controls say is not judged here but by `noise`, so that a record does not depend on thresholds.
+    Controls are judged by `judge.noise`, not here, so that records do not depend on thresholds.
     """
     highest = max(efficiency.roofline or 0 for _, efficiency in record.efficiency)
     if backend == "cuda" and highest > bytes_moved.BEYOND_PEAK and alone:
@@ -188,14 +188,14 @@ def _quality(record: Measurement, backend: str, probes: Probes, alone: bool) -> 
 
 
 def _too_few(record: Measurement) -> str | None:
-    """Why the rounds are too few for an interval that holds, or None when they are not."""
+    """Why there are too few rounds for an interval, or None."""
     count, dropped = len(record.samples.full_us), len(record.samples.dropped)
     if count >= sampling.FEWEST_FOR_INTERVAL:
         return None
     bound = record.resolved.stopped
     left = f" ({dropped} more dropped)" if dropped else ""
     return (
-        f"{bound} ended the sampling after {count} rounds{left}, too few for an interval, which takes "
+        f"{bound} ended the sampling after {count} rounds{left}, too few for an interval, which needs "
         f"{sampling.FEWEST_FOR_INTERVAL}: raise measure.{bound}"
     )
 
@@ -219,8 +219,8 @@ def measure(
 ) -> tuple[Measurement, Workload | None]:
     """Measures one case; returns its record and the workload (None when it could not be made).
 
-    blank: the record as long as nothing is known but case, build and device. fixed: names among reps, warmup,
-    inner_loops that are to be used as given rather than as upper bounds.
+    blank: the initial record, with only case, build and device. fixed: those of reps, warmup and inner_loops that are
+    exact values instead of upper bounds.
     """
     case = blank.case.root
     unsupported = backend.supports(case)
@@ -261,7 +261,7 @@ def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
 
 
 def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> DecodeShapes | MISSING:
-    """How each arm's decode is launched, where the backend has a choice."""
+    """Launch parameters of each arm's decode kernel, if the backend has several."""
     if not isinstance(case, DecodeCase):
         return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
@@ -273,12 +273,12 @@ def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> Decod
 
 
 def _wrong(correctness: Correctness) -> str | None:
-    """What is wrong with the first arm that is, or None."""
+    """The error of the first wrong arm, or None."""
     for arm, answer in correctness:
         if answer.anchors == "wrong":
-            return f"{arm} arm: the device kept other tokens than the policy"
+            return f"{arm} arm: the device kept other tokens than the policy selects"
         if not answer.written or not answer.finite:
-            return f"{arm} arm: the output holds NaN or infinity, or was not written everywhere"
+            return f"{arm} arm: the output contains NaN or infinity, or was not completely written"
         if not oracle.passes(answer):
             return f"{arm} arm: relative error {answer.relative_error:.3g}, allowed {answer.tolerance:.3g}"
     return None
@@ -322,7 +322,7 @@ def _timed(
     setup = _setup(backend, case, workload, buffer, fixed)
     record, samples = _sampled(checked, setup, state, progress)
     if not len(samples):
-        nothing = record.model_copy(update={"energy": Energy(value=None, reason="no round was left")})
+        nothing = record.model_copy(update={"energy": Energy(value=None, reason="every round was dropped")})
         dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
         return ended(nothing, "noisy", dropped)
     peak = given(record.device.peak_gbps)

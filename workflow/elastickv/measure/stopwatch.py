@@ -1,4 +1,4 @@
-"""When a record began and ended, for readers; never how long anything took: no figure is made of these."""
+"""Start and end times of records, for information only: no figure is computed from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _text(moment: datetime.datetime) -> str:
 
 
 class Stopwatch:
-    """Reads the wall clock once, then counts on by a clock that nobody sets: no record ends before it began."""
+    """Reads the wall clock once and then uses a monotonic clock, so that no record ends before it starts."""
 
     def __init__(self) -> None:
         self._wall, self._monotonic = datetime.datetime.now(datetime.UTC), time.monotonic()

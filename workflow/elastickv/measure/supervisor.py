@@ -1,4 +1,4 @@
-"""`elastickv measure`: the job of one case, which one or more worker processes measure."""
+"""`elastickv measure`: measures one case with one or more worker processes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Case(jobs.Job[str, Measurement]):
         yield parts[0], record.timed(made, watch)
 
     def _in_processes(self, uuid: str | None) -> Measurement:
-        """The record out of as many workers as the case asks for, one after another."""
+        """The record combined from as many workers as the case requires, one after another."""
         found, wanted = [], self.case.measure.processes
         for index in range(wanted):
             one = self._in_one(uuid, None if found else self.save_tensors)
@@ -76,7 +76,7 @@ class Case(jobs.Job[str, Measurement]):
         return processes.combine(found)
 
     def _in_one(self, uuid: str | None, save_tensors: Path | None) -> Measurement:
-        """What one worker measures, or what is known of its end."""
+        """The result of one worker, or the reason why it has none."""
         request = {
             "task": "measure",
             "case": self.case.model_dump(mode="json"),
@@ -108,7 +108,7 @@ def measure_case(
     save_tensors: Path | None = None,
     forced: Forced | None = None,
 ) -> Measurement:
-    """The record of one case: out of the store where it has it, else measured (whatever happens, a valid record)."""
+    """The record of one case, from the store or measured; always a valid record."""
     backend = device.resolve_backend(case.backend)
     built = binary.facts(build, backend, case.workload, case.formats, case.rule)
     job = Case(case, backend, build, built, fixed, save_tensors, forced)
@@ -116,7 +116,7 @@ def measure_case(
 
 
 def run(args: argparse.Namespace) -> int:
-    """`elastickv measure`. What it prints, and `--strict`, go by the default noise limits: the record has none."""
+    """`elastickv measure`. Its output and `--strict` use the default noise limits, since the record has none."""
     case = case_of(records.read(args.case, "case"))
     records.check_file(args.out)
     made = measure_case(case, args.build, store=jobs.RecordStore(args.store), remeasure=args.remeasure)

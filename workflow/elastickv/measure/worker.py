@@ -68,7 +68,7 @@ def _on_device(task: Callable[[Backend, Json, State], Json]) -> Task:
     """A task that is given the backend that its request names, opened, and the device's state."""
 
     def run(request: Json) -> Json:
-        state = device.state_of(request["backend"])  # before the backend opens: who is on the GPU now is somebody else
+        state = device.state_of(request["backend"])  # before the backend opens: all processes on the GPU now are others
         backend = open_backend(request["backend"], request["build"])
         state.opened()
         if request.get("forced"):

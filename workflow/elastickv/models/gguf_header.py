@@ -67,7 +67,7 @@ class Header:
 
     @property
     def license(self) -> str | None:
-        """What the file says of its licence."""
+        """The licence stated in the file."""
         found = self.metadata.get("general.license")
         return str(found) if found else None
 
@@ -75,7 +75,7 @@ class Header:
         """A number of the metadata. Raises ValueError when it is not one that counts something."""
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{key} is {value!r}; an integer from 0 is needed")
+            raise ValueError(f"{key} is {value!r}; it must be an integer >= 0")
         return value
 
 
@@ -124,7 +124,7 @@ class _Reader:
         metadata = self._metadata(pairs)
         alignment = metadata.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-            raise ValueError(f"general.alignment is {alignment!r}; a power of two is needed")
+            raise ValueError(f"general.alignment is {alignment!r}; it must be a power of two")
         names, elements, size = self._tensors(tensors)
         start = -(-self._at // alignment) * alignment
         return Header(metadata, elements, frozenset(names), start + size if names else self._at)
@@ -133,8 +133,8 @@ class _Reader:
         if version in VERSIONS:
             return
         if int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS:
-            raise ValueError("big endian GGUF; little endian is needed")
-        raise ValueError(f"GGUF version {version}; versions 2 and 3 can be read")
+            raise ValueError("big-endian GGUF; only little-endian files are supported")
+        raise ValueError(f"GGUF version {version}; versions 2 and 3 are supported")
 
     def _metadata(self, pairs: int) -> dict[str, Scalar]:
         found: dict[str, Scalar] = {}
@@ -173,7 +173,7 @@ class _Reader:
         if not name:
             raise self._damage("is empty" if name == "" else f"is longer than {LONGEST_NAME} bytes")
         if name in known:
-            raise self._damage(f"is {_shown(name)}, which is there already")
+            raise self._damage(f"is {_shown(name)}, which occurs twice")
         return name
 
     def _value(self, kind: int) -> Scalar | None:
@@ -219,7 +219,7 @@ class _Reader:
 
     def _check_count(self, what: str, count: int, smallest: int) -> None:
         if count * smallest > len(self._content) - self._at:
-            raise self._damage(f"says that there are {count} {what}, which is more than the file can hold")
+            raise self._damage(f"states {count} {what}, more than the file can hold")
 
     def _damage(self, what: str) -> ValueError:
         return ValueError(f"the GGUF header is damaged or cut off: {self.field} {what}")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from elastickv.device.nvml import Nvml
 
-UNNAMED = "NVIDIA GPU (NVML does not tell its name)"
+UNNAMED = "NVIDIA GPU (NVML does not report its name)"
 MEMORY_CLOCK = 2  # nvmlClockType
 
 
@@ -17,7 +17,7 @@ def _read(function: str, *arguments: Any) -> Any:
 
 
 class Gpu(NamedTuple):
-    """What a record's `device` says of a GPU beside its identity; None where it is not told."""
+    """Facts about a GPU for a record's `device`, other than its identity; None if unknown."""
 
     name: str
     compute_capability: str | None
@@ -39,6 +39,6 @@ def facts() -> Gpu:
 
 
 def used_bytes() -> int | None:
-    """Memory in use on the GPU, by whoever; None where it does not tell."""
+    """Memory in use on the GPU by all processes; None if unknown."""
     memory = _read("MemoryInfo")
     return memory.used if memory else None

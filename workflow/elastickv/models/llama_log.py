@@ -1,4 +1,4 @@
-"""What llama.cpp logs of its own failures, and its last words where it ends the process."""
+"""Captures llama.cpp's log messages about failures, including its last message if it ends the process."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def loading() -> Iterator[None]:
 
 def reason(failure: str) -> str:
     """A failure with what llama.cpp logged of it since MESSAGES was cleared."""
-    said = MESSAGES.last()
-    return f"{failure}: {said}" if said else f"{failure}; llama.cpp logged no reason"
+    logged = MESSAGES.last()
+    return f"{failure}: {logged}" if logged else f"{failure}; llama.cpp logged no reason"
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def _install() -> tuple[object, object]:
 
 
 def _receive(level: int, text: bytes, _: object) -> None:
-    """Keeps warnings and errors, and writes them to stderr: the process may end before anybody asks for them."""
+    """Keeps warnings and errors, and writes them to stderr: the process may end before they are read."""
     if MESSAGES.add(level, text.decode(errors="replace")):
         os.write(2, text)
 

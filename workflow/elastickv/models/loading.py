@@ -1,4 +1,4 @@
-"""Whether Transformers loaded a model as its files have it. What does not fit it only warns of, or drops in silence."""
+"""Checks that Transformers loaded a model as stored in its files. It only warns of mismatches, or ignores them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def check(model: Any, loaded: Mapping[str, Any], gguf: Path | None) -> None:
     """
     mismatched = sorted(f"{name} {tuple(has)} for {tuple(needs)}" for name, has, needs in loaded["mismatched_keys"])
     _refuse(loaded["missing_keys"], "parameters of the model are not in its files, so they would be random")
-    _refuse(mismatched, "tensors have other shapes than the model")
-    _refuse(foreign(model, loaded["unexpected_keys"]), "tensors of the files have no place in the model")
+    _refuse(mismatched, "tensors do not have the model's shapes")
+    _refuse(foreign(model, loaded["unexpected_keys"]), "tensors of the files are not part of the model")
     if loaded["error_msgs"]:
         raise Refusal("failed", f"loading reported: {loaded['error_msgs'][0]}")
     if gguf:
         dropped, halves = gguf_differences(model, gguf)
-        _refuse(dropped, "tensors of the GGUF file have no place in the model as Transformers makes it")
+        _refuse(dropped, "tensors of the GGUF file are not part of the model as built by Transformers")
         _refuse(halves, "tensors are not in the GGUF file, so parts of the model would be zero")
 
 

@@ -1,4 +1,4 @@
-"""Peak resident memory of this process, on Linux from a moment of one's choice."""
+"""Peak resident memory of this process; on Linux, since a chosen moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of a language model, the same for every engine: prompt, perplexity, repetitions.
+"""The measurement protocol of language models, the same for every engine: prompt, perplexity, repetitions.
 
 Runs in an engine's environment: it imports the standard library, and numpy for the self-check.
 
@@ -26,14 +26,14 @@ from elastickv.models import self_check, text
 from elastickv.models.refusal import Refusal, one_line
 from elastickv.models.self_check import About, Checked
 
-VERSION = 4  # of what is described above: records of another version are not taken from the store
+VERSION = 4  # version of this protocol: records of another version are not taken from the store
 FEWEST_REPS = 3
-CACHE_RUNS, CACHE_STEPS = 3, 8  # of each cache implementation beside the first
+CACHE_RUNS, CACHE_STEPS = 3, 8  # for each cache implementation except the first
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is run, as the config says it; of the last ones an engine reads those that it has."""
+    """Settings for running a model, from the config; an engine uses those that it supports."""
 
     context: int
     decode_tokens: int
@@ -136,7 +136,10 @@ def prompt_length(available: int, context: int, decode_tokens: int, longest: int
     room = math.inf if longest is None else longest - decode_tokens
     length = min(available, context, room)
     if length < 2:
-        raise Refusal("unsupported", f"the model allows {longest} positions: decode_tokens {decode_tokens} leaves none")
+        raise Refusal(
+            "unsupported",
+            f"the model allows {longest} positions: decode_tokens {decode_tokens} leaves none for a prompt",
+        )
     return int(length)
 
 
@@ -160,7 +163,7 @@ def measure(engine: Engine, settings: Settings, progress: Callable[[str], None])
         progress(f"repetition {len(seconds) + 1} of at most {settings.reps}")
         times, tokens = repetition(engine, prompt, steps)
         if generated and tokens != generated:
-            raise Refusal("failed", "greedy decoding gave other tokens when repeated")
+            raise Refusal("failed", "greedy decoding gave different tokens when repeated")
         seconds.append(times)
         generated = tokens
     about, peak = engine.about(), engine.peak_memory_bytes()  # before other caches change them

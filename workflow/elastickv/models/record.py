@@ -75,8 +75,8 @@ def as_judged(record: Baseline) -> Baseline:
     width = (rate.high - rate.low) / 2 / rate.value
     if width <= most:
         return record
-    told = f"the decode rate's interval is {width:.0%} wide to each side, more than {most:.0%} of its value"
-    return record.model_copy(update={"status": "noisy", "reason": f"{told}: other work on the machine?"})
+    reason = f"the half-width of the decode rate's interval is {width:.0%} of its value, more than {most:.0%}"
+    return record.model_copy(update={"status": "noisy", "reason": f"{reason}: other load on the machine?"})
 
 
 def rates(measured: protocol.Measured) -> Rates:
@@ -120,7 +120,7 @@ def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
 
 
 def _cache(run: protocol.CacheRun, first: MeasuredRate) -> Cache:
-    """The decode rate of a cache implementation; without runs of its own the first one's, which is the record's."""
+    """The decode rate of a cache implementation; for the first one, which has no separate runs, the record's rate."""
     if run.step_seconds is None:
         return Cache(name=run.name, decode_tokens_per_second=None if run.reason else first, reason=run.reason)
     own = rate([1 / step for step in run.step_seconds])

@@ -1,4 +1,4 @@
-"""What a worker raises when there will be no figures: the record's status and a reason that people understand."""
+"""The exception for measurements without figures: the record's status and a readable reason."""
 
 from __future__ import annotations
 

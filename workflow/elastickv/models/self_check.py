@@ -55,7 +55,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class About:
-    """How an engine runs a model: fields of the record. None: not known, or none of its own."""
+    """How an engine runs a model: fields of the record. None: unknown or not applicable."""
 
     dtype: str | None
     attention: str | None
@@ -113,14 +113,14 @@ def spread(count: int) -> list[int]:
 def split(text: Sequence[int], prompt: int, steps: int, chunk: int) -> Split:
     """The first `prompt` tokens of a text and `steps` more (from its beginning where it is too short).
 
-    Raises Refusal when that is too little to tell anything.
+    Raises Refusal if that is too short for the check.
     """
     if prompt < FEWEST_TOKENS:
         reason = f"a prompt of {prompt} tokens is too short for the self-check, which needs {FEWEST_TOKENS}"
         raise Refusal("unsupported", reason)
     kinds = sorted(set(text[:prompt]))
     if len(kinds) < 2:
-        raise Refusal("failed", f"the tokenizer makes token {kinds[0]} of everything: is it this model's?")
+        raise Refusal("failed", f"the tokenizer maps all text to token {kinds[0]}: is it this model's tokenizer?")
     head = prompt - min(chunk, prompt // 2)
     change = head // 2
     tokens = [text[i % len(text)] for i in range(prompt + steps)]

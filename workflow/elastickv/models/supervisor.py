@@ -1,4 +1,4 @@
-"""`elastickv baseline`: the job of one language-model engine. A worker fetches the model, another one measures it."""
+"""`elastickv baseline`: measures one language-model engine. One worker fetches the model, another one measures it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENGINES = {
 
 
 class NoGpu(Exception):
-    """The engine cannot use the GPU that is there; with the record that says so."""
+    """The engine cannot use the existing GPU; holds the record with the reason."""
 
     def __init__(self, made: Baseline):
         super().__init__(made.reason)
@@ -49,7 +49,7 @@ class NoGpu(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of an engine's section of the config, and the backend that is asked for."""
+    """The keys of an engine's section of the config, and the requested backend."""
 
     section: keys.LanguageModel
     backend: str = "auto"
@@ -92,7 +92,7 @@ class Model(jobs.Job[str, Baseline]):
         return (self.engine.name,)
 
     def known_by(self, part: str) -> records.Json:
-        """Settings and model, the engine and its pins, protocol and text."""
+        """Settings, model, engine with its pinned versions, protocol and text."""
         model = asdict(self.fetched.model)
         return {
             "engine": self.engine.name,
@@ -144,7 +144,7 @@ def read_settings(path: str, engine: Engine) -> Settings:
 def baseline(
     engine: Engine, settings: Settings, store: jobs.RecordStore | None = None, remeasure: bool = False
 ) -> Baseline:
-    """The record of one engine: out of the store where it has it, else measured (whatever happens, a valid record)."""
+    """The record of one engine, from the store or measured; always a valid record."""
     watch = Stopwatch()
     head = record.Head(
         engine=engine.name,
@@ -181,7 +181,7 @@ def _measured(job: Model, store: jobs.RecordStore | None, remeasure: bool) -> Ba
 
 
 def device_of(backend: str, uuid: str | None, answer: jobs.Answer) -> Device | None:
-    """The device of a record, as far as a worker's answer tells of it."""
+    """The device of a record, as far as it is known from a worker's answer."""
     who = {key: value for key, value in device.identity(backend, uuid).items() if key != "cuda_driver"}
     if backend == "cuda":
         return Device(**answer["gpu"] | who) if answer.get("gpu") else None
@@ -193,7 +193,7 @@ def ask(engine: Engine, request: records.Json, timeout: float, uuid: str | None 
     variables = {"HF_HUB_DISABLE_TELEMETRY": "1"}
     # Threads that wait by spinning fight over the cores of a busy machine, and decoding all but stops.
     variables["OMP_WAIT_POLICY"] = "passive"
-    variables["GGML_NO_BACKTRACE"] = "1"  # the last lines of a crash are then what llama.cpp says of it
+    variables["GGML_NO_BACKTRACE"] = "1"  # so that the last lines of a crash are llama.cpp's message
     if request["task"] == "measure":
         variables["HF_HUB_OFFLINE"] = "1"
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see

@@ -95,12 +95,12 @@ def _tokenizer(folder: str, common: dict[str, bool | str]) -> Any:
 
 @contextlib.contextmanager
 def _no_code() -> Iterator[None]:
-    """Refuses a model that needs code of its own."""
+    """Refuses a model that requires its own code."""
     try:
         yield
     except ValueError as error:
         if CODE_NEEDED in str(error):
-            raise Refusal("unsupported", "the model brings Python code of its own, which is never run") from error
+            raise Refusal("unsupported", "the model requires its own Python code, which is never run") from error
         raise
 
 
@@ -149,9 +149,9 @@ def _check_room(parameters: int, itemsize: int, backend: str) -> None:
 
 
 def positions(config: Any) -> int | None:
-    """How many positions a configuration allows; None where it says nothing, or -1 or 0 for "no limit"."""
-    said = (getattr(config, name, None) for name in POSITIONS)
-    return next((value for value in said if isinstance(value, int) and value > 0), None)
+    """The number of positions that a configuration allows; None if unspecified, or -1 or 0 for "no limit"."""
+    found = (getattr(config, name, None) for name in POSITIONS)
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
 
 
 class TransformersEngine:

@@ -136,10 +136,10 @@ def _shards(path: Path, header: gguf_header.Header) -> list[Path]:
 def _check_shards(files: list[Path], headers: list[gguf_header.Header]) -> None:
     """Raises Refusal unless each shard is the one that its place needs, and together they have all tensors."""
     for number, (file, header) in enumerate(zip(files, headers, strict=True), start=1):
-        said = (_count(file, header, "split.no") + 1, _count(file, header, "split.count"))
-        if said != (number, len(files)):
-            found = f"shard {said[0]} of {said[1]}" if said[1] > 1 else "no shard of a split model"
-            raise Refusal("failed", f"{file.name}: its header says {found}; by its name it is {number} of {len(files)}")
+        stated = (_count(file, header, "split.no") + 1, _count(file, header, "split.count"))
+        if stated != (number, len(files)):
+            found = f"shard {stated[0]} of {stated[1]}" if stated[1] > 1 else "no shard of a split model"
+            raise Refusal("failed", f"{file.name}: its header states {found}, but its name {number} of {len(files)}")
     has = len(frozenset().union(*(header.tensors for header in headers)))
     needs = _count(files[0], headers[0], "split.tensors.count")
     if has != needs or has != sum(len(header.tensors) for header in headers):

@@ -1,6 +1,6 @@
-"""Kernels of other libraries, and of users, beside ours: the same cache, check and timer, interleaved in one process.
+"""Compares kernels of other libraries and of users with ours: same cache, check and timer, interleaved in one process.
 
-One file a library lies under `libraries/`; a user's own file is named by its path. Each peer is a `base.Peer`.
+`libraries/` has one file per library; a user's file is named by its path. Each peer is a `base.Peer`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from elastickv.peers.base import Peer
 
 
 def load(name: str) -> Peer:
-    """The peer of that name of those under `libraries/`. Imports no heavy library. Raises ValueError."""
+    """The peer with this name under `libraries/`. Imports no large library. Raises ValueError."""
     if name not in offered():
-        raise ValueError(f"{name}: no such peer")
+        raise ValueError(f"{name}: unknown peer")
     return import_module(f"{__name__}.libraries.{offered()[name]}").PEERS[name]

@@ -1,4 +1,4 @@
-"""What a peer is: a kernel of someone else that computes the same attention over the same values."""
+"""The interface of peers: kernels of others that compute the same attention over the same values."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from elastickv.cache.compact import nothing_compressed
 from elastickv.schemas.case import DecodeCase, policy_of
 
-# Attention of one layer: reads that layer's query and cache, returns the output, batch * heads * dim elements, in new
-# memory or in some that is kept, but in no other layer's.
+# Attention of one layer: reads that layer's query and cache and returns the output, batch * heads * dim elements, in
+# new or reused memory that no other layer uses.
 Launch = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One tensor a layer, contiguous, on the device that is measured, with the very values that our kernel reads.
+    """One contiguous tensor per layer on the measured device, with the same values that our kernel reads.
 
     q: [batch, heads, dim]; k, v: [batch, kv_heads, slots, dim]. Query head h reads KV head h // (heads / kv_heads).
     """
@@ -45,11 +45,11 @@ class Shape(NamedTuple):
 
 
 class Peer:
-    """A kernel of another library, or one of your own. A subclass says `times` and has `prepare`; the rest may stay.
+    """A kernel of another library or your own. A subclass must define `times` and `prepare`; the rest is optional.
 
-    times: what one timed launch covers, in a sentence. needs: the distributions that have to be installed for it in the
-    environment `peers`, the library itself first: its version says which kernel it is. beside: further distributions,
-    whose versions the record states where they are there.
+    times: a sentence on what one timed launch covers. needs: distributions that it requires in the environment `peers`,
+    the library itself first, whose version identifies the kernel. beside: optional distributions, whose versions are
+    recorded if installed.
     """
 
     times: str = ""
@@ -57,37 +57,37 @@ class Peer:
     beside: tuple[str, ...] = ()
 
     def supports(self, case: DecodeCase, backend: str) -> str | None:
-        """None, or why it cannot run the case's full cache on `backend` (cuda, cpu), in a sentence."""
+        """None, or a sentence on why it cannot run the case's full cache on `backend` (cuda, cpu)."""
         return None
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Entered around everything that calls its launches: no setting of the library is made in timed code."""
+        """A context around all calls of its launches, for settings of the library outside timed code."""
         import torch
 
         with torch.inference_mode():
             yield
 
     def prepare(self, inputs: Inputs) -> Callable[[int], Launch]:
-        """Whatever need not be done for every token (plans, copies of the caches); returns the launch of a layer.
+        """Does work that is not needed for every token (plans, copies of the caches); returns the launch of a layer.
 
-        Keys and values stay as they are from here on; a launch has to read the query anew each time. Raises Refusal.
+        Keys and values do not change afterwards; every launch must read the query again. Raises Refusal.
         """
         raise NotImplementedError
 
 
 def elastic_refusal(case: DecodeCase) -> str | None:
-    """Why no peer takes the elastic cache's slots, or None.
+    """Why no peer can read the elastic cache's slots, or None.
 
-    Theirs are of the full cache's type, without a bias, as many for every KV head.
+    Peers require slots of the full cache's type, without a bias and equally many for every KV head.
     """
     policy, heads = policy_of(case), range(case.kv_heads)
     if {name for segment in policy.segments(case.seq) for name in (segment.keys, segment.values)} != {case.dtype}:
-        return f"reads no {case.stored_as} slots beside {case.dtype} ones"
+        return f"cannot read {case.stored_as} slots together with {case.dtype} slots"
     if policy.biased:
-        return f"adds no bias to a slot's logit (bias: {policy.values.get('bias', policy.NAME)})"
+        return f"cannot add a bias to a slot's logit (bias: {policy.values.get('bias', policy.NAME)})"
     if len({sum(policy.slots(head, case.seq)) for head in heads}) > 1:
-        return "reads as many slots for every KV head: here they differ"
+        return "requires the same number of slots for every KV head"
     if nothing_compressed(policy, case.kv_heads, case.seq):
-        return "nothing is compressed: the slots are the full cache's"
+        return "nothing is compressed: the slots are those of the full cache"
     return None

@@ -1,6 +1,6 @@
-"""Whether a peer computes what it is timed for: its answers on inputs that are new to it and are not those timed.
+"""Checks that a peer computes what it is timed for: its answers on new inputs that differ from the timed ones.
 
-A kernel that stores its answers, skips tokens or layers, or returns what it likes is wrong on one of them.
+A kernel that caches answers, or skips tokens or layers, fails at least one of these checks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from elastickv.peers.comparison import Bench
 
 REPLAYS = 5
-SLOWER = 2.0  # how many times as long every replay on new queries takes where answers are stored
+SLOWER = 2.0  # a replay on new queries that takes this many times as long shows cached answers
 UNCHANGED = "the answer does not change with its inputs"
 
 
 class Answer(NamedTuple):
-    """What the check of one layer holds an output against."""
+    """The reference of one layer's check."""
 
     layer: int
     reference: np.ndarray
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 class Wrong(Exception):
-    """A peer's answer is wrong; the message says in what."""
+    """A peer's answer is wrong; the message describes the error."""
 
     def __init__(self, reason: str, correctness: Correctness):
         super().__init__(reason)
@@ -41,7 +41,7 @@ class Wrong(Exception):
 
 
 class Check:
-    """The checks of one peer on one cache. seeds: of the inputs of its checks, each new and never the case's."""
+    """The checks of one peer on one cache. seeds: of the checked inputs, all distinct and different from the case's."""
 
     def __init__(self, bench: Bench, cache: str):
         self.bench, self.cache = bench, cache
@@ -49,11 +49,11 @@ class Check:
         self._new = _seeds(bench.case.seed)
 
     def refill(self) -> None:
-        """New values in all caches and queries: what is prepared of them is never timed."""
+        """Writes new values to all caches and queries; what is prepared from them is never timed."""
         self.bench.workload.refill(self._seed())
 
     def any_layer(self) -> set[int]:
-        """A layer that nobody can foresee."""
+        """An unpredictable layer."""
         return {secrets.randbelow(self.bench.workload.layers)}
 
     def run(self, rotation: Rotation, layers: Set[int]) -> Correctness:
@@ -71,15 +71,15 @@ class Check:
         return correctness
 
     def stores_answers(self, rotation: Rotation) -> str | None:
-        """Why the times of samples, whose queries repeat, are not those of the work; None where they are.
+        """Why the times of samples, whose queries repeat, are not valid; None if they are.
 
-        A kernel that knows its queries again and stores their answers is right at every check and fast in every sample.
+        A kernel that recognises repeated queries and caches answers passes every check and is fast in every sample.
         """
         pairs = [self._new_and_again_us(rotation) for _ in range(REPLAYS)]
         if min(new / again for new, again in pairs) <= SLOWER:  # a busy machine slows some of them
             return None
         new, again = (statistics.median(times) for times in zip(*pairs, strict=True))
-        return f"{again:.3g} us a launch on queries seen before, {new:.3g} us on new ones: answers are stored"
+        return f"{again:.3g} us a launch on queries seen before, {new:.3g} us on new ones: the kernel caches answers"
 
     def _new_and_again_us(self, rotation: Rotation) -> tuple[float, float]:
         """Time of a launch on new queries, and on the same once more, written anew so that all else is alike."""
@@ -102,7 +102,7 @@ class Check:
 
 
 def _seeds(timed: int) -> Iterator[int]:
-    """Seeds that nobody can foresee, none twice and none that of the timed inputs."""
+    """Unpredictable distinct seeds, all different from that of the timed inputs."""
     used = {timed}
     while True:
         seed = secrets.randbits(32)
@@ -114,7 +114,7 @@ def _seeds(timed: int) -> Iterator[int]:
 def fault(correctness: Correctness) -> str:
     """What is wrong with an answer."""
     if correctness.anchors == "wrong":
-        return "the device kept other tokens than the policy"
+        return "the device kept other tokens than the policy selects"
     if not correctness.written or not correctness.finite:
-        return "the output holds NaN or infinity, or was not written everywhere"
+        return "the output contains NaN or infinity, or was not completely written"
     return f"relative error {correctness.relative_error:.3g}, allowed {correctness.tolerance:.3g}"

@@ -1,4 +1,4 @@
-"""One case, ours beside the peers: check both, interleave them, say how many times faster ours is. In the worker."""
+"""Compares one case with the peers in the worker: checks both kernels, interleaves them and computes the ratio."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def without(status: str, reason: str, correctness: Correctness | None = None) ->
 
 
 def _cache(bench: Bench, peer: Peer, cache: str) -> Cache:
-    """One cache with one peer. What Python can catch becomes a status; a device that reports errors does not go on."""
+    """One cache with one peer. Exceptions become a status; after errors of the device, the worker ends."""
     try:
         with peer.session():
             return _compared(bench, peer, cache)
@@ -138,7 +138,7 @@ def _cache(bench: Bench, peer: Peer, cache: str) -> Cache:
 
 
 def _free(bench: Bench) -> None:
-    """Gives the memory of the peer's graphs back to the device."""
+    """Returns the memory of the peer's graphs to the device."""
     if bench.graphs:
         import torch
 

@@ -1,6 +1,6 @@
-"""Our timer beside others' on one kernel: decode over one long full cache, so that gaps between launches are small.
+"""Compares our timer with others on one kernel: decode over one long full cache, so that launch gaps are small.
 
-CUPTI (through torch's profiler) tells the kernel's own time; NVBench (the package cuda-bench) times batches of launches
+CUPTI (through torch's profiler) reports the kernel's time; NVBench (the package cuda-bench) times batches of launches
 between events, behind a kernel that blocks the stream. Its other samples (single launches after it filled the cache
 with writes) took 5% more on an H200, perhaps for what those writes left to be written back.
 """
@@ -34,8 +34,8 @@ GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
 TOLERANCE = 0.01
 
 
-class Told(NamedTuple):
-    """What another timer says of a launch, of how many, and which timer it is."""
+class Timing(NamedTuple):
+    """The result of another timer: time of a launch, number of launches, and the timer's version."""
 
     us: float
     samples: int
@@ -43,7 +43,7 @@ class Told(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """Our timer beside another one, on one kernel over a cache of `tokens`; times in us."""
+    """Our timer compared with another one, on one kernel over a cache of `tokens`; times in us."""
 
     tokens: int
     ours_us: float
@@ -53,12 +53,12 @@ class Beside(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """By how much ours is above the other, relative."""
+        """Relative difference of ours from the other."""
         return self.ours_us / self.us - 1
 
 
 class Silent(NamedTuple):
-    """Why another timer told no time."""
+    """Why another timer gave no time."""
 
     us: None
     reason: str | None
@@ -80,11 +80,11 @@ def measure(backend: Backend, name: str) -> Beside:
         rotation.sample()
     ours = [rotation.sample() for _ in range(SAMPLES)]
     if name == "cupti":
-        told = cupti(rotation)
+        result = cupti(rotation)
         ours += [rotation.sample() for _ in range(SAMPLES)]
     else:
-        told = nvbench(backend, workload)  # may reset the device: nothing is timed after it
-    return Beside(workload.tokens, float(np.median(ours)), *told)
+        result = nvbench(backend, workload)  # may reset the device: nothing is timed after it
+    return Beside(workload.tokens, float(np.median(ours)), *result)
 
 
 def _workload(backend: Backend) -> DecodeWorkload:
@@ -93,10 +93,10 @@ def _workload(backend: Backend) -> DecodeWorkload:
             return DecodeWorkload(backend, case_of(tokens))
         except MemoryError:
             backend.free_all()
-    raise MemoryError(f"not even {TOKENS[-1]} tokens fit")
+    raise MemoryError(f"{TOKENS[-1]} tokens, the smallest size, do not fit")
 
 
-def cupti(rotation: Rotation) -> Told:
+def cupti(rotation: Rotation) -> Timing:
     """The median of the kernel's own durations while our graphs are replayed."""
     import torch
 
@@ -110,11 +110,11 @@ def cupti(rotation: Rotation) -> Told:
         if event.device_type == torch.autograd.DeviceType.CUDA and event.name.startswith("decode")
     ]
     if not durations:
-        raise RuntimeError("CUPTI told of no kernel named decode")
-    return Told(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
+        raise RuntimeError("CUPTI reported no kernel named decode")
+    return Timing(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
 
 
-def nvbench(backend: Any, workload: DecodeWorkload) -> Told:
+def nvbench(backend: Any, workload: DecodeWorkload) -> Timing:
     """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
     from cuda import bench
 
@@ -128,7 +128,7 @@ def nvbench(backend: Any, workload: DecodeWorkload) -> Told:
         out = Path(folder, "nvbench.json")
         bench.run_all_benchmarks(["elastickv", "--devices", "0", "--timeout", "60", "--json", str(out), "--quiet"])
         state = json.loads(out.read_text(encoding="utf-8"))["benchmarks"][0]["states"][0]
-    return Told(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
+    return Timing(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
 
 
 def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
@@ -145,7 +145,7 @@ def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def agrees(timers: Mapping[str, Beside | Silent]) -> bool | None:
-    """Whether ours is within TOLERANCE of every other timer; None when none told a time."""
+    """Whether ours is within TOLERANCE of every other timer; None if none gave a time."""
     found = [one.difference for one in timers.values() if isinstance(one, Beside)]
     return all(abs(one) <= TOLERANCE for one in found) if found else None
 
@@ -154,17 +154,17 @@ def run(args: argparse.Namespace) -> int:
     """`elastickv crosscheck`: one worker for each other timer. Exit 1 when ours is off by more than TOLERANCE."""
     found = timers(args.build)
     if args.json:
-        told = {name: one._asdict() for name, one in found.items()}
-        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(found), "timers": told}, indent=1))
+        result = {name: one._asdict() for name, one in found.items()}
+        print(json.dumps({"tolerance": TOLERANCE, "agrees": agrees(found), "timers": result}, indent=1))
     else:
         print("\n".join(line(name, one) for name, one in found.items()))
     if agrees(found) is None:
-        raise MachineError("no other timer told a time", "elastickv env peers, on a machine with a GPU and a network")
+        raise MachineError("no other timer gave a time", "elastickv env peers, on a machine with a GPU and a network")
     return 0 if agrees(found) else 1
 
 
 def timers(build: str) -> dict[str, Beside | Silent]:
-    """What each says, or why it says nothing. Raises MachineError without a GPU, its build or the environment."""
+    """Each timer's result, or why it has none. Raises MachineError without a GPU, its build or the environment."""
     from elastickv.peers import supervisor
 
     device.resolve_backend("cuda")
@@ -178,8 +178,8 @@ def timers(build: str) -> dict[str, Beside | Silent]:
     return found
 
 
-def line(name: str, told: Beside | Silent) -> str:
+def line(name: str, result: Beside | Silent) -> str:
     """One line on one timer."""
-    if isinstance(told, Silent):
-        return f"{name}: no time ({told.reason})"
-    return f"{name} ({told.version}): {told.us:.2f} us, ours {told.ours_us:.2f} us, {told.difference:+.2%}"
+    if isinstance(result, Silent):
+        return f"{name}: no time ({result.reason})"
+    return f"{name} ({result.version}): {result.us:.2f} us, ours {result.ours_us:.2f} us, {result.difference:+.2%}"

@@ -1,6 +1,6 @@
-"""A user's own peer, out of the file that the config names. Only workers load it: it may import heavy things, or crash.
+"""Loads a user's peer from the file that the config names. Only workers load it, since it may crash.
 
-Its bytes are hashed and loaded as they were read, so that no compiled copy of an older file takes their place.
+The bytes that were read are hashed and loaded, so that no compiled copy of an older file is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load(path: str, sha256: str | None = None) -> tuple[Peer, str]:
         raise Refusal("failed", f"{path}: cannot be read: {error.strerror}") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
-        raise Refusal("failed", f"{path}: was edited while it was measured: run again")
+        raise Refusal("failed", f"{path}: was edited during the measurement: run again")
     loader = _AsRead(f"elastickv_own_{Path(path).stem}", str(Path(path).resolve()), content)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     sys.modules[module.__name__] = module
@@ -51,9 +51,9 @@ def load(path: str, sha256: str | None = None) -> tuple[Peer, str]:
         raise Refusal("failed", f"{path}: {one_line(error)}") from error
     peer = getattr(module, "PEER", None)
     if not isinstance(peer, Peer):
-        raise Refusal("failed", f"{path}: PEER: an instance of a subclass of elastickv.peers.base.Peer is needed")
+        raise Refusal("failed", f"{path}: PEER must be an instance of a subclass of elastickv.peers.base.Peer")
     if not (peer.times and isinstance(peer.times, str)):
-        raise Refusal("failed", f"{path}: PEER.times: a sentence is needed that says what one launch covers")
+        raise Refusal("failed", f"{path}: PEER.times must be a sentence on what one launch covers")
     if not (isinstance(peer.needs, tuple) and peer.needs and all(isinstance(one, str) for one in peer.needs)):
-        raise Refusal("failed", f"{path}: PEER.needs: a tuple of distributions is needed, such as ('torch',)")
+        raise Refusal("failed", f"{path}: PEER.needs must be a tuple of distributions, such as ('torch',)")
     return peer, found

@@ -15,13 +15,13 @@ MEASURED = ("ok", "noisy")
 
 
 class JudgedComparison(Comparison):
-    """A comparison with the ratio that may be shown, and what its controls make of it."""
+    """A judged comparison: its status by its controls, and the publishable ratio."""
 
     status: Literal["ok", "imprecise", "noisy"]
 
 
 class About(NamedTuple):
-    """What a record says beside its cases: of which peer, with which bounds, on what and since when they were measured.
+    """The fields of a record other than its cases: peer, bounds, device and time.
 
     file: None where the peer is one of the project's. device, build: None where nothing was measured.
     """
@@ -39,7 +39,7 @@ class About(NamedTuple):
 
 
 def for_peers(case: DecodeCase, settings: keys.Peers | Settings) -> DecodeCase:
-    """The case as it is measured beside peers: no inference cycle, every launch mode there is, the peers' limits."""
+    """The case as measured with peers: without inference cycle, in every launch mode, with the peers' limits."""
     limits = {"decode_tokens": 0, "reps": settings.reps, "max_seconds": settings.max_seconds}
     return case.model_copy(update={"launch": "auto", "measure": case.measure.model_copy(update=limits)})
 
@@ -54,7 +54,7 @@ def case_entry(case: DecodeCase, found: Mapping[str, Any]) -> Entry:
 
 
 def compose(about: About, entries: Sequence[Entry], ended: str) -> Peers:
-    """The record. Its status: the best of its cases'; without figures also every reason that was given."""
+    """The record. Its status is the best of its cases; without figures, its reason lists every reason."""
     status, reason = overall([(entry.status, entry.reason) for entry in entries])
     return Peers(
         status=status,

@@ -1,4 +1,4 @@
-"""How a peer's launches are repeated and timed: on the clock and the stream that our own kernels are timed on."""
+"""Repeats and times a peer's launches, with the same clock and stream as our kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Runner(Protocol):
 
 
 def open_runner(backend: Backend) -> Runner:
-    """The runner beside a backend. Imports torch after the backend's own libraries are loaded."""
+    """The runner for a backend. Imports torch after the backend's libraries are loaded."""
     return CpuRunner(backend) if backend.name == "cpu" else CudaRunner(backend)
 
 
@@ -139,7 +139,7 @@ class Captured(NamedTuple):
 
 
 class OnDriver:
-    """Our own programs, their graphs launched as a peer's are."""
+    """Our programs, with their graphs launched in the same way as a peer's."""
 
     def __init__(self, backend: Backend, driver: ctypes.CDLL):
         self._backend, self._driver = backend, driver

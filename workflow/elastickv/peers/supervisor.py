@@ -1,4 +1,4 @@
-"""`elastickv baseline peers`: the job of several peers on several cases; one worker for each case holds all of them."""
+"""`elastickv baseline peers`: measures several peers on several cases, with one worker per case for all peers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Part = tuple[str, str]  # a peer's name and a case's id
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of a peer without calling its kernel; of a user's file (`path`) only a worker can say it.
+    """Facts about a peer without running its kernel; for a user's file (`path`), only a worker can determine them.
 
-    refused: why it does not take a case, by the case's id; wrong: status and reason where there is no such peer.
+    refused: why it does not support a case, by case id; wrong: status and reason if the peer cannot be loaded.
     """
 
     times: str
@@ -43,15 +43,15 @@ class Described:
     wrong: tuple[str, str] | None = None
 
     @classmethod
-    def named(cls, said: str) -> Described:
-        """What is known before a worker is asked. said: the name in the config."""
-        if naming.is_path(said):
-            return cls("what the file's PEER launches", base.Peer.needs, said)
-        peer = peers.load(said)
+    def named(cls, entry: str) -> Described:
+        """What is known without a worker. entry: the name in the config."""
+        if naming.is_path(entry):
+            return cls("what the file's PEER launches", base.Peer.needs, entry)
+        peer = peers.load(entry)
         return cls(peer.times, peer.needs)
 
     def without(self, case: str) -> tuple[str, str] | None:
-        """Status and reason where no worker can measure a case beside this peer."""
+        """Status and reason if no worker can measure a case with this peer."""
         if self.wrong:
             return self.wrong
         if case in self.refused:
@@ -60,13 +60,13 @@ class Described:
 
     @property
     def missing(self) -> list[str]:
-        """What it needs and is not installed."""
+        """The distributions that it needs but that are not installed."""
         return [library for library in self.needs if library not in self.versions]
 
 
 @dataclass(frozen=True)
 class Comparison(jobs.Job[Part, Peers]):
-    """The job of these peers, by their names in records, beside our kernel on these cases."""
+    """The job of comparing these peers (by their names in records) with our kernel on these cases."""
 
     settings: keys.Peers
     cases: dict[str, DecodeCase]
@@ -105,12 +105,12 @@ class Comparison(jobs.Job[Part, Peers]):
                         yield (name, case.id), made
 
     def together(self, names: Sequence[str]) -> list[list[str]]:
-        """Which peers share a worker: the project's own; a user's file is alone, whatever it sets or breaks."""
+        """Groups of peers that share a worker: the project's peers together; each user's file alone, for isolation."""
         ours = [name for name in names if not self.peers[name].path]
         return [group for group in (ours, *([name] for name in names if name not in ours)) if group]
 
     def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
-        """What one worker finds of these peers, at least of one. If it dies, that costs the peer under way alone."""
+        """One worker's results for at least one of these peers. If it dies, only the current peer is lost."""
         known = {name: self.peers[name] for name in names}
         request = {"task": "compare", "backend": self.backend, "build": self.build, **_named(known),
                    "versions": {name: version for one in known.values() for name, version in one.versions.items()},
@@ -129,11 +129,11 @@ class Comparison(jobs.Job[Part, Peers]):
         return self.without("failed", error.one_line, part)
 
     def without(self, status: str, reason: str, part: Part) -> Peers:
-        """The record of a part that no worker is asked about."""
+        """The record of a part that needs no worker."""
         return self.compose(part[0], self.cases[part[1]], {"status": status, "reason": reason}, {})
 
     def compose(self, name: str, case: DecodeCase, entry: Mapping[str, Any], answer: jobs.Answer) -> Peers:
-        """One case's result as a record; of the worker's answer what it told of device and software."""
+        """One case's result as a record, with device and software from the worker's answer."""
         peer = self.peers[name]
         about = record.About(
             peer=name,
@@ -199,7 +199,7 @@ def compare(
     store: jobs.RecordStore | None = None,
     remeasure: bool = False,
 ) -> dict[str, Peers]:
-    """The record of each peer: out of the store where it has it, else measured (whatever happens, valid records)."""
+    """The record of each peer, from the store or measured; always valid records."""
     settings = naming.completed(settings)
     known = _named_in(settings)
     job = Comparison(settings, {case.id: case for case in cases}, build, known)
@@ -208,8 +208,8 @@ def compare(
     try:
         job = replace(job, backend=device.resolve_backend(backend))
         job = replace(job, peers=_described(job))
-        said = {part: job.peers[part[0]].without(part[1]) for part in parts}
-        found = {part: job.without(*why, part) for part, why in said.items() if why}
+        early = {part: job.peers[part[0]].without(part[1]) for part in parts}
+        found = {part: job.without(*why, part) for part, why in early.items() if why}
         if len(found) < len(parts):
             built = {case.id: binary.facts(build, job.backend, "decode", case.formats, case.rule) for case in cases}
             job = replace(job, built=built)
@@ -222,7 +222,7 @@ def compare(
 
 
 def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -> dict[str, Described]:
-    """What a worker says of the peers that settings name, by their names in records. No kernel is called.
+    """A worker's facts about the peers in the settings, by their names in records. No kernel is run.
 
     Raises MachineError when the environment is missing.
     """
@@ -230,7 +230,7 @@ def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -
 
 
 def _named_in(settings: keys.Peers) -> dict[str, Described]:
-    return {naming.name_of(said): Described.named(said) for said in settings.names}
+    return {naming.name_of(entry): Described.named(entry) for entry in settings.names}
 
 
 def _described(job: Comparison) -> dict[str, Described]:

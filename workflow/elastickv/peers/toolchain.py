@@ -17,13 +17,15 @@ LIBRARY_FOLDERS = ("lib64", "lib64/stubs", "lib", "targets/x86_64-linux/lib")
 
 def variables(python: str, links: Path) -> dict[str, str]:
     """Environment variables of a worker run by `python`; links: a folder for links to libraries, made where needed."""
-    path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", os.defpath)])  # ninja lies beside it
+    path = os.pathsep.join(
+        [str(Path(python).parent), os.environ.get("PATH", os.defpath)]
+    )  # ninja is in the same folder
     home = Path(os.environ["CUDA_HOME"]) if os.environ.get("CUDA_HOME") else cuda_home()
     if home is None:
         return {"PATH": path}
     flags = link_flags(home, links, _known_to_the_linker())
-    said = " ".join(filter(None, [os.environ.get("FLASHINFER_EXTRA_LDFLAGS"), flags]))
-    return {"PATH": path, "CUDA_HOME": str(home)} | ({"FLASHINFER_EXTRA_LDFLAGS": said} if said else {})
+    text = " ".join(filter(None, [os.environ.get("FLASHINFER_EXTRA_LDFLAGS"), flags]))
+    return {"PATH": path, "CUDA_HOME": str(home)} | ({"FLASHINFER_EXTRA_LDFLAGS": text} if text else {})
 
 
 def cuda_home() -> Path | None:
@@ -60,5 +62,5 @@ def _known_to_the_linker() -> dict[str, Path]:
     program = shutil.which("ldconfig", path=os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"]))
     if program is None:
         return {}
-    said = programs.run([program, "-p"], "mend ldconfig, or set CUDA_HOME").stdout
-    return {name: Path(path) for name, path in re.findall(r"^\s*(\S+) \(.*\) => (.+)$", said, re.MULTILINE)}
+    text = programs.run([program, "-p"], "repair ldconfig, or set CUDA_HOME").stdout
+    return {name: Path(path) for name, path in re.findall(r"^\s*(\S+) \(.*\) => (.+)$", text, re.MULTILINE)}

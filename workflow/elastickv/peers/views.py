@@ -1,4 +1,4 @@
-"""Our caches as torch tensors: the same memory where a peer can read it as it lies, gathered where it cannot."""
+"""Our caches as torch tensors: the same memory if a peer can read its layout, otherwise gathered copies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The process that holds our kernel and the peers': reads a request, answers with one JSON file. It may crash.
+"""The process that runs our kernel and the peers: reads a request and answers with one JSON file. It may crash.
 
 Called as `python -m elastickv.peers.worker REQUEST RESPONSE` by the interpreter of the environment `peers`.
-What is done so far, and which peer is under way, stands in the file `progress` of the request, for whoever survives it.
+The request's file `progress` states what is done and which peer is being measured, for the parent if it crashes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from elastickv.peers.base import Peer
     from elastickv.peers.comparison import Bench
 
-# Distributions that our own side of a comparison runs on, beside those that the peer says.
+# Distributions that our side of a comparison uses, in addition to those of the peer.
 SOFTWARE = ("torch", "cupy-cuda12x", "cupy-cuda13x")
 
 
@@ -44,7 +44,7 @@ def _loaded(request: dict[str, Any], name: str) -> tuple[Peer, str | None]:
 
 
 def _described(request: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a peer says of itself, the versions of what it needs, and the cases that it does not take."""
+    """A peer's description, the versions of its distributions, and the cases that it does not support."""
     peer, sha256 = _loaded(request, name)
     cases = [case_of(case) for case in request["cases"]]
     refused = {case.id: reason for case in cases if (reason := peer.supports(case, request["backend"]))}
@@ -76,7 +76,7 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     from elastickv.device.opening import open_backend
     from elastickv.peers import comparison, record, runners
 
-    state = device.state_of(request["backend"])  # before the backend opens: who is on a GPU now is somebody else
+    state = device.state_of(request["backend"])  # before the backend opens: all processes on a GPU now are others
     backend = open_backend(request["backend"], request["build"])
     state.opened()
     facts, software = backend.facts(), {**device.software(), **request["versions"]}

@@ -1,1 +1,1 @@
-"""One run of the DAG: its plan, its start under Snakemake, what each rule asks of a machine."""
+"""One run of the DAG: its plan, its start under Snakemake, and the resources of each rule."""

@@ -1,4 +1,4 @@
-"""`elastickv overrides`: what make's SET says as one more config file, which Snakemake reads like every other."""
+"""`elastickv overrides`: converts make's SET to an additional config file for Snakemake."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NAME = "SET"
 def run(args: argparse.Namespace) -> int:
     """Checks the matrix with the overrides, writes these to a file if there are any, and prints its path.
 
-    The file is named by its content: one that a run on a cluster still reads keeps it.
+    The file's name depends on its content, so files that a cluster job still reads are never overwritten.
     """
     files = args.configfile or [matrix.CONFIG_DEFAULT]
-    said = words(args.set)
-    matrix.check_results_writable(matrix.load(files, said, NAME))
-    if said:
-        text = records.to_json(layers.overrides_tree(files, said))  # JSON is YAML
+    found = words(args.set)
+    matrix.check_results_writable(matrix.load(files, found, NAME))
+    if found:
+        text = records.to_json(layers.overrides_tree(files, found))  # JSON is YAML
         path = FOLDER / f"set-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
         records.write_text(path, text)
         print(path)

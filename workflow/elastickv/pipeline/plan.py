@@ -1,6 +1,6 @@
-"""What a config asks for: the files that Snakemake makes, and the small plan files whose content decides what reruns.
+"""The plan of a config: the files that Snakemake makes, and small plan files whose content determines what is rerun.
 
-A plan file is written only when its content changes, so comments, key order and other cases' edits re-time nothing.
+A plan file is written only if its content changes, so edits of comments, key order and other cases rerun nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PEERS_ENVIRONMENT = "peers"
 
 @dataclass(frozen=True)
 class Plan:
-    """The final outputs of one config, as far as the DAG has to know them.
+    """The final outputs of one config that the DAG needs.
 
     `results` is the results folder; `cases` their ids in order; `backends` the ones to build, "cuda" and "cpu";
     `images` the CUDA image files, such as `sm_80.cubin`; `baselines` the enabled ones, of BASELINES; `peers` the names
-    of the kernels measured beside ours on `peer_cases`, `peer_files` the files among them that are a user's own (all
-    empty where that is off, or nothing is attention).
+    of the peers compared on `peer_cases`, `peer_files` those that are files of the user (all empty if peers are off or
+    no case is attention).
     """
 
     results: Path
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where this config's plan files lie."""
+        """The folder of this config's plan files."""
         return self.results / ".plan"
 
     @property
@@ -67,8 +67,8 @@ def resolve(config: matrix.Config) -> Plan:
 
     `auto` builds both backends.
     """
-    asked = {config.backend} | {case.backend for case in config.cases.values()}
-    backends = ("cuda", "cpu") if "auto" in asked else tuple(name for name in ("cuda", "cpu") if name in asked)
+    requested = {config.backend} | {case.backend for case in config.cases.values()}
+    backends = ("cuda", "cpu") if "auto" in requested else tuple(name for name in ("cuda", "cpu") if name in requested)
     peers = config.baselines.peers
     attention = tuple(name for name, case in config.cases.items() if case.kind.CACHE)
     beside_peers = attention if peers.enable else ()
@@ -88,7 +88,7 @@ def resolve(config: matrix.Config) -> Plan:
 
 
 def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
-    """Path and content of every plan file. Asks the compilers for their versions (for the fingerprints)."""
+    """Path and content of every plan file. Queries the compilers' versions for the fingerprints."""
     return results_contents(config, plan) | _build_contents(config, plan)
 
 
@@ -144,7 +144,7 @@ def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
 
 
 def needed_environments(plan: Plan) -> tuple[str, ...]:
-    """The heavy environments that the plan needs, by the names of their locks."""
+    """The environments under .envs/ that the plan needs, by lock name."""
     cuda = ("cuda",) if "cuda" in plan.backends else ()
     peers = (PEERS_ENVIRONMENT,) if plan.peers else ()
     return cuda + tuple(BASELINES[name] for name in plan.baselines) + peers
@@ -183,7 +183,7 @@ def is_made_by_hand(path: Path) -> bool:
 def unfinish(plan: Plan, changing: Iterable[Path] | None = None) -> None:
     """Deletes the manifest of a finished run, before anything that it lists changes; the next run writes it last.
 
-    So a manifest only ever stands beside what it lists, and `elastickv verify` knows an unfinished run by having none.
+    A manifest therefore always matches the files that it lists; a results folder without one is an unfinished run.
     changing: plan files about to change; a manifest knows nothing of the notebook's. None: jobs are about to run.
     """
     if changing is None or any(path.is_relative_to(plan.folder) and path.name != "notebook.json" for path in changing):

@@ -1,6 +1,6 @@
-"""One run at a time in a checkout: the kernel drops the lock with its holder, so nothing is ever unlocked by hand.
+"""Allows one run at a time per checkout. The operating system releases the lock when its holder ends.
 
-Snakemake's own lock, which a killed run leaves behind, is off (profiles/default).
+Snakemake's lock, which a killed run leaves behind, is disabled (profiles/default).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RunLock:
         return True
 
     def refusal(self) -> ElastickvError:
-        """The error of who comes second. It names the holder where the system says who that is."""
+        """The error of the second run. It names the holder of the lock if known."""
         holder = locks.holder(self._path)
         named = f" (process {holder})" if holder else ""
         return ElastickvError(

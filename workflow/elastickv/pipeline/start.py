@@ -25,11 +25,11 @@ from elastickv.system import orphans
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation of Snakemake. `demands`: what measuring each case asks of a machine; `gpus`: GPUs of this one.
+    """One invocation of Snakemake. demands: resources for measuring each case; gpus: number of GPUs of this machine.
 
-    `peers_demand`: what measuring all peers asks. The lock is None in the processes that Snakemake starts for
-    jobs elsewhere, and in a dry run, which leaves the plan as it is: `unwritten` are the plan files that a run would
-    write, out of `asked`, the config that it was asked to plan (empty elsewhere).
+    peers_demand: resources for measuring all peers. The lock is None in processes that Snakemake starts for jobs on
+    other machines, and in a dry run, which does not write the plan: `unwritten` are the plan files that a run would
+    write, made from `asked`, the requested config (empty otherwise).
     """
 
     plan: plan.Plan
@@ -41,28 +41,28 @@ class Run:
     asked: Path = Path()
 
     def threads(self, asked: Demand, cores: int) -> int:
-        """Threads of a rule that times: all cores, so that nothing else of the DAG runs beside it.
+        """Threads of a rule that measures: all cores, so that no other rule runs at the same time.
 
-        Where it is timed on one of several GPUs, its share of them: as many run at a time as there are GPUs.
+        With several GPUs, its share of the cores: as many such rules run at a time as there are GPUs.
         """
         return max(1, cores // self.gpus) if asked.gpu else cores
 
     def start(self) -> None:
-        """Called when jobs are about to run: refuses beside another run, retires the records of removed cases."""
+        """Called before jobs run: fails if another run is active, and moves records of removed cases away."""
         with _message_alone():
             if self.lock is not None and not self.lock.try_acquire():
                 raise self.lock.refusal()
         plan.unfinish(self.plan)
         plan.state_run(self.plan)
         for path in plan.retire(self.plan):
-            print(f"elastickv: no longer in the matrix, moved to {path}", file=sys.stderr)
+            print(f"elastickv: record of a case that is no longer in the matrix, moved to {path}", file=sys.stderr)
 
 
 def begin(workflow: Any) -> Run:
-    """What the Snakefile does first. Ends the process with the message alone when the config is bad.
+    """The first step of the Snakefile. Ends the process with only the message if the config is invalid.
 
     The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so who
-    only looks (`--summary`) beside a run goes without, as long as that would change no plan file.
+    commands that only read (`--summary`) run without it next to an active run, if they would change no plan file.
     """
     if workflow.is_main_process:
         provenance.announce()

@@ -1,7 +1,7 @@
-"""What an elastic cache keeps: one file per policy, found because it is in this folder.
+"""Policies decide what an elastic cache keeps. Each file in this folder defines one and is registered automatically.
 
-A file has one subclass of `Policy`. Where a policy makes groups into slots, an anchor rule (`elastickv.anchors`) says
-of what.
+A file has one subclass of `Policy`. If a policy turns groups of tokens into slots, an anchor rule
+(`elastickv.anchors`) chooses the slot's content.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from elastickv.policies.base import Key, Policy
 
-DEFAULT = "grouped"  # that of a case which names none
+DEFAULT = "grouped"  # policy of cases that do not name one
 
 
 @cache
 def every() -> dict[str, type[Policy]]:
-    """Every policy by its name, the default first. Raises ValueError where a file's name is not its policy's."""
+    """All policies by name, the default first. Raises ValueError if a file is not named like its policy."""
     found = {}
     for info in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{info.name}")
@@ -27,7 +27,7 @@ def every() -> dict[str, type[Policy]]:
         for made in here:
             if isinstance(made, type) and issubclass(made, Policy) and made is not Policy:
                 if info.name != made.NAME:
-                    raise ValueError(f"policies/{info.name}.py declares the policy {made.NAME}; name both alike")
+                    raise ValueError(f"policies/{info.name}.py declares the policy {made.NAME}; give both one name")
                 found[made.NAME] = made
     return {name: found[name] for name in sorted(found, key=lambda name: (name != DEFAULT, name))}
 
@@ -39,19 +39,19 @@ def of(name: str) -> type[Policy]:
 
 @cache
 def every_key() -> dict[str, Key]:
-    """The keys of all policies. Raises ValueError where two policies have unlike keys of the same name."""
+    """The keys of all policies. Raises ValueError if policies declare a key of the same name differently."""
     return combined(every())
 
 
 def combined(found: Mapping[str, Any], what: str = "policies") -> dict[str, Key]:
-    """The KEYS of all these (policies, workloads), by their order and then by that of their keys."""
+    """The KEYS of these policies or workloads, in their order and then in the order of the keys."""
     keys: dict[str, Key] = {}
     owners: dict[str, str] = {}
     for policy, made in found.items():
         for name, key in made.KEYS.items():
             if keys.setdefault(name, key) != key:
                 raise ValueError(
-                    f"{what} {owners[name]} and {policy} declare the key {name} differently: name the one otherwise, "
+                    f"{what} {owners[name]} and {policy} declare the key {name} differently: rename one of them, "
                     "or import the other's Key"
                 )
             owners.setdefault(name, policy)

@@ -1,8 +1,8 @@
-"""What a policy is: which tokens an elastic cache keeps, in which segments and slots, and when a group becomes a slot.
+"""The interface of policies: which tokens are kept, in which segments and slots, and when a group becomes a slot.
 
-A cache is a list of segments, runs of slots per row (batch, KV head) with one format for keys and one for values.
-Segment 0 is the exact one, in `dtype`; new tokens go there. The records here have the fields of their namesakes in
-kernels/params.h: kernels get them as tables and know no policy.
+A cache is a list of segments: runs of slots per row (batch, KV head) with one format for keys and one for values.
+Segment 0 is the exact segment, in `dtype`; new tokens are appended to it. The dataclasses here have the fields of the
+structs of the same name in kernels/params.h: kernels receive them as tables and know nothing about policies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 class Key:
     """A key of a case that a policy reads: an `int`, a `bool`, or one of `choices`.
 
-    default: None where a case has to say it. least, most: a number's limits.
+    default: None if a case must set the key. least, most: limits of a number.
     """
 
     meaning: str
@@ -30,7 +30,7 @@ class Key:
 
 
 class Segment(NamedTuple):
-    """slots: of a row, for all tokens that the cache may grow to. keys, values: names of formats."""
+    """slots: slots per row at the cache's largest size. keys, values: names of the storage formats."""
 
     name: str
     keys: str
@@ -39,10 +39,10 @@ class Segment(NamedTuple):
 
 
 class Live(NamedTuple):
-    """Which slots of a segment of one row hold a token.
+    """The live slots of a segment in one row.
 
-    Slots [0, head), and of the ring of `ring` slots that begins at slot `head` the `length` slots from its slot `first`
-    on. The next token goes into the slot behind them.
+    These are slots [0, head) and, in the ring of `ring` slots that begins at slot `head`, `length` slots from ring
+    position `first` on. The next token is stored in the slot after them.
     """
 
     head: int = 0
@@ -57,18 +57,18 @@ class Live(NamedTuple):
 
     @property
     def next(self) -> int:
-        """The slot of segment 0 that the next token goes into."""
+        """The slot of segment 0 that stores the next token."""
         return self.head + ((self.first + self.length) % self.ring if self.ring else 0)
 
     def order(self) -> list[int]:
-        """The slots, those of the ring in the order in which tokens came."""
+        """The live slots; slots of the ring are in token order."""
         return [*range(self.head), *(self.head + (self.first + i) % self.ring for i in range(self.length))]
 
 
 class Run(NamedTuple):
-    """Slots of one segment, each made of `each` tokens of the full cache, from token `token` on.
+    """Consecutive slots of one segment, each built from `each` tokens of the full cache, starting at token `token`.
 
-    Slot i is slot + i; in a ring (ring > 0) head + (slot + i) % ring.
+    Entry i is in slot `slot + i`; in a ring (ring > 0), in slot `head + (slot + i) % ring`.
     """
 
     segment: int
@@ -87,9 +87,9 @@ class Run(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """`count` tokens of segment 0, from number `token` on, that become one slot of another segment. count 0: none.
+    """A group: `count` tokens of segment 0 from `token` on that become one slot of another segment. count 0: none.
 
-    Token i of them lies in slot head + (first + i) % ring of segment 0.
+    Token i of the group is in slot `head + (first + i) % ring` of segment 0.
     """
 
     segment: int = 0
@@ -105,9 +105,9 @@ class Closing(NamedTuple):
 class Policy(ABC):
     """A policy with the values of its keys, for one `dtype` and the formats of compressed slots.
 
-    KEYS: what a case says of it, in the order of lists; the first says how much is kept, and figures of a sweep draw
-    it against tokens. Every method is pure; `head` is a KV head, `capacity` the number of tokens that the cache may
-    grow to (which decides the size of rings).
+    KEYS: its keys in a case, in display order; the first one controls how much is kept and is an axis of a sweep's
+    figures. All methods are pure. `head` is a KV head; `capacity` is the largest number of tokens of the cache, which
+    determines the size of rings.
     """
 
     NAME: ClassVar[str]
@@ -115,18 +115,18 @@ class Policy(ABC):
     KEYS: ClassVar[Mapping[str, Key]]
 
     def __init__(self, values: Mapping[str, Any], dtype: str, keys: str, stored_values: str):
-        """values: of every key of KEYS. keys, stored_values: formats of compressed slots."""
+        """values: the value of every key of KEYS. keys, stored_values: storage formats of compressed slots."""
         self.dtype, self.key_format, self.value_format = dtype, keys, stored_values
         self.values = {name: values[name] for name in self.KEYS}
 
     @property
     def anchor(self) -> str | None:
-        """Name of the rule that chooses a group's token; None: groups are never made."""
+        """Name of the anchor rule; None if the policy does not close groups."""
         return self.values.get("anchor")
 
     @property
     def period(self) -> int:
-        """After how many tokens closings repeat. 1: there are none, or every token closes a group."""
+        """Tokens between two closings. 1: no group is ever closed, or every token closes one."""
         return 1
 
     @property
@@ -136,17 +136,17 @@ class Policy(ABC):
 
     @property
     def closes_newest(self) -> bool:
-        """Whether a group may hold the newest token: it is then closed after that token was stored, not before."""
+        """Whether a group may contain the newest token. If so, it is closed after storing that token, not before."""
         return False
 
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
-        """None, or the key that contradicts others and why. values: of KEYS; case: all keys of the case."""
+        """(key, reason) for a key that conflicts with others, or None. values: of KEYS; case: all keys of the case."""
         return None
 
     @classmethod
-    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Which keys a short name of a case says with their values: those that are not at their default."""
+    def shown_keys(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys that a case's short description includes: those that differ from their default."""
         return tuple(name for name, key in cls.KEYS.items() if values[name] != key.default)
 
     @abstractmethod
@@ -159,7 +159,7 @@ class Policy(ABC):
 
     @abstractmethod
     def runs(self, head: int, tokens: int, capacity: int) -> tuple[Run, ...]:
-        """What a cache of `tokens` tokens is built of; one that grew to them has the same in the same slots."""
+        """How to build a cache of `tokens` tokens at once; a cache that grew to that size has the same slots."""
 
     def closing(self, head: int, tokens: int, capacity: int) -> Closing:
         """The group that becomes complete when the cache grows from `tokens` tokens to one more."""

@@ -1,7 +1,7 @@
-"""grouped: the first and the last tokens stay exact; of those between, every group of `compress` becomes one slot.
+"""grouped: the first and last tokens stay exact; every group of `compress` tokens between them becomes one slot.
 
-A cache of n tokens has the first `sinks` and the last `window` of them exact, and the tokens that do not fill a group
-yet (the open group). Closed groups are slots of the middle segment, in the formats of `cache_dtype`.
+Exact are the first `sinks` tokens, the last `window` tokens, and tokens that do not fill a group yet (the open group).
+Each closed group is one slot of the middle segment, stored in the formats of `cache_dtype`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from elastickv.policies.base import Closing, Key, Live, Policy, Run, Segment
 EXACT, MIDDLE = 0, 1
 SINKS = Key("first tokens, kept exact", default=4, unit="tokens", least=0)
 WINDOW = Key("last tokens, kept exact", default=256, unit="tokens", least=0)
-ANCHOR = Key("which slot stands for a closed group", kind=str, default="value_norm", choices=tuple(anchors.every()))
+ANCHOR = Key(
+    "anchor rule: the token that represents a closed group",
+    kind=str,
+    default="value_norm",
+    choices=tuple(anchors.every()),
+)
 BIAS = Key(
     "added to an anchor's logit: nothing, or ln(compress)",
     kind=str,
@@ -27,12 +32,12 @@ LARGEST = 2**31 - 1
 
 
 class Grouped(Policy):
-    """See the module."""
+    """The policy of this module."""
 
     NAME = "grouped"
     MEANING = "sinks and a window stay exact, every `compress` tokens between them become one slot"
     KEYS: ClassVar[Mapping[str, Key]] = {
-        "compress": Key("tokens that one anchor stands for", unit="tokens", least=1),
+        "compress": Key("tokens per anchor", unit="tokens", least=1),
         "sinks": SINKS,
         "window": WINDOW,
         "anchor": ANCHOR,
@@ -42,10 +47,10 @@ class Grouped(Policy):
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         total = values["sinks"] + values["window"]
-        return ("sinks", f"sinks + window must be at most {LARGEST}, is {total}") if total > LARGEST else None
+        return ("sinks", f"sinks + window must be at most {LARGEST}, not {total}") if total > LARGEST else None
 
     @classmethod
-    def told(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def shown_keys(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
         return ("compress",)
 
     @property
@@ -64,7 +69,7 @@ class Grouped(Policy):
         return max(0, tokens - self.values["sinks"] - self.values["window"]) // self.values["compress"]
 
     def _ring(self, capacity: int) -> int:
-        """Slots of the ring: for the window and a group that is about to close."""
+        """Slots of the ring, which holds the window and a group that is about to be closed."""
         values = self.values
         return max(0, min(values["window"] + values["compress"], capacity - values["sinks"]))
 

@@ -1,6 +1,6 @@
-"""head_budget: some KV heads keep every token, the others sinks and a window (DuoAttention, Xiao et al., 2024).
+"""head_budget: some KV heads keep every token, the others only sinks and a window (DuoAttention, Xiao et al., 2024).
 
-Which heads need all tokens is a property of a model; here they are the first ones, which costs the same.
+Which heads need all tokens depends on the model. Here they are the first heads, which has the same cost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EXACT = 0
 
 
 class HeadBudget(Policy):
-    """See the module. All slots are exact; how many there are differs between KV heads."""
+    """The policy of this module. All slots are exact; their number differs between KV heads."""
 
     NAME = "head_budget"
     MEANING = "the first `full_heads` KV heads keep every token, the others sinks and a window"
@@ -28,7 +28,7 @@ class HeadBudget(Policy):
     @classmethod
     def fault(cls, values: Mapping[str, Any], case: Mapping[str, Any]) -> tuple[str, str] | None:
         if values["full_heads"] > case["kv_heads"]:
-            return "full_heads", f"must be at most kv_heads ({case['kv_heads']}), is {values['full_heads']}"
+            return "full_heads", f"must be at most kv_heads ({case['kv_heads']}), not {values['full_heads']}"
         if values["window"] < 1 and values["full_heads"] < case["kv_heads"]:
             return (
                 "window",
@@ -40,7 +40,7 @@ class HeadBudget(Policy):
         return head < self.values["full_heads"]
 
     def _slots(self, capacity: int) -> int:
-        """Slots of a head with a window."""
+        """Slots of a head that keeps only sinks and a window."""
         return min(capacity, self.values["sinks"] + self.values["window"])
 
     def segments(self, capacity: int) -> tuple[Segment, ...]:

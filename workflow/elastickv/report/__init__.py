@@ -1,4 +1,4 @@
-"""From records and verdicts to what people read: `elastickv report WHAT`."""
+"""Reports for people, made from records and verdicts: `elastickv report WHAT`."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from importlib import import_module
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the report that `args.what` names, by the module of that name. Returns 0."""
+    """Writes the report named `args.what`, with the module of the same name. Returns 0."""
     return import_module(f"elastickv.report.{args.what}").run(args)

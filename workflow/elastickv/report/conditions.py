@@ -1,6 +1,6 @@
-"""Sections of the report about the state of the machine while it measured: clocks, load, energy, who else was there.
+"""Sections of the report about the machine's state during the measurements: clocks, load, energy, other processes.
 
-Records made before a reading existed lack it; their rows have a dash there.
+A reading that a record does not have is shown as a dash.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, times
 from elastickv.schemas.base import at, given
 from elastickv.schemas.measurement import Measurement, Range, Throttling
-from elastickv.schemas.parts import Others, Told, Untold
+from elastickv.schemas.parts import Others, Setting, Unavailable
 
-ENERGY_NOTE = """Of one attention layer and one token of one sequence: joules by the device's own counter while an arm
-alone ran for a second, idle power included."""
+ENERGY_NOTE = """Energy of one attention layer per token of one sequence, from the device's energy counter while only
+one arm ran for a second, including idle power."""
 
 
 def conditions(inputs: Inputs) -> str:
-    """Machine state of every case of this device that was timed, noisy ones too; empty when no record tells any."""
+    """Machine state of every timed case of this device, including noisy ones; empty if no record has any."""
     timed = [case for case in inputs.cases if at(case.record, ("clocks", "before"))]
     timed = [case for case in timed if not inputs.is_foreign(case)]
     if not timed:
@@ -29,7 +29,7 @@ def conditions(inputs: Inputs) -> str:
 
 
 def _settings(inputs: Inputs, timed: list[Case]) -> str:
-    """How the machine was set, with the reason where it does not tell."""
+    """Settings of the machine; a setting that is not reported has its reason."""
     machines = (given(record.machine) for record in (*(case.record for case in timed), inputs.ceilings) if record)
     found = next(filter(None, machines), None)
     if found is None:
@@ -42,17 +42,17 @@ def _settings(inputs: Inputs, timed: list[Case]) -> str:
     return table(rows, ["setting", ""])
 
 
-def _reading(reading: Told) -> str:
+def _reading(reading: Setting) -> str:
     value = reading.value
     if value is None:
-        return _untold(reading)
+        return _unavailable(reading)
     if isinstance(value, bool):
         return "on" if value else "off"
     return escape(f"{value:g}" if isinstance(value, float) else value)
 
 
-def _untold(reading: Told | Others | Untold) -> str:
-    """Nothing, and the reason why there is no value."""
+def _unavailable(reading: Setting | Others | Unavailable) -> str:
+    """A dash, and the reason why there is no value."""
     return f"{NOTHING} {escape(reading.reason)}"
 
 
@@ -66,12 +66,12 @@ def _gpu(cases: list[Case]) -> str:
             _range(ranges.get(key), after.get(key)) for key in ("sm_mhz", "memory_mhz", "temperature_c", "power_w")
         ]
         rows.append([f"`{case.id}`", *quantities, _reasons(throttling), dropped, _others(record)])
-    headers = ["case", "SM, MHz", "memory, MHz", "temperature, C", "power, W", "clocks held back by", "dropped rounds"]
+    headers = ["case", "SM, MHz", "memory, MHz", "temperature, C", "power, W", "clocks limited by", "dropped rounds"]
     return table(rows, [*headers, "others on the GPU"]) if rows else ""
 
 
-def _range(seen: Range | Untold | None, after: float | None) -> str:
-    """What was seen after the samples, else the one reading at their end."""
+def _range(seen: Range | Unavailable | None, after: float | None) -> str:
+    """The range of readings during sampling, otherwise the single reading at the end."""
     if not isinstance(seen, Range):
         return NOTHING if after is None else f"{after:,.0f}"
     low, high = (f"{bound:,.0f}" for bound in (seen.low, seen.high))
@@ -82,8 +82,8 @@ def _reasons(throttling: Throttling | None) -> str:
     reasons, readings = at(throttling, ("reasons",)), at(throttling, ("readings",))
     if reasons is None or readings is None:
         return NOTHING
-    if isinstance(reasons, Untold):
-        return _untold(reasons)
+    if isinstance(reasons, Unavailable):
+        return _unavailable(reasons)
     return escape(", ".join(f"{name} ({count} of {readings})" for name, count in reasons.items()) or "nothing")
 
 
@@ -92,13 +92,13 @@ def _others(record: Measurement) -> str:
     if others is None:
         return NOTHING
     if others.value is None:
-        return _untold(others)
+        return _unavailable(others)
     named = [f"{process.name or '?'} ({process.pid})" for process in others.value]
     return escape(", ".join(named) or "none")
 
 
 def _load(cases: list[Case]) -> str:
-    """Load of others in cores, while a case was set up and while it was sampled."""
+    """Load of other processes in cores, during set-up and during sampling."""
     rows = []
     for case in cases:
         before, after = case.record.clocks.before, case.record.clocks.after
@@ -121,7 +121,7 @@ def _cores(load: float | None) -> str:
 
 
 def _energy(cases: list[Case]) -> str:
-    """Energy per token of both arms, of the cases that have it; why not, where none has."""
+    """Energy per token of both arms, for the cases that have it; if none has, the reason."""
     rows = []
     for case in cases:
         token = at(case.record, ("energy", "joules_per_token"))
@@ -130,5 +130,5 @@ def _energy(cases: list[Case]) -> str:
             watts = (arms.full.watts, arms.elastic.watts)
             joules, ratio = (token.full, token.elastic), times(token.full / token.elastic)
             rows.append([f"`{case.id}`", *(f"{one * 1e3:.4g}" for one in joules), ratio, *(f"{w:,.0f}" for w in watts)])
-    headers = ["case", "full cache, mJ a token", "elastic, mJ a token", "full / elastic", "full, W", "elastic, W"]
+    headers = ["case", "full cache, mJ/token", "elastic, mJ/token", "full / elastic", "full, W", "elastic, W"]
     return f"{table(rows, headers)}\n\n{ENERGY_NOTE}" if rows else ""

@@ -1,4 +1,4 @@
-"""Draws rows from figures.py with Matplotlib (no display needed). Computes nothing; every text is taken literally."""
+"""Draws rows from figures.py with Matplotlib (no display needed). Computes nothing; all text is drawn literally."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from elastickv.schemas.parts import Interval
 FULL, ELASTIC, CONTROL, LIMIT = "#7f8c9b", "#1f6fb4", "#c9ced6", "#222222"
 REACHABLE, GOAL = "#e08a1e", "#c0392b"
 PANELS_ACROSS = 3
-ROOMY = 12  # rows that may stand wide apart
-MOST_TICKS = 9  # sizes that have room for their labels
+ROOMY = 12  # up to this many rows are drawn with wide spacing
+MOST_TICKS = 9  # largest number of labelled sizes on the axis
 KINDS = {"memory": ("memory efficiency", "memory_efficiency"), "roofline": ("roofline", "roofline")}
 
 
 class SpeedupRow(NamedTuple):
-    """A case, what stands beside it, and its speedup, which it may lack, with the two ceilings."""
+    """A case with its annotation, both ceilings and, if it has one, its speedup."""
 
     case: str
     note: str
@@ -28,7 +28,7 @@ class SpeedupRow(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Shares of a bandwidth that both arms and a pure pass over the elastic bytes reach."""
+    """Shares of a bandwidth reached by both arms and by a pure pass over the elastic bytes."""
 
     full: float | None
     elastic: float | None
@@ -44,7 +44,7 @@ class EfficiencyRow(NamedTuple):
 
 
 class SampleSeries(NamedTuple):
-    """A case's microseconds of each arm in the order taken."""
+    """A case's samples of each arm, in microseconds, in the order taken."""
 
     case: str
     full: list[float]
@@ -53,7 +53,7 @@ class SampleSeries(NamedTuple):
 
 
 class Bandwidth(NamedTuple):
-    """What pure passes of one size reach, in GB/s; by dependent launches where the device has them."""
+    """Bandwidth of pure passes of one size, in GB/s; with dependent launches too if the device supports them."""
 
     bytes: int
     read: float
@@ -63,7 +63,7 @@ class Bandwidth(NamedTuple):
 
 
 class Achieved(NamedTuple):
-    """What one arm of a case reaches, in GB/s."""
+    """Bandwidth of one arm of a case, in GB/s."""
 
     case: str
     arm: str
@@ -97,7 +97,7 @@ def figure_of(width: float, height: float) -> Any:
 
 
 def speedup(rows: list[SpeedupRow], goal: float, title: str) -> Any:
-    """One line per case: the interval, both ceilings, and figures with verdict beside."""
+    """One line per case: the interval, both ceilings, and an annotation with figures and verdict."""
     figure = figure_of(9, 1.8 + (0.45 if len(rows) <= ROOMY else 0.3) * len(rows))
     axes = figure.subplots()
     axes.axvline(1, color=FULL, linewidth=1)
@@ -159,7 +159,7 @@ def _efficiency_panel(axes: Any, rows: list[Shares], name: str, threshold: float
         axes.barh([y + offset for y in range(len(rows))], values, height=0.36, color=colour, label=label)
         for y, value in enumerate(values):
             if not math.isnan(value):
-                inside = value > 0.12  # at the bar's foot, where no mark of a pure pass stands
+                inside = value > 0.12  # inside the bar's base, away from the mark of the pure pass
                 mark = (rows[y].pure or 0) if arm == "elastic" else 0
                 place, ink = (0.01, "white") if inside else (max(value, mark) + 0.015, LIMIT)
                 axes.text(place, y + offset, f"{value:.0%}", va="center", color=ink, fontsize=8)
@@ -201,7 +201,7 @@ def samples(panels: list[SampleSeries], title: str) -> Any:
 
 
 def ceilings(points: list[Bandwidth], achieved: list[Achieved], title: str) -> Any:
-    """Bandwidth of pure passes by size, and what the cases reach with as many bytes. None without points."""
+    """Bandwidth of pure passes by size, and of the cases at their sizes. None without points."""
     if not points:
         return None
     figure = figure_of(8, 4.6)

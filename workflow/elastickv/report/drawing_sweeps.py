@@ -13,20 +13,20 @@ from elastickv.report.sweeps import Cell, Grid
 from elastickv.report.text import times_short
 from elastickv.schemas.parts import Interval
 
-# Orange below 1x, white at 1x, blue above: told apart by every kind of colour vision, and by lightness alone.
+# Orange below 1x, white at 1x, blue above: distinguishable with any colour vision, and by lightness alone.
 SLOWER_TO_FASTER = ("#7f3b08", "#e08a1e", "#fbe3c0", "#ffffff", "#c6dbef", "#4292c6", "#08306b")
 NO_RESULT, HATCH = "#ececec", "////"
-# A cache dtype is a colour (its format's), a length a shape.
+# Colours show the cache dtype, marker shapes the number of tokens.
 SHAPES = "osD^vP*X"
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
-STRIP = 0.07  # of a panel's height, for cases without a result
-_ON_THE_LINE = "all that the ceiling allows"
+STRIP = 0.07  # share of a panel's height reserved for cases without a result
+_ON_THE_LINE = "speedup = ceiling"
 LETTERS_AN_INCH = 10.5  # of a title
 CELL, MARGIN, WIDEST = (0.78, 0.44), (0.75, 0.75), 11.0  # inches
 
 
 def heat_map(grid: Grid) -> Any:
-    """Speedup over tokens and what is kept, a panel per cache dtype. Hatched: no result, hence no number."""
+    """Heat map of speedup by tokens and kept share, one panel per cache dtype. Hatched: no result."""
     dtypes, columns, rows = grid.cache_dtypes, len(grid.seqs), len(grid.amounts)
     width, height = columns * CELL[0] + MARGIN[0], rows * CELL[1] + MARGIN[1]
     across = max(1, min(len(dtypes), int(WIDEST / width)))
@@ -48,14 +48,14 @@ def heat_map(grid: Grid) -> Any:
 
 
 def _title(figure: Any, what: str, grid: Grid) -> None:
-    """What, of which cases, on which device; folded to the figure's width."""
+    """The figure's title: quantity, cases and device, wrapped to the figure's width."""
     letters = int(figure.get_figwidth() * LETTERS_AN_INCH)
     lines = [what, *textwrap.wrap(grid.title, letters), *textwrap.wrap(grid.device, letters)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left")
 
 
 def _shades(grid: Grid) -> Any:
-    """log2(speedup) -> colour; white is 1x. Each side has its own scale, to the farthest value but at least to 2x."""
+    """log2(speedup) -> colour; white is 1x. Each side is scaled to its extreme value, but at least to 2x."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 
@@ -70,7 +70,7 @@ def _values(grid: Grid) -> list[float]:
 
 
 def _bar_ticks(bar: Any, grid: Grid) -> None:
-    """The colour bar over the speedups that occur, and 1x."""
+    """The colour bar for the occurring speedups and 1x."""
     low, high = min([1, *_values(grid)]), max([1.15, *_values(grid)])
     ticks = [tick for tick in TICKS if low <= tick <= high]
     bar.ax.set_ylim(math.log2(low), math.log2(high))
@@ -104,7 +104,7 @@ def _cell(axes: Any, x: int, y: int, cell: Cell, shades: Any) -> None:
         axes.add_patch(_rectangle(x, y, NO_RESULT, HATCH))
         status = cell.status.replace("out of memory", "no memory")
         box = {"facecolor": NO_RESULT, "edgecolor": "none", "pad": 1.0}
-        size, low = (20, -0.1) if cell.mark == "·" else (11, -0.16)  # a dot is small, and stands low in its line
+        size, low = (20, -0.1) if cell.mark == "·" else (11, -0.16)  # a dot is small and low
         axes.text(x, y + 0.2, status, ha="center", va="center", fontsize=8, color=LIMIT, bbox=box)
         axes.text(x, y + low, cell.mark, ha="center", va="center", fontsize=size, weight="bold", color=LIMIT)
         return
@@ -125,7 +125,7 @@ def _rectangle(x: float, y: float, colour: Any, hatch: str | None = None) -> Any
 
 
 def against_ceilings(grid: Grid) -> Any:
-    """Each case's speedup with its interval over its byte ceiling, and over its reachable ceiling. None without one."""
+    """Speedup with interval against the byte ceiling and against the reachable ceiling. None without speedups."""
     cells = [(dtype, seq, cell) for (dtype, _, seq), cell in grid.cells.items() if cell.speedup]
     if not cells:
         return None
@@ -146,7 +146,7 @@ def against_ceilings(grid: Grid) -> Any:
 
 
 def _colour(stored: str) -> tuple[float, ...]:
-    """A format's colour; of keys and values in different ones what lies between both."""
+    """A format's colour; a mixture of both if keys and values have different formats."""
     from matplotlib.colors import to_rgb
 
     colours = [to_rgb(formats.of(name).colour) for name in stored.split("/")]
@@ -160,7 +160,7 @@ def _point(axes: Any, ceiling: float, speedup: Interval, colour: tuple[float, ..
 
 
 def _log_axes(panels: Any, grid: Grid, cells: list[Cell]) -> None:
-    """Logarithmic axes with plain numbers, alike in both panels, and the line of all that the ceiling allows."""
+    """Logarithmic axes with plain numbers, equal in both panels, and the line where speedup equals the ceiling."""
     from matplotlib.ticker import NullLocator
 
     ceilings = [ceiling for cell in cells for ceiling in (cell.byte_ceiling, cell.reachable_ceiling)]
@@ -183,7 +183,7 @@ def _log_axes(panels: Any, grid: Grid, cells: list[Cell]) -> None:
 
 
 def _without_result(axes: Any, grid: Grid) -> None:
-    """Cases without a result: a cross at their byte ceiling in a strip of its own, below every speedup."""
+    """Cases without a result: a cross at their byte ceiling, in a strip below all speedups."""
     missing = grid.without_result
     if not missing:
         return
@@ -195,7 +195,7 @@ def _without_result(axes: Any, grid: Grid) -> None:
 
 
 def _legends(panels: Any, grid: Grid, shape_of: dict[int, str]) -> None:
-    """In the upper left corners, which speedups leave empty: colours and lines in one panel, shapes in the other."""
+    """Legends in the empty upper left corners: colours and lines in one panel, shapes in the other."""
     from matplotlib.lines import Line2D
 
     dtypes = [

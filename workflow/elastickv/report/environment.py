@@ -1,4 +1,4 @@
-"""Sections of the report about what the numbers were taken on and beside: machine, builds, ceilings, baselines."""
+"""Sections of the report about the environment of the measurements: machine, builds, ceilings, baselines."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from elastickv.schemas.parts import BuildUsed, Device, Rate
 from elastickv.schemas.provenance import Provenance
 
 LONGEST_COMMAND = 600
-CURVE_NOTE = """The pure pass is this case's own: its reads and writes, launched as it is, timed between its samples.
-The curve is of reads alone, in another process; between its sizes, by time. A case that also writes stays below it."""
+CURVE_NOTE = """The pure pass has the reads and writes of the case, is launched in the same way, and was timed between
+the samples of the case. The curve has only reads, was measured by another process, and is interpolated in time between
+its sizes. A case that also writes stays below the curve."""
 CURVE_FIGURE = "![Bandwidth by size, and the cases](figures/ceilings.png)"
 
 
 def machine(inputs: Inputs) -> str:
-    """Device facts and software, as this run's records name them."""
+    """Device facts and software versions from the records of this run."""
     rows = device_rows(inputs.device) if inputs.device else []
     measured = next((case.record for case in inputs.cases if case.record and not inputs.is_foreign(case)), None)
-    told = inputs.ceilings or measured
-    rows += [[escape(name), escape(version)] for name, version in (told.software if told else ()) if version]
+    record = inputs.ceilings or measured
+    rows += [[escape(name), escape(version)] for name, version in (record.software if record else ()) if version]
     return f"## Machine\n\n{table(rows, ['', ''])}" if rows else "## Machine\n\nNo record names a device."
 
 
 def device_rows(device: Device) -> list[list[str]]:
-    """Facts of a device as rows; what it does not tell (`driver`: null) stands with its reason (`driver_reason`)."""
+    """Facts about a device as rows; missing facts (`driver`: null) are shown with their reason (`driver_reason`)."""
     facts = {name: fact for name, fact in device.model_dump().items() if not name.endswith("_reason")}
     return [[escape(name.replace("_", " ")), _fact(name, fact, device)] for name, fact in facts.items()]
 
@@ -45,7 +46,7 @@ def _fact(name: str, value: Any, device: Device) -> str:
 
 
 def builds(inputs: Inputs) -> str:
-    """The binaries that the records ran, one a row: how they were compiled, from which sources and by which command."""
+    """The binaries that the records used, one per row: compilers, sources and command."""
     used: dict[tuple[str, str], BuildUsed] = {}
     cases = Counter()
     for case in inputs.cases:
@@ -64,7 +65,7 @@ def builds(inputs: Inputs) -> str:
 
 
 def _compiled(build: BuildUsed) -> str:
-    """The parts of a binary, those together that were compiled alike but for the target."""
+    """The parts of a binary, grouped by compiler; parts of a group differ only in their target."""
     alike: dict[str, list[str]] = {}
     for part in build.compiled:
         alike.setdefault(f"by {part.compiler} {part.version}", []).append(part.target)
@@ -72,12 +73,12 @@ def _compiled(build: BuildUsed) -> str:
 
 
 def _provenance(inputs: Inputs) -> str:
-    """Commit, sources and command of every record, a row for each that differs."""
-    told: dict[str, tuple[Provenance, list[str]]] = {}
+    """Commit, sources and command of the records, one row per distinct combination."""
+    origins: dict[str, tuple[Provenance, list[str]]] = {}
     for case in inputs.cases:
         if case.record and case.record.build:
             about = case.record.build.provenance
-            told.setdefault(about.model_dump_json(), (about, []))[1].append(case.id)
+            origins.setdefault(about.model_dump_json(), (about, []))[1].append(case.id)
     rows = [
         [
             f"`{about.commit[:12]}`{' with changes' if about.dirty else ''}" if about.commit else NOTHING,
@@ -85,7 +86,7 @@ def _provenance(inputs: Inputs) -> str:
             escape(shlex.join(about.command), LONGEST_COMMAND),
             str(len(cases)),
         ]
-        for about, cases in told.values()
+        for about, cases in origins.values()
     ]
     return table(rows, ["commit", "sha256 of the sources", "command", "cases"])
 
@@ -108,7 +109,7 @@ def ceilings(inputs: Inputs) -> str:
 
 
 def _point_row(point: Point, dependent: bool) -> list[str]:
-    """A size of the curve; marked where its launches visited too few places to flush the cache."""
+    """A size of the curve; marked if its launches visited too few buffers to flush the cache."""
     name = size(point.bytes) + (" (not cold)" if given(point.cold) is False else "")
     return [name, *_rates(point), *(_rates(given(point.dependent)) if dependent else [])]
 
@@ -119,7 +120,7 @@ def _rates(rates: Point | Pair | None) -> list[str]:
 
 
 def _beside_the_curve(inputs: Inputs, points: list[Point]) -> list[str]:
-    """What the cases reach with their bytes, beside what a pure pass does with as many; empty without cold cases."""
+    """Bandwidth of the cases, compared with pure passes over as many bytes; empty without cold cases."""
     rows = []
     for case in inputs.own:
         record = case.record
@@ -132,17 +133,17 @@ def _beside_the_curve(inputs: Inputs, points: list[Point]) -> list[str]:
     headers = ["case", "cache", "bytes", "achieved, GB/s", "pure pass of the same bytes", "read curve", "share of it"]
     if not rows:
         return []
-    return ["### What the cases reach with their bytes", table(rows, headers), CURVE_NOTE, CURVE_FIGURE]
+    return ["### Bandwidth of the cases", table(rows, headers), CURVE_NOTE, CURVE_FIGURE]
 
 
 def curve_of(points: list[Point], launch: str) -> list[tuple[int, float]]:
-    """The read curve as (bytes, GB/s), of launches like a case's; empty where the record has none."""
+    """The read curve as (bytes, GB/s) for the launch mode of a case; empty if the record has none."""
     curves = ((point.bytes, given(point.dependent) if launch == "dependent" else point) for point in points)
     return [(nbytes, rates.read_gbps.value) for nbytes, rates in curves if rates]
 
 
 def baselines(inputs: Inputs) -> str:
-    """Language-model engines with their own full cache; empty when none is enabled."""
+    """Language-model engines with their own full cache; empty if none is enabled."""
     if not inputs.baselines:
         return ""
     headers = ["engine", "model", "device", "dtype", "prefill, tokens/s", "decode, tokens/s", "first token, ms"]
@@ -153,7 +154,7 @@ def baselines(inputs: Inputs) -> str:
 
 
 def _caches(inputs: Inputs) -> list[str]:
-    """Decode rates by cache implementation, where an engine has several."""
+    """Decode rates by cache implementation, for engines that have several."""
     rows = [
         [
             baseline.engine,
@@ -166,20 +167,20 @@ def _caches(inputs: Inputs) -> list[str]:
         if baseline.record and baseline.record.status == "ok"
         for cache in given(baseline.record.caches) or []
     ]
-    headers = ["engine", "cache", "decode, tokens/s", "tokens as the first cache's", "why not"]
+    headers = ["engine", "cache", "decode, tokens/s", "tokens equal to the first cache's", "reason"]
     if not rows:
         return []
-    note = "Of the caches beside the first, a few short runs; how many tokens they decode before one differs."
+    note = "Rates of all caches but the first are from a few short runs. Equal tokens: up to the first difference."
     return ["### Cache implementations", table(rows, headers), note]
 
 
 def _baseline_note(baseline: Baseline) -> str:
-    """How a baseline's figures came about; empty when there are none."""
+    """How a baseline's figures were measured; empty if there are none."""
     record = baseline.record
     prompt, decoded, text = given(record.prompt_tokens), given(record.decode_tokens), given(record.text)
     if record.status != "ok" or None in (prompt, decoded):
         return ""
-    facts = [f"a prompt of {prompt:,} tokens, then {decoded:,} one by one"]
+    facts = [f"a prompt of {prompt:,} tokens, then {decoded:,} decoded one by one"]
     facts += [f"medians of {len(record.decode_tokens_per_second.samples)} repetitions"]
     named = {"attention": given(record.attention), "cache": given(record.cache), "threads": given(record.threads)}
     facts += [f"{name} {escape(value)}" for name, value in named.items() if value]

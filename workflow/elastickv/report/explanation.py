@@ -1,7 +1,7 @@
-"""What a run's numbers mean, in words: the memory bottleneck, the elastic cache, what the byte ceiling forbids.
+"""An explanation of a run's numbers: the memory bottleneck, the elastic cache, the limits set by the byte ceiling.
 
-Made of phrases in which every number knows its record (phrases.py): nothing is said that was not measured, and a case
-without a result is named without a number. Shown by the notebook below its static explanation.
+Every number in the text is linked to its record (phrases.py). Cases without a result are named without a number. The
+notebook shows this below its static explanation.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CEILING = (
     "**What the byte ceiling forbids.** No kernel moves bytes faster than a pure pass over them: a speedup beyond "
     "full bytes / elastic bytes means a slow full cache, warm caches or miscounted bytes.\n"
 )
-NO_RESULT = "No case gave a result that holds, so no figure is explained here."
+NO_RESULT = "No case has a valid result, so there are no figures to explain."
 
 
 def markdown(inputs: Inputs) -> str:
-    """All paragraphs, as Markdown."""
+    """All paragraphs as Markdown."""
     return "\n\n".join(phrases.text_of(paragraph) for paragraph in paragraphs(inputs))
 
 
@@ -29,7 +29,7 @@ def paragraphs(inputs: Inputs) -> list[Phrase]:
     """The explanation of a results folder, paragraph by paragraph."""
     name = inputs.device.name if inputs.device else None
     return [
-        [f"### What this run says ({escape(device_title(inputs.backend, name))})"],
+        [f"### Results of this run ({escape(device_title(inputs.backend, name))})"],
         *(bottleneck(inputs) or [[NO_RESULT]]),
         *elastic(inputs),
         *forbidden(inputs),
@@ -39,7 +39,7 @@ def paragraphs(inputs: Inputs) -> list[Phrase]:
 
 
 def bottleneck(inputs: Inputs) -> list[Phrase]:
-    """What the full cache of the first attention case costs, and how close to a pure read that is."""
+    """The cost of the full cache in the first attention case, and how close it is to a pure read."""
     case = next((case for case in inputs.own if case.content.kind.CACHE), None)
     if case is None:
         return []
@@ -52,11 +52,11 @@ def bottleneck(inputs: Inputs) -> list[Phrase]:
         phrase += [", ", phrases.measured(case, "efficiency/full/roofline", _percent), " of the "]
         phrase += [phrases.measured(case, "efficiency/full/ceiling_gbps", "{:,.4g}".format)]
         phrase += [" GB/s that a pure read reached in the same process"]
-    return [[*phrase, ". A faster kernel can win back what is missing to that read; the bytes themselves stay."]]
+    return [[*phrase, ". A faster kernel can at best close the gap to that read; it cannot move fewer bytes."]]
 
 
 def elastic(inputs: Inputs) -> list[Phrase]:
-    """One line per case with a result: bytes saved, time saved."""
+    """One line per case with a result: bytes moved and speedup."""
     phrase: Phrase = []
     for case in inputs.own:
         phrase += [f"\n- `{case.id}`, {phrases.workload(case)}: ", phrases.measured(case, "bytes/elastic", size)]
@@ -69,13 +69,13 @@ def elastic(inputs: Inputs) -> list[Phrase]:
 
 
 def _speedup(case: Case) -> Phrase:
-    """The speedup with its interval, called what the verdict allows."""
+    """The speedup with its interval, worded according to the verdict."""
     words = {"same": "no difference in time, ", "slower": "and slower than the full cache, "}
     return [words.get(case.verdict.verdict, "measured "), *phrases.speedup(case)]
 
 
 def forbidden(inputs: Inputs) -> list[Phrase]:
-    """Which speedups no kernel can reach, by the bytes of each case."""
+    """The byte ceiling of each case, which no kernel can exceed."""
     golden = inputs.thresholds.speedup
     threshold = Number(f"{golden:g}x", golden, "verdicts.json", ("/thresholds/speedup",))
     phrase: Phrase = []
@@ -93,7 +93,7 @@ def forbidden(inputs: Inputs) -> list[Phrase]:
 
 
 def without_result(inputs: Inputs) -> list[Phrase]:
-    """The cases without a number, and why (the reason is their record's)."""
+    """The cases without a number, with the reason from their record."""
     missing = [case for case in inputs.cases if not case.publishable]
     lines = "".join(f"\n- `{case.id}`: {case.verdict.status}: {escape(_reason(case))}" for case in missing)
     return [[f"**Without a result**, so without a number:\n{lines}"]] if missing else []
@@ -104,7 +104,7 @@ def _reason(case: Case) -> str:
 
 
 def language_model(baseline: Baseline) -> Phrase:
-    """What a whole model does with its own full cache, or why that is not known."""
+    """The decode rate of a whole language model with its own full cache, or why there is none."""
     record, file = baseline.record, f"{baseline.engine}_baseline.json"
     if record is None or record.status != "ok":
         why = baseline.problem if record is None else f"{record.status}: {record.reason}"

@@ -46,18 +46,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folder(out: str) -> Path:
-    """The folder to write into, made where it is missing. UsageError where something else stands in its place."""
+    """The output folder, created if missing. Raises UsageError if the path exists and is not a folder."""
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"--out: {out}: cannot be a folder: {error.strerror}; name a folder, new or not") from error
+        raise UsageError(
+            f"--out: {out}: cannot be a folder: {error.strerror}; name a new or existing folder"
+        ) from error
     except OSError as error:
         raise records.cannot_write(out, error) from error
     return Path(out)
 
 
 def speedup_data(inputs: Inputs) -> list[SpeedupRow]:
-    """One row per case, with what is to stand beside it."""
+    """One row per case with its annotation."""
     rows = []
     for case in inputs.cases:
         interval, verdict = case.record.statistics.speedup if case.publishable else None, case.verdict
@@ -69,7 +71,7 @@ def speedup_data(inputs: Inputs) -> list[SpeedupRow]:
 
 
 def efficiency_data(inputs: Inputs) -> list[EfficiencyRow]:
-    """One row per case with an efficiency."""
+    """One row per case that has an efficiency."""
     rows = []
     for case in inputs.publishable:
         arms = case.record.efficiency
@@ -85,7 +87,7 @@ def _shares(arms: Efficiencies, kind: str) -> Shares:
 
 
 def samples_data(inputs: Inputs) -> list[SampleSeries]:
-    """One panel per case with samples, noisy ones too."""
+    """One panel per case with samples, including noisy ones."""
     found = ((case, at(case.record, ("samples",))) for case in inputs.cases)
     return [
         SampleSeries(
@@ -100,7 +102,7 @@ def samples_data(inputs: Inputs) -> list[SampleSeries]:
 
 
 def ceilings_data(inputs: Inputs) -> list[Bandwidth]:
-    """Read and copy bandwidth of each size; of dependent launches too, where the device has them."""
+    """Read and copy bandwidth by size; with dependent launches too if the device supports them."""
     rows = []
     for point in at(inputs.ceilings, ("points",)) or []:
         dependent = given(point.dependent)
@@ -110,7 +112,7 @@ def ceilings_data(inputs: Inputs) -> list[Bandwidth]:
 
 
 def achieved_data(inputs: Inputs) -> list[Achieved]:
-    """Bytes and bandwidth of both arms of every case of this device whose caches were cold."""
+    """Bytes and bandwidth of both arms of every case of this device with cold caches."""
     rows = []
     for case in (case for case in inputs.own if case.record.resolved.cold):
         name, moved, efficiency = plain(case.id, LONGEST_NAME), case.record.bytes, case.record.efficiency

@@ -1,4 +1,4 @@
-"""What every report is made from, all of it in one results folder: records, verdicts, ceilings, baselines, peers."""
+"""The inputs of all reports, read from one results folder: records, verdicts, ceilings, baselines, peers."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ NUMBERLESS = ("invalid", "skipped")
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the plan: its record (None when there is none to read), its verdict entry, its canonical content.
+    """One case of the plan: its record (None if unreadable), its verdict entry and its canonical content.
 
-    The record has the status, reason and speedup that the judge gives it; `place`: of its entry in verdicts.json.
+    The record has the judge's status, reason and speedup. place: index of its entry in verdicts.json.
     """
 
     id: str
     record: Measurement | None
     verdict: Entry
-    content: AnyCase | None = None  # known without a record too, as far as the plan's file is there
-    sweep: str | None = None  # the name of the sweep that it is of
+    content: AnyCase | None = None  # from the plan, so available without a record
+    sweep: str | None = None  # name of the sweep that the case belongs to
     place: int = 0
 
     @property
     def publishable(self) -> bool:
-        """Whether its numbers may be shown as results."""
+        """Whether its numbers may be published as results."""
         return self.record is not None and self.verdict.verdict not in NUMBERLESS
 
     @property
@@ -48,7 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A language-model baseline by its engine: the record, judged by its noise, or why it cannot be read."""
+    """A language-model baseline: its judged record, or why the record cannot be read."""
 
     engine: str
     record: baseline.Baseline | None
@@ -57,7 +57,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A results folder, read once. `device` is the name of this run's device, `backend` what ran on it."""
+    """A results folder, read once. device: this run's device; backend: the backend that was used."""
 
     cases: list[Case]
     thresholds: Thresholds
@@ -78,7 +78,7 @@ class Inputs:
         return [case for case in self.publishable if not self.is_foreign(case)]
 
     def is_foreign(self, case: Case) -> bool:
-        """Whether a record comes from another device than this run's."""
+        """Whether a record comes from another device than this run's device."""
         measured = case.record and case.record.device
         return bool(measured and self.device and measured.name != self.device.name)
 
@@ -86,9 +86,9 @@ class Inputs:
 def load(
     cases_file: Path | str, results: Path | str, *, with_baselines: bool = True, with_peers: bool = True
 ) -> Inputs:
-    """Reads a results folder that has its verdicts.json. Raises RecordError when plan or verdicts cannot be used.
+    """Reads a results folder that has verdicts.json. Raises RecordError if the plan or the verdicts cannot be used.
 
-    with_baselines, with_peers: False for a report that shows none of them and so does not depend on them.
+    with_baselines, with_peers: False for reports that do not show them and therefore do not depend on them.
     """
     results = Path(results)
     judged = records.load(results / "verdicts.json", Verdicts)
@@ -126,7 +126,7 @@ def load(
 
 
 def this_device(cases: list[Case], ceilings: Ceilings | None) -> tuple[Device | None, OnBackend | None]:
-    """Device and backend of this run: those of its ceilings, else those that most of the records name."""
+    """Device and backend of this run: those of its ceilings, otherwise those of most records."""
     if ceilings and ceilings.device:
         return ceilings.device, ceilings.backend
     measured = [case.record for case in cases if case.record and case.record.device]

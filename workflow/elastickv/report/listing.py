@@ -1,4 +1,4 @@
-"""`elastickv cases`: the resolved cases of a config, and which of them no kernel can run."""
+"""`elastickv cases`: the resolved cases of a config, and those that no kernel supports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SHAPE = ("workload", "batch", "seq", "heads", "kv_heads", "dim", "dtype", "cache
 
 
 def table(cases: Sequence[AnyCase]) -> str:
-    """One row a case: its shape, what its policy keeps, and the largest speedup that its bytes allow.
+    """A table with one row per case: shape, policy keys and byte ceiling; below it, reasons of unsupported cases.
 
-    Of policies' and workloads' keys those that a case has otherwise than by default. Below, why cases are unsupported.
+    Keys of policies and workloads are columns only if some case does not have their default.
     """
     from tabulate import tabulate
 
@@ -34,23 +34,23 @@ def table(cases: Sequence[AnyCase]) -> str:
 
 
 def _told(case: AnyCase, key: str) -> bool:
-    """Whether a case has the key, with another value than by default."""
+    """Whether a case has the key with a value other than the default."""
     return getattr(case, key, CASE_KEYS[key][1]) != CASE_KEYS[key][1]
 
 
 def _shown(case: AnyCase, column: str) -> str | int:
-    """A key's value; of `cache_dtype` both formats where keys and values have different ones."""
+    """A key's value; for `cache_dtype`, both formats if keys and values differ."""
     return getattr(case, "stored_as" if column == "cache_dtype" else column, "")
 
 
 def unsupported(cases: Sequence[AnyCase]) -> dict[str, str]:
-    """Why, by id, for the cases that run on no device that their backend may mean."""
+    """The reason by id for each case that no device of its backend can run."""
     found = {case.id: limits.anywhere(case) for case in cases}
     return {case: limit.reason for case, limit in found.items() if limit}
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a table, or with `--json` one object, as schemas/resolved_cases.schema.json describes it."""
+    """Prints a table, or with `--json` one object that matches schemas/resolved_cases.schema.json."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
     matrix.check_results_writable(config)
     cases = list(config.cases.values())

@@ -18,16 +18,16 @@ PLANNED = ("run.json", "config.json", "golden.json", "noise.json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes `args.out` about the folder `args.results`. Raises RecordError when a plan file is missing or broken."""
+    """Writes `args.out` for the folder `args.results`. Raises RecordError if a plan file is missing or broken."""
     made = manifest(Path(args.cases), Path(args.results), Path(args.out))
     records.write(args.out, made.model_dump(), "manifest")
     return 0
 
 
 def manifest(cases_file: Path, results: Path, out: Path) -> Manifest:
-    """The manifest record: the plan is input, what else lies in the folder (but `out`) is output."""
+    """The manifest record. Inputs are the plan's files, outputs all other files in the folder except `out`."""
     if not cases_file.is_relative_to(results):
-        raise UsageError(f"{cases_file}: not in the results folder {results}; its own .plan/cases.json is needed")
+        raise UsageError(f"{cases_file}: not in the results folder {results}; use {results}/.plan/cases.json")
     plan = cases_file.parent
     cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
     planned = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
@@ -43,7 +43,7 @@ def manifest(cases_file: Path, results: Path, out: Path) -> Manifest:
 
 
 def outputs(results: Path) -> list[Path]:
-    """Every file of a results folder but the hidden ones (plan, logs, the record store), sorted."""
+    """All files of a results folder except hidden ones (plan, logs, record store), sorted."""
     return sorted(
         path
         for path in results.rglob("*")

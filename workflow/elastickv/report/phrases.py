@@ -1,4 +1,4 @@
-"""Phrases of the social posts: text in which every number knows the record field it comes from."""
+"""Phrases of the social posts: text in which every number has a pointer to its record field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_NAME = 48
 
 @dataclass(frozen=True)
 class Number:
-    """A published number: its text, its value, and the JSON pointers it comes from (`count`: how many they are)."""
+    """A published number: its text, its value and its JSON pointers (`count`: the number of pointers)."""
 
     text: str
     value: float
@@ -34,7 +34,7 @@ Phrase = list[str | Number]
 
 
 def text_of(phrase: Phrase) -> str:
-    """The phrase as it is published."""
+    """The published text of a phrase."""
     return "".join(piece if isinstance(piece, str) else piece.text for piece in phrase)
 
 
@@ -61,7 +61,7 @@ def interval(case: Case, path: str) -> Phrase:
 
 
 def speedup(case: Case) -> Phrase:
-    """The speedup with its interval, as the judge allows it to be shown."""
+    """The judged speedup with its interval."""
     found, where = case.verdict.criteria.speedup, f"/cases/{case.place}/criteria/speedup"
     digits = interval_digits(found)
     value, low, high = (
@@ -72,13 +72,13 @@ def speedup(case: Case) -> Phrase:
 
 
 def confidence(case: Case) -> Phrase:
-    """`99% interval`: of the speedup; and whether it was widened."""
+    """`99% interval` of the speedup, and whether it was widened."""
     share = measured(case, "statistics/speedup/confidence", lambda value: f"{value * 100:g}%")
     return [share, " interval, widened: imprecise" if case.verdict.status == "imprecise" else " interval"]
 
 
 def count(cases: list[tuple[int, Case]]) -> Number:
-    """How many: (index in verdicts.json, case) pairs."""
+    """The number of the given (index in verdicts.json, case) pairs."""
     fields = tuple(f"/cases/{index}/verdict" for index, _ in cases)
     return Number(str(len(cases)), len(cases), "verdicts.json", fields, "count")
 
@@ -96,7 +96,7 @@ def tally(cases: list[tuple[int, Case]]) -> Phrase:
 
 
 def workload(case: Case) -> str:
-    """What was timed, without a claim it does not carry."""
+    """The workload's name in posts, without implying more than was measured."""
     return case.content.kind.TITLE
 
 
@@ -124,14 +124,14 @@ def _kept(case: Case) -> Phrase:
         return [", compress ", measured(case, "case/compress")]
     phrase: Phrase = [] if content.policy == policies.DEFAULT else [f", {content.policy}"]
     made = policy_of(content)
-    for key in made.told(made.values):
+    for key in made.shown_keys(made.values):
         number = made.KEYS[key].kind is int
         phrase += [f", {key} ", measured(case, f"case/{key}") if number else str(made.values[key]).lower()]
     return phrase
 
 
 def _own_shape(case: Case) -> Phrase:
-    """The keys that a workload's cases have beside what all have: `rows 64, seq 4096, fp32`."""
+    """The keys of a workload's cases: `rows 64, seq 4096, fp32`."""
     phrase: Phrase = []
     for key in (*case.content.kind.KEYS, *case.content.kind.TAKES):
         phrase += [f"{key} ", measured(case, f"case/{key}"), ", "]
@@ -139,7 +139,7 @@ def _own_shape(case: Case) -> Phrase:
 
 
 def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:
-    """A device's or model's name, harmless in a post: no mentions, tags or marks, no word that the post may not say."""
+    """A device's or model's name, sanitised for posts: no mentions, tags, marks or reserved words."""
     harmless = re.sub(r"[^A-Za-z0-9_ ()+,./-]", " ", plain(text))
     kept = textwrap.shorten(harmless, LONGEST_NAME, placeholder="")
     return instead if not kept or any(word in kept.lower() for word in forbidden) else kept

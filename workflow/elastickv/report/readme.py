@@ -1,4 +1,4 @@
-"""`elastickv report readme`: the results of a committed run between two marks of the README."""
+"""`elastickv report readme`: writes the results of a committed run between two markers in the README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADERS = ["case", "full cache", "elastic cache", "speedup", "byte ceiling", "re
 def run(args: argparse.Namespace) -> int:
     """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`.
 
-    Raises UsageError where that is no text file, or lacks the marks; MachineError where it may not be read.
+    Raises UsageError if it is not a text file or lacks the markers, MachineError if it cannot be read.
     """
     path = Path(args.out)
     try:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def replaced(text: str, part: str, name: str) -> str:
-    """`text` with `part` between its marks. Raises UsageError when it lacks them."""
+    """`text` with `part` between its markers. Raises UsageError if it lacks them."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -46,7 +46,7 @@ def replaced(text: str, part: str, name: str) -> str:
 
 
 def section(inputs: Inputs, link: str) -> str:
-    """Device, date, one row a case, and where the whole report lies (`link`, relative to the README)."""
+    """Device, date, one row per case, and a link to the whole report (`link`: relative to the README)."""
     name, driver = (at(inputs.device, (fact,)) for fact in ("name", "driver"))
     days = sorted(case.record.ended[:10] for case in inputs.cases if case.record)
     device = f"**{escape(name or 'no device')}**" + (f", driver {escape(driver)}" if driver else "")
@@ -60,7 +60,7 @@ def section(inputs: Inputs, link: str) -> str:
 
 
 def _beside_peers(inputs: Inputs, case: Case) -> str:
-    """How many times faster our full cache is than the fastest peer, by the launches that the case used."""
+    """The speedup of our full cache over the fastest peer, with the launch mode that the case used."""
     fastest = inputs.peers.fastest(case.id, "full", at(inputs.device, ("name",)))
     if fastest is None or not case.record:
         return NOTHING

@@ -1,4 +1,4 @@
-"""`elastickv show`: the verdicts of a finished run as a table on the terminal, and where its report is."""
+"""`elastickv show`: prints the verdicts of a finished run as a table, and the path of its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the verdict table of the config's results folder. MachineError when there is no finished run yet."""
+    """Prints the verdict table of the config's results folder. Raises MachineError if no run has finished yet."""
     config = matrix.load(args.configfile or [matrix.CONFIG_DEFAULT], args.config)
     results = Path(config.results)
     verdicts = results / "verdicts.json"
@@ -26,14 +26,14 @@ def run(args: argparse.Namespace) -> int:
         from elastickv.doctor import needs
 
         fix = needs.of_config(config, args.configfile or [], args.config).make()
-        raise MachineError(f"{verdicts}: no finished run yet", fix)
+        raise MachineError(f"{verdicts} does not exist: no run has finished yet", fix)
     print(table(records.load(verdicts, Verdicts).cases))
     print(f"\nreport: {results / 'report.md'}")
     return 0
 
 
 def table(cases: list[Entry]) -> str:
-    """The verdict entries of `verdicts.json`, one row each."""
+    """A table of the entries of `verdicts.json`, one row each."""
     from tabulate import tabulate
 
     return tabulate([row(case) for case in cases], HEADERS, disable_numparse=True, tablefmt="simple")
@@ -53,7 +53,7 @@ def row(case: Entry) -> list[str]:
 
 
 def speedup_text(speedup: Criterion) -> str:
-    """`1.96x [1.95, 1.97]`, or nothing where a case has no valid speedup."""
+    """`1.96x [1.95, 1.97]`, or empty if a case has no valid speedup."""
     if speedup.value is None:
         return ""
     interval = f" [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup.low is not None else ""

@@ -1,6 +1,6 @@
-"""`elastickv report social`: the X and LinkedIn posts, worded by the verdicts, and the trace of every number in them.
+"""`elastickv report social`: posts for X and LinkedIn, worded by the verdicts, with a trace of every number.
 
-A post leaves out whole clauses until it fits; it never cuts a number. Cases of another device are not posted.
+A post omits whole clauses until it fits and never truncates a number. Cases of another device are not posted.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from elastickv.schemas.social import Post, Posts, PublishedNumber, Social, Varia
 X_LIMIT, LINKEDIN_LIMIT = 280, 3000
 MOST_VARIANTS = 5
 X_TAGS, LINKEDIN_TAGS = " #NVIDIAGTC @NVIDIAGTC", "#NVIDIAGTC #KVCache #LLM"
-NO_RESULT = "no case gave a result that holds, so there is no number to post."
+NO_RESULT = "no case has a valid result, so there is no number to post."
 
 
 @dataclass(frozen=True)
 class Clause:
-    """A phrase that may be left out: the highest `rank` goes first; rank 0 always stays."""
+    """A phrase that may be omitted: the highest `rank` first; rank 0 is never omitted."""
 
     rank: int
     phrase: Phrase
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the posts to `args.out` and their trace beside it, with the suffix .json."""
+    """Writes the posts to `args.out` and their trace to the same path with the suffix .json."""
     inputs = load(args.cases, args.results, with_peers=False)
     trace = posts(inputs)
     records.save(Path(args.out).with_suffix(".json"), trace)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def posts(inputs: Inputs) -> Social:
-    """Both posts, and as variants X posts about the next best cases: the record of schemas/social.schema.json."""
+    """Both posts, and X posts about the next best cases as variants: the record of schemas/social.schema.json."""
     best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict.verdict))
     x_posts = [x_post(inputs, case) for case in best_first[: 1 + MOST_VARIANTS]] or [
         [f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]
@@ -80,7 +80,7 @@ def linkedin_length(text: str) -> int:
 
 
 def forbidden_words(inputs: Inputs) -> tuple[str, ...]:
-    """What no name may smuggle into a post."""
+    """Text that names must not bring into a post."""
     golden = any(case.golden for case in inputs.own)
     return (() if golden else ("golden",)) + (() if inputs.backend == "cuda" else ("gpu",))
 
@@ -98,13 +98,13 @@ def subject(inputs: Inputs) -> str:
 
 
 def missed(case: Case) -> str:
-    """The criteria that keep a case from the top verdict, in words."""
+    """The criteria that keep a case from the golden verdict, in words."""
     found = verdict.not_passed(case.verdict.criteria)
     return ", ".join(f"{name} {criterion.outcome}".replace("_", " ") for name, criterion in found)
 
 
 def claim(case: Case) -> Phrase:
-    """The speedup with its interval, called what the verdict allows."""
+    """The speedup with its interval, worded according to the verdict."""
     speedup = phrases.speedup(case)
     if case.verdict.verdict == "same":
         return ["no gain over a full cache, ", *speedup]
@@ -114,7 +114,7 @@ def claim(case: Case) -> Phrase:
 
 
 def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
-    """The X post about one case, whole."""
+    """The complete X post about one case."""
     rest = [(index, other) for index, other in enumerate(inputs.cases) if not inputs.is_foreign(other)]
     judged = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
     none_golden = not any(other.golden for other in inputs.own)
@@ -135,19 +135,19 @@ def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
 
 
 def x_post(inputs: Inputs, case: Case) -> Phrase:
-    """The fullest form of the X post about one case that fits."""
+    """The longest form of the X post about one case that fits."""
     forms = shortenings(x_clauses(inputs, case))
     return next(form for form in forms if x_length(phrases.text_of(form)) <= X_LIMIT)
 
 
 def shortenings(clauses: list[Clause]) -> list[Phrase]:
-    """The post whole, then without the clauses of the highest rank, and so on."""
+    """The complete post, then without the clauses of the highest rank, and so on."""
     ranks = sorted({clause.rank for clause in clauses}, reverse=True)
     return [[piece for c in clauses if c.rank <= highest for piece in c.phrase] for highest in ranks]
 
 
 def linkedin_post(inputs: Inputs, best_first: list[Case]) -> Phrase:
-    """The LinkedIn post: as many cases as fit, best verdict first, and what has no result."""
+    """The LinkedIn post: as many cases as fit, best verdict first, and the cases without a result."""
     if not best_first:
         return [f"{subject(inputs)}: {NO_RESULT}\n\n{LINKEDIN_TAGS}"]
     for shown in range(len(best_first), -1, -1):
@@ -160,7 +160,7 @@ def linkedin_post(inputs: Inputs, best_first: list[Case]) -> Phrase:
 def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase:
     places = {case.id: index for index, case in enumerate(inputs.cases)}
     own = [(index, case) for index, case in enumerate(inputs.cases) if not inputs.is_foreign(case)]
-    phrase: Phrase = [f"{subject(inputs)}: what it gains, and what it does not.\n\n"]
+    phrase: Phrase = [f"{subject(inputs)}: measured gains and their limits.\n\n"]
     phrase += [
         "An elastic cache keeps fewer or smaller entries than a full KV cache. Every case ran paired with its full "
         "cache, launch by launch, and its answer was checked against a float64 reference before anything was timed.\n"
@@ -173,7 +173,7 @@ def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase
     if not any(case.golden for case in inputs.own):
         phrase += [" No case meets every threshold."]
     if any(not case.publishable for _, case in own):
-        phrase += [" What is invalid or skipped has no number: a wrong answer, noise, or no room to run."]
+        phrase += [" Invalid or skipped cases have no number: a wrong answer, noise, or too little memory."]
     phrase += _baseline_line(inputs)
     phrase += [f"\n\nReproduces and checks the PHIQ.IO Elastic KV Cache by Guilherme de Camargo.\n\n{LINKEDIN_TAGS}"]
     return phrase
@@ -190,7 +190,7 @@ def _linkedin_line(case: Case) -> Phrase:
 
 
 def _baseline_line(inputs: Inputs) -> Phrase:
-    """What a language model reaches with its own full cache, if that was measured on the same device."""
+    """A language model's decode rate with its own full cache, if it was measured on the same device."""
     for baseline in inputs.baselines:
         record = baseline.record
         if record and record.status == "ok" and inputs.device and record.device.name == inputs.device.name:

@@ -1,7 +1,7 @@
-"""Sweeps among the cases of a plan, laid out as one grid per device.
+"""Arranges the sweeps of a plan as one grid per sweep and device.
 
-Cases of a grid are alike but for seq, the formats of middle slots, and the key that says how much a policy keeps: its
-first one (`compress` of the policy grouped).
+Cases of a grid differ only in seq, the formats of middle slots, and the key that controls how much the policy keeps,
+which is its first one (`compress` for the policy grouped).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Place = tuple[str, int | str, int]  # formats of middle slots, how much is kept,
 
 @dataclass(frozen=True)
 class Cell:
-    """A case of a sweep: its speedup, or without a result its mark and status. No reachable ceiling without samples."""
+    """A case of a sweep: its speedup, or its mark and status. The reachable ceiling requires samples."""
 
     speedup: Interval | None
     imprecise: bool
@@ -45,9 +45,9 @@ class Cell:
 class Grid:
     """One sweep on one device.
 
-    `suffix` tells its files from those of other grids; `name` is the sweep's in the matrix (None: cases written one by
-    one that are alike); `shape` is what all cells share; `key` says how much is kept; `cells` are by their place.
-    `whole`: places without a cell where nothing would be left out: the full cache.
+    suffix: distinguishes its files from those of other grids. name: of the sweep in the matrix (None: individually
+    written cases). shape: what all cells share. key: controls how much is kept. cells: by place. whole: places without
+    a cell that would equal the full cache.
     """
 
     suffix: str
@@ -83,7 +83,7 @@ class Grid:
 
 
 def grids(inputs: Inputs) -> list[Grid]:
-    """Every sweep over at least two lengths and two amounts, in the order of the plan."""
+    """All sweeps with at least two lengths and two kept amounts, in the order of the plan."""
     found: dict[tuple[str, int], list[Case]] = defaultdict(list)
     for key, case in _keyed(inputs.cases):
         found[key].append(case)
@@ -102,14 +102,14 @@ def grids(inputs: Inputs) -> list[Grid]:
 
 
 def _amount_key(content: AnyCase) -> str | None:
-    """The key that says how much is kept. None: there is none."""
+    """The key that controls how much is kept, or None."""
     if content.kind.CACHE:
         return next(iter(policies.of(content.policy).KEYS), None)
     return "compress" if {"seq", "compress"} <= {*content.kind.TAKES} else None
 
 
 def _whole(content: AnyCase, key: str, cells: dict[Place, Cell]) -> set[Place]:
-    """Places without a cell whose case would have as many bytes as the full cache."""
+    """Places without a cell whose case would move as many bytes as the full cache."""
     _, amounts, seqs = map(set, zip(*cells, strict=True))
     alike = {name: content.dtype if name == "cache_dtype" else MISSING for name in FORMATS if hasattr(content, name)}
     found = set()
@@ -121,7 +121,7 @@ def _whole(content: AnyCase, key: str, cells: dict[Place, Cell]) -> set[Place]:
 
 
 def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
-    """Each case with its sweep and what it shares with others; a second case for one place starts another sweep."""
+    """Groups cases by sweep and shared properties; a second case for the same place starts another group."""
     taken: dict[tuple[str, Place], int] = defaultdict(int)
     for case in cases:
         key = case.content and _amount_key(case.content)
@@ -138,7 +138,7 @@ def _place(content: AnyCase) -> Place:
 
 
 def _by_device(inputs: Inputs, cases: list[Case]) -> dict[str, list[Case]]:
-    """Title of the device -> its cases; a case without a record of its device is one of this run's."""
+    """Maps each device's title to its cases; a case without a device in its record belongs to this run's device."""
     own = device_title(inputs.backend, inputs.device.name if inputs.device else None)
     found: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -166,13 +166,13 @@ def _cell(case: Case) -> Cell:
 
 
 def _sizes(content: OtherCase) -> list[str]:
-    """`32 heads x 128` of a workload that has both, and its own keys: `rows 64`."""
+    """The shape of a workload, such as `32 heads x 128`, and its keys, such as `rows 64`."""
     heads = [f"{content.heads} heads x {content.dim}"] if {"heads", "dim"} <= {*content.kind.TAKES} else []
     return heads + [f"{key} {getattr(content, key)}" for key in content.kind.KEYS]
 
 
 def shape_text(content: AnyCase) -> str:
-    """What the cases of a sweep share: `decode, 8 heads x 128, fp16, sinks 4, window 256, anchor value_norm`."""
+    """Properties shared by a sweep's cases: `decode, 8 heads x 128, fp16, sinks 4, window 256, anchor value_norm`."""
     if not content.kind.CACHE:
         return ", ".join([content.workload, *_sizes(content), content.dtype])
     heads = f"{content.heads} heads"

@@ -6,8 +6,8 @@ from typing import Any
 
 
 def table(rows: list[list[Any]], headers: list[str]) -> str:
-    """A pipe table. Cells must be escaped by the caller; numbers are left as they are written."""
+    """A pipe table. The caller escapes the cells; numbers are not reformatted."""
     import tabulate
 
-    tabulate.WIDE_CHARS_MODE = False  # else columns are wider where the package wcwidth happens to be installed
+    tabulate.WIDE_CHARS_MODE = False  # otherwise the width depends on whether wcwidth is installed
     return tabulate.tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, preserve_whitespace=False)

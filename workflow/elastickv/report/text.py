@@ -1,4 +1,4 @@
-"""Strings and numbers as they stand in a report. Every string that comes from a record passes `escape` or `plain`."""
+"""Formats strings and numbers for reports. Every string from a record passes through `escape` or `plain`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def plain(text: Any, longest: int = LONGEST) -> str:
 
 
 def escape(text: Any, longest: int = LONGEST) -> str:
-    """`plain` with everything disarmed that Markdown or HTML would act on (underscores inside words do nothing)."""
+    """`plain` with all Markdown and HTML markup escaped (underscores inside words need no escape)."""
     safe = html.escape(plain(text, longest), quote=False)
     safe = re.sub(r"([\\`*\[\]|~#!@$])", r"\\\1", safe)
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", safe)
 
 
 def device_title(backend: str | None, name: str | None) -> str:
-    """What a figure's title says about the device: `GPU: NVIDIA H200`, `CPU: …`, `no device`."""
+    """The device in a figure's title: `GPU: NVIDIA H200`, `CPU: …`, `no device`."""
     kind = {"cuda": "GPU: ", "cpu": "CPU: "}.get(backend or "", "")
     return kind + (plain(name, 60) if name else "no device")
 
@@ -42,12 +42,12 @@ def times(value: float | None) -> str:
 
 
 def times_short(value: float) -> str:
-    """A ratio where space is short, in three digits: `1.96x`, `12.6x`."""
+    """A ratio in three digits, for narrow spaces: `1.96x`, `12.6x`."""
     return f"{value:.2f}x" if value < 9.995 else f"{value:.1f}x"
 
 
 def interval_digits(ratio: Interval | Bounded) -> int:
-    """Decimals that show a ratio's interval: two, or three where two would hide it (the slack is for rounding)."""
+    """Decimals needed to show a ratio's interval: two, or three if two would hide it (with slack for rounding)."""
     return 2 if ratio.high - ratio.low > 0.0199 else 3
 
 
@@ -66,7 +66,7 @@ def microseconds(value: float) -> str:
 
 
 def size(nbytes: float) -> str:
-    """Bytes in decimal units, as bandwidths are."""
+    """Bytes in decimal units, like bandwidths."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if nbytes >= factor:
             return f"{nbytes / factor:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What all models share: strict objects, and a few kinds of field that occur in many of them."""
+"""Base classes of the models, and field types that many of them use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import MISSING, BaseModel, ConfigDict, Field, RootModel, WrapValidator
 
-LARGEST = 1e300  # finite: JSON texts such as 1e999 read as infinity
+LARGEST = 1e300  # largest number: JSON text such as 1e999 would be read as infinity
 
 
 _COMMON = ConfigDict(
@@ -16,18 +16,18 @@ _COMMON = ConfigDict(
     serialize_by_alias=True,
     validate_by_name=True,
     json_schema_serialization_defaults_required=True,
-    defer_build=True,  # most commands need few of the models
+    defer_build=True,  # most commands use only a few of the models
 )
 
 
 class Model(BaseModel):
-    """An object that has the fields of its model and no others."""
+    """An object with exactly the fields of its model."""
 
     model_config = _COMMON | ConfigDict(extra="forbid")
 
 
 class Open(BaseModel):
-    """An object that may have further fields, such as what a device tells of itself."""
+    """An object that may have additional fields, such as facts that a device reports."""
 
     model_config = _COMMON | ConfigDict(extra="allow")
 
@@ -35,11 +35,11 @@ class Open(BaseModel):
 def field(meaning: str = "", unit: str = "", words: str = "", unique: bool = False, **limits: Any) -> Any:
     """A field's meaning, unit and limits (`default`, `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`, ...).
 
-    words: what its pattern asks for, for messages; unique: a list that holds nothing twice.
+    words: description of its pattern, for messages; unique: whether list items must be distinct.
     """
     extra = {"unit": unit, "$comment": words, "uniqueItems": unique}
     return Field(
-        description=meaning or None, json_schema_extra={key: said for key, said in extra.items() if said}, **limits
+        description=meaning or None, json_schema_extra={key: text for key, text in extra.items() if text}, **limits
     )
 
 
@@ -49,12 +49,12 @@ def version(name: str) -> Any:
 
 
 def given(value: Any) -> Any:
-    """The value of a field that a record may lack: None where it lacks it."""
+    """The value of an optional field, or None if the record does not have it."""
     return None if value is MISSING else value
 
 
 def at(model: BaseModel | None, names: Iterable[str]) -> Any:
-    """The value at these names, one inside the other; None as soon as a part is absent or null."""
+    """The value at a path of nested field names; None if any part is absent or null."""
     value: Any = model
     for name in names:
         value = given(getattr(value.root if isinstance(value, RootModel) else value, name, None))
@@ -62,7 +62,7 @@ def at(model: BaseModel | None, names: Iterable[str]) -> Any:
 
 
 def _as_it_was(value: Any, check: Callable[[Any], float]) -> float:
-    """A checked number that stays an integer where it was one, so that 4096 is not written as 4096.0."""
+    """A validated number that stays an integer if it was one, so that 4096 is not written as 4096.0."""
     check(value)
     return value
 

@@ -27,27 +27,29 @@ RAN = has(
 
 
 class LanguageModel(Model):
-    """The model that was run."""
+    """The model that was measured."""
 
     name: Text
     file: str | MISSING | None = MISSING
     revision: str | MISSING | None = MISSING
     sha256: Sha256 | MISSING | None = field(
-        "of the weights' file; of several, the hash of what sha256sum prints of them", default=MISSING
+        "sha256 of the weights file; for several files, of their sha256sum output", default=MISSING
     )
     config_sha256: Sha256 | MISSING | None = field(
-        "the same of the configuration and tokenizer files beside safetensors weights;"
-        " null for GGUF files, which hold their own",
+        "the same for the configuration and tokenizer files next to safetensors weights;"
+        " null for GGUF files, which contain theirs",
         default=MISSING,
     )
     license: str | MISSING | None = MISSING
-    parameters: int | MISSING | None = field("elements of all tensors", "elements", ge=1, default=MISSING)
+    parameters: int | MISSING | None = field(
+        "total number of elements of all tensors", "elements", ge=1, default=MISSING
+    )
 
 
 class MeasuredRate(Rate):
-    """Median with interval; samples raw."""
+    """A median with its interval and the raw samples."""
 
-    confidence: float = field("of the interval", gt=0, lt=1)
+    confidence: float = field("confidence of the interval", gt=0, lt=1)
     method: Text
     resamples: Count
     seed: Count
@@ -62,32 +64,32 @@ class Cache(Model):
 
     name: Text
     decode_tokens_per_second: MeasuredRate | None = field("decode rate", "tokens/s")
-    tokens: int | MISSING = field("decoded with this cache", "tokens", ge=1, default=MISSING)
+    tokens: int | MISSING = field("tokens decoded with this cache", "tokens", ge=1, default=MISSING)
     equal_tokens: Count | MISSING = field(
-        "the first so many are those that the first cache decodes", "tokens", default=MISSING
+        "length of the common prefix with the tokens of the first cache", "tokens", default=MISSING
     )
-    reason: str | None = field("why there is no rate")
+    reason: str | None = field("why there is no rate; null if there is one")
 
 
 class Passage(Model):
-    """What prompt and perplexity are taken from."""
+    """The text that the prompt and the perplexity are taken from."""
 
     source: Text
     sha256: Sha256
 
 
 class SelfCheck(Model):
-    """A run's forward calls against one pass over all tokens; differences as shares of what another context changes."""
+    """A run's forward calls compared with one pass over all tokens, relative to the effect of a different context."""
 
     tokens: int = field("compared", "tokens", ge=1)
     tolerance: Positive
-    largest_difference: float = field("between the calls of a run and one pass", ge=0)
-    causality_difference: float = field("what later tokens change in the logits before them", ge=0)
-    seconds: float = field("that the check took", "seconds", ge=0)
+    largest_difference: float = field("largest relative difference between a run's calls and the single pass", ge=0)
+    causality_difference: float = field("relative change of earlier logits caused by later tokens", ge=0)
+    seconds: float = field("duration of the check", "seconds", ge=0)
 
 
 class Baseline(Model):
-    """What a language-model engine does with its own full cache on this device. No figures unless it ran."""
+    """A language-model engine with its own full cache on this device. It has figures only if it ran."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -103,7 +105,7 @@ class Baseline(Model):
     status: Literal["ok", "out_of_memory", "unsupported", "failed"]
     reason: Reason
     settings: dict[str, Any] | MISSING = field(
-        "as configured, defaults filled in; what was used can be less (reps: the number of samples)", default=MISSING
+        "the settings with defaults; the repetitions made may be fewer, see the samples", default=MISSING
     )
     model: LanguageModel
     device: Device | None
@@ -116,28 +118,28 @@ class Baseline(Model):
     time_to_first_token_ms: MeasuredRate | MISSING | None = field("time to first token", "ms", default=MISSING)
     perplexity: Positive | MISSING | None = MISSING
     perplexity_tokens: int | MISSING | None = field(
-        "all but the first are predicted, each from all before it", "tokens", ge=1, default=MISSING
+        "tokens of the text; each but the first is predicted from all earlier ones", "tokens", ge=1, default=MISSING
     )
     self_check: SelfCheck | MISSING = MISSING
     peak_memory_bytes: int | MISSING | None = field(
-        "while measuring: allocated on the GPU, or the largest resident size of the process",
+        "peak during the measurement: allocated on the GPU, or resident memory of the process",
         "bytes",
         ge=1,
         default=MISSING,
     )
     generated_text: str | MISSING | None = field("greedy continuation of the prompt", default=MISSING)
-    generated_tokens: list[Count] | MISSING = field("their numbers in the vocabulary", default=MISSING)
+    generated_tokens: list[Count] | MISSING = field("vocabulary ids of the generated tokens", default=MISSING)
     attention: str | MISSING | None = field("attention implementation", default=MISSING)
     cache: str | MISSING | None = field("cache implementation", default=MISSING)
     caches: list[Cache] | MISSING = field(
-        "decode rates by cache implementation: the first's is the record's, the others' of a few short runs",
+        "decode rates by cache implementation; the first has the record's rate, the others are from a few short runs",
         default=MISSING,
     )
-    gpu_layers: int | MISSING | None = field("layers on the GPU; -1: all", "layers", ge=-1, default=MISSING)
+    gpu_layers: int | MISSING | None = field("layers that run on the GPU; -1: all", "layers", ge=-1, default=MISSING)
     threads: int | MISSING | None = field("CPU threads", "threads", ge=1, default=MISSING)
     text: Passage | MISSING = MISSING
     prompt_tokens: int | MISSING | None = field("tokens of the prompt", "tokens", ge=1, default=MISSING)
-    decode_tokens: int | MISSING | None = field("tokens generated in a repetition", "tokens", ge=1, default=MISSING)
+    decode_tokens: int | MISSING | None = field("tokens generated per repetition", "tokens", ge=1, default=MISSING)
 
 
 ROOT, TITLE = Baseline, "Baseline record"

@@ -1,4 +1,4 @@
-"""The manifest of a build: what a binary holds and what it was made of."""
+"""The manifest of a build: the contents of a binary and how it was built."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Binary(Model):
 
 
 class Kernel(Model):
-    """What ptxas says of one kernel."""
+    """Resources of one kernel, as reported by ptxas."""
 
-    registers: int = field("registers of a thread", "registers", ge=1)
-    spill_bytes: Count = field("spilled by a thread", "bytes")
-    shared_bytes: Count = field("static shared memory of a block", "bytes")
+    registers: int = field("registers per thread", "registers", ge=1)
+    spill_bytes: Count = field("spilled bytes per thread", "bytes")
+    shared_bytes: Count = field("static shared memory per block", "bytes")
 
 
 class Image(Model):
@@ -41,7 +41,7 @@ class Image(Model):
     minimum_driver: str = field("major version of the oldest driver that loads it", pattern="^[0-9]+$")
     sha256: Sha256
     bytes: Size
-    kernels: dict[str, Kernel] = field("by kernel, from ptxas; empty for PTX, which is compiled by the driver")
+    kernels: dict[str, Kernel] = field("resources by kernel, from ptxas; empty for PTX, which the driver compiles")
 
 
 class ReadBack(Model):
@@ -52,15 +52,15 @@ class ReadBack(Model):
 
 
 class Fingerprints(Open):
-    """What measurements are known by: by workload, of the kernels that it launches alone, by format, by anchor rule."""
+    """Fingerprints that identify the kernels of a measurement: by workload, by storage format and by anchor rule."""
 
     __pydantic_extra__: dict[str, Sha256] = Field(init=False)
     ceilings: Sha256
-    formats: dict[str, Sha256] = field("by storage format, of the code that reads and writes it")
-    anchors: dict[str, Sha256] = field("by anchor rule, of the code that chooses by it")
+    formats: dict[str, Sha256] = field("by storage format: fingerprint of the code that reads and writes it")
+    anchors: dict[str, Sha256] = field("by anchor rule: fingerprint of the code that applies it")
 
     def of(self, workload: str, stored: Iterable[str] = (), anchor: str | None = None) -> str:
-        """That of one workload on these formats, with this anchor rule. KeyError for what the build does not have."""
+        """The fingerprint of a workload with these formats and anchor rule. Raises KeyError if the build lacks one."""
         of_workload = self.model_dump()[workload]
         named = [{name: self.formats[name] for name in sorted({*stored})}] if stored else []
         named += [{anchor: self.anchors[anchor]}] if anchor else []
@@ -81,25 +81,25 @@ class CudaBuild(_Build):
     """A GPU binary: one entry per image."""
 
     backend: Literal["cuda"]
-    images: list[Image] = field("one for each architecture", min_length=1)
+    images: list[Image] = field("one image per architecture", min_length=1)
     read_back: ReadBack
 
 
 class CpuBuild(_Build):
-    """A CPU library, made by the system's compiler."""
+    """A CPU library, compiled by the system's compiler."""
 
     backend: Literal["cpu"]
     compiler: Text
     compiler_version: Text
     flags: list[str]
     targets: dict[str, list[str]] = field(
-        "flags of each processor that it has kernels for; which one runs is chosen when it is loaded", min_length=1
+        "compiler flags per processor target; the target to run is chosen when the library is loaded", min_length=1
     )
     kernels: list[str] = field("names", min_length=1)
 
 
 class Build(RootModel[Annotated[CudaBuild | CpuBuild, Field(discriminator="backend")]]):
-    """What a binary holds and what it was made of."""
+    """The contents of a binary and how it was built."""
 
 
 ROOT, TITLE = Build, "Build manifest"

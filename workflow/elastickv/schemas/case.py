@@ -1,4 +1,4 @@
-"""A canonical case: everything that decides one measurement, every key said."""
+"""A canonical case: everything that determines one measurement, with every key written out."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class _Case(Model):
     schema_: Literal["case/1"] = version("case/1")
     id: keys.Id
     workload: str
-    backend: keys.Backend = Field(description="auto: the measuring process resolves it and records what it took")
+    backend: keys.Backend = Field(description="auto: the measuring process chooses the backend and records it")
 
     @property
     def kind(self) -> kinds.Kind:
-        """What is said of its workload."""
+        """The declaration of its workload."""
         return kinds.of(self.workload)
 
 
 class DecodeCase(_Case):
-    """Attention of one new token over a full and a compact cache. A case has the keys of its policy besides."""
+    """Attention of one new token over a full and a compact cache. A case also has the keys of its policy."""
 
     workload: Literal["decode"]
     batch: keys.Batch
@@ -60,18 +60,18 @@ class DecodeCase(_Case):
 
     @property
     def stored_as(self) -> str:
-        """How middle slots are stored, in a word: `int8`, or `int8/int4` where keys and values differ."""
+        """The format of middle slots as text: `int8`, or `int8/int4` if keys and values differ."""
         key, value = self.key_format, self.value_format
         return key if key == value else f"{key}/{value}"
 
     @property
     def rule(self) -> str | None:
-        """Name of the anchor rule that its kernels choose by."""
+        """Name of the anchor rule that its kernels apply."""
         return policy_of(self).anchor
 
 
 class _Unnamed(DecodeCase):
-    """A case of the default policy, which it does not name: the cases of records that are older than policies."""
+    """A case that does not name its policy, which is then the default one."""
 
     policy: ClassVar[str] = policies.DEFAULT
 
@@ -85,22 +85,22 @@ def policy_of(case: DecodeCase) -> Policy:
 def _of_policy(name: str) -> type[DecodeCase]:
     """The model of a case with this policy."""
     made = policies.of(name)
-    base, said = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
-    fields = said | {key: keys.OF_POLICIES[key] for key in made.KEYS}
+    base, tag = (_Unnamed, {}) if name == policies.DEFAULT else (DecodeCase, {"policy": Literal[name]})
+    fields = tag | {key: keys.OF_POLICIES[key] for key in made.KEYS}
     title = "".join(part.capitalize() for part in name.split("_"))
     meaning = f"Attention of one new token over a full cache and one of policy {name}: {made.MEANING}."
     return create_model(f"{title}Case", __base__=base, __doc__=meaning, __module__=__name__, **fields)
 
 
 class _ByPolicy:
-    """Tells decode cases apart by `key`; `unsaid`: the policy of a case that has no such key."""
+    """Selects the model of a decode case by `key`; `implied`: the policy of a case without that key."""
 
     __name__ = key = "policy"
-    unsaid = policies.DEFAULT
+    implied = policies.DEFAULT
 
     def __call__(self, case: Any) -> str:
         """The policy of a case as a model or as JSON."""
-        return case.get(self.key, self.unsaid) if isinstance(case, Mapping) else getattr(case, self.key)
+        return case.get(self.key, self.implied) if isinstance(case, Mapping) else getattr(case, self.key)
 
 
 AnyDecodeCase = Annotated[
@@ -110,7 +110,7 @@ AnyDecodeCase = Annotated[
 
 
 class OtherCase(_Case):
-    """A case of a workload that is no attention over caches. It has the keys of its workload besides."""
+    """A case of a workload other than attention over caches. It also has the keys of its workload."""
 
     dtype: str
     launch: keys.Launch
@@ -124,7 +124,7 @@ class OtherCase(_Case):
 
     @property
     def rule(self) -> None:
-        """It has no groups."""
+        """None: the workload has no groups."""
         return None
 
 
@@ -133,7 +133,7 @@ def _of_kind(name: str) -> type[OtherCase]:
     kind = kinds.of(name)
     unknown = [key for key in kind.TAKES if key not in keys.CASE_KEYS]
     if unknown:
-        raise UsageError(f"workload {name}: TAKES {unknown[0]}, which is no key of a case: declare it in KEYS")
+        raise UsageError(f"workload {name}: TAKES {unknown[0]}, which is not a key of a case: declare it in KEYS")
     fields = {"workload": Literal[name], "dtype": Literal[kind.DTYPE]}
     fields |= {key: keys.CASE_KEYS[key][0] for key in (*kind.TAKES, *kind.KEYS)}
     title = "".join(part.capitalize() for part in name.split("_"))
@@ -142,7 +142,7 @@ def _of_kind(name: str) -> type[OtherCase]:
     )
 
 
-# By workload the model of its cases, of decode without the keys of a policy.
+# The model of each workload's cases; for decode, without the keys of a policy.
 MODELS: dict[str, type[DecodeCase | OtherCase]] = {
     name: DecodeCase if kind.CACHE else _of_kind(name) for name, kind in kinds.every().items()
 }
@@ -152,11 +152,11 @@ _ANY: TypeAdapter[DecodeCase | OtherCase] = TypeAdapter(AnyCase, config={"defer_
 
 
 class Case(RootModel[AnyCase]):
-    """A canonical case: everything that decides one measurement."""
+    """A canonical case: everything that determines one measurement."""
 
 
 def case_of(content: Mapping[str, Any]) -> AnyCase:
-    """The typed case of canonical JSON, which was checked against the schema where it was read."""
+    """The typed case of canonical JSON that has already been validated against the schema."""
     return _ANY.validate_python(content)
 
 
@@ -164,7 +164,7 @@ HEAD = tuple(_Case.model_fields)
 
 
 def own_keys(workload: str, policy: str = policies.DEFAULT) -> tuple[str, ...]:
-    """The keys that apply to a workload, of caches those of the policy and `policy` too, in the order of lists."""
+    """The keys that apply to a workload, in display order; for caches, including `policy` and the policy's keys."""
     own = {*MODELS[workload].model_fields} - {*HEAD}
     if kinds.of(workload).CACHE:
         own |= {"policy", *policies.of(policy).KEYS}

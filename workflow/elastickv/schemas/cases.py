@@ -9,11 +9,11 @@ from elastickv.schemas.config import Id
 
 
 class Cases(Model):
-    """Ids in the order of the matrix, and which of them a sweep became."""
+    """The case ids in the order of the matrix, and the sweeps that some of them come from."""
 
     schema_: Literal["cases/2"] = version("cases/2")
     cases: list[Id] = field("ids of the cases", unique=True, min_length=1)
-    sweeps: dict[str, Annotated[list[str], field(min_length=1)]] = field("ids of its cases by the name of each sweep")
+    sweeps: dict[str, Annotated[list[str], field(min_length=1)]] = field("by sweep: the ids of its cases")
 
 
 ROOT, TITLE = Cases, "Case list of a plan"

@@ -1,4 +1,4 @@
-"""The ceilings record: bandwidth that pure read and copy kernels reach, by buffer size."""
+"""The ceilings record: bandwidth of pure read and copy kernels by buffer size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Pair(Model):
     """The rates with dependent launches."""
 
     read_gbps: Rate = field("read", RATE)
-    copy_gbps: Rate = field("read and written together", RATE)
+    copy_gbps: Rate = field("bytes read and written per second", RATE)
 
 
 class Point(Model):
@@ -48,14 +48,16 @@ class Point(Model):
 
     bytes: int = field("size of the buffer", "bytes", ge=1)
     read_gbps: Rate = field("read", RATE)
-    copy_gbps: Rate = field("read and written together", RATE)
-    dependent: Pair | MISSING = field("the same with dependent launches, where the device has them", default=MISSING)
-    layers: Count | MISSING = field("different places that the launches of a replay visit", default=MISSING)
-    cold: bool | MISSING = field("whether those places are several times the last-level cache", default=MISSING)
+    copy_gbps: Rate = field("bytes read and written per second", RATE)
+    dependent: Pair | MISSING = field("the same with dependent launches, if the device supports them", default=MISSING)
+    layers: Count | MISSING = field("number of distinct buffers that the launches of a replay visit", default=MISSING)
+    cold: bool | MISSING = field(
+        "whether these buffers are together several times the last-level cache", default=MISSING
+    )
 
 
 class Ceilings(Model):
-    """Bandwidth that pure read and copy kernels reach on one device, by buffer size."""
+    """Bandwidth of pure read and copy kernels on one device, by buffer size."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -77,8 +79,8 @@ class Ceilings(Model):
     copy_gbps: Positive | MISSING | None = field(
         "plateau of large buffers, read and written bytes together", RATE, default=MISSING
     )
-    points: list[Point] | MISSING = field("by size, ascending", default=MISSING)
-    machine: Machine | MISSING = field("how the machine was set and who else used it", default=MISSING)
+    points: list[Point] | MISSING = field("the curve, by ascending size", default=MISSING)
+    machine: Machine | MISSING = field("settings of the machine, and other processes that used it", default=MISSING)
 
 
 ROOT, TITLE = Ceilings, "Ceilings record"

@@ -1,4 +1,4 @@
-"""Every key of a config file: its type, default, unit, limits and meaning. docs/matrix.md is made from this file."""
+"""Every key of a config file: type, default, unit, limits and meaning. docs/matrix.md is generated from this file."""
 
 from __future__ import annotations
 
@@ -15,40 +15,48 @@ MOST_SECONDS = 24 * 60 * 60
 
 
 def tidy(value: float) -> float:
-    """An integral float becomes an integer, so that `max_seconds: 20.0` and `20` are the same."""
+    """Converts an integral float to an integer, so that `max_seconds: 20.0` and `20` are the same."""
     return int(value) if float(value).is_integer() else value
 
 
-# Written as it is, an integer among them as one: a float's serializer would write 20.0 again.
+# Serialised unchanged: the serialiser of float would write an integer 20 as 20.0.
 Real = Annotated[float, AfterValidator(tidy), PlainSerializer(lambda value: value, when_used="json")]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$(?!\n)", max_length=100)]
 Backend = Literal["auto", "cuda", "cpu"]
 Architecture = Literal[61, 70, 75, 80, 86, 89, 90]
 
-# What one case is: each key of it once, whoever uses it.
+# The keys of a case, each defined once.
 Workload = Annotated[
     Literal[tuple(kinds.every())],
-    field("what is timed: " + "; ".join(f"{name}, {kind.MEANING}" for name, kind in kinds.every().items())),
+    field("computation to time: " + "; ".join(f"{name}, {kind.MEANING}" for name, kind in kinds.every().items())),
 ]
 Batch = Annotated[int, field("sequences decoded together", "sequences", ge=1, le=65535)]
-Seq = Annotated[int, field("tokens the full cache holds", "tokens", ge=1, le=LARGEST_INT)]
+Seq = Annotated[int, field("tokens in the full cache", "tokens", ge=1, le=LARGEST_INT)]
 Heads = Annotated[int, field("query heads", "heads", ge=1, le=65535)]
-KvHeads = Annotated[int, field("key/value heads; divides heads; default: heads", "heads", ge=1, le=65535)]
-Dim = Annotated[int, field("elements of one head's key or value", "elements", ge=4, le=65536, multiple_of=4)]
-StoredDtype = Annotated[Literal[formats.exact()], field("full cache, exact slots, query and output")]
+KvHeads = Annotated[int, field("key/value heads; a divisor of heads; default: heads", "heads", ge=1, le=65535)]
+Dim = Annotated[int, field("elements per head of a key or value", "elements", ge=4, le=65536, multiple_of=4)]
+StoredDtype = Annotated[
+    Literal[formats.exact()], field("storage format of the full cache, exact slots, query and output")
+]
 MiddleDtype = Annotated[
     Literal[tuple(formats.every())],
-    field(f"middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
+    field(f"storage format of middle slots: {formats.listed(('dtype (the default)', *formats.scaled()))}"),
 ]
-KeyDtype = Annotated[Literal[tuple(formats.every())], field("keys of middle slots, where not as cache_dtype")]
-ValueDtype = Annotated[Literal[tuple(formats.every())], field("values of middle slots, where not as cache_dtype")]
-Launch = Annotated[Literal["auto", "plain", "dependent"], field("how kernels follow each other in a graph")]
+KeyDtype = Annotated[
+    Literal[tuple(formats.every())], field("storage format of keys in middle slots, if not cache_dtype")
+]
+ValueDtype = Annotated[
+    Literal[tuple(formats.every())], field("storage format of values in middle slots, if not cache_dtype")
+]
+Launch = Annotated[
+    Literal["auto", "plain", "dependent"], field("how kernels in a graph are launched one after another")
+]
 PassOrder = Annotated[
     Literal["forward", "alternating"],
-    field("elementwise: every pass from the first group to the last, or every second one the other way round"),
+    field("elementwise: whether all passes run forward or every second one runs backward"),
 ]
-Seed = Annotated[int, field("key of the generator that fills the buffers", ge=0, le=2**32 - 1)]
-PolicyName = Annotated[Literal[tuple(policies.every())], field("decode: what the elastic cache keeps")]
+Seed = Annotated[int, field("seed of the generator that fills the buffers", ge=0, le=2**32 - 1)]
+PolicyName = Annotated[Literal[tuple(policies.every())], field("decode: policy of the elastic cache")]
 
 
 def kind_of(key: Key) -> Any:
@@ -70,33 +78,35 @@ class Build(Model):
     """How the GPU binary is compiled."""
 
     compiler: Literal["auto", "nvcc", "nvrtc"] = field(
-        "auto: nvcc where the driver and nvcc allow, NVRTC for the rest", default="auto"
+        "auto: nvcc where nvcc and the driver support it, otherwise NVRTC", default="auto"
     )
     architectures: list[Architecture] = field(
-        "compute capabilities, one image each", unique=True, min_length=1, default=[61, 70, 75, 80, 86, 89, 90]
+        "compute capabilities to build an image for", unique=True, min_length=1, default=[61, 70, 75, 80, 86, 89, 90]
     )
-    ptx: Architecture | None = field("architecture of the PTX for newer GPUs; null: none", default=90)
+    ptx: Architecture | None = field(
+        "compute capability of the PTX, which newer GPUs compile; null: no PTX", default=90
+    )
 
 
 class Measure(Model):
-    """How long and how exactly a case is measured; reps, warmup and inner_loops are upper bounds."""
+    """Duration and precision of a measurement; reps, warmup and inner_loops are upper bounds."""
 
-    reps: int = field("triples, at most", "triples", default=100, ge=3, le=1_000_000)
-    warmup: int = field("warm-up triples, at most", "triples", default=50, ge=0, le=1_000_000)
-    inner_loops: int = field("launches in a sample, at most", "launches", default=64, ge=1, le=1_000_000)
-    truncate: Real = field("share of the samples cut off each end", "percent", default=5, ge=0, le=45)
+    reps: int = field("maximum number of rounds", "rounds", default=100, ge=3, le=1_000_000)
+    warmup: int = field("maximum number of warm-up rounds", "rounds", default=50, ge=0, le=1_000_000)
+    inner_loops: int = field("maximum launches per sample", "launches", default=64, ge=1, le=1_000_000)
+    truncate: Real = field("share of the samples to trim at each end", "percent", default=5, ge=0, le=45)
     decode_tokens: int = field("tokens of the inference cycle; 0: no cycle", "tokens", default=64, ge=0, le=1_000_000)
     graphs: bool = field("whether launches are captured in CUDA graphs", default=True)
     precision: Real = field(
-        "relative half-width of the speedup's interval at which a case stops, once its control is as near to 1",
+        "target half-width of the speedup's interval, relative; sampling stops when the control is as close to 1",
         default=0.005,
         gt=0,
         lt=1,
     )
-    max_seconds: Real = field("time of sampling, at most", "seconds", default=20, gt=0, le=MOST_SECONDS)
+    max_seconds: Real = field("maximum sampling time", "seconds", default=20, gt=0, le=MOST_SECONDS)
     confidence: Real = field("confidence of the intervals", default=0.99, gt=0.5, lt=1)
     processes: int = field(
-        "processes that each measure the case in whole, one after another; the published interval holds all of them",
+        "number of processes that measure the whole case in turn; the published interval covers all of them",
         "processes",
         default=1,
         ge=1,
@@ -105,26 +115,29 @@ class Measure(Model):
 
 
 class Golden(Model):
-    """What the verdicts compare with."""
+    """Thresholds of the verdicts."""
 
-    speedup: Real = field("speedup of a golden case: its interval's low bound", "times", default=1.95, gt=0)
-    excellent: Real = field("speedup of an excellent case: its interval's low bound", "times", default=1.7, gt=0)
-    cv: Real = field("coefficient of variation of the elastic arm's samples, at most", default=0.05, gt=0)
-    memory_efficiency: Real = field("share of the datasheet's peak bandwidth, at least", default=0.70, gt=0)
-    roofline: Real = field("share of the read ceiling measured beside the case, at least", default=0.80, gt=0)
+    speedup: Real = field("minimum speedup of a golden case (lower bound of its interval)", "times", default=1.95, gt=0)
+    excellent: Real = field(
+        "minimum speedup of an excellent case (lower bound of its interval)", "times", default=1.7, gt=0
+    )
+    cv: Real = field("maximum coefficient of variation of the elastic arm's samples", default=0.05, gt=0)
+    memory_efficiency: Real = field("minimum share of the datasheet's peak bandwidth", default=0.70, gt=0)
+    roofline: Real = field("minimum share of the read ceiling measured with the case", default=0.80, gt=0)
 
 
 class Noise(Model):
-    """How far from 1 a control (the same kernel against itself) may be.
+    """Largest distance of a control (an arm compared with itself) from 1.
 
-    All controls inside: ok. One altogether outside: noisy, no number. Else imprecise: the speedup's interval is widened
-    by as much as the controls stray from 1. These are read by the judge alone: a change times nothing again.
+    All controls inside the limit: ok. A control disjoint from it: noisy, without a number. Otherwise imprecise: the
+    speedup's interval is widened by the controls' deviation from 1. Only the judge reads these limits, so changing them
+    repeats no measurement.
     """
 
-    cuda: Real = field("largest distance of a control's interval from 1, on a GPU", default=0.005, gt=0, lt=1)
+    cuda: Real = field("maximum distance of a control's interval from 1, on a GPU", default=0.005, gt=0, lt=1)
     cpu: Real = field("the same on a CPU", default=0.03, gt=0, lt=1)
     widest: Real = field(
-        "largest distance of a widened interval's ends from its value, as a share of it; beyond it is noisy",
+        "maximum relative distance of a widened interval's ends from its value; beyond it, the case is noisy",
         default=0.25,
         gt=0,
         lt=1,
@@ -149,14 +162,14 @@ _AFTER: dict[str, tuple[Any, Any]] = {
     "pass_order": (PassOrder, "forward"),
     "seed": (Seed, 0),
 }
-# Names that no policy and no workload may give to a key of its own.
+# Key names that policies and workloads must not declare.
 _TAKEN = {*_BEFORE, *_AFTER, "schema", "id", "backend", "measure", "formats", "kind"}
 _CLASHES = {"policies": OF_POLICIES.keys() & _TAKEN, "workloads": OF_KINDS.keys() & {*_TAKEN, *OF_POLICIES}}
 for _who, _names in _CLASHES.items():
     if _names:
-        raise ValueError(f"{_who} declare the keys {', '.join(sorted(_names))}, which others have: name them otherwise")
+        raise ValueError(f"{_who} declare the keys {', '.join(sorted(_names))}, which already exist: rename them")
 
-# Every key of a case but `measure`, in the order of lists: its type, and its default (MISSING: none).
+# All keys of a case except `measure`, in display order: type and default (MISSING: none).
 CASE_KEYS = (
     _BEFORE
     | {
@@ -172,7 +185,7 @@ CASE_KEYS = (
 CaseKeys = create_model(
     "CaseKeys",
     __base__=Model,
-    __doc__="What a case does not say itself.",
+    __doc__="Defaults for keys that a case does not set.",
     **{key: (kind | MISSING if default is MISSING else kind, default) for key, (kind, default) in CASE_KEYS.items()},
 )
 _KEYS = {key: kind for key, (kind, _) in CASE_KEYS.items()}
@@ -183,16 +196,18 @@ class _Filled(Model):
 
 
 def _selecting(name: str, meaning: str, base: type[Model], kinds: dict[str, Any]) -> type[Model]:
-    """A model of the keys of a case, each of them optional; of the base `_Filled` at least one."""
+    """A model of the keys of a case, all optional; with the base `_Filled`, at least one is required."""
     keys: dict[str, Any] = {key: (kind | MISSING, MISSING) for key, kind in kinds.items()}
     return create_model(name, __base__=base, __doc__=meaning, **keys)
 
 
-Case = _selecting("Case", "What a case says itself; defaults say the rest.", Model, {**_KEYS, "measure": Measure})
+Case = _selecting(
+    "Case", "The keys that a case sets; others take their defaults.", Model, {**_KEYS, "measure": Measure}
+)
 Pick = _selecting("Pick", "The combinations of a sweep that have all these values.", _Filled, _KEYS)
 Axes = _selecting(
     "Axes",
-    "Every combination of these values is a case.",
+    "Values per key; every combination is a case.",
     _Filled,
     {key: Annotated[list[kind], field(unique=True, min_length=1, max_length=1000)] for key, kind in _KEYS.items()},
 )
@@ -200,13 +215,13 @@ Added = Annotated[Case, Field(json_schema_extra={"minProperties": 1})]
 
 
 class Matrix(Model):
-    """A sweep: base with every combination of axes."""
+    """A sweep: base combined with every combination of the axes."""
 
-    base: Case | MISSING = field("keys that are the same for all its cases", default=MISSING)
+    base: Case | MISSING = field("keys that all cases of the sweep share", default=MISSING)
     axes: Axes
     exclude: list[Pick] | MISSING = field("combinations to leave out", default=MISSING)
     include: list[Added] | MISSING = field(
-        "keys to add to the combinations that have its axes' values; a case of its own where none has", default=MISSING
+        "keys to add to the combinations with the given axis values; without any, a separate case", default=MISSING
     )
 
 
@@ -222,30 +237,32 @@ ModelName = Annotated[
 
 
 class LanguageModel(Model):
-    """What the baselines of both engines are told."""
+    """Settings that both language-model baselines share."""
 
     enable: bool = field("whether the baseline is measured", default=False)
-    model: ModelName = field("smollm2 (comes with the environment) or a .gguf file", default="smollm2")
+    model: ModelName = field("smollm2 (included in the environment) or a .gguf file", default="smollm2")
     revision: str | MISSING = field(
-        "the commit of the hub's repository to take the model from; without it the newest",
+        "commit of the model's repository on the hub; default: the newest",
         words="a commit: 40 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{40}$(?!\n)",
         default=MISSING,
     )
     sha256: str | MISSING = field(
-        "what the weights must hash to, as the record states it",
+        "expected sha256 of the weights, as in the record",
         words="64 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{64}$(?!\n)",
         default=MISSING,
     )
-    decode_tokens: int = field("tokens generated in a repetition", "tokens", default=64, ge=1, le=1_000_000)
-    context: int = field("text for prefill and perplexity, at most", "tokens", default=1024, ge=2, le=1_000_000)
-    reps: int = field("repetitions, at most", "repetitions", default=5, ge=1, le=10_000)
+    decode_tokens: int = field("tokens generated per repetition", "tokens", default=64, ge=1, le=1_000_000)
+    context: int = field(
+        "maximum length of the text for prefill and perplexity", "tokens", default=1024, ge=2, le=1_000_000
+    )
+    reps: int = field("maximum number of repetitions", "repetitions", default=5, ge=1, le=10_000)
     max_seconds: Real = field(
-        "time after which no repetition beyond the third begins", "seconds", default=20, gt=0, le=MOST_SECONDS
+        "time after which no repetition after the third starts", "seconds", default=20, gt=0, le=MOST_SECONDS
     )
     threads: int | None = field(
-        "CPU threads; null (the default): all cores this process may use", "threads", default=None, ge=1, le=4096
+        "CPU threads; null (default): all cores available to the process", "threads", default=None, ge=1, le=4096
     )
 
 
@@ -253,17 +270,17 @@ class Transformers(LanguageModel):
     """The Transformers baseline."""
 
     config_sha256: str | MISSING = field(
-        "what configuration and tokenizer beside safetensors must hash to, as the record states it",
+        "expected sha256 of the configuration and tokenizer files, as in the record",
         words="64 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{64}$(?!\n)",
         default=MISSING,
     )
     enable: bool = field("whether the baseline is measured", default=True)
     model: ModelName = field(
-        "smollm2 (comes with the environment), a hub id, a folder or a .gguf file", default="smollm2"
+        "smollm2 (included in the environment), a hub id, a folder or a .gguf file", default="smollm2"
     )
     caches: list[Literal["dynamic", "static", "fp8", "hqq_int4", "quanto_int4"]] = field(
-        "cache implementations of Transformers: the first for all figures, the others for a decode rate each",
+        "cache implementations of Transformers: the first is used for all figures, the others for a decode rate",
         unique=True,
         min_length=1,
         default=["dynamic", "static", "fp8", "hqq_int4"],
@@ -271,19 +288,19 @@ class Transformers(LanguageModel):
 
 
 class Gguf(LanguageModel):
-    """The llama.cpp baseline; `repo` and `file` name a model of the hub in place of `model`."""
+    """The llama.cpp baseline; `repo` and `file` name a model on the hub instead of `model`."""
 
-    model: ModelName | MISSING = field("smollm2 (comes with the environment) or a .gguf file", default="smollm2")
-    repo: ModelName | MISSING = field("repository of the hub", default=MISSING)
-    file: ModelName | MISSING = field("file of that repository", default=MISSING)
+    model: ModelName | MISSING = field("smollm2 (included in the environment) or a .gguf file", default="smollm2")
+    repo: ModelName | MISSING = field("repository on the hub", default=MISSING)
+    file: ModelName | MISSING = field("file in that repository", default=MISSING)
     n_gpu_layers: int = field(
-        "layers that run on a GPU where llama.cpp can use one; -1 (the default): all",
+        "layers to run on a GPU if llama.cpp can use one; -1 (default): all",
         "layers",
         default=-1,
         ge=-1,
         le=100_000,
     )
-    kv_type: Literal["f16", "q8_0", "q4_0"] = field("how llama.cpp stores keys and values", default="f16")
+    kv_type: Literal["f16", "q8_0", "q4_0"] = field("llama.cpp's storage format of keys and values", default="f16")
 
 
 PeerName = Annotated[
@@ -298,26 +315,26 @@ PeerName = Annotated[
 
 
 class Peers(Model):
-    """Attention kernels of other libraries, and your own, timed beside ours on every case of the workload decode.
+    """Attention kernels of other libraries or your own, timed together with ours on every decode case.
 
-    Off unless enabled: torch is large, and beside a slow peer every sample of ours waits for one of the peer's.
+    Off by default: torch is large, and our samples alternate with those of a possibly slow peer.
     """
 
-    enable: bool = field("whether they are measured", default=False)
+    enable: bool = field("whether peers are measured", default=False)
     names: list[PeerName] | MISSING = field(
-        "which: names of workflow/elastickv/peers/libraries/, and paths of files of your own "
-        "(docs/extending.md), relative to the checkout. Without it all of the former: those that do not run on a "
-        "backend say so in their record",
+        "peers to measure: names from workflow/elastickv/peers/libraries/, and paths of your own files "
+        "(docs/extending.md), relative to the checkout. Default: all of the former; a peer that cannot run on a "
+        "backend has a record with the reason",
         unique=True,
         min_length=1,
         default=MISSING,
     )
-    reps: int = field("triples of a comparison, at most", "triples", default=240, ge=3, le=1_000_000)
-    max_seconds: Real = field("time of sampling of a comparison, at most", "seconds", default=10, gt=0, le=MOST_SECONDS)
+    reps: int = field("maximum number of rounds of a comparison", "rounds", default=240, ge=3, le=1_000_000)
+    max_seconds: Real = field("maximum sampling time of a comparison", "seconds", default=10, gt=0, le=MOST_SECONDS)
 
 
 class Baselines(Model):
-    """What is measured beside the cases."""
+    """Measurements other than the cases."""
 
     transformers: Transformers = Transformers()
     gguf: Gguf = Gguf()
@@ -328,21 +345,21 @@ class Root(Model):
     """A config file; every key is optional."""
 
     results: str = field(
-        "folder of this run: inside the project, but no place of its own (results/<name>), or an absolute path",
+        "folder of this run: results/<name>, another new folder inside the project, or an absolute path",
         words="without braces and control characters",
         min_length=1,
         max_length=1000,
         pattern=r"^[^\u0000-\u001f\u007f{}]*$(?!\n)",
         default="results/local",
     )
-    backend: Backend = field("where kernels run", default="auto")
+    backend: Backend = field("device that runs the kernels", default="auto")
     build: Build = Build()
     measure: Measure = Measure()
     golden: Golden = Golden()
     noise: Noise = Noise()
     defaults: CaseKeys = CaseKeys()
-    cases: dict[Id, Case] = field("cases by their id", default={})
-    matrices: dict[Id, Matrix] = field("sweeps by their name", default={})
+    cases: dict[Id, Case] = field("cases by id", default={})
+    matrices: dict[Id, Matrix] = field("sweeps by name", default={})
     baselines: Baselines = Baselines()
 
 

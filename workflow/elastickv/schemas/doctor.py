@@ -1,4 +1,4 @@
-"""What `elastickv doctor --json` prints."""
+"""The output of `elastickv doctor --json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elastickv.schemas.rules import NULL, STRING, has, one_of, rules, when
 
 
 class Finding(Model):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -22,27 +22,27 @@ class Finding(Model):
 
     theme: Literal[
         "interpreter", "environment", "peers", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
-    ] = field("the module under workflow/elastickv/doctor")
+    ] = field("module under workflow/elastickv/doctor")
     check: Text
     level: Literal["ok", "note", "problem"]
     found: Text
-    fix: str | None = field("the command that mends it; null where there is nothing to mend")
+    fix: str | None = field("command that fixes it; null if nothing needs fixing")
 
 
 _PROBLEM = {"contains": has(level=one_of("problem"))}
 
 
 class Doctor(Model):
-    """What this machine has and lacks for a config."""
+    """Whether this machine can run a config."""
 
     model_config = ConfigDict(
         json_schema_extra=when(has(ready={"const": True}), has(findings={"not": _PROBLEM}), has(findings=_PROBLEM))
     )
 
     schema_: Literal["doctor/1"] = version("doctor/1")
-    config: list[str] = field("the config files, later ones win", min_length=1)
-    ready: bool = field("nothing that the config needs is missing")
-    findings: list[Finding] = field("one for each check", min_length=1)
+    config: list[str] = field("config files; later ones take precedence", min_length=1)
+    ready: bool = field("whether the machine has everything that the config needs")
+    findings: list[Finding] = field("one finding per check", min_length=1)
 
 
 ROOT, TITLE = Doctor, "What elastickv doctor found"

@@ -17,42 +17,42 @@ from elastickv.schemas import config
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 WIDTH = 120
-NAMED, LITERAL = ("properties", "$defs"), ("default", "const", "enum")  # keywords whose content is no schema itself
-OF_CONFIG_FILES = ("config",)  # people leave keys out of these; in all others every field that has a default is written
+NAMED, LITERAL = ("properties", "$defs"), ("default", "const", "enum")  # keywords whose content is not a schema
+OF_CONFIG_FILES = ("config",)  # users omit keys in these; in all other files, fields with a default are always written
 
 
 class _Generator(GenerateJsonSchema):
-    """Schemas as this project's messages are made from them."""
+    """Generates schemas in the form that this project's error messages are built from."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """A field that may be absent says so by the default MISSING."""
+        """A field is optional exactly if its default is MISSING."""
         return field["schema"].get("default") is not MISSING and super().field_is_required(field, total)
 
     def dict_schema(self, schema: Any) -> dict[str, Any]:
-        """Rules of keys apply to names (`propertyNames`), so that a bad name is told apart from a bad value."""
+        """Rules for keys become `propertyNames`, so that errors distinguish bad names from bad values."""
         names = self.generate_inner(schema["keys_schema"])
         names.pop("type", None)
         made = {"type": "object", "additionalProperties": self.generate_inner(schema["values_schema"])}
         return made | ({"propertyNames": names} if names else {})
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
-        """By the tag one model, whose faults are told; of `oneOf` a message could only say that nothing fits.
+        """Selects one model by its tag, so that errors concern that model; `oneOf` could only report that none matches.
 
-        A discriminator with `key` and `unsaid` has one choice, `unsaid`, of objects that do not have that key.
+        A discriminator with `key` and `implied` selects the choice `implied` for objects without that key.
         """
         tag, choices = schema["discriminator"], schema["choices"]
-        unsaid = getattr(tag, "unsaid", None)
+        implied = getattr(tag, "implied", None)
         tag = getattr(tag, "key", tag)
         rules = []
         for name, choice in choices.items():
             has = {"required": [tag]}
-            condition = {"not": has} if name == unsaid else {"properties": {tag: {"const": name}}} | has
+            condition = {"not": has} if name == implied else {"properties": {tag: {"const": name}}} | has
             rules.append({"if": condition, "then": self.generate_inner(choice)})
-        said = {"enum": [name for name in choices if name != unsaid]}
+        allowed = {"enum": [name for name in choices if name != implied]}
         return {
             "type": "object",
-            **({} if unsaid else {"required": [tag]}),
-            "properties": {tag: said},
+            **({} if implied else {"required": [tag]}),
+            "properties": {tag: allowed},
             "allOf": rules,
         }
 
@@ -71,7 +71,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _tidied(part: Any, defaults: bool) -> Any:
-    """The same in an order to read; without titles, `X or null` as one schema; defaults where they are of scalars."""
+    """Simplifies a schema: readable order, no titles, `X or null` as one schema, defaults only for scalars."""
     if isinstance(part, list):
         return [_tidied(item, defaults) for item in part]
     if not isinstance(part, dict):
@@ -89,7 +89,7 @@ def _tidied(part: Any, defaults: bool) -> Any:
 
 
 def _nullable(part: dict[str, Any]) -> dict[str, Any]:
-    """`anyOf: [{type: integer}, {type: null}]` as `type: [integer, null]`, of which a message can be made."""
+    """Converts `anyOf: [{type: integer}, {type: null}]` to `type: [integer, null]`, which messages can describe."""
     choices = part.get("anyOf", [])
     if len(choices) != 2 or choices[1] != {"type": "null"} or not isinstance(choices[0].get("type"), str):
         return part
@@ -103,7 +103,7 @@ def _nullable(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_json(part: Any, indent: int = 0) -> str:
-    """JSON of which each part that fits takes one line."""
+    """JSON in which every part that fits is on one line."""
     line = json.dumps(part, ensure_ascii=False)
     if not isinstance(part, dict | list) or indent + len(line) < WIDTH:
         return line
@@ -114,7 +114,7 @@ def to_json(part: Any, indent: int = 0) -> str:
 
 
 def contents() -> dict[Path, str]:
-    """Path within the checkout and content of every generated file."""
+    """Path (relative to the checkout) and content of every generated file."""
     from elastickv.schemas import reference
 
     modules = [import_module(f"{schemas.__name__}.{found.name}") for found in pkgutil.iter_modules(schemas.__path__)]
@@ -124,9 +124,9 @@ def contents() -> dict[Path, str]:
 
 
 def renew() -> None:
-    """Writes the files again where their keys of cases are not the present ones.
+    """Rewrites the files if the keys of cases have changed.
 
-    A storage format, a policy, an anchor rule or a workload was added, changed or taken away.
+    That happens when a storage format, policy, anchor rule or workload is added, changed or removed.
     """
     keys = config.CaseKeys.model_json_schema(schema_generator=_Generator)
     if records.schema("config")["$defs"]["CaseKeys"] != _tidied(keys, defaults=True):
@@ -135,7 +135,7 @@ def renew() -> None:
 
 
 def main() -> None:
-    """Writes the files of this checkout."""
+    """Writes the generated files of this checkout."""
     for path, text in contents().items():
         records.write_text(CHECKOUT / path, text)
 

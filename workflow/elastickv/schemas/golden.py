@@ -1,4 +1,4 @@
-"""The thresholds of a plan: what the verdicts compare with."""
+"""The thresholds of a plan, which the verdicts use."""
 
 from elastickv.schemas.config import Golden
 

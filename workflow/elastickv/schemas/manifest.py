@@ -9,9 +9,9 @@ from elastickv.schemas.provenance import Provenance
 
 
 class File(Model):
-    """A file and what it held."""
+    """A file with its size and hash."""
 
-    path: Text = field("relative to the results folder")
+    path: Text = field("path relative to the results folder")
     sha256: Sha256
     bytes: Count = field("size", "bytes")
 
@@ -25,7 +25,7 @@ class Manifest(Model):
     config: dict[str, Any] | None = field("the resolved config")
     cases: list[dict[str, Any]] = field("canonical")
     inputs: list[File] = field("the plan")
-    outputs: list[File] = field("everything else in the results folder")
+    outputs: list[File] = field("all other files in the results folder")
 
 
 ROOT, TITLE = Manifest, "Manifest of a results folder"

@@ -1,4 +1,4 @@
-"""The measurement record: one case, its elastic cache against its full one."""
+"""The measurement record: one case, its elastic cache compared with its full cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from elastickv.schemas.parts import (
     Reading,
     Reason,
     Software,
-    Untold,
+    Unavailable,
 )
 from elastickv.schemas.rules import (
     EMPTY,
@@ -48,24 +48,26 @@ FIGURES = ("statistics", "efficiency", "inference_cycle", "original_score")
 
 
 class WarmUp(Model):
-    """How the warm-up ended."""
+    """The end of the warm-up."""
 
-    stationary: bool | None = field("whether both arms passed the test at the end; null: too few samples for it")
-    ended: Literal["stationary", "warmup", "max_seconds"] = field("the test, or the bound that came first")
+    stationary: bool | None = field("whether the last samples of both arms were stationary; null: too few samples")
+    ended: Literal["stationary", "warmup", "max_seconds"] = field(
+        "why it ended: stationary samples, or the bound that was reached first"
+    )
     test: Text
 
 
 class DecodeShape(Model):
-    """How one arm's decode was launched on a GPU."""
+    """Launch parameters of one arm's decode kernel on a GPU."""
 
     kernel: Text
-    splits: Count = field("blocks that share a row and a tile of query heads", "blocks")
-    warps: Count = field("warps of a block", "warps")
-    staged: bool | MISSING = field("whether a warp's second unit waits in shared memory", default=MISSING)
+    splits: Count = field("blocks that split one row and tile of query heads", "blocks")
+    warps: Count = field("warps per block", "warps")
+    staged: bool | MISSING = field("whether each warp prefetches its second unit to shared memory", default=MISSING)
 
 
 class DecodeShapes(Open):
-    """How each arm's decode was launched on a GPU."""
+    """Launch parameters of both arms' decode kernels on a GPU."""
 
     __pydantic_extra__: dict[str, DecodeShape] = Field(init=False)
     full: DecodeShape
@@ -73,7 +75,7 @@ class DecodeShapes(Open):
 
 
 class Forced(Model):
-    """Choices of decode's launch that flags of `bench` made in place of its rules."""
+    """Launch parameters of decode that flags of `bench` set instead of the launch rules."""
 
     loop: Literal["cores"] | MISSING = MISSING
     warps: Count | MISSING = MISSING
@@ -82,27 +84,31 @@ class Forced(Model):
 
 
 class Resolved(Open):
-    """What `auto` became and what the measurement used."""
+    """The values that replaced `auto`, and the parameters that the measurement used."""
 
     backend: OnBackend
     launch: Literal["plain", "dependent"] | MISSING = MISSING
-    layers: Count | MISSING = field("L: how many caches the samples rotate over", default=MISSING)
-    cold: bool | MISSING = field("whether they are several times the last-level cache", default=MISSING)
-    graphs: bool | MISSING = field("CUDA graphs", default=MISSING)
-    inner_loops: Count | MISSING = field("launches of a sample", "launches", default=MISSING)
-    reps: Count | MISSING = field("rounds", "rounds", default=MISSING)
-    warmup: Count | MISSING = field("warm-up samples of each arm", "samples", default=MISSING)
-    fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = field(
-        "counts that were taken as given, not as bounds", default=MISSING
+    layers: Count | MISSING = field("L: number of caches that the samples rotate over", default=MISSING)
+    cold: bool | MISSING = field(
+        "whether these caches are together several times the last-level cache", default=MISSING
     )
-    warm_up: WarmUp | MISSING = field("how the warm-up ended", default=MISSING)
-    decode_shapes: DecodeShapes | MISSING = field("how each arm's decode was launched on a GPU", default=MISSING)
-    forced: Forced | MISSING = field("choices of decode's launch that flags of `bench` made", default=MISSING)
+    graphs: bool | MISSING = field("CUDA graphs", default=MISSING)
+    inner_loops: Count | MISSING = field("launches per sample", "launches", default=MISSING)
+    reps: Count | MISSING = field("rounds", "rounds", default=MISSING)
+    warmup: Count | MISSING = field("warm-up samples per arm", "samples", default=MISSING)
+    fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = field(
+        "counts that were used exactly instead of as upper bounds", default=MISSING
+    )
+    warm_up: WarmUp | MISSING = field("end of the warm-up", default=MISSING)
+    decode_shapes: DecodeShapes | MISSING = field(
+        "launch parameters of both arms' decode kernels on a GPU", default=MISSING
+    )
+    forced: Forced | MISSING = field("launch parameters of decode that flags of `bench` set", default=MISSING)
     led: list[ArmName] | MISSING = field(
-        "arms whose samples follow an untimed replay of their own", unique=True, default=MISSING
+        "arms whose samples are each preceded by an untimed replay of the same arm", unique=True, default=MISSING
     )
     stopped: Literal["precision", "reps", "max_seconds"] | MISSING = field(
-        "what ended the sampling: the intervals are narrow, or a bound", default=MISSING
+        "why sampling ended: the target precision, or a bound", default=MISSING
     )
 
 
@@ -114,26 +120,26 @@ class Correctness(Model):
 
 
 class PurePass(Open):
-    """One sample of a pure pass beside the rounds."""
+    """One sample of a pure pass, taken between rounds."""
 
-    bytes: int = field("read and written", "bytes", ge=1)
+    bytes: int = field("bytes read and written", "bytes", ge=1)
     us: Positive = field("time of one launch", "us")
     kind: Text | MISSING = MISSING
 
 
 class Dropped(Open):
-    """A round that was disturbed."""
+    """A round that was dropped because of a disturbance."""
 
-    index: Count = field("its place among all rounds")
+    index: Count = field("index among all rounds")
     reason: Text
 
 
 class Samples(Model):
-    """Raw, in the order taken; sample i of each arm belongs to round i."""
+    """Raw samples in the order taken; sample i of each arm belongs to round i."""
 
     order: list[
         Annotated[list[Literal["full", "elastic", "full_again"]], field(unique=True, min_length=3, max_length=3)]
-    ] = field("the order of each round")
+    ] = field("order of the arms in each round")
     full_us: Times
     elastic_us: Times
     full_again_us: Times
@@ -142,27 +148,27 @@ class Samples(Model):
 
 
 class Controls(Model):
-    """A/A controls, by the arm that is sampled twice in every round."""
+    """A/A controls by arm; both arms are sampled twice in every round."""
 
     full: Control
 
 
 class Statistics(Model):
-    """What follows from the samples."""
+    """Statistics of the samples."""
 
     full: Arm
     elastic: Arm
     speedup: Interval = field("median of the rounds' ratios full / elastic", "times")
     controls: Controls
     autocorrelation: float = field(
-        "of the ratios, their ranks, lag 1; above 0.5 the interval may hold the truth less often than it says",
+        "lag-1 rank autocorrelation of the ratios; above 0.5, the interval may cover less than its confidence",
         ge=-1,
         le=1,
     )
 
 
 class Reachable(Model):
-    """Times of the pure passes behind reachable_ceiling, and its interval."""
+    """Times of the pure passes that reachable_ceiling is computed from, and its interval."""
 
     full_us: Positive = field("time of one launch", "us")
     elastic_us: Positive = field("time of one launch", "us")
@@ -171,15 +177,15 @@ class Reachable(Model):
 
 
 class Bytes(Model):
-    """What one launch moves, and the speedups that it allows."""
+    """Bytes moved by one launch, and the speedups that they allow."""
 
-    full: int = field("of the full arm", "bytes", ge=1)
-    elastic: int = field("of the elastic arm", "bytes", ge=1)
-    ceiling: Positive = field("full / elastic: the largest speedup the bytes allow", "times")
-    ceiling_slots: Positive | MISSING = field("what it would be from fewer slots alone", "times", default=MISSING)
-    ceiling_bits: Positive | MISSING = field("the rest, of smaller slots", "times", default=MISSING)
+    full: int = field("bytes of the full arm", "bytes", ge=1)
+    elastic: int = field("bytes of the elastic arm", "bytes", ge=1)
+    ceiling: Positive = field("full / elastic: the largest speedup that the bytes allow", "times")
+    ceiling_slots: Positive | MISSING = field("the part of the ceiling from fewer slots", "times", default=MISSING)
+    ceiling_bits: Positive | MISSING = field("the part of the ceiling from smaller slots", "times", default=MISSING)
     reachable_ceiling: Positive | MISSING | None = field(
-        "the same ratio in time, of pure passes launched the same way", "times", default=MISSING
+        "the ratio of the times of pure passes over the same bytes, launched the same way", "times", default=MISSING
     )
     reachable: Reachable | MISSING | None = MISSING
 
@@ -187,7 +193,7 @@ class Bytes(Model):
 class Efficiency(Model):
     """Shares of the datasheet peak (memory) and of the read ceiling of the same process (roofline), never clipped.
 
-    Null where not applicable. pure_*: what a pure pass over the same bytes, launched the same way, reaches.
+    Null if not applicable. pure_*: shares of a pure pass over the same bytes, launched the same way.
     """
 
     memory: NonNegative | None
@@ -205,14 +211,14 @@ class Efficiency(Model):
 
 
 class Efficiencies(Model):
-    """Of both arms."""
+    """Efficiency of both arms."""
 
     full: Efficiency
     elastic: Efficiency
 
 
 class PerArm(Model):
-    """A positive figure of each arm."""
+    """A positive value per arm."""
 
     full: Positive
     elastic: Positive
@@ -228,24 +234,24 @@ class CycleSamples(Open):
 
 
 class InferenceCycle(Model):
-    """Appending, closing groups and attending, token by token, over all layers."""
+    """Appending, closing groups and attention, token by token, over all layers."""
 
-    layer_steps_per_second: PerArm = field("one attention layer's rate, never tokens per second", "1/s")
+    layer_steps_per_second: PerArm = field("steps of one attention layer per second (not tokens per second)", "1/s")
     speedup: Interval
-    decode_tokens: int = field("tokens of a cycle", "tokens", ge=1)
+    decode_tokens: int = field("tokens per cycle", "tokens", ge=1)
     layers: int = field("caches that each token visits", ge=1)
     correctness: Correctness | None
     append_us: PerArm | MISSING = field(
-        "of a layer step: appending a token's key and value and, as often as groups fill, closing one",
+        "time per layer step of appending a token's key and value and of its share of closing groups",
         "us",
         default=MISSING,
     )
-    tokens_per_sample: int = field("tokens that a sample's seconds are of", "tokens", ge=1)
+    tokens_per_sample: int = field("tokens per sample", "tokens", ge=1)
     samples: CycleSamples | MISSING = MISSING
 
 
 class Busy(Model):
-    """A process that took much of the CPU."""
+    """A process that used much CPU time."""
 
     pid: Count
     name: str
@@ -253,22 +259,22 @@ class Busy(Model):
 
 
 class Load(Open):
-    """In cores, since the reading before."""
+    """Load in cores since the previous reading."""
 
     seconds: float
     others_cores: float
     own_cores: float
     stolen_cores: float
-    busiest: list[Busy] = field("the other processes that took most, on whatever core")
+    busiest: list[Busy] = field("the busiest other processes, on any core")
 
 
 class Snapshot(Open):
-    """Readings at one moment; null where the device does not tell."""
+    """Readings at one moment; null if the device does not report them."""
 
     __pydantic_extra__: dict[str, float | None] = Field(init=False)
     power_w: float | MISSING | None = field("power", "W", default=MISSING)
     energy_j: float | MISSING | None = field("energy since the driver was loaded", "J", default=MISSING)
-    load: Load | Untold | MISSING = MISSING
+    load: Load | Unavailable | MISSING = MISSING
 
 
 class Clocks(Open):
@@ -281,7 +287,7 @@ class Clocks(Open):
 
 
 class Range(Open):
-    """Over the readings."""
+    """Range over all readings."""
 
     low: float
     median: float
@@ -289,33 +295,33 @@ class Range(Open):
 
 
 class Quota(Open):
-    """How often, and how long, a CPU quota stopped the process."""
+    """How often and how long a CPU quota throttled the process."""
 
     periods: float
     seconds: float
 
 
 class Throttling(Open):
-    """What was read after every round, and how many rounds were dropped for it."""
+    """Readings after every round, and the number of rounds that were dropped because of them."""
 
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
-    dropped_rounds: Count | MISSING = field("rounds that were disturbed", "rounds", default=MISSING)
+    dropped_rounds: Count | MISSING = field("number of disturbed rounds", "rounds", default=MISSING)
     readings: Count | MISSING = MISSING
-    reasons: dict[str, Count] | Untold | MISSING = field("how often each was seen", default=MISSING)
-    ranges: dict[str, Range | Untold] | MISSING = MISSING
-    quota: Quota | Untold | MISSING = MISSING
+    reasons: dict[str, Count] | Unavailable | MISSING = field("number of readings by throttle reason", default=MISSING)
+    ranges: dict[str, Range | Unavailable] | MISSING = MISSING
+    quota: Quota | Unavailable | MISSING = MISSING
 
 
 class ReadingPerArm(Reading):
-    """A figure of each arm, or a null value with the reason."""
+    """A value per arm, or null with the reason."""
 
     full: NonNegative | MISSING = MISSING
     elastic: NonNegative | MISSING = MISSING
 
 
 class ReadingsOfArms(Open):
-    """What was read of each arm alone."""
+    """A reading per arm, taken while only that arm ran."""
 
     __pydantic_extra__: dict[str, Reading] = Field(init=False)
     full: Reading
@@ -331,29 +337,29 @@ _OF_BOTH = has(
 
 
 class Energy(Open):
-    """joules: of the whole measurement, setting up and checking included. By arm, after the samples, each alone."""
+    """joules: of the whole measurement, including set-up and checks. Values per arm: taken after the samples."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(NEEDS_REASON, when(has("joules_per_token", joules_per_token=has("full")), _OF_BOTH))
     )
 
-    joules: NonNegative | MISSING = field("of the whole measurement", "J", default=MISSING)
-    joules_per_launch: ReadingPerArm | MISSING = field("of one launch", "J", default=MISSING)
+    joules: NonNegative | MISSING = field("energy of the whole measurement", "J", default=MISSING)
+    joules_per_launch: ReadingPerArm | MISSING = field("energy per launch", "J", default=MISSING)
     joules_per_token: ReadingPerArm | MISSING = field(
-        "decode: one token of one sequence in one attention layer", "J", default=MISSING
+        "decode: energy per token of one sequence in one attention layer", "J", default=MISSING
     )
     arms: ReadingsOfArms | MISSING = MISSING
 
 
 class Spread(Model):
-    """Smallest and largest of the runs' speedups."""
+    """Smallest and largest speedup of the runs."""
 
     low: Positive
     high: Positive
 
 
 class Run(Model):
-    """What one of several processes measured."""
+    """The measurement of one of several processes."""
 
     status: Literal["ok", "noisy"]
     reason: str | None
@@ -366,14 +372,14 @@ class Run(Model):
 
 
 class Processes(Model):
-    """The same case measured by several processes, each in whole.
+    """The same case, measured by several processes independently.
 
-    The record is that of run `published`, its speedups widened to hold all of them.
+    The record is that of run `published`, with its speedups widened to cover all runs.
     """
 
-    published: Count = field("index of the run whose samples and figures the record holds")
+    published: Count = field("index of the run whose samples and figures are in the record")
     spread: Spread
-    runs: list[Run] = field("one for each process", min_length=2)
+    runs: list[Run] = field("one run per process", min_length=2)
 
 
 ALL_DROPPED = has("status", "samples", status=one_of("noisy")) | {
@@ -416,9 +422,9 @@ NOTHING_LEFT = has(
 
 
 class Measurement(Model):
-    """One case: its elastic cache against its full one.
+    """One case: its elastic cache compared with its full cache.
 
-    The status decides which fields may exist: statistics only where every answer was right and something was timed.
+    The status determines which fields may exist: statistics require that all answers were correct and timed.
     """
 
     model_config = ConfigDict(
@@ -434,7 +440,7 @@ class Measurement(Model):
 
     schema_: Literal["measurement/2"] = version("measurement/2")
     case: Case = field("the canonical case")
-    resolved: Resolved = field("what the measurement used; the backend alone when it never got that far")
+    resolved: Resolved = field("parameters that the measurement used; only the backend if it failed earlier")
     status: MeasuredStatus
     reason: Reason
     device: Device | None
@@ -455,8 +461,10 @@ class Measurement(Model):
     throttling: Throttling | MISSING = MISSING
     power: Reading | MISSING = MISSING
     energy: Energy | MISSING = MISSING
-    machine: Machine | MISSING = field("how the machine was set and who else used it", default=MISSING)
-    processes: Processes | MISSING | None = field("null or absent: one process", default=MISSING)
+    machine: Machine | MISSING = field("settings of the machine, and other processes that used it", default=MISSING)
+    processes: Processes | MISSING | None = field(
+        "measurements of several processes; null or absent: one process", default=MISSING
+    )
 
 
 ROOT, TITLE = Measurement, "Measurement record"

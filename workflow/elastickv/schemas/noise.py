@@ -1,4 +1,4 @@
-"""The noise limits of a plan: how far from 1 the judge lets controls be."""
+"""The noise limits of a plan: the largest allowed distance of controls from 1."""
 
 from elastickv.schemas.config import Noise
 

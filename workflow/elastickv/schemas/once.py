@@ -1,4 +1,4 @@
-"""What `elastickv bench --once --json` prints."""
+"""The output of `elastickv bench --once --json`."""
 
 from __future__ import annotations
 

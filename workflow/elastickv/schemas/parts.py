@@ -12,44 +12,42 @@ from elastickv.schemas.rules import NULL, TEXT, has, rules, when
 
 MeasuredStatus = Literal["ok", "incorrect", "noisy", "out_of_memory", "unsupported", "failed"]
 OnBackend = Literal["cuda", "cpu"]
-Reason = Annotated[str | None, Field(description="one sentence; null exactly when ok")]
+Reason = Annotated[str | None, Field(description="one sentence; null if and only if the status is ok")]
 Confidence = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Compiled(Model):
     """An image of the fatbin, or a target of the CPU library."""
 
-    target: Text = field("sm_90, compute_90, or the processor")
+    target: Text = field("target: sm_90, compute_90, or a processor")
     compiler: Text
     version: Text
     flags: str
 
 
 class BuildUsed(Model):
-    """The binary used, and where its sources come from."""
+    """The binary that was used, and the origin of its sources."""
 
-    fingerprint: Sha256 = field(
-        "sha256 of what the kernels of the case are made of: comment-free source, flags and compiler versions"
-    )
-    sha256: Sha256 = field("of the binary's bytes")
-    compiled: list[Compiled] = field("every image of the fatbin, or every target of the CPU library", min_length=1)
+    fingerprint: Sha256 = field("sha256 of the comment-free source, flags and compiler versions of the case's kernels")
+    sha256: Sha256 = field("sha256 of the binary file")
+    compiled: list[Compiled] = field("all images of the fatbin, or all targets of the CPU library", min_length=1)
     provenance: Provenance
 
 
 class Device(Open):
-    """Facts of the backend: name, UUID, driver and what else it tells."""
+    """Facts about the device: name, UUID, driver and others that the backend reports."""
 
     name: Text
     uuid: str | MISSING | None = MISSING
     driver: str | MISSING | None = MISSING
     last_level_cache_bytes: int | MISSING | None = field("last-level cache", "bytes", ge=1, default=MISSING)
     peak_gbps: Positive | MISSING | None = field(
-        "datasheet peak: bus width x memory clock; null where the device does not tell", "10^9 bytes/s", default=MISSING
+        "datasheet peak: bus width x memory clock; null if not reported", "10^9 bytes/s", default=MISSING
     )
 
 
 class Software(Open):
-    """Versions of this package and of what it used, by name."""
+    """Versions of this package and of the packages that it used, by name."""
 
     __pydantic_extra__: dict[str, str | None] = Field(init=False)
     elastickv: str | None
@@ -61,26 +59,26 @@ class Interval(Model):
     value: Positive
     low: Positive
     high: Positive
-    confidence: Confidence = field("that the interval has: of a range of few samples it is less than was asked for")
+    confidence: Confidence = field("confidence of the interval; a range of few samples has less than requested")
     method: Text
     resamples: Count
     seed: Count
 
 
 class Control(Model):
-    """An arm against itself: median of the rounds' ratios of its times to its times again, with its interval."""
+    """An arm compared with itself: median of the rounds' ratios of its first to its second time, with interval."""
 
     ratio: Positive
     low: Positive
     high: Positive
-    confidence: Confidence = field("that the interval has: of a range of few samples it is less than was asked for")
+    confidence: Confidence = field("confidence of the interval; a range of few samples has less than requested")
     method: Text
     resamples: Count
     seed: Count
 
 
 class Rate(Model):
-    """A median with its range, and the raw samples that it is of."""
+    """A median with its range and the raw samples."""
 
     value: Positive
     low: Positive
@@ -89,29 +87,29 @@ class Rate(Model):
 
 
 class Arm(Model):
-    """The samples of one arm: time of one launch."""
+    """Statistics of one arm's samples: time per launch."""
 
     median_us: Positive = field("median", "us")
     mean_us: Positive = field("mean", "us")
-    trimmed_mean_us: Positive = field("mean without the shortest and the longest samples", "us")
+    trimmed_mean_us: Positive = field("mean of the trimmed samples", "us")
     cv: NonNegative = field("coefficient of variation, standard deviation / mean, of all samples")
-    cv_trimmed: NonNegative = field("the same of the trimmed samples: that which the verdict judges")
+    cv_trimmed: NonNegative = field("the same for the trimmed samples; the verdict uses this one")
     count: int = field("samples", "samples", ge=1)
 
 
 class Answer(Model):
-    """An output against float64."""
+    """An output compared with the float64 reference."""
 
     reference: Literal["float64"]
     max_abs_error: NonNegative | None
-    relative_error: NonNegative | None = field("L2; null when the output is not finite")
-    tolerance: Positive = field("largest relative error of a right answer")
+    relative_error: NonNegative | None = field("relative L2 error; null if the output is not finite")
+    tolerance: Positive = field("largest relative error of a correct answer")
     finite: bool
-    written: bool = field("no poisoned element is left")
-    layers_checked: list[Count] | MISSING = field("indices of the layers", default=MISSING)
-    repeatable: bool | MISSING | None = field("whether a second launch gives the same bits", default=MISSING)
+    written: bool = field("whether every poisoned element was overwritten")
+    layers_checked: list[Count] | MISSING = field("indices of the layers that were checked", default=MISSING)
+    repeatable: bool | MISSING | None = field("whether a second launch gives bitwise the same output", default=MISSING)
     anchors: Literal["right", "wrong"] | MISSING | None = field(
-        "whether the device kept the tokens that the policy keeps; null where nothing is dropped", default=MISSING
+        "whether the device kept the tokens that the policy selects; null if none are dropped", default=MISSING
     )
 
 
@@ -119,12 +117,12 @@ NEEDS_REASON = when({"required": ["value"], "properties": {"value": NULL}}, has(
 
 
 class Reading(Open):
-    """What the device reports; else a null value with the reason."""
+    """A setting that the device reports, or null with the reason."""
 
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
 
-class Told(Open):
+class Setting(Open):
     """A value, or null with the reason."""
 
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
@@ -132,7 +130,7 @@ class Told(Open):
     value: Any
 
 
-class Untold(Model):
+class Unavailable(Model):
     """A null value with the reason."""
 
     value: None
@@ -140,19 +138,19 @@ class Untold(Model):
 
 
 class Process(Model):
-    """A process that computed, or could have, on the GPU."""
+    """A process that used, or could have used, the GPU."""
 
     pid: Count
     name: str | None
     memory_bytes: int | None = field("its memory on the GPU", "bytes")
     sm_percent: int | None = field(
-        "largest share of a sampling period in which its kernels ran; null where the driver does not tell",
+        "largest share of a sampling period in which its kernels ran; null if not reported",
         "percent",
     )
 
 
 class Others(Open):
-    """Processes that computed, or could have, on the GPU meanwhile; null with the reason where the driver is silent."""
+    """Other processes that used, or could have used, the GPU meanwhile; null with the reason if not reported."""
 
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
@@ -160,13 +158,13 @@ class Others(Open):
 
 
 class Machine(Model):
-    """How the machine was set and who else used it: settings by name."""
+    """Settings of the machine by name, and other processes that used it."""
 
-    gpu: dict[str, Told] | MISSING = field("settings of the GPU", default=MISSING)
-    cpu: dict[str, Told] = field("settings of the CPU")
+    gpu: dict[str, Setting] | MISSING = field("settings of the GPU", default=MISSING)
+    cpu: dict[str, Setting] = field("settings of the CPU")
     others_on_gpu: Others | MISSING = field(
-        "processes that computed, or could have, on the GPU meanwhile", default=MISSING
+        "other processes that used, or could have used, the GPU meanwhile", default=MISSING
     )
     meanwhile: str | MISSING | None = field(
-        "on a CPU: what else kept its cores busy while samples were taken, if anything did", default=MISSING
+        "on a CPU: other load on its cores during sampling, if any", default=MISSING
     )

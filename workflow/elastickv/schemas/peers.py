@@ -1,4 +1,4 @@
-"""The record of a peer: one attention kernel of another library, or of a user, beside ours."""
+"""The record of a peer: an attention kernel of another library or of a user, compared with ours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from elastickv.schemas.rules import OBJECT, RIGHT, STRING, has, reason_unless_ok
 
 Order = Annotated[
     list[Literal["ours", "peer", "ours_again"]],
-    field("the order in which a round's samples were taken", unique=True, min_length=3, max_length=3),
+    field("order in which the samples of a round were taken", unique=True, min_length=3, max_length=3),
 ]
 Times = Annotated[list[Positive], field("time of one launch", "us", min_length=1)]
 COMPARED = has("resolved", "bytes", "ours", correctness=OBJECT | RIGHT)
@@ -36,39 +36,39 @@ class Settings(Model):
     """Bounds of a comparison."""
 
     reps: int = field("rounds", "rounds", ge=3)
-    max_seconds: Real = field("time of sampling", "seconds", gt=0)
+    max_seconds: Real = field("maximum sampling time", "seconds", gt=0)
 
 
 class Library(Model):
-    """The library that the peer is of; of a user's file the first distribution that it needs."""
+    """The library of the peer; for a user's file, the first distribution that it needs."""
 
     name: Text
-    version: Text | None = field("null where it is not installed, or was not looked for")
+    version: Text | None = field("installed version; null if not installed or not checked")
 
 
 class OwnFile(Model):
     """The user's file that the peer was loaded from."""
 
-    path: Text = field("as the config names it, relative to the checkout")
-    sha256: Sha256 | None = field("null where it was not read")
+    path: Text = field("path as in the config, relative to the checkout")
+    sha256: Sha256 | None = field("sha256 of the file; null if it was not read")
 
 
 class Resolved(Model):
-    """What the comparison used."""
+    """The parameters that the comparison used."""
 
-    layers: int = field("caches that samples rotate over", ge=1)
+    layers: int = field("number of caches that samples rotate over", ge=1)
     cold: bool = field("whether the rotation flushes the last-level cache")
-    launches: int = field("launches of a sample", "launches", ge=1)
+    launches: int = field("launches per sample", "launches", ge=1)
     graphs: bool = field("CUDA graphs")
     checked_seeds: list[Count] = field(
-        "keys of the generators that filled the inputs of the checks; none of them filled those timed", min_length=1
+        "seeds of the checked inputs, which all differ from the seed of the timed ones", min_length=1
     )
 
 
 class Dropped(Model):
-    """A round that was disturbed."""
+    """A round that was dropped because of a disturbance."""
 
-    index: Count = field("its place among all rounds")
+    index: Count = field("index among all rounds")
     order: Order
     reason: Text
     ours: Positive = field("time of one launch", "us")
@@ -77,7 +77,7 @@ class Dropped(Model):
 
 
 class Samples(Model):
-    """Raw, in the order taken; sample i of each belongs to round i."""
+    """Raw samples in the order taken; sample i of each arm belongs to round i."""
 
     order: list[Order]
     ours_us: Times
@@ -97,24 +97,22 @@ class Comparison(Model):
 
     peer: Arm
     ours: Arm
-    ratio: Interval = field(
-        "median of the rounds' ratios peer / ours with its interval: how many times faster ours is, below 1 slower"
-    )
+    ratio: Interval = field("median of the rounds' ratios peer / ours with its interval; above 1, ours is faster")
     controls: Controls
     samples: Samples
 
 
 class Ours(Model):
-    """The comparison by how our launches follow each other."""
+    """The comparison by launch mode of our kernel."""
 
     plain: Comparison
     dependent: Comparison | None = field(
-        "ours by dependent launches, the peer as before; null where the device has none"
+        "ours with dependent launches, the peer unchanged; null if the device does not support them"
     )
 
 
 class Cache(Model):
-    """One cache (full: every token; elastic: the compact cache's slots, gathered for the peer)."""
+    """The comparison on one cache (full: every token; elastic: the compact cache's slots, gathered for the peer)."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -126,19 +124,21 @@ class Cache(Model):
 
     status: MeasuredStatus
     reason: Reason
-    correctness: Answer | None = field("the peer's output against float64: the last check's, or the first that failed")
+    correctness: Answer | None = field(
+        "the peer's output compared with float64: the first check that failed, else the last"
+    )
     resolved: Resolved | MISSING = MISSING
-    bytes: int | MISSING = field("moved by one launch", "bytes", ge=1, default=MISSING)
+    bytes: int | MISSING = field("bytes moved by one launch", "bytes", ge=1, default=MISSING)
     ours: Ours | MISSING = MISSING
 
 
 class Entry(Model):
-    """One case beside the peer."""
+    """The comparison of one case with the peer."""
 
     model_config = ConfigDict(json_schema_extra=rules(reason_unless_ok()))
 
     case: AnyDecodeCase
-    status: MeasuredStatus = field("of the full cache")
+    status: MeasuredStatus = field("status of the full cache")
     reason: Reason
     full: Cache
     elastic: Cache
@@ -148,22 +148,22 @@ MEASURED = has(device=OBJECT, build=OBJECT, backend=STRING, library=has(version=
 
 
 class Peers(Model):
-    """One attention kernel of another library, or of a user, beside ours, on every attention case of a run.
+    """An attention kernel of another library or of a user, compared with ours on every attention case of a run.
 
-    No figure without a right answer on both sides.
+    There are figures only if both answers are correct.
     """
 
     model_config = ConfigDict(json_schema_extra=rules(reason_unless_ok(), when(status("ok", "noisy"), MEASURED)))
 
     schema_: Literal["peers/3"] = version("peers/3")
-    peer: str = field("its name under peers/libraries, or that of the user's file", pattern="^[a-z][a-z0-9_]*$")
-    times: Text = field("what one timed launch of it covers")
-    status: MeasuredStatus = field("the best of its cases'")
+    peer: str = field("name under peers/libraries, or of the user's file", pattern="^[a-z][a-z0-9_]*$")
+    times: Text = field("what one timed launch of the peer covers")
+    status: MeasuredStatus = field("best status of its cases")
     reason: Reason
     backend: OnBackend | None
     settings: Settings
     library: Library
-    file: OwnFile | None = field("null where the peer is one of the project's")
+    file: OwnFile | None = field("the user's file; null for a peer of the project")
     device: Device | None
     software: Software
     build: BuildUsed | None

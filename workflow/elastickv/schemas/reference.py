@@ -1,4 +1,4 @@
-"""docs/matrix.md: the reference of config files, made from the schema of the config."""
+"""Generates docs/matrix.md, the reference of config files, from the schema of the config."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from elastickv import anchors, formats, policies
 
 HEAD = """# Config files: every key
 
-Made from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it current.
-A file alone is complete: a key that is left out takes its default. How files, overrides and sweeps combine is told in
-[architecture.md](architecture.md). Unknown keys, repeated keys and values of another type are refused.
+This page lists every key of a config file. It is generated from `workflow/elastickv/schemas/config.py` by `python -m
+elastickv.schemas.generate`; a test keeps it current. Every key is optional and has a default. How files, overrides and
+sweeps combine is described in [architecture.md](architecture.md). Unknown keys, duplicate keys and values of a wrong
+type are errors.
 
 """
 SWEEP = """## `matrices.<name>`
 
-{meaning} Ids are made of the sweep's name and the values of its axes: `sweep-seq1024-compress2-int8`.
+{meaning} Case ids consist of the sweep's name and the values of its axes: `sweep-seq1024-compress2-int8`.
 
 | key | type | meaning |
 |---|---|---|
@@ -25,16 +26,16 @@ SWEEP = """## `matrices.<name>`
 FORMATS = """
 ## Storage formats
 
-How `dtype`, `cache_dtype`, `key_dtype` and `value_dtype` store a key or a value. A format with a scale is for middle
-slots: each key and each value has 2 bytes more, an fp16 number that it is multiplied by.
+Values of `dtype`, `cache_dtype`, `key_dtype` and `value_dtype`. Formats with a scale can store only middle slots: each
+key and each value has an additional fp16 scale (2 bytes), by which its elements are multiplied.
 
-| name | bits of a value | scale per slot | meaning |
+| name | bits per value | scale per slot | meaning |
 |---|---|---|---|
 """
 POLICIES = """
 ## Policies
 
-What the elastic cache of workload decode keeps. A case has the keys of its own policy alone.
+The policy decides what the elastic cache of workload decode keeps. A case has only the keys of its own policy.
 
 | name | keys | meaning |
 |---|---|---|
@@ -42,14 +43,14 @@ What the elastic cache of workload decode keeps. A case has the keys of its own 
 ANCHORS = """
 ## Anchor rules
 
-Which token stands for a group of tokens that become one slot (`anchor`).
+The anchor rule (`anchor`) chooses the token that represents a group of tokens in one slot.
 
 | name | meaning |
 |---|---|
 """
 COLUMNS = "| key | type | default | unit | allowed | meaning |\n|---|---|---|---|---|---|\n"
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
-NO_DEFAULT = {  # the key whose value an absent one takes
+NO_DEFAULT = {  # keys that default to another key's value
     "kv_heads": "heads",
     "cache_dtype": "dtype",
     "key_dtype": "cache_dtype",
@@ -87,7 +88,7 @@ def _anchors() -> str:
 
 
 def _sections(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(dotted key, definition) of each mapping of fixed keys, those of cases and sweeps apart."""
+    """(dotted key, definition) of each mapping with fixed keys, except those of cases and sweeps."""
     for key, part in schema["properties"].items():
         if "$ref" not in part:
             continue
@@ -127,7 +128,7 @@ def _type(part: dict[str, Any]) -> str:
 
 def _default(key: str, part: dict[str, Any]) -> str:
     if "default" not in part:
-        return f"that of `{NO_DEFAULT[key]}`" if key in NO_DEFAULT else ""
+        return f"value of `{NO_DEFAULT[key]}`" if key in NO_DEFAULT else ""
     value = part["default"]
     if isinstance(value, list):
         return "all" if value == part["items"].get("enum") else ", ".join(f"`{item}`" for item in value)

@@ -1,4 +1,4 @@
-"""Rules between the fields of a record, as the parts of a schema that express them."""
+"""Rules between the fields of a record, as JSON Schema fragments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RIGHT: Rule = {"properties": {"finite": TRUE, "written": TRUE, "relative_error":
 
 
 def has(*required: str, **fields: Rule) -> Rule:
-    """An object with these fields, which are as said where they are there."""
+    """An object whose fields match these schemas, if present."""
     return {"properties": fields} | ({"required": [*required]} if required else {})
 
 
 def all_null(*names: str) -> dict[str, Rule]:
-    """Fields that hold null where they are there."""
+    """Fields that are null if present."""
     return dict.fromkeys(names, NULL)
 
 
@@ -32,12 +32,12 @@ def one_of(*values: Any) -> Rule:
 
 
 def when(condition: Rule, then: Rule, otherwise: Rule | None = None) -> Rule:
-    """What holds besides where the condition does, and where it does not."""
+    """Additional rules if the condition holds, and if it does not."""
     return {"if": condition, "then": then} | ({"else": otherwise} if otherwise else {})
 
 
 def status(*names: str) -> Rule:
-    """The condition that the status is one of these."""
+    """The condition that the status is one of the given ones."""
     return has(status=one_of(*names))
 
 
@@ -47,5 +47,5 @@ def reason_unless_ok() -> Rule:
 
 
 def rules(*all_of: Rule) -> dict[str, Any]:
-    """The `json_schema_extra` of a model to which all these apply."""
+    """The `json_schema_extra` of a model to which all given rules apply."""
     return {"allOf": [*all_of]}

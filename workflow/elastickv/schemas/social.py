@@ -11,14 +11,14 @@ from elastickv.schemas.parts import OnBackend
 
 
 class PublishedNumber(Model):
-    """A number of a post and the record's fields that it comes from."""
+    """A number in a post and the record fields that it comes from."""
 
-    text: Text = field("as it stands in the post")
+    text: Text = field("the number as written in the post")
     value: Number
-    file: Text = field("relative to the results folder")
+    file: Text = field("path relative to the results folder")
     fields: list[Annotated[str, Field(pattern="^/")]] = field("JSON pointers (RFC 6901) into that file", min_length=1)
     how: Literal["value", "count"] = field(
-        "value: the number stands in the one field; count: it says how many fields there are"
+        "value: the number is the value of the single field; count: it is the number of fields"
     )
 
 
@@ -27,7 +27,7 @@ class Post(Model):
 
     text: Text
     length: int = field("X: weighted characters; LinkedIn: characters", "characters", ge=1)
-    limit: Count = field("the network's limit", "characters")
+    limit: Count = field("limit of the network", "characters")
     numbers: list[PublishedNumber]
 
 
@@ -38,14 +38,14 @@ class Variant(Post):
 
 
 class Posts(Model):
-    """One post for each network."""
+    """One post per network."""
 
     x: Post
     linkedin: Post
 
 
 class Social(Model):
-    """Every number of the posts, with the record's field it comes from; and the variants that were not published."""
+    """Every number in the posts with the record field that it comes from, and the variants that were not published."""
 
     schema_: Literal["social/1"] = version("social/1")
     device: str | None

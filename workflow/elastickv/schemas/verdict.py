@@ -17,7 +17,7 @@ _IMPRECISE = ("✅~", "✅☆~", "⭐~", "✓~", "=~", "–~")
 
 
 class Criterion(Model):
-    """One figure of a case against its threshold."""
+    """One criterion: a figure of a case compared with its threshold."""
 
     value: Number | None
     low: Number | None
@@ -30,7 +30,7 @@ class Criterion(Model):
 
 
 class Criteria(Model):
-    """What the verdict goes by."""
+    """The criteria of the verdict."""
 
     speedup: Criterion
     cv: Criterion
@@ -60,7 +60,7 @@ class Entry(Model):
     )
 
     case: Text = field("its id")
-    status: Literal[MeasuredStatus, "imprecise"] = field("of the record, and what its controls make of an ok one")
+    status: Literal[MeasuredStatus, "imprecise"] = field("status of the record, after its controls are judged")
     verdict: Literal["golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped"]
     mark: Literal["✅", "✅☆", "⭐", "✓", "=", "–", "✗", "·", "✅~", "✅☆~", "⭐~", "✓~", "=~", "–~"] = field(
         "~: imprecise, the speedup's interval is widened"
@@ -68,12 +68,12 @@ class Entry(Model):
     reason: Text
     device: str | None
     byte_ceiling: Positive | None = field("largest speedup that the bytes allow", "times")
-    reachable_ceiling: Positive | None = field("the same ratio in time, of pure passes", "times")
+    reachable_ceiling: Positive | None = field("the ratio of the times of pure passes", "times")
     criteria: Criteria
 
 
 class Thresholds(Golden):
-    """What the verdicts compare with, and how much noise they allow."""
+    """The thresholds and noise limits of the verdicts."""
 
     noise: Noise
 

@@ -1,4 +1,4 @@
-"""The C++ compiler of this machine: what the variable CXX says, which may hold arguments, else one that is on PATH."""
+"""The C++ compiler of this machine: the command in CXX, which may include arguments, otherwise one on PATH."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def chosen() -> str:
 
 
 def find(names: tuple[str, ...] = NAMES) -> Command:
-    """The command that CXX holds, else the first of `names` that is on PATH. Runs nothing.
+    """The command in CXX, otherwise the first of `names` on PATH. Runs nothing.
 
-    Raises MachineError when there is none, also when CXX names no program: what a user set is not ignored.
+    Raises MachineError if there is none, or if CXX is set but does not name a program.
     """
     if chosen():
         return _named(chosen())
@@ -37,19 +37,23 @@ def find(names: tuple[str, ...] = NAMES) -> Command:
     return (found,)
 
 
-def _named(said: str) -> Command:
+def _named(text: str) -> Command:
     """The command in a value of CXX: one program, whose path may hold blanks, or one with arguments."""
-    if whole := shutil.which(said):
+    if whole := shutil.which(text):
         return (whole,)
     try:
-        program, *arguments = shlex.split(said)
+        program, *arguments = shlex.split(text)
     except ValueError as error:
-        raise MachineError(f"CXX is {said!r}, which is no command: {error}", CHANGE) from None
+        raise MachineError(f"CXX is {text!r}, which is not a command: {error}", CHANGE) from None
     found = shutil.which(program)
     if found is None:
         where = "" if "/" in program else " on PATH"
-        why = f"{program} is no executable file" if Path(program).exists() else f"there is no program {program}{where}"
-        raise MachineError(f"CXX is {said!r}, but {why}", CHANGE)
+        why = (
+            f"{program} is not an executable file"
+            if Path(program).exists()
+            else f"there is no program {program}{where}"
+        )
+        raise MachineError(f"CXX is {text!r}, but {why}", CHANGE)
     return (found, *arguments)
 
 
@@ -60,11 +64,11 @@ def name(command: Command) -> str:
 
 @cache
 def version(command: Command) -> str:
-    """The first line of what a compiler says of itself. Raises MachineError when it is no working C++ compiler."""
+    """The first line of a compiler's version message. Raises MachineError if it is not a working C++ compiler."""
     shown, fix = shlex.join(command), CHANGE if chosen() else INSTALL
     done = programs.run([*command, "-x", "c++", "-E", "-"], fix, given="__cplusplus\n")
     if done.returncode or not re.search(r"^\d{6}L$", done.stdout, re.MULTILINE):
         why = programs.last_line(done) if done.returncode else "it does not preprocess C++"
-        raise MachineError(f"{shown} is no working C++ compiler: {why}", fix)
-    told = programs.run([*command, "--version"], fix)
-    return (told.stdout.splitlines() or [shown])[0]
+        raise MachineError(f"{shown} is not a working C++ compiler: {why}", fix)
+    stated = programs.run([*command, "--version"], fix)
+    return (stated.stdout.splitlines() or [shown])[0]

@@ -1,4 +1,4 @@
-"""Environment variables for pip and uv: what says where packages come from stays, what redirects an installation goes.
+"""Environment variables for pip and uv: keeps settings of package sources, removes those that redirect installations.
 
 A cluster's settings may send every package to the user's folder (`PIP_USER=1`, a `target` in pip.conf); here packages
 go where the command says. Standard library only: the set-up uses it before anything is installed.

@@ -1,4 +1,4 @@
-"""The Python files of kernels, `kernels/<name>/<file>.py`, found by being there and loaded by their paths."""
+"""Finds and loads the Python files of kernels, `kernels/<name>/<file>.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who holds the lock of a file, as the kernel tells."""
+"""The process that holds the lock of a file, according to the operating system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOCK = re.compile(r"FLOCK\s+\S+\s+\S+\s+(\d+)\s+\S+:\S+:(\d+)\s")
 
 
 def holder(path: Path, locks: Path = LOCKS) -> int | None:
-    """The process that holds a file's lock, or None. Only looks: trying the lock would turn a starting run away."""
+    """The process that holds a file's lock, or None. It does not try the lock, which could block a starting run."""
     try:
         inode, text = path.stat().st_ino, locks.read_text()
     except OSError:
@@ -23,7 +23,7 @@ def holder(path: Path, locks: Path = LOCKS) -> int | None:
 
 
 def _has_open(pid: int, path: Path) -> bool:
-    """Whether a process has a file open; taken for granted where its files are not ours to see."""
+    """Whether a process has a file open; assumed if its open files are not visible to this user."""
     try:
         return any(os.path.samefile(entry, path) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
     except OSError:

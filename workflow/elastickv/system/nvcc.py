@@ -1,4 +1,4 @@
-"""nvcc on PATH: where it is, what it says of itself, and the toolkit that it belongs to."""
+"""nvcc on PATH: its location, version, targets and toolkit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def find() -> Path | None:
 
 
 class Nvcc(NamedTuple):
-    """What an nvcc says of itself: its version and targets (75 for sm_75), or the problem that kept it from that."""
+    """The version and targets (75 for sm_75) that an nvcc reports, or the problem that prevented it."""
 
     version: str | None
     targets: tuple[int, ...] = ()
@@ -33,11 +33,11 @@ class Nvcc(NamedTuple):
 def ask(program: Path) -> Nvcc:
     """Asks the nvcc at a path once for its version and targets. Raises nothing."""
     try:
-        told = programs.run([str(program), "--version"], NVRTC_INSTEAD)
-        version = re.search(r"V(\d+\.\d+\.\d+)", told.stdout)
-        if told.returncode or version is None:
-            why = f": {programs.last_line(told)}" if told.returncode else ""
-            return Nvcc(None, problem=f"{program} is on PATH but does not tell its version{why}")
+        stated = programs.run([str(program), "--version"], NVRTC_INSTEAD)
+        version = re.search(r"V(\d+\.\d+\.\d+)", stated.stdout)
+        if stated.returncode or version is None:
+            why = f": {programs.last_line(stated)}" if stated.returncode else ""
+            return Nvcc(None, problem=f"{program} is on PATH but does not report its version{why}")
         listed = programs.run([str(program), "--list-gpu-code"], NVRTC_INSTEAD)
         return Nvcc(version[1], tuple(map(int, re.findall(r"^sm_(\d+)$", listed.stdout, re.MULTILINE))))
     except MachineError as error:
@@ -53,6 +53,6 @@ def toolkit() -> Path | None:
     if found is None:
         return None
     command = [str(found), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    said = programs.run(command, "mend it, or take it off PATH: the pinned one then takes its place")
-    here = re.search(r"^#\$ _HERE_=(.+)$", said.stderr + said.stdout, re.MULTILINE)
+    text = programs.run(command, "repair it, or remove it from PATH so that the pinned nvcc is used")
+    here = re.search(r"^#\$ _HERE_=(.+)$", text.stderr + text.stdout, re.MULTILINE)
     return (Path(here[1]) if here else found.resolve().parent).parent

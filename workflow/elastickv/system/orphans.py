@@ -1,4 +1,4 @@
-"""No process outlives the run that started it: a child asks the kernel to be killed when its parent dies (Linux only).
+"""Child processes end with the run that started them: the kernel kills them when their parent dies (Linux only).
 
 The parent puts its process id into `ELASTICKV_DIE_WITH_PARENT`; the child reads it at start-up. The command has to be
 the direct child: `shell: "exec python -m elastickv ..."`, since without `exec` the shell in between is the parent.

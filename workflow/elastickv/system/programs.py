@@ -17,8 +17,8 @@ MOST_SHOWN = 3000  # characters of a compiler's messages
 def run(command: Sequence[str], fix: str, seconds: float | None = None, given: str = "") -> subprocess.CompletedProcess:
     """Runs a program to its end; returns its exit code and output as text, whatever they are.
 
-    given: its standard input. seconds: its time limit, ANSWER_SECONDS unless told otherwise; beyond it the program is
-    killed with all that it started. Raises MachineError, which ends with `fix`, then and when it cannot be started.
+    given: its standard input. seconds: time limit (default: ANSWER_SECONDS), after which the program and all its child
+    processes are killed. Raises MachineError with `fix` on a timeout and if the program cannot be started.
     """
     limit = ANSWER_SECONDS if seconds is None else seconds
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -41,9 +41,9 @@ def run(command: Sequence[str], fix: str, seconds: float | None = None, given: s
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
-    """What a program that failed said last, else its exit code."""
+    """The last line of a failed program's output, otherwise its exit code."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return lines[-1].strip() if lines else f"it ended with exit code {done.returncode} and without a message"
+    return lines[-1].strip() if lines else f"it ended with exit code {done.returncode} without a message"
 
 
 def errors_of(messages: str) -> str:

@@ -1,6 +1,6 @@
-"""Whether files can be read at all, decided in one place for all that checks or compares results folders.
+"""Checks whether files can be read, for all commands that check or compare results folders.
 
-Nothing here waits: a pipe, which would keep a reader waiting for ever, is never opened.
+Nothing here blocks: pipes are never opened.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def refused(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """An error's words without the path, which messages name anyway."""
+    """An error's message without the path, which our messages include already."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def remedy(error: BaseException) -> str:
-    """What to do about a file that the system refuses to read (or, by its permissions, to write)."""
+    """The fix for a file that the system refuses to read, or refuses to write because of its permissions."""
     if isinstance(error, PermissionError):
-        return "give this user the right to it (chmod, chown), or run as its owner"
-    return "look at the file system that it lies on"
+        return "give this user access (chmod, chown), or run as the file's owner"
+    return "check the file system that it is on"
 
 
 def cannot_read(path: Path | str, error: OSError) -> MachineError:
-    """What to say when the system refuses to read `path`."""
+    """The error for a `path` that the system refuses to read."""
     return MachineError(f"{path}: cannot be read: {reason(error)}", remedy(error))
 
 
@@ -44,32 +44,32 @@ def obstacle(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            return NOT_REGULAR.get(stat.S_IFMT(mode), "no regular file")
+            return NOT_REGULAR.get(stat.S_IFMT(mode), "not a regular file")
         with path.open("rb"):
             return None
     except OSError as error:
         if error.errno in ABSENT:
-            return "a link to nothing" if os.path.islink(path) else "nothing"  # also of a name that is too long
+            return "a link to nothing" if os.path.islink(path) else "nothing"  # also if the name is too long
         return reason(error)
-    except ValueError as error:  # a path that holds a zero byte
+    except ValueError as error:  # a path that contains a zero byte
         return str(error)
 
 
 def listing(folder: Path) -> list[str]:
-    """The names in a folder that a user named, sorted. UsageError when it is none, MachineError when it is closed."""
+    """The sorted names in a folder. Raises UsageError if it is not a folder, MachineError if it cannot be listed."""
     try:
         names = sorted(os.listdir(folder))
-        os.stat(f"{folder}/.")  # names alone do not help: files in it have to be opened
+        os.stat(f"{folder}/.")  # listing is not enough: the files must be accessible
     except (FileNotFoundError, NotADirectoryError) as error:
-        told = "not a folder" if isinstance(error, NotADirectoryError) else "does not exist"
-        raise UsageError(f"{folder}: {told}: a results folder is needed") from None
+        problem = "not a folder" if isinstance(error, NotADirectoryError) else "does not exist"
+        raise UsageError(f"{folder}: {problem}; give a results folder") from None
     except OSError as error:
         raise cannot_read(folder, error) from error
     return names
 
 
 def obstacles(folder: Path) -> Iterator[tuple[str, str]]:
-    """(path within the folder, why) for each file below it that cannot be read, and each folder that is closed."""
+    """(relative path, reason) for each file that cannot be read and each folder that cannot be listed."""
 
     def closed(error: OSError) -> None:
         found.append((os.path.relpath(error.filename, folder), f"a folder that cannot be listed: {reason(error)}"))

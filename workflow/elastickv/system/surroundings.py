@@ -1,4 +1,4 @@
-"""What the programs of a run expect of the user's account: folders for caches, UTF-8. Standard library only.
+"""Prepares the user's environment for a run's programs: cache folders and UTF-8. Standard library only.
 
 Containers and clusters start commands as users whose home cannot be written to (`HOME=/`, uid 65534), and with locales
 that are not installed. Caches then go into the checkout, and Python is started again in its UTF-8 mode.
@@ -28,7 +28,7 @@ CACHES = {
 
 
 def takes_files(folder: Path | str) -> bool:
-    """Whether this user can write to a folder, or make it where it does not exist yet."""
+    """Whether this user can write to a folder, or create it if it does not exist."""
     existing = Path(folder).absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -49,7 +49,7 @@ def usual(variable: str, environment: MutableMapping[str, str] = os.environ) -> 
 
 
 def settle(checkout: Path | str, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Points each cache that cannot be written to into the checkout; models that are there already stay in use."""
+    """Redirects each cache that is not writable to the checkout; models that exist already stay in use."""
     models = usual("XDG_CACHE_HOME", environment) / "huggingface"
     for variable, name in CACHES.items():
         if not takes_files(usual(variable, environment)):

@@ -1,4 +1,4 @@
-"""The memory of one layer's caches: a full one and its elastic counterpart, laid out as kernels/params.h says."""
+"""The memory of one layer's caches: a full one and its elastic counterpart, in the layout of kernels/params.h."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elastickv.schemas.case import DecodeCase, policy_of
 from elastickv.workloads.arena import Arena, padded
 from elastickv.workloads.positions import Addresses
 
-TOKEN_BYTES = 4  # of the number that says which token a slot stands for
+TOKEN_BYTES = 4  # of the number of the token that a slot represents
 BIAS_BYTES = 4
 STATES = ("k_state", "v_state")
 
@@ -124,7 +124,7 @@ class CacheShape:
         }
 
     def token_bytes(self) -> list[int]:
-        """Bytes of what says which tokens the slots of each segment but the exact one stand for."""
+        """Bytes of the token numbers of the slots in each segment except the exact one."""
         return [self.rows * segment.slots * TOKEN_BYTES for segment in self.segments["elastic"][1:]]
 
     def footprint(self) -> int:

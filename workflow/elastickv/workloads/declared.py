@@ -1,4 +1,4 @@
-"""A workload that its own file describes (`kinds.Declared`): buffers, launches and checks, made from what it says."""
+"""A workload that is described by its file (`kinds.Declared`): buffers, launches and checks are made from it."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class DeclaredWorkload:
             moved, room = self.traffic[arm], {"read": held, "write": self.buffers[output(arm)].nbytes}
             for word, most in room.items():
                 if getattr(moved, word) > most:
-                    told = f"{getattr(moved, word)} bytes to {word}, its buffers hold {most}"
-                    raise UsageError(f"workload {self.kind.name}: traffic of arm {arm} says {told}")
+                    mismatch = f"{getattr(moved, word)} bytes to {word}, its buffers hold {most}"
+                    raise UsageError(f"workload {self.kind.name}: traffic of arm {arm} declares {mismatch}")
 
     @property
     def period(self) -> int:
@@ -100,8 +100,8 @@ class DeclaredWorkload:
             arrays = {name: self._array(name, number) for name in self.inputs}
             expected = np.asarray(self.kind.reference(arm, self.case, arrays), np.float64)
             if expected.shape != self.buffers[written].shape:
-                told = f"{list(expected.shape)}, {written} is {list(self.buffers[written].shape)}"
-                raise UsageError(f"workload {self.kind.name}: the reference of arm {arm} is {told}")
+                mismatch = f"{list(expected.shape)}, {written} is {list(self.buffers[written].shape)}"
+                raise UsageError(f"workload {self.kind.name}: the reference of arm {arm} is {mismatch}")
             answers.append(oracle.check(self._array(written, number), expected, self.buffers[written].dtype))
         worst = next((one for one in answers if one.relative_error is None), None)
         worst = worst or max(answers, key=lambda one: one.relative_error)

@@ -172,7 +172,7 @@ class DecodeWorkload:
     def cycle_calls(self, arm: str, parity: int, attend: bool = True) -> list[Call]:
         """One token through all layers: groups closed, then in each layer append, attend; an output is the next query.
 
-        attend: without it, what closing groups and appending take in launches of their own.
+        attend: if False, only closing groups and appending, launched separately.
         """
         calls = self._close_calls(arm)
         query = self._chain[arm][1 - parity][-1]
@@ -266,7 +266,7 @@ class DecodeWorkload:
         return compact.compact(k, v, self.shape.policy, heads, kept, self.shape.states)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Layer 0 for `--save-tensors`: shapes and names as the README says."""
+        """Layer 0 for `--save-tensors`: shapes and names as in the README."""
         self.restore()  # an inference cycle leaves its tokens behind
         case, rows, tokens = self.case, self.shape.rows, self.tokens
         heads = (case.batch, case.heads, case.dim)

@@ -9,7 +9,7 @@ from elastickv.schemas.case import AnyCase
 from elastickv.workloads.arena import padded
 from elastickv.workloads.cache import CacheShape
 
-SCRATCH_BYTES = 64 << 20  # workspace and small buffers beside the layers
+SCRATCH_BYTES = 64 << 20  # workspace and small buffers in addition to the layers
 
 
 class Rotation(NamedTuple):

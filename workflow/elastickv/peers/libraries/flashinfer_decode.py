@@ -25,7 +25,7 @@ class FlashInfer(Peer):
 
     def supports(self, case: DecodeCase, backend: str) -> str | None:
         if backend != "cuda":
-            return "FlashInfer runs on NVIDIA GPUs alone"
+            return "FlashInfer runs only on NVIDIA GPUs"
         if case.dtype not in DTYPES:
             return f"FlashInfer decodes {' and '.join(DTYPES)}, not {case.dtype}"
         if case.dim not in DIMS:
@@ -48,9 +48,9 @@ class FlashInfer(Peer):
         raise NotImplementedError
 
 
-def _refuses(said: str) -> bool:
+def _refuses(text: str) -> bool:
     """Whether an error is about what FlashInfer takes, rather than CUDA's `operation not supported`."""
-    return "support" in said and "operation not supported" not in said
+    return "support" in text and "operation not supported" not in text
 
 
 class Single(FlashInfer):

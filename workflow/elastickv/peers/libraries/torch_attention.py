@@ -34,15 +34,15 @@ class Sdpa(Peer):
         grouped: bool = False,
     ):
         self.choice, self.backends, self.dtypes, self.grouped = choice, backends, dtypes, grouped
-        said = f"sdpa_kernel({choice})" if choice else "its own choice of kernel"
+        text = f"sdpa_kernel({choice})" if choice else "its own choice of kernel"
         heads = "query heads of a KV head as rows" if grouped else "enable_gqa where heads share a KV head"
-        self.times = f"one call of torch.nn.functional.scaled_dot_product_attention, {said}, {heads}"
+        self.times = f"one call of torch.nn.functional.scaled_dot_product_attention, {text}, {heads}"
 
     def supports(self, case: DecodeCase, backend: str) -> str | None:
         if backend not in self.backends:
-            return f"torch has {self.choice} on NVIDIA GPUs alone"
+            return f"torch supports {self.choice} only on NVIDIA GPUs"
         if case.dtype not in self.dtypes:
-            return f"torch's {self.choice} takes {' and '.join(self.dtypes)}, not {case.dtype}"
+            return f"torch's {self.choice} supports {' and '.join(self.dtypes)}, not {case.dtype}"
         if self.grouped and case.heads == case.kv_heads:
             return "no heads share a KV head: the same as torch_default"
         return None
@@ -76,14 +76,14 @@ class Sdpa(Peer):
 
 
 def _try(launch: Launch) -> None:
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         try:
             launch()
         except RuntimeError as error:
             if not any(words in str(error) for words in NO_KERNEL):
                 raise
-            reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in said)
+            reasons = dict.fromkeys(_first_sentence(str(warning.message)) for warning in seen)
             raise Refusal(
                 "unsupported", "torch has no kernel for this: " + ("; ".join(reasons) or one_line(error))
             ) from error
