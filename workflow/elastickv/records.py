@@ -27,6 +27,7 @@ Json = dict[str, Any]  # a JSON object at the I/O boundary; inside the package, 
 Model = TypeVar("Model", bound="BaseModel")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 MOST_BYTES = 64 << 20  # largest record accepted; real ones, with thousands of samples, have a few MB
+WIDTH = 120  # characters of a line of JSON
 MOST_DIGITS = 20  # most digits of an integer: every field fits in 64 bits
 
 
@@ -113,8 +114,25 @@ def canonical_json(value: Any) -> str:
 
 
 def to_json(record: Any) -> str:
-    """Indented strict JSON with one trailing newline. NaN and infinities raise ValueError."""
-    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Indented strict JSON with one trailing newline. NaN and infinities raise ValueError.
+
+    Whatever fits into a line, and every array of numbers, is on one line.
+    """
+    return _indented(record, 0) + "\n"
+
+
+def _indented(part: Any, indent: int) -> str:
+    line = json.dumps(part, ensure_ascii=False, allow_nan=False)
+    fits = indent + len(line) < WIDTH or not isinstance(part, dict | list)
+    if fits or (isinstance(part, list) and all(isinstance(item, int | float) for item in part)):
+        return line
+    pad, pairs = "\n" + " " * (indent + 1), part.items() if isinstance(part, dict) else [(None, item) for item in part]
+    items = [
+        ("" if key is None else f"{json.dumps(key, ensure_ascii=False)}: ") + _indented(value, indent + 1)
+        for key, value in pairs
+    ]
+    opening, closing = "{}" if isinstance(part, dict) else "[]"
+    return opening + pad + f",{pad}".join(items) + "\n" + " " * indent + closing
 
 
 @contextlib.contextmanager
@@ -280,19 +298,20 @@ def _content(path: Path) -> str:
     return content.decode()
 
 
-def read(path: Path | str, schema_name: str) -> Any:
-    """Reads and validates a record. Raises RecordError if it is missing, not strict JSON or not valid.
+def read(path: Path | str, schema_name: str | None) -> Any:
+    """Reads and validates a record (None: any JSON). Raises RecordError if it is missing, not strict JSON or not valid.
 
     Raises the subclass UnreadableError if the system refuses to read the file.
     """
     try:
         record = parse(_content(Path(path)))
     except (OSError, ValueError) as error:
-        message = f"{path}: cannot be read as a {schema_name} record: {readable.reason(error)}"
+        message = f"{path}: cannot be read as a {schema_name or 'JSON'} record: {readable.reason(error)}"
         if readable.refused(error):
             raise UnreadableError(f"{message}; {readable.remedy(error)}") from error
         raise RecordError(message) from error
-    check(record, schema_name, str(path))
+    if schema_name:
+        check(record, schema_name, str(path))
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pkgutil
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +15,6 @@ from elastickv.schemas import config
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-WIDTH = 120
 NAMED, LITERAL = ("properties", "$defs"), ("default", "const", "enum")  # keywords whose content is not a schema
 OF_CONFIG_FILES = ("config",)  # users omit keys in these; in all other files, fields with a default are always written
 
@@ -102,24 +100,13 @@ def _nullable(part: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def to_json(part: Any, indent: int = 0) -> str:
-    """JSON in which every part that fits is on one line."""
-    line = json.dumps(part, ensure_ascii=False)
-    if not isinstance(part, dict | list) or indent + len(line) < WIDTH:
-        return line
-    pad, pairs = "\n" + " " * (indent + 1), part.items() if isinstance(part, dict) else [(None, item) for item in part]
-    items = [("" if key is None else f"{json.dumps(key)}: ") + to_json(value, indent + 1) for key, value in pairs]
-    opening, closing = "{}" if isinstance(part, dict) else "[]"
-    return opening + pad + f",{pad}".join(items) + "\n" + " " * indent + closing
-
-
 def contents() -> dict[Path, str]:
     """Path (relative to the checkout) and content of every generated file."""
     from elastickv.schemas import reference
 
     modules = [import_module(f"{schemas.__name__}.{found.name}") for found in pkgutil.iter_modules(schemas.__path__)]
     names = [module.__name__.rpartition(".")[2] for module in modules if hasattr(module, "ROOT")]
-    files = {Path("schemas", f"{name}.schema.json"): to_json(schema(name)) + "\n" for name in names}
+    files = {Path("schemas", f"{name}.schema.json"): records.to_json(schema(name)) for name in names}
     return files | {Path("docs/matrix.md"): reference.page(schema("config"))}
 
 
