@@ -11,7 +11,8 @@ import results_folder
 from results_folder import example, list_cases, make, put
 
 from elastickv.cli import main
-from elastickv.judge.compare import Interval, judge
+from elastickv.judge.compare import judge
+from elastickv.judge.verdict import Bounded
 
 CASES = ("4096_golden_ticket", "1024_standard")
 
@@ -97,7 +98,7 @@ def test_the_tolerance_decides_where_intervals_are_narrow(old, new, capsys):
     ],
 )
 def test_outcomes(was, now, expected):
-    assert judge(Interval(*was), Interval(*now), 0.02)[2] == expected
+    assert judge(Bounded(*was), Bounded(*now), 0.02)[2] == expected
 
 
 def test_a_metric_that_one_side_lacks_is_not_judged(old, new, capsys):
@@ -184,8 +185,7 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "told"),
-    [("-0.1", "-0.1"), ("nan", "nan"), ("1", "1"), ("inf", "inf"), ("abc", '"abc"'), ("", '""')],
+    ("tolerance", "told"), [("-0.1", "-0.1"), ("nan", "nan"), ("1", "1"), ("inf", "inf"), ("abc", '"abc"'), ("", '""')]
 )
 def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, told):
     code, lines = compared(capsys, old, new, f"--tolerance={tolerance}")

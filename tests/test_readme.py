@@ -20,7 +20,7 @@ REFERENCE = ROOT / "results" / "reference" / "h200"
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="no run of the present record schema is committed")
 def test_the_readme_shows_the_committed_run():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    part = readme.section(load(REFERENCE / ".plan" / "cases.json", REFERENCE), "results/reference/h200")
+    part = readme.section(load(REFERENCE / "manifest.json", REFERENCE), "results/reference/h200")
     assert readme.replaced(text, part, "README.md") == text
 
 

@@ -188,13 +188,7 @@ def test_an_interval_upside_down_is_invalid():
     assert judged(with_speedup(2.0, 1.9))["verdict"] == "invalid"
 
 
-@given(
-    low=st.floats(0.1, 4),
-    width=st.floats(0, 1),
-    cv=st.floats(0, 0.2),
-    memory=st.floats(0, 1),
-    cold=st.booleans(),
-)
+@given(low=st.floats(0.1, 4), width=st.floats(0, 1), cv=st.floats(0, 0.2), memory=st.floats(0, 1), cold=st.booleans())
 def test_golden_exactly_when_all_three_bounds_hold(low, width, cv, memory, cold):
     record = with_speedup(low, low + width, "4096_elementwise")
     record["bytes"] |= {"ceiling": 4.0, "reachable_ceiling": 4.0, "elastic": 67108864}

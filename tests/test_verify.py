@@ -6,7 +6,6 @@ import ast
 import copy
 import csv
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,16 +20,13 @@ from conftest import ROOT
 from results_folder import example, put
 
 from elastickv import formats, policies, records
-from elastickv.audit import intervals, judged, judgement, tables, traffic, verify
+from elastickv.audit import intervals, judgement, tables, traffic, verify
 from elastickv.audit.finding import Findings
 from elastickv.audit.measurement import check as check_measurement
 from elastickv.audit.peers import check as check_peers
-from elastickv.audit.reading import Folder
 from elastickv.cache import bytes_moved
 from elastickv.cli import main
-from elastickv.errors import UsageError
 from elastickv.judge import noise, verdict
-from elastickv.judge.folder import Entry
 from elastickv.measure import processes, statistics
 from elastickv.report import markdown, summary
 from elastickv.schemas.case import case_of
@@ -39,15 +35,11 @@ from elastickv.schemas.verdict import Thresholds
 
 REFERENCE = ROOT / "results" / "reference" / "h200"
 GOLDEN = "results_4096_golden_ticket.json"
-STORED = ".records/" + "ab" * 32 + ".json"
 
 
 def made(tmp_path: Path) -> Path:
-    """The example records with everything that is made of them, a store with one of them, and a manifest."""
+    """The example records with everything that is made of them, and a manifest."""
     results = results_folder.gpu_folder(tmp_path)
-    put_at(GOLDEN, "started", "2025-11-23T10:00:01Z")(results)  # its own moment: the store knows records by it
-    (results / ".records").mkdir()
-    shutil.copy(results / GOLDEN, results / STORED)
     results_folder.published(results)
     return results
 
@@ -182,6 +174,22 @@ def test_what_is_no_results_folder_exits_with_2(tmp_path: Path, capsys: pytest.C
     assert str(path) in capsys.readouterr().err
 
 
+def test_a_folder_published_without_its_plan_is_checked_by_its_manifest(results: Path):
+    shutil.rmtree(results / ".plan")
+    manifest = ["--cases", str(results / "manifest.json"), "--results", str(results)]
+    assert main(["report", "manifest", *manifest, "--out", str(results / "manifest.json")]) == 0
+    findings = verify(results)
+    assert findings.faults == [] and findings.checked["published numbers traced"] > 20
+    put_at("verdicts.json", "thresholds.speedup", 1.2)(results)
+    put_at("results_1024_standard.json", "case.seq", 2048)(results)
+    assert main(["report", "manifest", *manifest, "--out", str(results / "manifest.json")]) == 0
+    assert_found(
+        results,
+        "verdicts.json: thresholds.speedup: found 1.2, expected 1.95",
+        "results_1024_standard.json: case.seq: found 2048, expected 1024",
+    )
+
+
 # Unfinished runs
 
 
@@ -189,15 +197,7 @@ def test_a_run_killed_midway_is_clean_at_every_step(results: Path):
     """Files vanish in the order in which a run would not yet have written them."""
     (results / ".report.md.abc123.part").write_text("half a rep", encoding="utf-8")
     gone = ["manifest.json", "social_media_content.txt", "social_media_content.json", "report.md", "verdicts.json"]
-    gone += [
-        "summary.csv",
-        GOLDEN,
-        STORED,
-        "ceilings.json",
-        ".plan/golden.json",
-        ".plan/noise.json",
-        ".plan/cases.json",
-    ]
+    gone += ["summary.csv", GOLDEN, "ceilings.json", ".plan/golden.json", ".plan/noise.json", ".plan/cases.json"]
     for name in gone:
         (results / name).unlink()
         findings = verify(results)
@@ -215,14 +215,6 @@ def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newe
     assert "verdicts.json: older than .plan/golden.json: the next run rewrites it; not checked" in findings.notes
     (results / "verdicts.json").touch()
     assert_found(results, "verdicts.json: thresholds.speedup: found 1.95, expected 1.5")
-
-
-def test_a_missing_verdict_makes_the_report_of_an_unfinished_run_stale(results: Path):
-    for name in ("manifest.json", "verdicts.json"):
-        (results / name).unlink()
-    findings = verify(results)
-    assert findings.faults == []
-    assert "report.md: verdicts.json is missing: the next run rewrites it; not checked" in findings.notes
 
 
 def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Path):
@@ -287,31 +279,9 @@ def test_an_edited_sample_is_found(series: str):
 RECORD_TAMPERINGS = {
     "a speedup": ("statistics.speedup.value", 2.9, "statistics.speedup.value: found 2.9, expected 2.3"),
     "a bound": ("statistics.speedup.low", 2.387, "statistics.speedup.low: found 2.387, expected 2.38"),
-    "few resamples": (
-        "statistics.speedup.resamples",
-        3,
-        "statistics.speedup.resamples: found 3, expected 4999",
-    ),
-    "more resamples": (
-        "statistics.speedup.resamples",
-        5000,
-        "statistics.speedup.resamples: found 5000, expected 4999",
-    ),
-    "another seed": ("statistics.speedup.seed", 1, "statistics.speedup.seed: found 1, expected 0"),
-    "a control's seed": ("statistics.controls.full.seed", 1, "statistics.controls.full.seed: found 1, expected 0"),
-    "a cycle's resamples": (
-        "inference_cycle.speedup.resamples",
-        9999,
-        "inference_cycle.speedup.resamples: found 9999, expected 4999",
-    ),
+    "more resamples": ("statistics.speedup.resamples", 5000, "statistics.speedup.resamples: found 5000, expected 4999"),
     "a cycle's seed": ("inference_cycle.speedup.seed", 7, "inference_cycle.speedup.seed: found 7, expected 0"),
     "a method": ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected 'circular"),
-    "a range": ("statistics.speedup.method", "range", "statistics.speedup.method: found 'range', expected 'circular"),
-    "a method of earlier versions": (
-        "statistics.speedup.method",
-        "BCa bootstrap",
-        "statistics.speedup.method: found 'BCa bootstrap', expected 'circular",
-    ),
     "another block": (
         "statistics.speedup.method",
         "circular block bootstrap, block 9, widened",
@@ -346,11 +316,9 @@ RECORD_TAMPERINGS = {
         "correctness.full.layers_checked: found [0], expected [0, 12]",
     ),
     "fewer caches": ("resolved.layers", 2, "resolved.cold: found true, expected false"),
-    "more reps than samples": ("resolved.reps", 61, "resolved.reps: found 61, expected 60"),
     "a lost sample": ("samples.elastic_us", lambda values: values[:-1], "samples: found "),
     "a cycle's sample": ("inference_cycle.samples.elastic_seconds.3", 1.0, "inference_cycle.speedup."),
     "another shape": ("case.seq", 8192, "bytes.full: found 67125248, expected 134234112"),
-    "a case that is none": ("case.compress", 0, "case: found case: not a valid case record: compress"),
     "time that runs backwards": (
         "ended",
         "2025-11-23T09:00:00Z",
@@ -414,11 +382,7 @@ def test_a_record_of_several_processes_is_checked_process_by_process():
         ("processes.runs.0.speedup.value", 9.0, "processes.runs.0.speedup.value: found 9.0"),
         ("processes.published", 0, "processes.published: found "),
         ("processes.spread.high", 3.4, "processes.spread.high: found 3.4"),
-        (
-            "processes.runs",
-            lambda runs: runs[:2],
-            "processes.runs: found 2 processes, expected 3, as in the case",
-        ),
+        ("processes.runs", lambda runs: runs[:2], "processes.runs: found 2 processes, expected 3, as in the case"),
         ("statistics.speedup.low", lambda low: low * 1.05, "statistics.speedup.low: found "),
         ("statistics.speedup.method", "circular block bootstrap, block 1, widened", "statistics.speedup.method: found"),
         ("inference_cycle.speedup.high", lambda high: high * 1.01, "inference_cycle.speedup.high: found "),
@@ -472,19 +436,11 @@ def test_a_widened_interval_is_recomputed_from_the_controls_and_the_recorded_lim
     assert [entry["status"] for entry in verdicts["cases"]] == ["ok", "imprecise", "imprecise"]
     where = "verdicts.json: cases.1 (4096_golden_ticket)"
     raw = json.loads((imprecise / GOLDEN).read_text(encoding="utf-8"))["statistics"]["speedup"]
-    for pointer, value, expected in (
-        ("status", "ok", f"{where}.status: found "),
-        ("criteria.speedup.low", raw["low"], f"{where}.criteria.speedup.low: found 2.38"),
-        ("mark", "⭐", f"{where}.mark: found "),
-        ("status", "noisy", f"{where}.status: found "),
-    ):
-        changed = copy.deepcopy(verdicts)
-        assign(changed["cases"][1], pointer, value)
-        entry = Entry("4096_golden_ticket", records.load(imprecise / GOLDEN, Measurement))
-        record = records.read(imprecise / GOLDEN, "measurement")
-        about = Findings().of("verdicts.json")
-        judged.check(about, "cases.1 (4096_golden_ticket)", changed["cases"][1], record, entry, verdicts["thresholds"])
-        assert any(str(fault).startswith(expected) for fault in about.findings.faults), (pointer, expected)
+    changes = {"status": "ok", "criteria.speedup.low": raw["low"], "mark": "⭐"}
+    for field, value in changes.items():
+        put_at("verdicts.json", f"cases.1.{field}", value)(imprecise)
+    reseal(imprecise)
+    assert_found(imprecise, *(f"{where}.{field}: found " for field in changes))
     put_at("verdicts.json", "thresholds.noise.cuda", 0.005)(imprecise)
     reseal(imprecise)
     assert_found(imprecise, "verdicts.json: thresholds.noise.cuda: found 0.005, expected 0.001")
@@ -512,7 +468,6 @@ FOLDER_TAMPERINGS = {
             ),
             "results_1024_standard.json: case.id: found 4096_incorrect, expected 1024_standard",
         ),
-        (put_at(STORED, "statistics.elastic.cv", 0.0), f"{STORED}: statistics.elastic.cv: found 0.0, expected"),
         (put_at("ceilings.json", "points.1.read_gbps.samples.0", 9000.0), "ceilings.json: points.1.read_gbps."),
         (put_at("ceilings.json", "copy_gbps", 4600.0), "ceilings.json: copy_gbps: found 4600.0, expected 4270.0"),
         (
@@ -534,13 +489,6 @@ FOLDER_TAMPERINGS = {
         (
             put_at("transformers_baseline.json", "self_check.tolerance", 1.0),
             "transformers_baseline.json: self_check.tolerance: found 1.0, expected 0.35",
-        ),
-    ],
-    "the store": [
-        (
-            put_at(GOLDEN, "device.uuid", "GPU-another"),
-            f'{GOLDEN}: device.uuid: found "GPU-another", expected "GPU-00000000-0000-0000-0000-000000000001" (as in '
-            f"{STORED})",
         ),
     ],
     "verdicts": [
@@ -595,16 +543,16 @@ FOLDER_TAMPERINGS = {
         (
             lambda results: (results / "report.md").open("a", encoding="utf-8").write("\nUp to 9.99x faster.\n"),
             "report.md: (lines): found ",
-        ),
+        )
     ],
     "a cell of a case without a result": [
         (
             replace_in("report.md", "| –                     | 3.36x", "| 3.30x                 | 3.36x"),
             "report.md: Results: `4096_noisy`",
-        ),
+        )
     ],
     "a post": [
-        (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.txt: (text): found "),
+        (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.txt: (text): found ")
     ],
     "a post and its trace": [
         (replace_in("social_media_content.txt", "1.975x [", "9.975x ["), "social_media_content.json: posts.x"),
@@ -661,21 +609,7 @@ def test_what_is_no_record_is_found_and_the_rest_is_still_checked(results: Path,
     assert_found(results, f"{GOLDEN}: {expected}", "results_4096_elementwise.json: bytes.full: found 1, expected")
 
 
-def test_the_store_may_hold_every_kind_of_record(tmp_path):
-    golden = example("4096_golden_ticket")
-    peers = {"4096_golden_ticket": peer_records.entry(golden["case"], 21.0, 16.6)}
-    kinds = {"measurement": golden,
-             "baseline": example("transformers_baseline"),
-             "peers": peer_records.peer_record("torch_cudnn", peers)}  # fmt: skip
-    (tmp_path / ".records").mkdir()
-    findings = Findings()
-    folder = Folder(tmp_path, findings)
-    for kind, content in kinds.items():
-        (tmp_path / ".records" / f"{kind}.json").write_text(json.dumps(content), encoding="utf-8")
-        assert folder.stored(f".records/{kind}.json") == (kind, content), findings.faults
-
-
-@pytest.mark.parametrize("name", [GOLDEN, "verdicts.json", "ceilings.json", "transformers_baseline.json", STORED])
+@pytest.mark.parametrize("name", [GOLDEN, "verdicts.json", "transformers_baseline.json"])
 def test_an_old_schema_is_found(results: Path, name: str):
     put_at(name, "schema", lambda schema: schema.rpartition("/")[0] + "/0")(results)
     reseal(results)
@@ -697,18 +631,8 @@ def test_a_changed_file_no_longer_has_its_hash(results: Path):
     assert_found(results, "figure.txt: (file): found nothing, expected the file that manifest.json lists")
 
 
-def test_swapped_hashes_are_found(results: Path):
-    def swap(manifest: Any) -> None:
-        one, other = (e for e in manifest["outputs"] if e["path"] in ("report.md", "summary.csv"))
-        for key in ("sha256", "bytes"):
-            one[key], other[key] = other[key], one[key]
-
-    edit(results, "manifest.json", swap)
-    assert_found(results, "report.md: bytes: found ", "summary.csv: bytes: found ")
-
-
-@pytest.mark.parametrize("path", ["../outside.json", "/etc/hostname"])
-def test_a_manifest_cannot_point_outside(results: Path, path: str):
+def test_a_manifest_cannot_point_outside(results: Path):
+    path = "../outside.json"
     put_at("manifest.json", "outputs.0.path", path)(results)
     assert_found(results, f"manifest.json: outputs.0.path: found '{path}', expected a path inside the folder")
 
@@ -768,14 +692,6 @@ def test_no_module_that_recomputes_imports_what_computed(path: Path):
     allowed = NEUTRAL + BY_THEIR_FILES + (MAKERS_OF_TEXT if path.name == "remade.py" else ())
     found = modules_of_ours(path.read_text(encoding="utf-8"))
     assert {name for name in found if not f"{name}.".startswith(tuple(f"{room}." for room in allowed))} == set()
-
-
-def test_imports_are_found_wherever_they_stand():
-    source = (
-        "from elastickv import records\nfrom elastickv.cache import compact\n"
-        "def f():\n    import elastickv.measure.steps\n    from numpy import e\n"
-    )
-    assert modules_of_ours(source) == {"records", "cache.compact", "measure.steps"}
 
 
 @pytest.mark.parametrize(
@@ -862,7 +778,7 @@ def test_two_independent_judgements_agree_on_every_kind_of_record(name: str):
 def test_two_independent_judgements_agree_on_figures_of_all_sizes():
     rng = np.random.default_rng(1)
     verdicts = set()
-    for _ in range(500):
+    for _ in range(200):
         record = example("4096_golden_ticket")
         centre, width = rng.choice([0.9, 1, 1.5, 1.8, 2, 3.4]), rng.choice([0, 0.01, 0.3])
         record["statistics"]["speedup"] |= {"value": centre, "low": centre - width, "high": centre + width}
@@ -918,23 +834,23 @@ def series(kind: str, count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["plain", "heavy tails", "autocorrelated", "ties"])
-@pytest.mark.parametrize("count", [1, 2, 4, 5, 11, 12, 20, 61, 200])
+@pytest.mark.parametrize("count", [1, 2, 5, 11, 12, 61, 200])
 def test_intervals_are_those_that_records_hold(kind: str, count: int):
     values = series(kind, count, seed=count)
     written = statistics.median_interval(values, 0.99).model_dump()
     findings = Findings()
-    intervals.check(findings.of("record"), "speedup", values.tolist(), written)
+    intervals.check(findings.of("record"), "speedup", values.tolist(), written, 0.99)
     assert findings.faults == []
     intervals.plain(findings.of("record"), "speedup", values.tolist(), written, written["confidence"])
     assert [str(fault) for fault in findings.faults] == []
     narrower = {**written, "low": written["low"] * 1.0001}
-    intervals.check(findings.of("record"), "speedup", values.tolist(), narrower)
+    intervals.check(findings.of("record"), "speedup", values.tolist(), narrower, 0.99)
     assert [fault.field for fault in findings.faults] == ["speedup.low"]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 @pytest.mark.parametrize("cache_dtype", [None, *formats.scaled()])
-@pytest.mark.parametrize(("seq", "compress"), [(100, 4), (260, 4), (4096, 1), (1023, 3), (4096, 4)])
+@pytest.mark.parametrize(("seq", "compress"), [(100, 4), (4096, 1), (1023, 3)])
 def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | None, seq: int, compress: int):
     case = {**example("4096_golden_ticket")["case"], "seq": seq, "compress": compress, "dtype": dtype}
     for heads, kv_heads, batch, bias, dim in ((32, 32, 1, "none", 128), (8, 2, 3, "log_count", 80)):
@@ -946,7 +862,7 @@ def test_bytes_by_two_independent_formulas_agree(dtype: str, cache_dtype: str | 
         assert found.written == {arm: expected[arm].write for arm in ("full", "elastic")}
 
 
-@pytest.mark.parametrize(("seq", "compress"), [(4096, 4), (1023, 3), (1021, 3), (7, 1), (1, 4), (5, 8)])
+@pytest.mark.parametrize(("seq", "compress"), [(4096, 4), (1021, 3), (7, 1), (5, 8)])
 def test_elementwise_bytes_by_two_independent_formulas_agree(seq: int, compress: int):
     case = {**example("4096_elementwise")["case"], "seq": seq, "compress": compress}
     expected, found = bytes_moved.traffic(case_of(case)), traffic.moved(case)
@@ -959,9 +875,3 @@ def test_bytes_of_the_golden_shape_by_hand():
     slots = 4 + groups + (4096 - 4 - groups * 4)
     output = 32 * 128 * 2
     assert traffic.moved(case)[:2] == (32 * 4096 * 2 * 128 * 2 + 2 * output, 32 * slots * 2 * 128 * 2 + 2 * output)
-
-
-def test_a_folder_that_cannot_be_one_is_a_usage_error(tmp_path: Path):
-    with pytest.raises(UsageError, match="does not exist"):
-        verify(tmp_path / "nothing")
-    assert os.listdir(tmp_path) == []

@@ -38,9 +38,6 @@ def check(about: About, record: dict[str, Any]) -> None:
         series = cycle["samples"].get(f"{arm}_append_seconds") or [0]
         alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
         about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
-    ratios = [full / elastic for full, elastic in zip(seconds["full"], seconds["elastic"], strict=True)]
-    requested = case["measure"]["confidence"]
-    intervals.confidence(about, "inference_cycle.speedup", cycle["speedup"], len(ratios), requested)
-    intervals.check(
-        about, "inference_cycle.speedup", ratios, cycle["speedup"], processes=processes.values(record, "cycle_speedup")
-    )
+    confidence, others = case["measure"]["confidence"], processes.values(record, "cycle_speedup")
+    pair = (seconds["full"], seconds["elastic"])
+    intervals.of_ratios(about, "inference_cycle.speedup", pair, cycle["speedup"], confidence, others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections import Counter
@@ -15,14 +16,7 @@ LONGEST = 160  # characters of a value that a fault shows
 BEFORE = 30  # of them before two texts part
 
 
-class NotThere:
-    """Placeholder for a value that a record lacks."""
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-NOTHING = NotThere()
+NOTHING = type("Nothing", (), {"__repr__": lambda _: "nothing"})()  # stands for a value that a record lacks
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,9 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
 
-    def of(self, file: str, kind: str = "figures", source: str = "") -> About:
-        """A checker whose faults name `file`; comparisons count as `kind`, what is expected comes from `source`."""
-        return About(self, file, kind, source)
+    def of(self, file: str, kind: str = "figures") -> About:
+        """A checker whose faults name `file`, and whose comparisons count as `kind`."""
+        return About(self, file, kind)
 
 
 @dataclass(frozen=True)
@@ -58,12 +52,11 @@ class About:
     findings: Findings
     file: str
     kind: str
-    source: str = ""
 
     def fault(self, where: str, found: Any, expected: Any) -> None:
         """Notes that a field is wrong. Strings are taken as words, other values are written as JSON."""
-        source = f" ({self.source})" if self.source else ""
-        self.findings.faults.append(Fault(self.file, where or "(top)", _words(found), _words(expected) + source))
+        words = (value if isinstance(value, str) else _value(value) for value in (found, expected))
+        self.findings.faults.append(Fault(self.file, where or "(top)", *words))
 
     def note(self, text: str) -> None:
         """Adds an observation that is not a fault."""
@@ -93,7 +86,7 @@ class About:
         """An exception while recomputing from a record that matches its schema is a fault of the record."""
         try:
             yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error) as error:
             self.fault(where, f"what cannot be recomputed ({type(error).__name__}: {error})", "figures that follow")
 
 
@@ -101,7 +94,7 @@ def _alike(found: Any, expected: Any, relative: float) -> bool:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (found, expected))
     if numbers and (isinstance(found, float) or isinstance(expected, float)):
         return math.isclose(found, expected, rel_tol=relative, abs_tol=1e-12)
-    return type(found) is type(expected) and found == expected if not numbers else found == expected
+    return (numbers or type(found) is type(expected)) and found == expected
 
 
 def _parting(found: Any, expected: Any) -> tuple[Any, Any]:
@@ -116,14 +109,5 @@ def _parting(found: Any, expected: Any) -> tuple[Any, Any]:
 
 def _value(value: Any) -> str:
     """A value as JSON, on one line and not too long."""
-    if value is NOTHING:
-        return repr(value)
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
-        text = repr(value)
+    text = repr(value) if value is NOTHING else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _words(value: Any) -> str:
-    return value if isinstance(value, str) else _value(value)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,38 +26,30 @@ DRAWN = {"resamples": 4999, "seed": 0}
 Bounds = tuple[float, float]
 
 
-class Draw(NamedTuple):
-    """What a bootstrap is made with."""
-
-    confidence: float
-    resamples: int
-    seed: int
-
-
-def _medians(values: np.ndarray, draw: Draw, block: int) -> np.ndarray:
+def _medians(values: np.ndarray, block: int) -> np.ndarray:
     """Medians of the resamples: circular blocks (Politis and Romano, 1992)."""
     count, starts_each = len(values), math.ceil(len(values) / block)
-    generator = np.random.default_rng(draw.seed)
+    generator = np.random.default_rng(DRAWN["seed"])
     rows = max(1, AT_ONCE // count)
     medians = []
-    for first in range(0, draw.resamples, rows):
-        starts = generator.integers(0, count, size=(min(rows, draw.resamples - first), starts_each))
+    for first in range(0, DRAWN["resamples"], rows):
+        starts = generator.integers(0, count, size=(min(rows, DRAWN["resamples"] - first), starts_each))
         index = (starts[:, :, np.newaxis] + np.arange(block)) % count
         medians.append(np.median(values[index.reshape(len(starts), -1)[:, :count]], axis=1))
     return np.concatenate(medians)
 
 
-def _widened(values: np.ndarray, draw: Draw, block: int) -> Bounds:
+def _widened(values: np.ndarray, confidence: float, block: int) -> Bounds:
     """The percentile interval in logarithms about the median, widened for few blocks (Hesterberg, 2015).
 
     With K = n / block: by sqrt(K / (K - 1)) t(K - 1; 1 - a / 4) / z(1 - a / 2), a = 1 - confidence.
     """
     from scipy.special import stdtrit
 
-    centre, blocks, error = math.log(np.median(values)), len(values) / block, 1 - draw.confidence
+    centre, blocks, error = math.log(np.median(values)), len(values) / block, 1 - confidence
     quantiles = stdtrit(blocks - 1, 1 - error / 4) / NormalDist().inv_cdf(1 - error / 2)
     factor = math.sqrt(blocks / (blocks - 1)) * quantiles
-    percentiles = np.percentile(_medians(values, draw, block), [50 * error, 100 - 50 * error])
+    percentiles = np.percentile(_medians(values, block), [50 * error, 100 - 50 * error])
     low, high = (centre + factor * (math.log(end) - centre) for end in percentiles)
     return math.exp(min(low, centre)), math.exp(max(high, centre))
 
@@ -92,16 +84,16 @@ def _method(values: np.ndarray) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _cached(values: bytes, draw: Draw) -> Bounds:
+def _cached(values: bytes, confidence: float) -> Bounds:
     series = np.frombuffer(values)
     if _is_range(series):
         return float(series.min()), float(series.max())
-    return _widened(series, draw, _block_of(series))
+    return _widened(series, confidence, _block_of(series))
 
 
 def bounds(samples: Sequence[float], confidence: float) -> Bounds:
     """The interval of the samples' median."""
-    return _cached(np.asarray(samples, dtype=float).tobytes(), Draw(confidence, **DRAWN))
+    return _cached(np.asarray(samples, dtype=float).tobytes(), confidence)
 
 
 def plain(about: About, where: str, samples: Sequence[float], found: dict[str, Any], confidence: float) -> None:
@@ -111,36 +103,44 @@ def plain(about: About, where: str, samples: Sequence[float], found: dict[str, A
         about.same(f"{where}.{key}", found[key], bound)
 
 
+def of_ratios(
+    about: About,
+    where: str,
+    pair: tuple[Sequence[float], Sequence[float]],
+    interval: dict[str, Any],
+    requested: float,
+    processes: Sequence[float | None] = (),
+) -> None:
+    """Checks the interval of the ratios of two series of times, one ratio a round. A control's value is `ratio`."""
+    check(about, where, [above / below for above, below in zip(*pair, strict=True)], interval, requested, processes)
+
+
 def check(
     about: About,
     where: str,
     samples: Sequence[float],
     interval: dict[str, Any],
-    value: str = "value",
+    requested: float,
     processes: Sequence[float | None] = (),
 ) -> None:
     """Checks an interval that names its method, confidence, resamples and seed against its raw samples.
 
-    processes: the values that several processes found (None: it had none), which the interval has to hold.
+    requested: its confidence; a range of few samples may have less. processes: the values that several processes found
+    (None: it had none), which the interval has to hold.
     """
-    series = np.asarray(samples, dtype=float)
+    series, stated = np.asarray(samples, dtype=float), interval["confidence"]
+    allowed = {requested} | ({1 - 2.0 ** (1 - len(series))} if interval["method"].startswith("range") else set())
+    words = " or ".join(f"{value:g}" for value in sorted(allowed))
+    about.require(stated <= requested and stated in allowed, f"{where}.confidence", stated, words)
+    value = "ratio" if "ratio" in interval else "value"
     about.same(f"{where}.{value}", interval[value], float(np.median(series)))
     for key, drawn in DRAWN.items():
         about.same(f"{where}.{key}", interval[key], drawn)
     with about.recomputing(f"{where}.low"):
-        within = bounds(samples, interval["confidence"])
+        within = bounds(samples, stated)
         values = [found for found in processes if found is not None]
         whole = min((within[0], *values)), max((within[1], *values))
         for key, expected in zip(("low", "high"), whole, strict=True):
             about.same(f"{where}.{key}", interval[key], expected)
         method = _method(series) + (f"{WIDENED}{len(processes)} processes" if whole != within else "")
         about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))
-
-
-def confidence(about: About, where: str, interval: dict[str, Any], count: int, requested: float) -> None:
-    """The confidence of an interval must be the requested one, or the largest that a range of few samples has."""
-    most = (
-        {requested, min(requested, 1 - 2.0 ** (1 - count))} if interval["method"].startswith("range") else {requested}
-    )
-    stated = interval["confidence"]
-    about.require(stated in most, f"{where}.confidence", stated, " or ".join(f"{value:g}" for value in sorted(most)))

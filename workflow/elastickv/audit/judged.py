@@ -4,103 +4,64 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
 from elastickv.audit import judgement, noise, remade, tables
-from elastickv.audit.finding import About
+from elastickv.audit.plan import Plan
 from elastickv.audit.reading import Folder
-from elastickv.judge import folder as plan_folder
-
-Entries = list[plan_folder.Entry]
+from elastickv.judge.folder import Entry
 
 
-def verdicts(folder: Folder, entries: Entries) -> None:
-    """Every case of the plan judged again; the thresholds are the plan's."""
+def verdicts(folder: Folder, plan: Plan, entries: list[Entry]) -> None:
+    """Every case of the plan judged again: figures independently, reasons by the judge's own code.
+
+    The reason of a case without a record contains a path, which differs between machines, and is not compared.
+    """
     found = folder.record("verdicts.json")
     if found is None:
         return
     about = folder.findings.of("verdicts.json", "fields of verdicts")
-    planned = _planned(folder)
-    if planned:
-        about.same("thresholds", found["thresholds"], planned)
+    thresholds = plan.thresholds(found["thresholds"])
+    about.same("thresholds", found["thresholds"], thresholds)
     stated, wanted = [entry["case"] for entry in found["cases"]], [entry.case for entry in entries]
     if not about.require(stated == wanted, "cases", f"verdicts of {stated}", f"of {wanted}, as planned"):
         return
-    thresholds = planned or found["thresholds"]
-    for index, entry in enumerate(entries):
+    for index, (verdict, entry) in enumerate(zip(found["cases"], entries, strict=True)):
         where = f"cases.{index} ({entry.case})"
         with about.recomputing(where):
-            check(about, where, found["cases"][index], _record(folder, entry), entry, thresholds)
+            if entry.record:
+                record = folder.record(f"results_{entry.case}.json")
+                expected, reasons = judgement.judge(record, thresholds), remade.verdict(entry.record, thresholds)
+            else:
+                expected, reasons = judgement.without_record(entry.case, thresholds), verdict
+            expected["reason"] = reasons["reason"]
+            for name, criterion in expected["criteria"].items():
+                criterion["reason"] = reasons["criteria"][name]["reason"]
+            about.same(where, verdict, expected)
 
 
-def _planned(folder: Folder) -> dict[str, Any] | None:
-    """The thresholds of the plan, as far as it can be read."""
-    golden, limits = (
-        folder.record(name) if folder.has(name) else None for name in (".plan/golden.json", ".plan/noise.json")
-    )
-    return {**golden, "noise": limits} if golden and limits else None
-
-
-def _record(folder: Folder, entry: plan_folder.Entry) -> dict[str, Any] | None:
-    """The record of a case as stored; None if there is no usable record."""
-    return folder.record(f"results_{entry.case}.json") if entry.record else None
-
-
-def check(
-    about: About,
-    where: str,
-    found: dict[str, Any],
-    record: dict[str, Any] | None,
-    entry: plan_folder.Entry,
-    thresholds: dict[str, Any],
-) -> None:
-    """Checks one verdict. The reason of a case without a record contains a path, which differs between machines."""
-    if record is None or entry.record is None:
-        about.same(where, _without_reasons(found), judgement.without_record(entry.case, thresholds))
-        return
-    about.same(where, _without_reasons(found), judgement.judge(record, thresholds))
-    remade.reasons(about, where, found, entry.record, thresholds)
-
-
-def _without_reasons(entry: dict[str, Any]) -> dict[str, Any]:
-    criteria = {name: _without_reason(criterion) for name, criterion in entry["criteria"].items()}
-    return _without_reason(entry) | {"criteria": criteria}
-
-
-def _without_reason(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "reason"}
-
-
-def table(folder: Folder, entries: Entries) -> None:
-    """summary.csv: a row for each case, its numbers from the records, the rest as the records give it."""
-    text = folder.text("summary.csv")
+def table(folder: Folder, plan: Plan, entries: list[Entry]) -> None:
+    """summary.csv: every cell as the code that writes it gives it, and the numbers also from the records."""
+    text, about = folder.text("summary.csv"), folder.findings.of("summary.csv", "cells of the summary")
     if text is None:
         return
-    about = folder.findings.of("summary.csv", "cells of the summary")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns, rows = list(reader.fieldnames or []), list(reader)
-    except csv.Error as error:
-        about.fault("(file)", str(error), "a table of comma-separated values")
-        return
-    whole = all(None not in row and None not in row.values() for row in rows)
-    if not about.require(whole and len(set(columns)) == len(columns), "(file)", "rows of other lengths", "a table"):
-        return
-    stated, wanted = [row.get("case") for row in rows], [entry.case for entry in entries]
-    if not about.require(stated == wanted, "case", f"rows of {stated}", f"of {wanted}, as planned"):
-        return
-    limits = folder.record(".plan/noise.json") if folder.has(".plan/noise.json") else None
+    limits = plan.thresholds((folder.record("verdicts.json") or {}).get("thresholds", {}))["noise"]
     if limits is None:
-        about.note("the plan has no noise limits to judge it by: not checked")
+        about.note("neither the plan nor verdicts.json has noise limits to judge it by: not checked")
         return
     with about.recomputing("(file)"):
-        if not remade.summary(about, columns, rows, entries, folder.path, limits):
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+        expected = csv.DictReader(io.StringIO(remade.summary(entries, folder.path, limits), newline=""))
+        stated, wanted = [row.get("case") for row in rows], [entry.case for entry in entries]
+        about.require(stated == wanted, "case", f"rows of {stated}", f"of {wanted}, as planned")
+        if stated != wanted or not about.same("(header)", reader.fieldnames, expected.fieldnames):
             return
-    for cells, entry in zip(rows, entries, strict=True):
-        record = _record(folder, entry)
-        if record:
-            with about.recomputing(entry.case):
-                name = f"peers_{cells['peer']}.json"
-                peer = folder.record(name) if cells["peer"] and folder.has(name) else None
-                beside = tables.entry_of(peer and noise.judged_peer(peer, limits), entry.case)
-                tables.summary_row(about, cells, noise.judged(record, limits), beside)
+        for cells, wanted, entry in zip(rows, expected, entries, strict=True):
+            # The problem of an unreadable record contains its path, which differs between machines.
+            about.same(entry.case, cells if entry.record else cells | {"problem": wanted["problem"]}, wanted)
+            record = folder.record(f"results_{entry.case}.json") if entry.record else None
+            if record:
+                with about.recomputing(entry.case):
+                    peer = folder.record(f"peers_{cells['peer']}.json") if cells["peer"] else None
+                    beside = tables.entry_of(peer and noise.judged_peer(peer, limits), entry.case)
+                    tables.summary_row(about, cells, noise.judged(record, limits), beside)

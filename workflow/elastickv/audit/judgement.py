@@ -74,14 +74,14 @@ def _blank(threshold: float) -> Criterion:
     return {"value": None, "low": None, "high": None, "threshold": threshold, "outcome": "not_applicable"}
 
 
-def _at_least(value: float, low: float | None, high: float | None, threshold: float, most: float | None) -> Criterion:
+def _at_least(value: float, low: float, high: float, threshold: float, most: float | None) -> Criterion:
     """Judges an interval against a minimum. most: the largest reachable value, if known."""
     if most is not None and most < threshold:
         outcome = "unreachable"
-    elif (value if low is None else low) >= threshold:
+    elif low >= threshold:
         outcome = "pass"
     else:
-        outcome = "fail" if (value if high is None else high) < threshold else "ambiguous"
+        outcome = "fail" if high < threshold else "ambiguous"
     return {"value": value, "low": low, "high": high, "threshold": threshold, "outcome": outcome}
 
 
@@ -99,10 +99,10 @@ def _cv(record: dict[str, Any], threshold: float) -> Criterion:
 def _share(record: dict[str, Any], share: str, threshold: float) -> Criterion:
     """The elastic arm's share of the peak or of the read ceiling; none where the caches were not cold."""
     found = record["efficiency"]["elastic"]
-    if not record["resolved"]["cold"] or found[share] is None:
+    value, low, high = (found[name] for name in (share, f"{share}_low", f"{share}_high"))
+    if not record["resolved"]["cold"] or None in (value, low, high):
         return _blank(threshold)
-    low, high, pure = (found.get(name) for name in (f"{share}_low", f"{share}_high", f"pure_{share}"))
-    return _at_least(found[share], low, high, threshold, pure)
+    return _at_least(value, low, high, threshold, found[f"pure_{share}"])
 
 
 def _ladder(record: dict[str, Any], criteria: dict[str, Criterion], excellent: float) -> str:

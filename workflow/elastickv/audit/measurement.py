@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv import records
 from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, traffic
 from elastickv.audit.finding import About
 
@@ -18,11 +17,6 @@ SERIES = (*ARMS, "full_again")
 
 def check(about: About, record: dict[str, Any]) -> None:
     """Checks a record that matches its schema."""
-    try:
-        records.check(record["case"], "case", "case")
-    except records.RecordError as error:
-        about.fault("case", str(error), "a canonical case")
-        return
     for taken in (policy.taken_from(record["case"]), traffic.taken_from(record["case"])):
         if taken:
             about.note(taken)
@@ -121,17 +115,12 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
     for arm in ARMS:
         for key, figure in arm_figures(samples[f"{arm}_us"], settings["truncate"]).items():
             about.same(f"statistics.{arm}.{key}", found[arm][key], figure)
-    intervals_of = {
-        "speedup": (found["speedup"], "elastic", "value", processes.values(record, "speedup")),
-        "controls.full": (found["controls"]["full"], "full_again", "ratio", []),
-    }
-    for name, (interval, series, value, others) in intervals_of.items():
-        pairs = zip(samples["full_us"], samples[f"{series}_us"], strict=True)
-        ratios = [full / other for full, other in pairs]
-        intervals.confidence(about, f"statistics.{name}", interval, len(ratios), settings["confidence"])
-        intervals.check(about, f"statistics.{name}", ratios, interval, value, others)
-        if name == "speedup":
-            about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
+    ratios = [full / elastic for full, elastic in zip(samples["full_us"], samples["elastic_us"], strict=True)]
+    confidence, others = settings["confidence"], processes.values(record, "speedup")
+    intervals.check(about, "statistics.speedup", ratios, found["speedup"], confidence, others)
+    about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
+    again = (samples["full_us"], samples["full_again_us"])
+    intervals.of_ratios(about, "statistics.controls.full", again, found["controls"]["full"], confidence)
 
 
 def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:

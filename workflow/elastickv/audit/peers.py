@@ -60,9 +60,7 @@ def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[
     samples = found["samples"]
     for side in ("peer", "ours"):
         about.same(f"{where}.{side}", found[side], arm_figures(samples[f"{side}_us"], settings["truncate"]))
-    pairs = {"ratio": ("peer_us", "ours_us", found["ratio"], "value")}
-    pairs["controls.ours"] = ("ours_us", "ours_again_us", found["controls"]["ours"], "ratio")
-    for name, (above, below, interval, value) in pairs.items():
-        ratios = [one / other for one, other in zip(samples[above], samples[below], strict=True)]
-        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), settings["confidence"])
-        intervals.check(about, f"{where}.{name}", ratios, interval, value)
+    peer, ours, again = (samples[f"{arm}_us"] for arm in ("peer", "ours", "ours_again"))
+    confidence = settings["confidence"]
+    intervals.of_ratios(about, f"{where}.ratio", (peer, ours), found["ratio"], confidence)
+    intervals.of_ratios(about, f"{where}.controls.ours", (ours, again), found["controls"]["ours"], confidence)

@@ -1,32 +1,71 @@
-"""Checks the plan of a results folder, and that each record belongs to its planned case."""
+"""Checks the plan of a results folder, the manifest's copy of it, and that each record belongs to its planned case."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from elastickv.audit.reading import Folder
+from elastickv.judge import folder as results_folder
 
 CASES = ".plan/cases.json"
-THRESHOLDS = ("golden", "noise")
+LIMITS = ("golden", "noise")
 
 
-def check(folder: Folder) -> list[str] | None:
-    """The ids of the planned cases in order, or None without a plan that can be read."""
+class Plan(NamedTuple):
+    """The canonical cases by id in order (None: its file cannot be read); limits: `golden` and `noise`, if known.
+
+    file: what lists the cases.
+    """
+
+    cases: dict[str, dict[str, Any] | None]
+    limits: dict[str, dict[str, float] | None]
+    file: Path
+
+    def thresholds(self, stated: dict[str, Any]) -> dict[str, Any]:
+        """The plan's thresholds, as in verdicts.json; those `stated` there, where the plan has none."""
+        return {**stated, **(self.limits["golden"] or {}), "noise": self.limits["noise"] or stated.get("noise")}
+
+
+def check(folder: Folder, manifest: dict[str, Any] | None) -> Plan | None:
+    """The plan, or None if there is none that can be read. A folder published without a plan has its manifest's."""
+    parts = {name: folder.record(f".plan/{name}.json") for name in ("cases", "golden", "noise", "config", "run")}
+    cases = {}
     for name in folder.names(".plan/cases/*.json"):
-        case = folder.record(name)
-        if case:
-            folder.findings.of(name).same("id", case["id"], name.removeprefix(".plan/cases/").removesuffix(".json"))
-    config = folder.config() or {}
-    for part in THRESHOLDS:
-        name = f".plan/{part}.json"
-        limits = folder.record(name) if folder.has(name) else None
-        if limits and part in config:
-            folder.findings.of(name).same("", limits, config[part])
-    planned = folder.record(CASES) if folder.has(CASES) else None
-    return planned["cases"] if planned else None
+        case = name.removeprefix(".plan/cases/").removesuffix(".json")
+        cases[case] = folder.record(name)
+        if cases[case]:
+            folder.findings.of(name).same("id", cases[case]["id"], case)
+    config = parts["config"] if isinstance(parts["config"], dict) else {}
+    for part in LIMITS:
+        if parts[part] and part in config:
+            folder.findings.of(f".plan/{part}.json").same("", parts[part], config[part])
+    if manifest:
+        _copy(folder, manifest, parts, cases)
+        if not folder.has(".plan"):
+            parts |= {name: (manifest["config"] or {}).get(name) for name in LIMITS}
+            cases = {case["id"]: case for case in manifest["cases"]}
+            parts["cases"] = {"cases": list(cases)}
+    if not parts["cases"]:
+        return None
+    planned = {case: cases.get(case) for case in parts["cases"]["cases"]}
+    return Plan(planned, {name: parts[name] for name in LIMITS}, results_folder.plan_file(folder.path))
 
 
-def record_of(folder: Folder, name: str, planned: list[str] | None, finished: bool) -> dict[str, Any] | None:
+def _copy(folder: Folder, manifest: dict[str, Any], parts: dict[str, Any], cases: dict[str, Any]) -> None:
+    """The manifest repeats the plan's cases, config and run."""
+    about = folder.findings.of("manifest.json", "fields of the plan")
+    if parts["cases"]:
+        about.same("cases", [case.get("id") for case in manifest["cases"]], parts["cases"]["cases"])
+    for index, case in enumerate(manifest["cases"]):
+        if cases.get(case.get("id")):
+            about.same(f"cases.{index}", case, cases[case["id"]])
+    for part in ("run", "config"):
+        if parts[part]:
+            about.same(part, manifest[part], parts[part])
+
+
+def record_of(folder: Folder, name: str, plan: Plan | None, finished: bool) -> dict[str, Any] | None:
     """The measurement record of a file: its case has to be the file's and the plan's. None when it cannot be read."""
     record = folder.record(name)
     if record is None:
@@ -34,12 +73,11 @@ def record_of(folder: Folder, name: str, planned: list[str] | None, finished: bo
     about = folder.findings.of(name)
     case = name.removeprefix("results_").removesuffix(".json")
     about.require(record["case"]["id"] == case, "case.id", record["case"]["id"], case)
-    if planned is not None and case not in planned:
+    if plan and case not in plan.cases:
         if finished:
-            about.fault("case.id", case, f"one of the {len(planned)} cases of {CASES}")
+            about.fault("case.id", case, f"one of the {len(plan.cases)} cases of the plan")
         else:
             about.note("not in the plan any more: the next run moves it away")
-    path = f".plan/cases/{case}.json"
-    if folder.has(path) and (content := folder.record(path)):
-        about.same("case", record["case"], content)
+    if plan and plan.cases.get(case):
+        about.same("case", record["case"], plan.cases[case])
     return record

@@ -43,11 +43,5 @@ def check(about: About, record: dict[str, Any]) -> None:
 
 def _run(about: About, where: str, run: dict[str, Any], confidence: float) -> None:
     speedup, control = run["speedup"], run["controls"]["full"]
-    for name, interval, series, value in (
-        ("speedup", speedup, "elastic", "value"),
-        ("controls.full", control, "full_again", "ratio"),
-    ):
-        pairs = zip(run["full_us"], run[f"{series}_us"], strict=True)
-        ratios = [full / other for full, other in pairs]
-        intervals.confidence(about, f"{where}.{name}", interval, len(ratios), confidence)
-        intervals.check(about, f"{where}.{name}", ratios, interval, value)
+    intervals.of_ratios(about, f"{where}.speedup", (run["full_us"], run["elastic_us"]), speedup, confidence)
+    intervals.of_ratios(about, f"{where}.controls.full", (run["full_us"], run["full_again_us"]), control, confidence)

@@ -7,7 +7,7 @@ from typing import Any
 
 from elastickv.audit import noise, remade, tables
 from elastickv.audit.finding import About
-from elastickv.audit.reading import Folder
+from elastickv.audit.reading import Folder, is_record
 
 JUDGED = {"results": noise.judged, "peers": noise.judged_peer}  # records by the beginning of their name
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
@@ -21,12 +21,10 @@ def report(folder: Folder, inputs: remade.Inputs) -> None:
     text = folder.text("report.md")
     if text is None:
         return
-
     limits = folder.record("verdicts.json")["thresholds"]["noise"]
 
     def read(name: str) -> dict[str, Any] | None:
-        record = folder.record(name) if folder.has(name) else None
-        judge = JUDGED.get(name.partition("_")[0])
+        record, judge = folder.record(name), JUDGED.get(name.partition("_")[0])
         return judge(record, limits) if record and judge else record
 
     about = folder.findings.of("report.md", "published numbers traced")
@@ -38,31 +36,19 @@ def report(folder: Folder, inputs: remade.Inputs) -> None:
 def posts(folder: Folder, inputs: remade.Inputs) -> None:
     """The posts and their trace; the text file holds both posts under their headings."""
     expected = remade.posts(inputs)
-    trace = folder.record(TRACE) if folder.has(TRACE) else None
+    trace = folder.record(TRACE)
     if trace is not None:
         _numbers(folder, trace, inputs)
-        _lengths(folder.findings.of(TRACE, "fields of the posts"), trace)
-        folder.findings.of(TRACE, "fields of the posts").same("", trace, expected)
-    text = folder.text(POSTS) if folder.has(POSTS) else None
+        about = folder.findings.of(TRACE, "fields of the posts")
+        for network, limit in LIMITS.items():
+            length = trace["posts"][network]["length"]
+            about.require(length <= limit, f"posts.{network}.length", length, f"at most {limit}")
+        about.same("", trace, expected)
+    text = folder.text(POSTS)
     if text is not None:
-        about = folder.findings.of(POSTS, "posts")
-        about.same("(text)", text, _file(trace if trace is not None else expected))
-
-
-def _file(trace: dict[str, Any]) -> str:
-    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
-    return f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n"
-
-
-def _lengths(about: About, trace: dict[str, Any]) -> None:
-    """X weighs characters by its own library, LinkedIn counts UTF-16 code units."""
-    from twitter_text import parse_tweet
-
-    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
-    lengths = {"x": parse_tweet(x).weightedLength, "linkedin": len(linkedin.encode("utf-16-le")) // 2}
-    for network, length in lengths.items():
-        about.same(f"posts.{network}.length", trace["posts"][network]["length"], length)
-        about.require(length <= LIMITS[network], f"posts.{network}.length", length, f"at most {LIMITS[network]}")
+        x, linkedin = ((trace or expected)["posts"][network]["text"] for network in LIMITS)
+        file = f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n"
+        folder.findings.of(POSTS, "posts").same("(text)", text, file)
 
 
 def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> None:
@@ -91,7 +77,7 @@ def _without_names(text: str, names: list[str | None]) -> str:
 
 def _number(folder: Folder, about: About, where: str, number: dict[str, Any]) -> None:
     """One number against the record on the disk: its value, and its text to the digits that it shows."""
-    content = folder.record(number["file"]) if folder.has(number["file"]) else None
+    content = folder.record(number["file"]) if is_record(number["file"]) else None
     if content is None:
         about.fault(f"{where}.file", number["file"], "a record of this folder")
         return

@@ -23,17 +23,11 @@ def times(about: About, record: dict[str, Any]) -> None:
         about.require(began <= ended, "ended", record["ended"], f"not before {record['started']}")
 
 
-def rate(about: About, where: str, found: dict[str, Any]) -> None:
-    """Median and interval of a rate's samples, with the method that it names."""
+def _rate(about: About, where: str, found: dict[str, Any]) -> None:
+    """Median and interval of a rate's samples; a point of the ceilings holds no more than value and bounds."""
     with about.recomputing(where):
-        intervals.confidence(about, where, found, len(found["samples"]), CONFIDENCE)
-        intervals.check(about, where, found["samples"], found)
-
-
-def _plain_rate(about: About, where: str, found: dict[str, Any]) -> None:
-    """The same of a point of the ceilings, which holds value and bounds alone."""
-    with about.recomputing(where):
-        intervals.plain(about, where, found["samples"], found, CONFIDENCE)
+        check = intervals.check if "method" in found else intervals.plain
+        check(about, where, found["samples"], found, CONFIDENCE)
 
 
 def ceilings(about: About, record: dict[str, Any]) -> None:
@@ -44,9 +38,9 @@ def ceilings(about: About, record: dict[str, Any]) -> None:
     about.require(sizes == sorted(set(sizes)), "points", f"sizes {sizes}", "ascending sizes")
     for index, point in enumerate(points):
         for kind in KINDS:
-            _plain_rate(about, f"points.{index}.{kind}", point[kind])
+            _rate(about, f"points.{index}.{kind}", point[kind])
             if "dependent" in point:
-                _plain_rate(about, f"points.{index}.dependent.{kind}", point["dependent"][kind])
+                _rate(about, f"points.{index}.dependent.{kind}", point["dependent"][kind])
         cache = record["device"].get("last_level_cache_bytes")
         if cache and "cold" in point and "layers" in point:
             covered = point["layers"] * point["bytes"] >= COLD * cache
@@ -61,12 +55,12 @@ def baseline(about: About, record: dict[str, Any]) -> None:
     times(about, record)
     for name in RATES:
         if record.get(name):
-            rate(about, name, record[name])
+            _rate(about, name, record[name])
     caches = record.get("caches") or []
     for index, cache in enumerate(caches):
         found = cache["decode_tokens_per_second"]
         if found:
-            rate(about, f"caches.{index}.decode_tokens_per_second", found)
+            _rate(about, f"caches.{index}.decode_tokens_per_second", found)
         equal, tokens = cache.get("equal_tokens", 0), cache.get("tokens", 0)
         about.require(equal <= tokens, f"caches.{index}.equal_tokens", equal, f"at most {tokens}")
     if caches and caches[0]["decode_tokens_per_second"]:

@@ -7,6 +7,7 @@ overlap and the values differ by more than the tolerance, because two runs of a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -18,11 +19,10 @@ from typing import NamedTuple
 
 from elastickv import records
 from elastickv.errors import UsageError
+from elastickv.judge import folder as results_folder
 from elastickv.judge import noise, verdict
-from elastickv.judge.folder import noise_limits
+from elastickv.judge.verdict import Bounded
 from elastickv.matrix.wording import shown
-from elastickv.schemas.base import given
-from elastickv.schemas.cases import Cases
 from elastickv.schemas.config import Noise
 from elastickv.schemas.measurement import Measurement
 from elastickv.system import readable
@@ -37,51 +37,31 @@ NOTHING = "–"
 UNMEASURED = {"schema_", "id", "measure", "backend"}
 
 
-class Interval(NamedTuple):
-    """A value with the bounds of its interval; without bounds (older records), both equal the value."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """A case of one folder, judged by the folder's noise limits. problem: why it cannot be compared, or None."""
 
-    id: str
     status: str
     problem: str | None
     record: Measurement | None
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A case with numbers in both folders: metric -> (old, new, outcome), None if one side has no value."""
-
-    id: str
-    metrics: dict[str, tuple[Interval, Interval, str] | None]
-
-    @property
-    def regressed(self) -> bool:
-        return any(metric is not None and metric[2] == "regressed" for metric in self.metrics.values())
+Metric = tuple[Bounded, Bounded, str] | None  # old, new, outcome; None if one side has no value
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison. uncompared: case -> (reason, key of UNCOMPARED)."""
+    """compared: case -> its metrics. uncompared: case -> (reason, key of UNCOMPARED)."""
 
-    compared: list[Compared]
+    compared: dict[str, dict[str, Metric]]
     uncompared: dict[str, tuple[str, str]]
     only_old: list[str]
     only_new: list[str]
 
     @property
-    def found(self) -> list[str]:
-        """The cases that fail the comparison: regressed, or with an unreadable record."""
-        return [case.id for case in self.compared if case.regressed] + [
-            case for case, (_, kind) in self.uncompared.items() if kind != "not compared"
-        ]
+    def failed(self) -> bool:
+        """Whether a case regressed or has an unreadable record."""
+        regressed = any(_worst(metrics) == "regressed" for metrics in self.compared.values())
+        return regressed or any(kind != "not compared" for _, kind in self.uncompared.values())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_other_devices(old, new)
     comparison = compare(old, new, args.tolerance)
     print("\n".join(text(comparison, args.tolerance)))
-    return 1 if comparison.found else 0
+    return 1 if comparison.failed else 0
 
 
 def cases_of(folder: Path) -> dict[str, Case]:
@@ -109,30 +89,24 @@ def cases_of(folder: Path) -> dict[str, Case]:
     names = {match[1] for match in found if match}
     if not names:
         raise UsageError(f"{folder}: not a results folder: it has no results_<case>.json")
-    planned, limits = _planned(folder), _limits(folder)
+    planned, limits = _plan(folder)
     order = [name for name in planned if name in names] + sorted(names - set(planned))
     return {name: _case(folder, name, limits) for name in order}
 
 
-def _planned(folder: Path) -> list[str]:
-    """The ids in the order of the plan; empty, with a note if it is broken, if there is no usable plan."""
-    path = folder / ".plan" / "cases.json"
+def _plan(folder: Path) -> tuple[list[str], Noise]:
+    """The ids in the order of the plan and its noise limits; without a usable plan, no ids and the default limits."""
+    path, limits = results_folder.plan_file(folder), Noise()
+    with contextlib.suppress(records.RecordError):
+        limits = results_folder.noise_limits(results_folder.limits_file(folder))
     try:
-        return records.load(path, Cases).cases
+        return results_folder.cases_of(path).cases, limits
     except records.UnreadableError:
         raise
     except records.RecordError as error:
         if os.path.lexists(path):
             print(f"elastickv: note: {error}: cases are shown in alphabetical order", file=sys.stderr)
-        return []
-
-
-def _limits(folder: Path) -> Noise:
-    """The noise limits of a folder's plan; the defaults if they cannot be read."""
-    try:
-        return noise_limits(folder / ".plan" / "noise.json")
-    except records.RecordError:
-        return Noise()
+        return [], limits
 
 
 def _case(folder: Path, name: str, limits: Noise) -> Case:
@@ -141,14 +115,13 @@ def _case(folder: Path, name: str, limits: Noise) -> Case:
     except records.UnreadableError:
         raise
     except records.RecordError as error:
-        return Case(name, "unreadable", f"unreadable: {error}", None)
+        return Case("unreadable", f"unreadable: {error}", None)
     if record.case.root.id != name:
-        return Case(name, "unreadable", f"the record belongs to another case, {record.case.root.id}", None)
+        return Case("unreadable", f"the record belongs to another case, {record.case.root.id}", None)
     record = noise.as_judged(record, limits)
     problem = verdict.invalidity(record)
     # Marked ok, but an answer is out of tolerance or the speedup exceeds its byte ceiling: treated as failed.
-    status = "failed" if problem and record.status in noise.PUBLISHED else record.status
-    return Case(name, status, problem, record)
+    return Case("failed" if problem and record.status in noise.PUBLISHED else record.status, problem, record)
 
 
 def refuse_other_devices(old: dict[str, Case], new: dict[str, Case]) -> None:
@@ -167,21 +140,17 @@ def _device(case: Case) -> str | None:
 
 def compare(old: dict[str, Case], new: dict[str, Case], tolerance: float) -> Comparison:
     """All cases of both folders: first those of the new folder, in its order."""
-    compared, uncompared = [], {}
+    compared, uncompared = {}, {}
     for name in [case for case in new if case in old]:
         before, after = old[name], new[name]
         why = _why_not(before, after)
         if why:
             uncompared[name] = (why, _kind(before, after))
         else:
-            pairs = zip(metrics(before.record).items(), metrics(after.record).values(), strict=True)
-            compared.append(Compared(name, {key: judge(was, now, tolerance) for (key, was), now in pairs}))
-    return Comparison(
-        compared=compared,
-        uncompared=uncompared,
-        only_old=[name for name in old if name not in new],
-        only_new=[name for name in new if name not in old],
-    )
+            was, now = metrics(before.record), metrics(after.record)
+            compared[name] = {metric: judge(was[metric], now[metric], tolerance) for metric in was}
+    only_old, only_new = [name for name in old if name not in new], [name for name in new if name not in old]
+    return Comparison(compared, uncompared, only_old, only_new)
 
 
 def _kind(old: Case, new: Case) -> str:
@@ -210,17 +179,15 @@ def _changed(old: Case, new: Case) -> list[str]:
     return [key for key in keys if getattr(was, key, None) != getattr(now, key, None)]
 
 
-def metrics(record: Measurement) -> dict[str, Interval | None]:
+def metrics(record: Measurement) -> dict[str, Bounded | None]:
     """Speedup and the elastic arm's roofline with their intervals; None if not applicable."""
     speedup, efficiency = record.statistics.speedup, record.efficiency.elastic
-    share, roofline = efficiency.roofline, None
-    if share is not None:
-        bounds = (given(bound) for bound in (efficiency.roofline_low, efficiency.roofline_high))
-        roofline = Interval(share, *(share if bound is None else bound for bound in bounds))
-    return {"speedup": Interval(speedup.value, speedup.low, speedup.high), "roofline": roofline}
+    roofline = Bounded(efficiency.roofline, efficiency.roofline_low, efficiency.roofline_high)
+    faster = Bounded(speedup.value, speedup.low, speedup.high)
+    return {"speedup": faster, "roofline": None if None in roofline else roofline}
 
 
-def judge(old: Interval | None, new: Interval | None, tolerance: float) -> tuple[Interval, Interval, str] | None:
+def judge(old: Bounded | None, new: Bounded | None, tolerance: float) -> Metric:
     """(old, new, outcome); None if one side has no value.
 
     regressed, improved: the values differ by more than the tolerance and the intervals do not overlap. same: the values
@@ -244,36 +211,30 @@ def text(comparison: Comparison, tolerance: float) -> list[str]:
 
     lines = []
     if comparison.compared:
-        rows = [_row(case) for case in comparison.compared]
+        rows = [
+            [case, *_cells(found["speedup"], 1, "x", 3), *_cells(found["roofline"], 100, "%", 1)]
+            for case, found in comparison.compared.items()
+        ]
         lines += [tabulate(rows, HEADERS, disable_numparse=True, tablefmt="simple"), ""]
     lines += [f"{kind}: {case}: {why}" for case, (why, kind) in comparison.uncompared.items()]
     lines += [f"only in the old folder: {case}" for case in comparison.only_old]
     lines += [f"only in the new folder: {case}" for case in comparison.only_new]
-    counts = Counter(_worst(case) for case in comparison.compared)
+    counts = Counter(_worst(found) for found in comparison.compared.values())
     counted = [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
     kinds = Counter(kind for _, kind in comparison.uncompared.values())
     counted += [f"{kinds[kind]} {words}" for kind, words in UNCOMPARED.items() if kinds[kind]]
     return [*lines, f"{', '.join(counted)} (tolerance {tolerance:.3g})"]
 
 
-def _worst(case: Compared) -> str:
+def _worst(found: dict[str, Metric]) -> str:
     """The first of OUTCOMES that any metric of the case has."""
-    found = {metric[2] for metric in case.metrics.values() if metric is not None}
-    return next(outcome for outcome in OUTCOMES if outcome in found)
+    return min((metric[2] for metric in found.values() if metric), key=OUTCOMES.index)
 
 
-def _row(case: Compared) -> list[str]:
-    return [case.id, *_cells(case.metrics["speedup"], 1, "x", 3), *_cells(case.metrics["roofline"], 100, "%", 1)]
-
-
-def _cells(metric: tuple[Interval, Interval, str] | None, scale: int, unit: str, digits: int) -> list[str]:
+def _cells(metric: Metric, scale: int, unit: str, digits: int) -> list[str]:
     if metric is None:
         return [NOTHING] * 4
     old, new, outcome = metric
     change = f"{new.value / old.value - 1:+.1%}" if old.value else NOTHING
-    return [*(_number(interval, scale, unit, digits) for interval in (old, new)), change, outcome]
-
-
-def _number(interval: Interval, scale: int, unit: str, digits: int) -> str:
-    value, low, high = (f"{scale * number:.{digits}f}" for number in interval)
-    return f"{value}{unit} [{low}, {high}]"
+    values = [[f"{scale * number:.{digits}f}" for number in interval] for interval in (old, new)]
+    return [*(f"{value}{unit} [{low}, {high}]" for value, low, high in values), change, outcome]

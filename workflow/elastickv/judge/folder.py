@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import records
 from elastickv.records import Model
-from elastickv.schemas.case import AnyCase, Case
+from elastickv.schemas.base import given
+from elastickv.schemas.case import AnyCase, Case, case_of
 from elastickv.schemas.cases import Cases
 from elastickv.schemas.config import Noise
+from elastickv.schemas.manifest import Manifest
 from elastickv.schemas.measurement import Measurement
 
+MANIFEST = "manifest.json"
 COMES_BACK = "delete it and run again: finished measurements are restored from the record store"
 
 
@@ -28,15 +32,30 @@ class Entry:
     content: AnyCase | None = None
 
 
-def case_ids(cases_file: Path | str) -> list[str]:
-    """The case ids of the plan, in order. Raises RecordError."""
-    return records.load(cases_file, Cases).cases
+def plan_file(results: Path) -> Path:
+    """What lists the cases of a results folder: the plan, or the manifest of a folder published without its plan."""
+    planned = results / ".plan" / "cases.json"
+    return planned if os.path.lexists(planned) or not (results / MANIFEST).exists() else results / MANIFEST
+
+
+def limits_file(results: Path) -> Path:
+    """What holds the noise limits of a results folder, as `plan_file`."""
+    path = plan_file(results)
+    return path if path.name == MANIFEST else path.with_name("noise.json")
+
+
+def cases_of(cases_file: Path | str) -> Cases:
+    """The case ids and sweeps of a plan, or of a manifest. Raises RecordError."""
+    if Path(cases_file).name == MANIFEST:
+        manifest = records.load(cases_file, Manifest)
+        ids = [case["id"] for case in manifest.cases]
+        return Cases(schema_="cases/2", cases=ids, sweeps=given(manifest.sweeps) or {})
+    return records.load(cases_file, Cases)
 
 
 def sweep_of(cases_file: Path | str) -> dict[str, str]:
     """Maps the id of each case of a sweep to the sweep's name. Raises RecordError."""
-    sweeps = records.load(cases_file, Cases).sweeps
-    return {case: name for name, cases in sweeps.items() for case in cases}
+    return {case: name for name, cases in cases_of(cases_file).sweeps.items() for case in cases}
 
 
 def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
@@ -48,13 +67,11 @@ def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
     if not Path(results).is_dir():
         fault = "is not a folder" if Path(results).exists() else "does not exist"
         raise records.RecordError(f"{results}: {fault}; give a results folder")
-    plan = Path(cases_file).parent
-    return [_entry(case, plan, Path(results)) for case in case_ids(cases_file)]
+    return [_entry(case, _planned(case, Path(cases_file)), Path(results)) for case in cases_of(cases_file).cases]
 
 
-def _entry(case: str, plan: Path, results: Path) -> Entry:
+def _entry(case: str, planned: AnyCase | None, results: Path) -> Entry:
     path = results / f"results_{case}.json"
-    planned = _planned(case, plan)
     if not path.exists():
         return Entry(case, None, "no record", planned)
     try:
@@ -72,14 +89,21 @@ def _entry(case: str, plan: Path, results: Path) -> Entry:
     return Entry(case, record, content=content)
 
 
-def _planned(case: str, plan: Path) -> AnyCase | None:
+def _planned(case: str, cases_file: Path) -> AnyCase | None:
     """The plan's canonical case, or None if its file is missing. Raises RecordError if it is broken."""
-    path = plan / "cases" / f"{case}.json"
+    if cases_file.name == MANIFEST:
+        listed = records.load(cases_file, Manifest).cases
+        content = next(content for content in listed if content["id"] == case)
+        records.check(content, "case", str(cases_file))
+        return case_of(content)
+    path = cases_file.parent / "cases" / f"{case}.json"
     return records.load(path, Case).root if path.exists() else None
 
 
 def noise_limits(path: Path | str) -> Noise:
-    """Reads the noise limits of a plan. Raises RecordError."""
+    """Reads the noise limits of a plan, or of a manifest. Raises RecordError."""
+    if Path(path).name == MANIFEST:
+        return Noise.model_validate((records.load(path, Manifest).config or {}).get("noise", {}))
     return Noise.model_validate(records.read(path, "noise"))
 
 

@@ -28,11 +28,11 @@ SKIPPED_STATUSES = ("unsupported", "out_of_memory")
 
 
 class Bounded(NamedTuple):
-    """A value with the bounds of its interval, if it has one."""
+    """A value with the bounds of its interval."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,15 +131,13 @@ def efficiency_criterion(record: Measurement, kind: str, threshold: float) -> Cr
     efficiency = record.efficiency.elastic
     if not record.resolved.cold:
         return _not_judged(threshold, "the caches of all layers fit in the last-level cache: memory was not measured")
-    value, low, high, pure = (
-        given(getattr(efficiency, name)) for name in (kind, f"{kind}_low", f"{kind}_high", f"pure_{kind}")
-    )
-    if value is None:
+    measured = Bounded(*(getattr(efficiency, name) for name in (kind, f"{kind}_low", f"{kind}_high")))
+    if None in measured:
         return _not_judged(threshold, given(efficiency.reason) or _why_missing(record, kind))
-    limit = None
+    pure, limit = getattr(efficiency, f"pure_{kind}"), None
     if pure is not None and pure < threshold:
         limit = f"a pure pass over the same bytes, launched the same way, reaches {pure:.4g}, below {threshold:g}"
-    return at_least(Bounded(value, low, high), threshold, limit)
+    return at_least(measured, threshold, limit)
 
 
 def _why_missing(record: Measurement, kind: str) -> str:
@@ -158,8 +156,7 @@ def cv_criterion(record: Measurement, threshold: float) -> Criterion:
 
 def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) -> Criterion:
     """The outcome of an interval that should be at least `threshold`. limit: why that is unreachable, or None."""
-    text = _interval_text(measured)
-    low, high = (measured.value if bound is None else bound for bound in (measured.low, measured.high))
+    text, low, high = _interval_text(measured), measured.low, measured.high
     if limit:
         outcome, reason = "unreachable", limit
     elif low >= threshold:
@@ -194,8 +191,6 @@ def not_passed(criteria: Criteria) -> list[tuple[str, Criterion]]:
 
 
 def _interval_text(measured: Interval | Bounded) -> str:
-    if measured.low is None or measured.high is None:
-        return f"{measured.value:.4g}"
     return f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}]"
 
 

@@ -114,7 +114,7 @@ def _resolved(config: matrix.Config) -> dict[str, Any]:
     return {
         "results": config.results,
         "backend": config.backend,
-        **{name: _content(getattr(config, name)) for name in ("build", "measure", "golden", "baselines")},
+        **{name: _content(getattr(config, name)) for name in ("build", "measure", "golden", "noise", "baselines")},
         "cases": {name: _content(case) for name, case in config.cases.items()},
     }
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import MISSING
+
 from elastickv import __version__, records
 from elastickv.errors import UsageError
 from elastickv.judge import folder
@@ -25,20 +27,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def manifest(cases_file: Path, results: Path, out: Path) -> Manifest:
-    """The manifest record. Inputs are the plan's files, outputs all other files in the folder except `out`."""
+    """The manifest record. Inputs are the plan's files, outputs all other files in the folder except `out`.
+
+    From an earlier manifest as `cases_file`, only the outputs are renewed: the folder was published without its plan.
+    """
     if not cases_file.is_relative_to(results):
         raise UsageError(f"{cases_file}: not in the results folder {results}; use {results}/.plan/cases.json")
-    plan = cases_file.parent
-    cases = [plan / "cases" / f"{case}.json" for case in folder.case_ids(cases_file)]
-    planned = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
+    made = _files(results, (path for path in outputs(results) if path != out))
+    if cases_file.name == folder.MANIFEST:
+        return records.load(cases_file, Manifest).model_copy(update={"inputs": [], "outputs": made})
+    plan, planned = cases_file.parent, folder.cases_of(cases_file)
+    cases = [plan / "cases" / f"{case}.json" for case in planned.cases]
+    inputs = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
     return Manifest(
         schema_="manifest/2",
         elastickv=__version__,
         run=records.load(plan / "run.json", Provenance),
         config=_plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
         cases=[_plan_file(path) for path in cases],
-        inputs=_files(results, planned),
-        outputs=_files(results, (path for path in outputs(results) if path != out)),
+        sweeps=planned.sweeps or MISSING,
+        inputs=_files(results, inputs),
+        outputs=made,
     )
 
 

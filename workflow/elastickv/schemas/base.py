@@ -43,6 +43,11 @@ def field(meaning: str = "", unit: str = "", words: str = "", unique: bool = Fal
     )
 
 
+def optional(*meaning: str, **limits: Any) -> Any:
+    """As `field`, for a field that a record may lack."""
+    return field(*meaning, default=MISSING, **limits)
+
+
 def version(name: str) -> Any:
     """The field `schema`: name and version of the record's format."""
     return Field(name, alias="schema")
@@ -71,8 +76,7 @@ Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Time = Annotated[
-    str,
-    Field(description="ISO 8601, UTC", pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$"),
+    str, Field(description="ISO 8601, UTC", pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|\+00:00)$")
 ]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), WrapValidator(_as_it_was)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import MISSING, ConfigDict
 
-from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
+from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, optional, version
 from elastickv.schemas.parts import Device, OnBackend, Rate, Reason, Software
 from elastickv.schemas.rules import NUMBER, OBJECT, STRING, all_null, has, reason_unless_ok, rules, status, when
 
@@ -32,18 +32,15 @@ class LanguageModel(Model):
     name: Text
     file: str | MISSING | None = MISSING
     revision: str | MISSING | None = MISSING
-    sha256: Sha256 | MISSING | None = field(
-        "sha256 of the weights file; for several files, of their sha256sum output", default=MISSING
+    sha256: Sha256 | MISSING | None = optional(
+        "sha256 of the weights file; for several files, of their sha256sum output"
     )
-    config_sha256: Sha256 | MISSING | None = field(
+    config_sha256: Sha256 | MISSING | None = optional(
         "the same for the configuration and tokenizer files next to safetensors weights;"
-        " null for GGUF files, which contain theirs",
-        default=MISSING,
+        " null for GGUF files, which contain theirs"
     )
     license: str | MISSING | None = MISSING
-    parameters: int | MISSING | None = field(
-        "total number of elements of all tensors", "elements", ge=1, default=MISSING
-    )
+    parameters: int | MISSING | None = optional("total number of elements of all tensors", "elements", ge=1)
 
 
 class MeasuredRate(Rate):
@@ -64,10 +61,8 @@ class Cache(Model):
 
     name: Text
     decode_tokens_per_second: MeasuredRate | None = field("decode rate", "tokens/s")
-    tokens: int | MISSING = field("tokens decoded with this cache", "tokens", ge=1, default=MISSING)
-    equal_tokens: Count | MISSING = field(
-        "length of the common prefix with the tokens of the first cache", "tokens", default=MISSING
-    )
+    tokens: int | MISSING = optional("tokens decoded with this cache", "tokens", ge=1)
+    equal_tokens: Count | MISSING = optional("length of the common prefix with the tokens of the first cache", "tokens")
     reason: str | None = field("why there is no rate; null if there is one")
 
 
@@ -100,12 +95,12 @@ class Baseline(Model):
     )
 
     schema_: Literal["baseline/2"] = version("baseline/2")
-    engine: Text | MISSING = field("transformers, gguf …", default=MISSING)
+    engine: Text | MISSING = optional("transformers, gguf …")
     backend: OnBackend | MISSING | None = MISSING
     status: Literal["ok", "out_of_memory", "unsupported", "failed"]
     reason: Reason
-    settings: dict[str, Any] | MISSING = field(
-        "the settings with defaults; the repetitions made may be fewer, see the samples", default=MISSING
+    settings: dict[str, Any] | MISSING = optional(
+        "the settings with defaults; the repetitions made may be fewer, see the samples"
     )
     model: LanguageModel
     device: Device | None
@@ -113,33 +108,29 @@ class Baseline(Model):
     started: Time
     ended: Time
     dtype: str | MISSING | None = MISSING
-    prefill_tokens_per_second: MeasuredRate | MISSING | None = field("prefill rate", "tokens/s", default=MISSING)
-    decode_tokens_per_second: MeasuredRate | MISSING | None = field("decode rate", "tokens/s", default=MISSING)
-    time_to_first_token_ms: MeasuredRate | MISSING | None = field("time to first token", "ms", default=MISSING)
+    prefill_tokens_per_second: MeasuredRate | MISSING | None = optional("prefill rate", "tokens/s")
+    decode_tokens_per_second: MeasuredRate | MISSING | None = optional("decode rate", "tokens/s")
+    time_to_first_token_ms: MeasuredRate | MISSING | None = optional("time to first token", "ms")
     perplexity: Positive | MISSING | None = MISSING
-    perplexity_tokens: int | MISSING | None = field(
-        "tokens of the text; each but the first is predicted from all earlier ones", "tokens", ge=1, default=MISSING
+    perplexity_tokens: int | MISSING | None = optional(
+        "tokens of the text; each but the first is predicted from all earlier ones", "tokens", ge=1
     )
     self_check: SelfCheck | MISSING = MISSING
-    peak_memory_bytes: int | MISSING | None = field(
-        "peak during the measurement: allocated on the GPU, or resident memory of the process",
-        "bytes",
-        ge=1,
-        default=MISSING,
+    peak_memory_bytes: int | MISSING | None = optional(
+        "peak during the measurement: allocated on the GPU, or resident memory of the process", "bytes", ge=1
     )
-    generated_text: str | MISSING | None = field("greedy continuation of the prompt", default=MISSING)
-    generated_tokens: list[Count] | MISSING = field("vocabulary ids of the generated tokens", default=MISSING)
-    attention: str | MISSING | None = field("attention implementation", default=MISSING)
-    cache: str | MISSING | None = field("cache implementation", default=MISSING)
-    caches: list[Cache] | MISSING = field(
-        "decode rates by cache implementation; the first has the record's rate, the others are from a few short runs",
-        default=MISSING,
+    generated_text: str | MISSING | None = optional("greedy continuation of the prompt")
+    generated_tokens: list[Count] | MISSING = optional("vocabulary ids of the generated tokens")
+    attention: str | MISSING | None = optional("attention implementation")
+    cache: str | MISSING | None = optional("cache implementation")
+    caches: list[Cache] | MISSING = optional(
+        "decode rates by cache implementation; the first has the record's rate, the others are from a few short runs"
     )
-    gpu_layers: int | MISSING | None = field("layers that run on the GPU; -1: all", "layers", ge=-1, default=MISSING)
-    threads: int | MISSING | None = field("CPU threads", "threads", ge=1, default=MISSING)
+    gpu_layers: int | MISSING | None = optional("layers that run on the GPU; -1: all", "layers", ge=-1)
+    threads: int | MISSING | None = optional("CPU threads", "threads", ge=1)
     text: Passage | MISSING = MISSING
-    prompt_tokens: int | MISSING | None = field("tokens of the prompt", "tokens", ge=1, default=MISSING)
-    decode_tokens: int | MISSING | None = field("tokens generated per repetition", "tokens", ge=1, default=MISSING)
+    prompt_tokens: int | MISSING | None = optional("tokens of the prompt", "tokens", ge=1)
+    decode_tokens: int | MISSING | None = optional("tokens generated per repetition", "tokens", ge=1)
 
 
 ROOT, TITLE = Baseline, "Baseline record"

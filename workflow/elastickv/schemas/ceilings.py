@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import MISSING, ConfigDict
 
-from elastickv.schemas.base import Count, Model, Positive, Time, field, version
+from elastickv.schemas.base import Count, Model, Positive, Time, field, optional, version
 from elastickv.schemas.parts import BuildUsed, Device, Machine, OnBackend, Rate, Reason, Software
 from elastickv.schemas.rules import (
     EMPTY,
@@ -49,11 +49,9 @@ class Point(Model):
     bytes: int = field("size of the buffer", "bytes", ge=1)
     read_gbps: Rate = field("read", RATE)
     copy_gbps: Rate = field("bytes read and written per second", RATE)
-    dependent: Pair | MISSING = field("the same with dependent launches, if the device supports them", default=MISSING)
-    layers: Count | MISSING = field("number of distinct buffers that the launches of a replay visit", default=MISSING)
-    cold: bool | MISSING = field(
-        "whether these buffers are together several times the last-level cache", default=MISSING
-    )
+    dependent: Pair | MISSING = optional("the same with dependent launches, if the device supports them")
+    layers: Count | MISSING = optional("number of distinct buffers that the launches of a replay visit")
+    cold: bool | MISSING = optional("whether these buffers are together several times the last-level cache")
 
 
 class Ceilings(Model):
@@ -61,8 +59,7 @@ class Ceilings(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            reason_unless_ok(),
-            when(status("ok"), MEASURED, has(points=EMPTY, **all_null(*NULLABLE_RATES))),
+            reason_unless_ok(), when(status("ok"), MEASURED, has(points=EMPTY, **all_null(*NULLABLE_RATES)))
         )
     )
 
@@ -75,12 +72,10 @@ class Ceilings(Model):
     build: BuildUsed | None
     started: Time
     ended: Time
-    read_gbps: Positive | MISSING | None = field("plateau of large buffers", RATE, default=MISSING)
-    copy_gbps: Positive | MISSING | None = field(
-        "plateau of large buffers, read and written bytes together", RATE, default=MISSING
-    )
-    points: list[Point] | MISSING = field("the curve, by ascending size", default=MISSING)
-    machine: Machine | MISSING = field("settings of the machine, and other processes that used it", default=MISSING)
+    read_gbps: Positive | MISSING | None = optional("plateau of large buffers", RATE)
+    copy_gbps: Positive | MISSING | None = optional("plateau of large buffers, read and written bytes together", RATE)
+    points: list[Point] | MISSING = optional("the curve, by ascending size")
+    machine: Machine | MISSING = optional("settings of the machine, and other processes that used it")
 
 
 ROOT, TITLE = Ceilings, "Ceilings record"

@@ -9,7 +9,7 @@ from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer
 from elastickv import formats, kinds, policies
 from elastickv.kinds import LARGEST_INT
 from elastickv.policies import Key
-from elastickv.schemas.base import Model, field
+from elastickv.schemas.base import Model, field, optional
 
 MOST_SECONDS = 24 * 60 * 60
 
@@ -217,11 +217,11 @@ Added = Annotated[Case, Field(json_schema_extra={"minProperties": 1})]
 class Matrix(Model):
     """A sweep: base combined with every combination of the axes."""
 
-    base: Case | MISSING = field("keys that all cases of the sweep share", default=MISSING)
+    base: Case | MISSING = optional("keys that all cases of the sweep share")
     axes: Axes
-    exclude: list[Pick] | MISSING = field("combinations to leave out", default=MISSING)
-    include: list[Added] | MISSING = field(
-        "keys to add to the combinations with the given axis values; without any, a separate case", default=MISSING
+    exclude: list[Pick] | MISSING = optional("combinations to leave out")
+    include: list[Added] | MISSING = optional(
+        "keys to add to the combinations with the given axis values; without any, a separate case"
     )
 
 
@@ -241,17 +241,15 @@ class LanguageModel(Model):
 
     enable: bool = field("whether the baseline is measured", default=False)
     model: ModelName = field("smollm2 (included in the environment) or a .gguf file", default="smollm2")
-    revision: str | MISSING = field(
+    revision: str | MISSING = optional(
         "commit of the model's repository on the hub; default: the newest",
         words="a commit: 40 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{40}$(?!\n)",
-        default=MISSING,
     )
-    sha256: str | MISSING = field(
+    sha256: str | MISSING = optional(
         "expected sha256 of the weights, as in the record",
         words="64 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{64}$(?!\n)",
-        default=MISSING,
     )
     decode_tokens: int = field("tokens generated per repetition", "tokens", default=64, ge=1, le=1_000_000)
     context: int = field(
@@ -269,11 +267,10 @@ class LanguageModel(Model):
 class Transformers(LanguageModel):
     """The Transformers baseline."""
 
-    config_sha256: str | MISSING = field(
+    config_sha256: str | MISSING = optional(
         "expected sha256 of the configuration and tokenizer files, as in the record",
         words="64 hexadecimal digits, in lower case",
         pattern=r"^[0-9a-f]{64}$(?!\n)",
-        default=MISSING,
     )
     enable: bool = field("whether the baseline is measured", default=True)
     model: ModelName = field(
@@ -291,14 +288,10 @@ class Gguf(LanguageModel):
     """The llama.cpp baseline; `repo` and `file` name a model on the hub instead of `model`."""
 
     model: ModelName | MISSING = field("smollm2 (included in the environment) or a .gguf file", default="smollm2")
-    repo: ModelName | MISSING = field("repository on the hub", default=MISSING)
-    file: ModelName | MISSING = field("file in that repository", default=MISSING)
+    repo: ModelName | MISSING = optional("repository on the hub")
+    file: ModelName | MISSING = optional("file in that repository")
     n_gpu_layers: int = field(
-        "layers to run on a GPU if llama.cpp can use one; -1 (default): all",
-        "layers",
-        default=-1,
-        ge=-1,
-        le=100_000,
+        "layers to run on a GPU if llama.cpp can use one; -1 (default): all", "layers", default=-1, ge=-1, le=100_000
     )
     kv_type: Literal["f16", "q8_0", "q4_0"] = field("llama.cpp's storage format of keys and values", default="f16")
 
@@ -321,13 +314,12 @@ class Peers(Model):
     """
 
     enable: bool = field("whether peers are measured", default=False)
-    names: list[PeerName] | MISSING = field(
+    names: list[PeerName] | MISSING = optional(
         "peers to measure: names from workflow/elastickv/peers/libraries/, and paths of your own files "
         "(docs/extending.md), relative to the checkout. Default: all of the former; a peer that cannot run on a "
         "backend has a record with the reason",
         unique=True,
         min_length=1,
-        default=MISSING,
     )
     reps: int = field("maximum number of rounds of a comparison", "rounds", default=240, ge=3, le=1_000_000)
     max_seconds: Real = field("maximum sampling time of a comparison", "seconds", default=10, gt=0, le=MOST_SECONDS)

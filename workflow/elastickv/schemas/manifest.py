@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from elastickv.schemas.base import Count, Model, Sha256, Text, field, version
+from pydantic import MISSING
+
+from elastickv.schemas.base import Count, Model, Sha256, Text, field, optional, version
 from elastickv.schemas.provenance import Provenance
 
 
@@ -24,7 +26,8 @@ class Manifest(Model):
     run: Provenance
     config: dict[str, Any] | None = field("the resolved config")
     cases: list[dict[str, Any]] = field("canonical")
-    inputs: list[File] = field("the plan")
+    sweeps: dict[str, list[str]] | MISSING = optional("by sweep: the ids of its cases")
+    inputs: list[File] = field("the plan; empty for a folder that was published without its plan")
     outputs: list[File] = field("all other files in the results folder")
 
 

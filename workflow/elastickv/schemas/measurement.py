@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
-from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Text, Time, field, version
+from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Text, Time, field, optional, version
 from elastickv.schemas.case import Case
 from elastickv.schemas.parts import (
     NEEDS_REASON,
@@ -63,7 +63,7 @@ class DecodeShape(Model):
     kernel: Text
     splits: Count = field("blocks that split one row and tile of query heads", "blocks")
     warps: Count = field("warps per block", "warps")
-    staged: bool | MISSING = field("whether each warp prefetches its second unit to shared memory", default=MISSING)
+    staged: bool | MISSING = optional("whether each warp prefetches its second unit to shared memory")
 
 
 class DecodeShapes(Open):
@@ -88,27 +88,23 @@ class Resolved(Open):
 
     backend: OnBackend
     launch: Literal["plain", "dependent"] | MISSING = MISSING
-    layers: Count | MISSING = field("L: number of caches that the samples rotate over", default=MISSING)
-    cold: bool | MISSING = field(
-        "whether these caches are together several times the last-level cache", default=MISSING
+    layers: Count | MISSING = optional("L: number of caches that the samples rotate over")
+    cold: bool | MISSING = optional("whether these caches are together several times the last-level cache")
+    graphs: bool | MISSING = optional("CUDA graphs")
+    inner_loops: Count | MISSING = optional("launches per sample", "launches")
+    reps: Count | MISSING = optional("rounds", "rounds")
+    warmup: Count | MISSING = optional("warm-up samples per arm", "samples")
+    fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = optional(
+        "counts that were used exactly instead of as upper bounds"
     )
-    graphs: bool | MISSING = field("CUDA graphs", default=MISSING)
-    inner_loops: Count | MISSING = field("launches per sample", "launches", default=MISSING)
-    reps: Count | MISSING = field("rounds", "rounds", default=MISSING)
-    warmup: Count | MISSING = field("warm-up samples per arm", "samples", default=MISSING)
-    fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = field(
-        "counts that were used exactly instead of as upper bounds", default=MISSING
+    warm_up: WarmUp | MISSING = optional("end of the warm-up")
+    decode_shapes: DecodeShapes | MISSING = optional("launch parameters of both arms' decode kernels on a GPU")
+    forced: Forced | MISSING = optional("launch parameters of decode that flags of `bench` set")
+    led: list[ArmName] | MISSING = optional(
+        "arms whose samples are each preceded by an untimed replay of the same arm", unique=True
     )
-    warm_up: WarmUp | MISSING = field("end of the warm-up", default=MISSING)
-    decode_shapes: DecodeShapes | MISSING = field(
-        "launch parameters of both arms' decode kernels on a GPU", default=MISSING
-    )
-    forced: Forced | MISSING = field("launch parameters of decode that flags of `bench` set", default=MISSING)
-    led: list[ArmName] | MISSING = field(
-        "arms whose samples are each preceded by an untimed replay of the same arm", unique=True, default=MISSING
-    )
-    stopped: Literal["precision", "reps", "max_seconds"] | MISSING = field(
-        "why sampling ended: the target precision, or a bound", default=MISSING
+    stopped: Literal["precision", "reps", "max_seconds"] | MISSING = optional(
+        "why sampling ended: the target precision, or a bound"
     )
 
 
@@ -182,10 +178,10 @@ class Bytes(Model):
     full: int = field("bytes of the full arm", "bytes", ge=1)
     elastic: int = field("bytes of the elastic arm", "bytes", ge=1)
     ceiling: Positive = field("full / elastic: the largest speedup that the bytes allow", "times")
-    ceiling_slots: Positive | MISSING = field("the part of the ceiling from fewer slots", "times", default=MISSING)
-    ceiling_bits: Positive | MISSING = field("the part of the ceiling from smaller slots", "times", default=MISSING)
-    reachable_ceiling: Positive | MISSING | None = field(
-        "the ratio of the times of pure passes over the same bytes, launched the same way", "times", default=MISSING
+    ceiling_slots: Positive | MISSING = optional("the part of the ceiling from fewer slots", "times")
+    ceiling_bits: Positive | MISSING = optional("the part of the ceiling from smaller slots", "times")
+    reachable_ceiling: Positive | MISSING | None = optional(
+        "the ratio of the times of pure passes over the same bytes, launched the same way", "times"
     )
     reachable: Reachable | MISSING | None = MISSING
 
@@ -197,17 +193,17 @@ class Efficiency(Model):
     """
 
     memory: NonNegative | None
-    memory_low: NonNegative | MISSING | None = MISSING
-    memory_high: NonNegative | MISSING | None = MISSING
+    memory_low: NonNegative | None
+    memory_high: NonNegative | None
     roofline: NonNegative | None
-    roofline_low: NonNegative | MISSING | None = MISSING
-    roofline_high: NonNegative | MISSING | None = MISSING
+    roofline_low: NonNegative | None
+    roofline_high: NonNegative | None
     peak_gbps: NonNegative | None = field("datasheet peak", "10^9 bytes/s")
     ceiling_gbps: NonNegative | None = field("read ceiling of this process", "10^9 bytes/s")
     achieved_gbps: NonNegative = field("bytes / time", "10^9 bytes/s")
-    pure_memory: NonNegative | MISSING | None = MISSING
-    pure_roofline: NonNegative | MISSING | None = MISSING
-    reason: str | MISSING | None = field("why a value is null", default=MISSING)
+    pure_memory: NonNegative | None
+    pure_roofline: NonNegative | None
+    reason: str | MISSING | None = optional("why a value is null")
 
 
 class Efficiencies(Model):
@@ -241,10 +237,8 @@ class InferenceCycle(Model):
     decode_tokens: int = field("tokens per cycle", "tokens", ge=1)
     layers: int = field("caches that each token visits", ge=1)
     correctness: Correctness | None
-    append_us: PerArm | MISSING = field(
-        "time per layer step of appending a token's key and value and of its share of closing groups",
-        "us",
-        default=MISSING,
+    append_us: PerArm | MISSING = optional(
+        "time per layer step of appending a token's key and value and of its share of closing groups", "us"
     )
     tokens_per_sample: int = field("tokens per sample", "tokens", ge=1)
     samples: CycleSamples | MISSING = MISSING
@@ -272,8 +266,8 @@ class Snapshot(Open):
     """Readings at one moment; null if the device does not report them."""
 
     __pydantic_extra__: dict[str, float | None] = Field(init=False)
-    power_w: float | MISSING | None = field("power", "W", default=MISSING)
-    energy_j: float | MISSING | None = field("energy since the driver was loaded", "J", default=MISSING)
+    power_w: float | MISSING | None = optional("power", "W")
+    energy_j: float | MISSING | None = optional("energy since the driver was loaded", "J")
     load: Load | Unavailable | MISSING = MISSING
 
 
@@ -306,9 +300,9 @@ class Throttling(Open):
 
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
-    dropped_rounds: Count | MISSING = field("number of disturbed rounds", "rounds", default=MISSING)
+    dropped_rounds: Count | MISSING = optional("number of disturbed rounds", "rounds")
     readings: Count | MISSING = MISSING
-    reasons: dict[str, Count] | Unavailable | MISSING = field("number of readings by throttle reason", default=MISSING)
+    reasons: dict[str, Count] | Unavailable | MISSING = optional("number of readings by throttle reason")
     ranges: dict[str, Range | Unavailable] | MISSING = MISSING
     quota: Quota | Unavailable | MISSING = MISSING
 
@@ -343,10 +337,10 @@ class Energy(Open):
         json_schema_extra=rules(NEEDS_REASON, when(has("joules_per_token", joules_per_token=has("full")), _OF_BOTH))
     )
 
-    joules: NonNegative | MISSING = field("energy of the whole measurement", "J", default=MISSING)
-    joules_per_launch: ReadingPerArm | MISSING = field("energy per launch", "J", default=MISSING)
-    joules_per_token: ReadingPerArm | MISSING = field(
-        "decode: energy per token of one sequence in one attention layer", "J", default=MISSING
+    joules: NonNegative | MISSING = optional("energy of the whole measurement", "J")
+    joules_per_launch: ReadingPerArm | MISSING = optional("energy per launch", "J")
+    joules_per_token: ReadingPerArm | MISSING = optional(
+        "decode: energy per token of one sequence in one attention layer", "J"
     )
     arms: ReadingsOfArms | MISSING = MISSING
 
@@ -399,12 +393,7 @@ TIMED = has(
     statistics=OBJECT,
     efficiency=OBJECT,
     bytes=has(
-        "ceiling_slots",
-        "ceiling_bits",
-        "reachable_ceiling",
-        "reachable",
-        reachable_ceiling=NUMBER,
-        reachable=OBJECT,
+        "ceiling_slots", "ceiling_bits", "reachable_ceiling", "reachable", reachable_ceiling=NUMBER, reachable=OBJECT
     ),
 )
 INCORRECT = has(
@@ -454,17 +443,15 @@ class Measurement(Model):
     bytes: Bytes | MISSING | None = MISSING
     efficiency: Efficiencies | MISSING | None = MISSING
     inference_cycle: InferenceCycle | MISSING | None = MISSING
-    original_score: NonNegative | MISSING | None = field(
-        "min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), for comparison only", default=MISSING
+    original_score: NonNegative | MISSING | None = optional(
+        "min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), for comparison only"
     )
     clocks: Clocks | MISSING = MISSING
     throttling: Throttling | MISSING = MISSING
     power: Reading | MISSING = MISSING
     energy: Energy | MISSING = MISSING
-    machine: Machine | MISSING = field("settings of the machine, and other processes that used it", default=MISSING)
-    processes: Processes | MISSING | None = field(
-        "measurements of several processes; null or absent: one process", default=MISSING
-    )
+    machine: Machine | MISSING = optional("settings of the machine, and other processes that used it")
+    processes: Processes | MISSING | None = optional("measurements of several processes; null or absent: one process")
 
 
 ROOT, TITLE = Measurement, "Measurement record"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
-from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Sha256, Text, field
+from elastickv.schemas.base import Count, Model, NonNegative, Open, Positive, Sha256, Text, field, optional
 from elastickv.schemas.provenance import Provenance
 from elastickv.schemas.rules import NULL, TEXT, has, rules, when
 
@@ -40,9 +40,9 @@ class Device(Open):
     name: Text
     uuid: str | MISSING | None = MISSING
     driver: str | MISSING | None = MISSING
-    last_level_cache_bytes: int | MISSING | None = field("last-level cache", "bytes", ge=1, default=MISSING)
-    peak_gbps: Positive | MISSING | None = field(
-        "datasheet peak: bus width x memory clock; null if not reported", "10^9 bytes/s", default=MISSING
+    last_level_cache_bytes: int | MISSING | None = optional("last-level cache", "bytes", ge=1)
+    peak_gbps: Positive | MISSING | None = optional(
+        "datasheet peak: bus width x memory clock; null if not reported", "10^9 bytes/s"
     )
 
 
@@ -106,10 +106,10 @@ class Answer(Model):
     tolerance: Positive = field("largest relative error of a correct answer")
     finite: bool
     written: bool = field("whether every poisoned element was overwritten")
-    layers_checked: list[Count] | MISSING = field("indices of the layers that were checked", default=MISSING)
-    repeatable: bool | MISSING | None = field("whether a second launch gives bitwise the same output", default=MISSING)
-    anchors: Literal["right", "wrong"] | MISSING | None = field(
-        "whether the device kept the tokens that the policy selects; null if none are dropped", default=MISSING
+    layers_checked: list[Count] | MISSING = optional("indices of the layers that were checked")
+    repeatable: bool | MISSING | None = optional("whether a second launch gives bitwise the same output")
+    anchors: Literal["right", "wrong"] | MISSING | None = optional(
+        "whether the device kept the tokens that the policy selects; null if none are dropped"
     )
 
 
@@ -144,8 +144,7 @@ class Process(Model):
     name: str | None
     memory_bytes: int | None = field("its memory on the GPU", "bytes")
     sm_percent: int | None = field(
-        "largest share of a sampling period in which its kernels ran; null if not reported",
-        "percent",
+        "largest share of a sampling period in which its kernels ran; null if not reported", "percent"
     )
 
 
@@ -160,11 +159,7 @@ class Others(Open):
 class Machine(Model):
     """Settings of the machine by name, and other processes that used it."""
 
-    gpu: dict[str, Setting] | MISSING = field("settings of the GPU", default=MISSING)
+    gpu: dict[str, Setting] | MISSING = optional("settings of the GPU")
     cpu: dict[str, Setting] = field("settings of the CPU")
-    others_on_gpu: Others | MISSING = field(
-        "other processes that used, or could have used, the GPU meanwhile", default=MISSING
-    )
-    meanwhile: str | MISSING | None = field(
-        "on a CPU: other load on its cores during sampling, if any", default=MISSING
-    )
+    others_on_gpu: Others | MISSING = optional("other processes that used, or could have used, the GPU meanwhile")
+    meanwhile: str | MISSING | None = optional("on a CPU: other load on its cores during sampling, if any")

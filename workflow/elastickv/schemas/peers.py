@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import MISSING, ConfigDict, Field
 
-from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, version
+from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, optional, version
 from elastickv.schemas.case import AnyDecodeCase
 from elastickv.schemas.config import Real
 from elastickv.schemas.parts import (
@@ -128,7 +128,7 @@ class Cache(Model):
         "the peer's output compared with float64: the first check that failed, else the last"
     )
     resolved: Resolved | MISSING = MISSING
-    bytes: int | MISSING = field("bytes moved by one launch", "bytes", ge=1, default=MISSING)
+    bytes: int | MISSING = optional("bytes moved by one launch", "bytes", ge=1)
     ours: Ours | MISSING = MISSING
 
 
