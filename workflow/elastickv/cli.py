@@ -49,59 +49,43 @@ class Parser(argparse.ArgumentParser):
             return []
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    _add_configfile(parser)
-    several = {"action": "extend", "nargs": "+"}
-    parser.add_argument("--config", **several, default=[], metavar="KEY=VALUE", help="override config values")
-
-
-def _add_configfile(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: argparse.ArgumentParser, *, values: bool = True) -> None:
     # As in Snakemake: several files per option, and the option may be repeated.
+    several = {"action": "extend", "nargs": "+"}
     text = f"YAML config files; later files override earlier ones (default: {CONFIG_DEFAULT})"
-    parser.add_argument("--configfile", action="extend", nargs="+", metavar="F", help=text)
+    parser.add_argument("--configfile", **several, metavar="F", help=text)
+    if values:
+        parser.add_argument("--config", **several, default=[], metavar="KEY=VALUE", help="override config values")
 
 
-def _add_cases(commands) -> None:
-    parser = commands.add_parser("cases", help="list the resolved cases of a config")
-    _add_config(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(module="elastickv.report.listing")
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 
 
-def _add_overrides(commands) -> None:
-    parser = commands.add_parser("overrides", help="convert make's SET to a config file and print its path")
-    _add_configfile(parser)
-    parser.add_argument(
-        "--set", default="", metavar="TEXT", help="KEY=VALUE ...; nested keys use dots, quoting follows the shell"
-    )
-    parser.set_defaults(module="elastickv.pipeline.overrides")
-
-
-def _add_show(commands) -> None:
-    parser = commands.add_parser("show", help="print the verdict table of a finished run")
-    _add_config(parser)
-    parser.add_argument("--if-finished", action="store_true", help="print nothing if no run has finished yet")
-    parser.set_defaults(module="elastickv.report.show")
-
-
-def _add_plan(commands) -> None:
-    parser = commands.add_parser("plan", help="write the plan of a results folder, to run steps without Snakemake")
-    _add_config(parser)
-    parser.set_defaults(module="elastickv.pipeline.plan")
-
-
-def _add_doctor(commands) -> None:
-    parser = commands.add_parser("doctor", help="check that this machine can run a config, and print fixes")
-    _add_config(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(module="elastickv.doctor")
-
-
-def _add_env(commands) -> None:
-    parser = commands.add_parser("env", help="create one of the pinned environments under .envs/")
-    parser.add_argument("name", help="name of a lock file in envs/: core, dev, cuda, llm, ...")
-    parser.add_argument("--adopt", action="store_true", help="use this interpreter and PATH; install nothing")
-    parser.set_defaults(module="elastickv.environments")
+def _add_planning(commands) -> None:
+    """Adds the commands that read a config."""
+    cases = commands.add_parser("cases", help="list the resolved cases of a config")
+    cases.set_defaults(module="elastickv.report.listing")
+    show = commands.add_parser("show", help="print the verdict table of a finished run")
+    show.add_argument("--if-finished", action="store_true", help="print nothing if no run has finished yet")
+    show.set_defaults(module="elastickv.report.show")
+    plan = commands.add_parser("plan", help="write the plan of a results folder, to run steps without Snakemake")
+    plan.set_defaults(module="elastickv.pipeline.plan")
+    doctor = commands.add_parser("doctor", help="check that this machine can run a config, and print fixes")
+    doctor.set_defaults(module="elastickv.doctor")
+    for parser in (cases, show, plan, doctor):
+        _add_config(parser)
+    for parser in (cases, doctor):
+        _add_json(parser)
+    overrides = commands.add_parser("overrides", help="convert make's SET to a config file and print its path")
+    _add_config(overrides, values=False)
+    text = "KEY=VALUE ...; nested keys use dots, quoting follows the shell"
+    overrides.add_argument("--set", default="", metavar="TEXT", help=text)
+    overrides.set_defaults(module="elastickv.pipeline.overrides")
+    env = commands.add_parser("env", help="create one of the pinned environments under .envs/")
+    env.add_argument("name", help="name of a lock file in envs/: core, dev, cuda, llm, ...")
+    env.add_argument("--adopt", action="store_true", help="use this interpreter and PATH; install nothing")
+    env.set_defaults(module="elastickv.environments")
 
 
 def _add_build(commands) -> None:
@@ -112,7 +96,6 @@ def _add_build(commands) -> None:
     image = kinds.add_parser("image", help="compile the CUDA image of one architecture")
     image.add_argument("--architecture", type=integer, required=True)
     image.add_argument("--ptx", action="store_true")
-    image.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     image.add_argument("--out", required=True)
 
     fatbin = kinds.add_parser("fatbin", help="merge images into a fatbin and verify its contents")
@@ -123,21 +106,28 @@ def _add_build(commands) -> None:
     cuda = kinds.add_parser("cuda", help="compile all images and merge them into the fatbin")
     cuda.add_argument("--architectures", default="61,70,75,80,86,89,90", help="comma-separated")
     cuda.add_argument("--ptx", type=integer, default=90)
-    cuda.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
+    for parser in (image, cuda):
+        parser.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     cuda.add_argument("--out", default="build/cuda")
 
     cpu = kinds.add_parser("cpu", help="compile the CPU library")
     cpu.add_argument("--out", default="build/cpu")
 
 
+def _add_measuring(parser: argparse.ArgumentParser, *, build: bool, store_required: bool = False) -> None:
+    """Adds what all commands that measure for a plan take."""
+    parser.add_argument("--store", required=store_required, help="record store; stored measurements are not repeated")
+    parser.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
+    if build:
+        parser.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
+
+
 def _add_measure(commands) -> None:
     parser = commands.add_parser("measure", help="measure one case of a plan")
     parser.add_argument("--case", required=True, help="file with the canonical case JSON")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--store", required=True, help="record store; stored measurements are not repeated")
-    parser.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
-    parser.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
-    parser.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
+    _add_measuring(parser, build=True, store_required=True)
     parser.set_defaults(module="elastickv.measure.supervisor")
 
     ceilings = commands.add_parser("ceilings", help="measure read and copy bandwidth by buffer size")
@@ -180,24 +170,11 @@ def truth(text: str) -> bool:
     return text == "true"
 
 
-def _add_policies(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per key of any policy."""
-    policy = parser.add_argument_group("policy of the elastic cache (decode)")
-    policy.add_argument("--policy", help=f"one of {', '.join(policies.every())} (default: {policies.DEFAULT})")
-    kinds = {int: _or_text(integer), bool: _or_text(truth), str: str}
-    for name, key in policies.every_key().items():
-        users = ", ".join(one for one, made in policies.every().items() if name in made.KEYS)
-        policy.add_argument(f"--{name}", type=kinds[key.kind], help=f"{users}: {key.meaning}".replace("%", "%%"))
-
-
-def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per key that a workload declares."""
-    if not kinds.every_key():
-        return
-    group = parser.add_argument_group("keys of other workloads")
+def _add_keys(group: argparse._ArgumentGroup, owners: dict[str, Any], keys: dict[str, Any]) -> None:
+    """Adds one flag per key that a policy or a workload declares."""
     types = {int: _or_text(integer), bool: _or_text(truth), str: str}
-    for name, key in kinds.every_key().items():
-        users = ", ".join(one for one, kind in kinds.every().items() if name in kind.KEYS)
+    for name, key in keys.items():
+        users = ", ".join(owner for owner, declared in owners.items() if name in declared.KEYS)
         group.add_argument(f"--{name}", type=types[key.kind], help=f"{users}: {key.meaning}".replace("%", "%%"))
 
 
@@ -209,14 +186,14 @@ def _add_bench(commands) -> None:
         case.add_argument(f"--{flag}", type=_or_text(integer))
     for flag in ("workload", "dtype", "cache_dtype", "key_dtype", "value_dtype", "launch", "pass_order", "backend"):
         case.add_argument(f"--{flag}")
-    _add_policies(parser)
-    _add_kinds(parser)
+    policy = parser.add_argument_group("policy of the elastic cache (decode)")
+    policy.add_argument("--policy", help=f"one of {', '.join(policies.every())} (default: {policies.DEFAULT})")
+    _add_keys(policy, policies.every(), policies.every_key())
+    _add_keys(parser.add_argument_group("keys of other workloads"), kinds.every(), kinds.every_key())
     measure = parser.add_argument_group("measurement (exact values, not upper bounds as in a config)")
-    for flag in ("reps", "warmup", "inner_loops"):
+    for flag in ("reps", "warmup", "inner_loops", "decode_tokens"):
         measure.add_argument(f"--{flag}", type=_or_text(integer))
-    measure.add_argument("--truncate", type=_or_text(number))
-    measure.add_argument("--decode_tokens", type=_or_text(integer))
-    for flag in ("max_seconds", "precision", "confidence"):
+    for flag in ("truncate", "max_seconds", "precision", "confidence"):
         measure.add_argument(f"--{flag}", type=_or_text(number))
     more = "number of processes; each measures the whole case (default: 1)"
     measure.add_argument("--processes", type=_or_text(integer), help=more)
@@ -233,7 +210,7 @@ def _add_bench(commands) -> None:
         "--stage", choices=["never", "always"], help="whether each warp prefetches its second unit to shared memory"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    _add_json(output)
     output.add_argument("--out", metavar="FILE", help="also write the record to this file")
     output.add_argument("--save-tensors", metavar="FILE.npz", help="save inputs and outputs, for rechecking")
     output.add_argument("--once", action="store_true", help="launch the elastic arm once, for a profiler")
@@ -247,27 +224,18 @@ def _add_baseline(commands) -> None:
     kinds = parser.add_subparsers(dest="which", required=True, metavar="{transformers,gguf,peers}")
     for name, engine in {"transformers": "Hugging Face Transformers", "gguf": "llama.cpp and a GGUF file"}.items():
         one = kinds.add_parser(name, help=engine)
-        one.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
         one.add_argument("--out", required=True)
-        one.add_argument("--store", help="record store; stored measurements are not repeated")
-        one.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
-        one.add_argument("--strict", action="store_true", help="exit with code 1 if the status is not ok")
     peers = kinds.add_parser("peers", help="compare attention kernels of other libraries with ours")
-    peers.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
     peers.add_argument("--cases", nargs="+", required=True, help="files with canonical case JSON")
     peers.add_argument("--results", required=True, help="folder for peers_<name>.json")
-    peers.add_argument("--build", default="build", help="folder that holds the builds, cuda/ and cpu/")
-    peers.add_argument("--store", help="record store; stored comparisons are not repeated")
-    peers.add_argument("--remeasure", action="store_true", help="measure even if the store holds the record")
-    peers.add_argument("--strict", action="store_true", help="exit with code 1 if any status is not ok")
     peers.set_defaults(module="elastickv.peers.supervisor")
-
-
-def _add_crosscheck(commands) -> None:
-    parser = commands.add_parser("crosscheck", help="compare our timer with CUPTI and NVBench on one kernel (GPU)")
-    parser.add_argument("--build", default="build")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(module="elastickv.peers.crosscheck")
+    for name, one in kinds.choices.items():
+        one.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
+        _add_measuring(one, build=name == "peers")
+    crosscheck = commands.add_parser("crosscheck", help="compare our timer with CUPTI and NVBench on one kernel (GPU)")
+    crosscheck.add_argument("--build", default="build")
+    _add_json(crosscheck)
+    crosscheck.set_defaults(module="elastickv.peers.crosscheck")
 
 
 def _add_judging(commands) -> None:
@@ -292,7 +260,7 @@ def _add_checking(commands) -> None:
         "verify", help="check that a results folder is consistent; exit with code 1 and a list of errors if not"
     )
     verify.add_argument("folder", metavar="DIR", help="results folder, complete or partial")
-    verify.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    _add_json(verify)
     verify.set_defaults(module="elastickv.audit")
     compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")
     compare.add_argument("old", metavar="OLD", help="results folder to compare against")
@@ -309,35 +277,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="elastickv", description="Elastic KV cache benchmark: no number without a check.")
     parser.add_argument("--version", action="version", version=f"elastickv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (
-        _add_cases,
-        _add_overrides,
-        _add_show,
-        _add_plan,
-        _add_doctor,
-        _add_env,
-        _add_build,
-        _add_measure,
-        _add_bench,
-        _add_baseline,
-        _add_crosscheck,
-        _add_judging,
-        _add_checking,
-    ):
+    for add in (_add_planning, _add_build, _add_measure, _add_bench, _add_baseline, _add_judging, _add_checking):
         add(commands)
     return parser
-
-
-def _print_anyhow() -> None:
-    """Makes stdout replace characters that its encoding lacks by `?`; `--json` stays valid JSON."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 findings, 2 bad usage or config, 3 machine."""
     surroundings.speak_utf8()
-    _print_anyhow()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # `?` for characters that its encoding lacks; --json stays valid JSON
+        sys.stdout.reconfigure(errors="replace")
     surroundings.settle(Path(__file__).parents[2])
     if os.environ.get("ELASTICKV_DIE_WITH_PARENT"):
         from elastickv.system import orphans
