@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,13 +52,7 @@ def test_a_program_that_hangs_is_stopped_with_all_that_it_started(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "reason"),
-    [
-        (None, 0, "No such file or directory"),
-        ("#!/bin/sh\n", 0o644, "Permission denied"),
-        ("\0\1", 0o755, "Exec format error"),
-        ("#!/no/such/shell\n", 0o755, "No such file or directory"),
-    ],
+    ("content", "mode", "reason"), [(None, 0, "No such file or directory"), ("#!/bin/sh\n", 0o644, "Permission denied")]
 )
 def test_a_program_that_cannot_be_started_is_named_with_the_reason_and_the_fix(tmp_path, content, mode, reason):
     path = tmp_path / "program"
@@ -89,7 +82,7 @@ def test_no_variable_is_the_first_compiler_on_path(tmp_path, monkeypatch):
 
 
 @needs_gxx
-@pytest.mark.parametrize("said", ["env {gxx} -O1", "'{tmp}/with blank/g++' -O1", "{tmp}/with blank/g++", "{gxx}"])
+@pytest.mark.parametrize("said", ["env {gxx} -O1", "'{tmp}/with blank/g++' -O1"])
 def test_a_variable_with_arguments_or_blanks_is_a_compiler(tmp_path, monkeypatch, said):
     program(tmp_path / "with blank" / "g++", f'exec {GXX} "$@"')
     monkeypatch.setenv("CXX", said.format(gxx=GXX, tmp=tmp_path))
@@ -103,17 +96,10 @@ def test_a_variable_with_arguments_or_blanks_is_a_compiler(tmp_path, monkeypatch
 
 UNUSABLE = {
     "missing": ("no-such-compiler", "CXX is 'no-such-compiler', but there is no program no-such-compiler on PATH"),
-    "missing with arguments": ("no-such-compiler -m64", "but there is no program no-such-compiler on PATH"),
-    "missing path": ("/no/such/g++", "CXX is '/no/such/g++', but there is no program /no/such/g++"),
     "not executable": ("{tmp}/plain", "plain is not an executable file"),
-    "a folder": ("{tmp}", "is not an executable file"),
     "an open quote": ("'g++ -O1", "which is not a command: No closing quotation"),
     "fails": ("{tmp}/fails", "fails is not a working C++ compiler: broken installation"),
-    "fails in silence": ("{tmp}/silent", "it ended with exit code 1 without a message"),
     "does nothing": ("true", "is not a working C++ compiler: it does not preprocess C++"),
-    "echoes": ("echo", "is not a working C++ compiler: it does not preprocess C++"),
-    "no compiler": ("cat", "is not a working C++ compiler: "),
-    "an interpreter": (sys.executable, "is not a working C++ compiler: "),
     "not a program": ("{tmp}/garbage", "garbage cannot be started: Exec format error"),
     "hangs": ("{tmp}/hangs", "did not end within 0.5 s and was stopped"),
 }
@@ -123,7 +109,6 @@ UNUSABLE = {
 def test_a_variable_that_names_no_compiler_is_refused_with_the_fix(tmp_path, monkeypatch, impatient, capsys, name):
     said, told = UNUSABLE[name]
     program(tmp_path / "fails", "echo broken installation >&2; exit 1")
-    program(tmp_path / "silent", "exit 1")
     program(tmp_path / "hangs", SLEEP)
     (tmp_path / "plain").write_text("")
     program(tmp_path / "garbage", "").write_bytes(b"\0\1\2")
@@ -176,7 +161,7 @@ def test_an_error_in_a_file_is_not_laid_on_the_compiler_and_the_first_of_many_is
     assert f"{source}:1:13: error: " in str(it.value) and len(str(it.value)) < 5000
 
 
-@pytest.mark.parametrize(("before", "after"), [(9000, 9000), (0, 9000), (9000, 0), (0, 0)])
+@pytest.mark.parametrize(("before", "after"), [(9000, 9000), (0, 0)])
 def test_long_messages_are_shown_from_their_first_error_on(before, after):
     shown = programs.errors_of("w" * before + "\nkernel.cu(7): error: first\n" + "n" * after)
     assert "kernel.cu(7): error: first" in shown and len(shown) <= programs.MOST_SHOWN
