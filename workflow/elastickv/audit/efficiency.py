@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from typing import Any
 
 from elastickv.audit import intervals
@@ -13,108 +14,83 @@ BEYOND = 1.02  # a roofline above it means that the byte count is wrong or cache
 ARMS = ("full", "elastic")
 
 
-def check(about: About, record: dict[str, Any], bytes_moved: Moved) -> None:
-    """`bytes.reachable*`, `efficiency`, `original_score`, and the status as far as they decide it."""
-    passes = Passes(record["samples"]["read_ceiling"])
-    _passes(about, passes, bytes_moved)
-    _reachable(about, record, passes)
-    for arm in ARMS:
-        _arm(about, record, arm, getattr(bytes_moved, arm), passes)
-    _original_score(about, record, passes)
-    _status(about, record, passes)
-
-
 class Passes:
     """The pure passes of a record by kind: microseconds of each, and its bandwidth in GB/s."""
 
     def __init__(self, taken: list[dict[str, Any]]):
-        self.taken = taken
-
-    def us(self, kind: str) -> list[float]:
-        return [entry["us"] for entry in self.taken if entry.get("kind") == kind]
-
-    def gbps(self, kind: str) -> list[float]:
-        return [entry["bytes"] / entry["us"] / 1e3 for entry in self.taken if entry.get("kind") == kind]
+        self.us, self.gbps = defaultdict(list), defaultdict(list)
+        for entry in taken:
+            self.us[entry.get("kind")].append(entry["us"])
+            self.gbps[entry.get("kind")].append(entry["bytes"] / entry["us"] / 1e3)
 
     def ceiling(self, arm: str) -> list[float]:
         """The bandwidths that an arm is compared with: of its own mix of reads and writes, or of pure reads."""
-        return self.gbps(f"mix_{arm}") or self.gbps("read")
+        return self.gbps[f"mix_{arm}"] or self.gbps["read"]
 
 
-def _passes(about: About, passes: Passes, bytes_moved: Moved) -> None:
-    """Passes over an arm's bytes state those bytes; an arm that writes much is compared with its own mix."""
-    for index, entry in enumerate(passes.taken):
-        arm = str(entry.get("kind", "")).removeprefix("pure_")
+def check(about: About, record: dict[str, Any], moved: Moved) -> None:
+    """`bytes.reachable*`, `efficiency`, `original_score`, and the status as far as they decide it."""
+    passes = Passes(record["samples"]["read_ceiling"])
+    for index, entry in enumerate(record["samples"]["read_ceiling"]):
+        arm = str(entry.get("kind")).removeprefix("pure_")
         if entry.get("kind") == f"pure_{arm}" and arm in ARMS:
-            about.same(f"samples.read_ceiling.{index}.bytes", entry["bytes"], getattr(bytes_moved, arm))
+            about.same(f"samples.read_ceiling.{index}.bytes", entry["bytes"], getattr(moved, arm))
+    for arm in ARMS:  # one that writes much is compared with its own mix
+        written = moved.written[arm]
+        if written >= (getattr(moved, arm) - written) / 100:
+            about.require(bool(passes.gbps[f"mix_{arm}"]), "samples.read_ceiling", "no pass", f"passes of mix_{arm}")
+    _reachable(about, record, passes)
     for arm in ARMS:
-        written = bytes_moved.written[arm]
-        if written >= (getattr(bytes_moved, arm) - written) / 100:
-            count = len(passes.gbps(f"mix_{arm}"))
-            about.require(count > 0, "samples.read_ceiling", "no pass", f"passes of kind mix_{arm}")
+        _arm(about, record, arm, getattr(moved, arm), passes)
+    _original_score(about, record, passes)
+    _status(about, record, passes)
 
 
 def _reachable(about: About, record: dict[str, Any], passes: Passes) -> None:
-    found, confidence = record["bytes"], record["case"]["measure"]["confidence"]
-    times = {arm: passes.us(f"pure_{arm}") for arm in ARMS}
-    for arm in ARMS:
-        about.same(f"bytes.reachable.{arm}_us", found["reachable"][f"{arm}_us"], statistics.median(times[arm]))
-    ratios = [full / elastic for full, elastic in zip(times["full"], times["elastic"], strict=True)]
-    about.same("bytes.reachable_ceiling", found["reachable_ceiling"], statistics.median(ratios))
-    for key, bound in zip(("low", "high"), intervals.bounds(ratios, confidence), strict=True):
-        about.same(f"bytes.reachable.{key}", found["reachable"][key], bound)
+    full, elastic = (passes.us[f"pure_{arm}"] for arm in ARMS)
+    ratios = [one / other for one, other in zip(full, elastic, strict=True)]
+    about.same("bytes.reachable_ceiling", record["bytes"]["reachable_ceiling"], statistics.median(ratios))
+    low, high = intervals.bounds(ratios, record["case"]["measure"]["confidence"])
+    times = {"full_us": statistics.median(full), "elastic_us": statistics.median(elastic)}
+    about.same("bytes.reachable", record["bytes"]["reachable"], times | {"low": low, "high": high})
 
 
 def _arm(about: About, record: dict[str, Any], arm: str, nbytes: int, passes: Passes) -> None:
     """One arm's bandwidth and its shares of peak and ceiling; none of the shares where the caches were not cold."""
-    found, cold = record["efficiency"][arm], record["resolved"]["cold"]
-    samples = record["samples"][f"{arm}_us"]
-    rate = nbytes / statistics.median(samples) / 1e3
-    pure = nbytes / statistics.median(passes.us(f"pure_{arm}")) / 1e3
-    limits = {"memory": record["device"].get("peak_gbps"), "roofline": statistics.median(passes.ceiling(arm))}
-    expected: dict[str, float | None] = {
-        "achieved_gbps": rate,
-        "peak_gbps": limits["memory"],
-        "ceiling_gbps": limits["roofline"],
-    }
+    found, cold, samples = record["efficiency"][arm], record["resolved"]["cold"], record["samples"][f"{arm}_us"]
+    peak, ceiling = record["device"].get("peak_gbps"), statistics.median(passes.ceiling(arm))
     shortest, longest = intervals.bounds(samples, record["case"]["measure"]["confidence"])
-    for kind, limit in limits.items():
-        used = limit if cold else None
-        expected |= {
-            kind: rate / used if used else None,
-            f"{kind}_low": nbytes / longest / 1e3 / used if used else None,
-            f"{kind}_high": nbytes / shortest / 1e3 / used if used else None,
-            f"pure_{kind}": pure / used if used else None,
-        }
-    for key, figure in expected.items():
-        about.same(f"efficiency.{arm}.{key}", found.get(key), figure)
-    stated = bool(found.get("reason"))
-    about.require(cold or stated, f"efficiency.{arm}.reason", "nothing", "why there are no shares")
+    times = {"": statistics.median(samples), "_low": longest, "_high": shortest}
+    expected = {"achieved_gbps": nbytes / times[""] / 1e3, "peak_gbps": peak, "ceiling_gbps": ceiling}
+    for kind, limit in {"memory": peak, "roofline": ceiling}.items():
+        shares = {f"{kind}{end}": time for end, time in times.items()}
+        shares[f"pure_{kind}"] = statistics.median(passes.us[f"pure_{arm}"])
+        expected |= {name: nbytes / time / 1e3 / limit if limit and cold else None for name, time in shares.items()}
+    about.same(f"efficiency.{arm}", {key: value for key, value in found.items() if key != "reason"}, expected)
+    about.require(cold or found.get("reason"), f"efficiency.{arm}.reason", "nothing", "why there are no shares")
 
 
 def _original_score(about: About, record: dict[str, Any], passes: Passes) -> None:
-    """min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), where there is a peak."""
-    peak, expected = record["device"].get("peak_gbps"), None
+    """min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), where there is a peak: bus width x memory clock."""
+    device, expected = record["device"], None
+    peak = device.get("peak_gbps")
     if peak:
-        share = statistics.median(passes.gbps("copy")) / peak
+        share = statistics.median(passes.gbps["copy"]) / peak
         expected = min(1.0, 0.5 * share + 0.5 * record["statistics"]["speedup"]["value"])
     about.same("original_score", record["original_score"], expected)
-    about.same("device.peak_gbps", peak, datasheet_peak(record["device"], peak))
-
-
-def datasheet_peak(device: dict[str, Any], otherwise: float | None) -> float | None:
-    """Bus width x memory clock (two transfers a clock) in GB/s where the device's facts name both."""
     bits, khz = device.get("memory_bus_bits"), device.get("memory_clock_khz")
-    return 2 * khz * 1e3 * bits / 8 / 1e9 if bits and khz else otherwise
+    if bits and khz:  # two transfers a clock
+        about.same("device.peak_gbps", peak, 2 * khz * 1e3 * bits / 8 / 1e9)
 
 
 def _status(about: About, record: dict[str, Any], passes: Passes) -> None:
     """A record with status `ok` must have no arm above its ceiling (on a CPU: plus the ceiling's spread)."""
     if record["status"] != "ok":
         return
-    backend = record["resolved"]["backend"]
     rates = passes.ceiling("elastic")
-    spread = (max(rates) - min(rates)) / statistics.median(rates) if backend == "cpu" else 0.0
+    on_cpu = record["resolved"]["backend"] == "cpu"
+    most = BEYOND + ((max(rates) - min(rates)) / statistics.median(rates) if on_cpu else 0.0)
     highest = max(record["efficiency"][arm]["roofline"] or 0.0 for arm in ARMS)
-    expected = f"not ok: more than {BEYOND + spread:.3f} cannot be"
-    about.require(highest <= BEYOND + spread, "status", f"ok although a roofline is {highest:.3f}", expected)
+    about.require(
+        highest <= most, "status", f"ok although a roofline is {highest:.3f}", f"not ok: more than {most:.3f} cannot be"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -49,22 +50,10 @@ def judged(record: Record, limits: Record) -> Record:
 
 def judged_peer(record: Record, limits: Record) -> Record:
     """A peer's record with the bounds of each ratio that its controls allow."""
-    return record | {"cases": [_judged_entry(entry, limits, record["backend"]) for entry in record["cases"]]}
-
-
-def _judged_entry(entry: Record, limits: Record, backend: str) -> Record:
-    return entry | {cache: _judged_cache(entry[cache], limits, backend) for cache in ("full", "elastic")}
-
-
-def _judged_cache(found: Record, limits: Record, backend: str) -> Record:
-    if found["status"] != "ok":
-        return found
-    return found | {"ours": {mode: _judged_mode(one, limits, backend) for mode, one in found["ours"].items()}}
-
-
-def _judged_mode(compared: Record | None, limits: Record, backend: str) -> Record | None:
-    if compared is None:
-        return None
-    ratio = compared["ratio"]
-    _, shown = bounds(ratio, list(compared["controls"].values()), limits, backend)
-    return compared | {"ratio": ratio | {"low": shown[0], "high": shown[1]}} if shown else compared
+    record = copy.deepcopy(record)
+    measured = [entry[cache] for entry in record["cases"] for cache in ("full", "elastic")]
+    compared = [one for found in measured if found["status"] == "ok" for one in found["ours"].values() if one]
+    for one in compared:
+        _, shown = bounds(one["ratio"], [*one["controls"].values()], limits, record["backend"])
+        one["ratio"] |= dict(zip(("low", "high"), shown or (), strict=False))
+    return record

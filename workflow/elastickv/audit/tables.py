@@ -24,25 +24,22 @@ def _interval(place: str, value: str = "value") -> tuple[str, ...]:
     return f"{place}.{value}", f"{place}.low", f"{place}.high"
 
 
+def _ends(column: str, place: str, value: str = "value") -> dict[str, str]:
+    """The columns of a value and its bounds."""
+    return dict(zip((column, f"{column}_low", f"{column}_high"), _interval(place, value), strict=True))
+
+
 # Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
-FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim")}
-DECLARED = policies.every_key() | kinds.every_key()
-FACTS |= {name: f"case.{name}" for name, key in DECLARED.items() if key.kind is int}
-FACTS |= {f"{arm}_bytes": f"bytes.{arm}" for arm in ("full", "elastic")}
-FACTS |= {"byte_ceiling": "bytes.ceiling", "ceiling_slots": "bytes.ceiling_slots", "ceiling_bits": "bytes.ceiling_bits"}
-FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
-FACTS |= {"layers": "resolved.layers"}
 SPEEDUP, CONTROL, CYCLE = "statistics.speedup", "statistics.controls.full", "inference_cycle"
-RESULTS = dict(zip(("speedup", "speedup_low", "speedup_high"), _interval(SPEEDUP), strict=True))
-RESULTS |= dict(
-    zip([f"full_control_{end}" for end in ("ratio", "low", "high")], _interval(CONTROL, "ratio"), strict=True)
-)
-WITHHELD = dict(
-    zip([f"cycle_speedup{end}" for end in ("", "_low", "_high")], _interval(f"{CYCLE}.speedup"), strict=True)
-)
-for _arm in ("full", "elastic"):
-    RESULTS[f"{_arm}_us"] = f"statistics.{_arm}.median_us"
-    RESULTS[f"{_arm}_layer_steps_per_second"] = f"{CYCLE}.layer_steps_per_second.{_arm}"
+DECLARED = [name for name, key in (policies.every_key() | kinds.every_key()).items() if key.kind is int]
+FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim", *DECLARED)}
+FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
+FACTS |= {name: f"bytes.{name}" for name in ("ceiling_slots", "ceiling_bits")}
+FACTS |= {"full_bytes": "bytes.full", "elastic_bytes": "bytes.elastic", "byte_ceiling": "bytes.ceiling"}
+FACTS |= {"layers": "resolved.layers"}
+RESULTS = _ends("speedup", SPEEDUP) | {f"full_control_{end}": f"{CONTROL}.{end}" for end in ("ratio", "low", "high")}
+RESULTS |= {f"{arm}_us": f"statistics.{arm}.median_us" for arm in ("full", "elastic")}
+RESULTS |= {f"{arm}_layer_steps_per_second": f"{CYCLE}.layer_steps_per_second.{arm}" for arm in ("full", "elastic")}
 RESULTS |= {f"{name}_gbps": f"efficiency.elastic.{name}_gbps" for name in ("achieved", "ceiling", "peak")}
 RESULTS |= {
     "confidence": f"{SPEEDUP}.confidence",
@@ -55,11 +52,10 @@ RESULTS |= {
     "original_score": "original_score",
     "rounds": "statistics.elastic.count",
 }
+WITHHELD = _ends("cycle_speedup", f"{CYCLE}.speedup")
 # Of the entry on the full cache in the record of the peer that the row names.
 BESIDE = {"peer_us": "full.ours.plain.peer.median_us"}
-for _mode, _column in {"plain": "peer_ratio", "dependent": "peer_ratio_dependent"}.items():
-    _places = _interval(f"full.ours.{_mode}.ratio")
-    BESIDE |= dict(zip((_column, f"{_column}_low", f"{_column}_high"), _places, strict=True))
+BESIDE |= _ends("peer_ratio", "full.ours.plain.ratio") | _ends("peer_ratio_dependent", "full.ours.dependent.ratio")
 
 # Heading in report.md -> column -> where its numbers come from, in order.
 OF_CASES = {
@@ -143,24 +139,14 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
 
     beside: the entry of the peer that the row names; empty if it names none.
     """
-    results, requested = judgement.holds(record), record["case"]["measure"]["confidence"]
-    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= requested
+    case, results = record["case"], judgement.holds(record)
+    whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= case["measure"]["confidence"]
     cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
-    for source, columns, shown in (
-        (record, FACTS, True),
-        (record, RESULTS, results),
-        (record, WITHHELD, cycle),
-        (beside, BESIDE, True),
-    ):
-        for column, place in columns.items():
-            value = at(source, place) if shown else None
-            stated = cells.get(column, "")
-            equal = (
-                stated == "" if value is None else stated != "" and math.isclose(float(stated), value, rel_tol=1e-12)
-            )
-            about.require(
-                equal, f"{record['case']['id']}.{column}", stated or "nothing", "nothing" if value is None else value
-            )
+    shown = FACTS | (RESULTS if results else {}) | (WITHHELD if cycle else {})
+    places = {column: at(record, shown[column]) if column in shown else None for column in FACTS | RESULTS | WITHHELD}
+    for column, value in (places | {column: at(beside, place) for column, place in BESIDE.items()}).items():
+        stated = float(cells[column]) if cells.get(column) else None
+        about.same(f"{case['id']}.{column}", stated, value if value is None else float(value), 1e-12)
 
 
 def report_numbers(about: About, text: str, read: Read) -> None:
