@@ -173,12 +173,8 @@ for _who, _names in _CLASHES.items():
 CASE_KEYS = (
     _BEFORE
     | {
-        name: (OF_POLICIES[name], MISSING if key.default is None else key.default)
-        for name, key in policies.every_key().items()
-    }
-    | {
-        name: (OF_KINDS[name], MISSING if key.default is None else key.default)
-        for name, key in kinds.every_key().items()
+        name: ((OF_POLICIES | OF_KINDS)[name], MISSING if key.default is None else key.default)
+        for name, key in (policies.every_key() | kinds.every_key()).items()
     }
     | _AFTER
 )
@@ -236,21 +232,20 @@ ModelName = Annotated[
 ]
 
 
+def _hexadecimal(meaning: str, digits: int, what: str = "") -> Any:
+    words, pattern = f"{what}{digits} hexadecimal digits, in lower case", rf"^[0-9a-f]{{{digits}}}$(?!\n)"
+    return optional(meaning, words=words, pattern=pattern)
+
+
 class LanguageModel(Model):
     """Settings that both language-model baselines share."""
 
     enable: bool = field("whether the baseline is measured", default=False)
     model: ModelName = field("smollm2 (included in the environment) or a .gguf file", default="smollm2")
-    revision: str | MISSING = optional(
-        "commit of the model's repository on the hub; default: the newest",
-        words="a commit: 40 hexadecimal digits, in lower case",
-        pattern=r"^[0-9a-f]{40}$(?!\n)",
+    revision: str | MISSING = _hexadecimal(
+        "commit of the model's repository on the hub; default: the newest", 40, "a commit: "
     )
-    sha256: str | MISSING = optional(
-        "expected sha256 of the weights, as in the record",
-        words="64 hexadecimal digits, in lower case",
-        pattern=r"^[0-9a-f]{64}$(?!\n)",
-    )
+    sha256: str | MISSING = _hexadecimal("expected sha256 of the weights, as in the record", 64)
     decode_tokens: int = field("tokens generated per repetition", "tokens", default=64, ge=1, le=1_000_000)
     context: int = field(
         "maximum length of the text for prefill and perplexity", "tokens", default=1024, ge=2, le=1_000_000
@@ -267,10 +262,8 @@ class LanguageModel(Model):
 class Transformers(LanguageModel):
     """The Transformers baseline."""
 
-    config_sha256: str | MISSING = optional(
-        "expected sha256 of the configuration and tokenizer files, as in the record",
-        words="64 hexadecimal digits, in lower case",
-        pattern=r"^[0-9a-f]{64}$(?!\n)",
+    config_sha256: str | MISSING = _hexadecimal(
+        "expected sha256 of the configuration and tokenizer files, as in the record", 64
     )
     enable: bool = field("whether the baseline is measured", default=True)
     model: ModelName = field(

@@ -295,10 +295,8 @@ class Quota(Open):
     seconds: float
 
 
-class Throttling(Open):
+class Throttling(Reading):
     """Readings after every round, and the number of rounds that were dropped because of them."""
-
-    model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
     dropped_rounds: Count | MISSING = optional("number of disturbed rounds", "rounds")
     readings: Count | MISSING = MISSING

@@ -122,10 +122,8 @@ class Reading(Open):
     model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
 
-class Setting(Open):
+class Setting(Reading):
     """A value, or null with the reason."""
-
-    model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
     value: Any
 
@@ -148,10 +146,8 @@ class Process(Model):
     )
 
 
-class Others(Open):
+class Others(Reading):
     """Other processes that used, or could have used, the GPU meanwhile; null with the reason if not reported."""
-
-    model_config = ConfigDict(json_schema_extra=rules(NEEDS_REASON))
 
     value: list[Process] | None
 
