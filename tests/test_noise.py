@@ -222,28 +222,11 @@ def test_everything_shown_is_the_judged_interval(folder: Path):
     assert "the control is imprecise" in told["report"]
 
 
-def test_the_posts_trace_their_speedups_to_the_verdicts(folder: Path):
-    elastickv(["report", "social"], folder, "social_media_content.txt")
-    trace = json.loads((folder / "social_media_content.json").read_text(encoding="utf-8"))
-    numbers = trace["posts"]["x"]["numbers"][:3]
-    keys = ("value", "low", "high")
-    assert [number["fields"] for number in numbers] == [[f"/cases/0/criteria/speedup/{key}"] for key in keys]
-    assert {number["file"] for number in numbers} == {"verdicts.json"}
-
-
 def test_a_cell_of_a_sweep_knows_that_it_is_imprecise(folder: Path):
     inputs = load(folder / ".plan/cases.json", folder)
     cells = [sweeps._cell(case) for case in inputs.cases]
     assert [cell.imprecise for cell in cells] == [False, True, False]
     assert cells[2].speedup is None and cells[2].status == "noisy"
-
-
-@pytest.mark.parametrize("limits", [{"cuda": 0.05, "cpu": 0.03, "widest": 0.25}])
-def test_other_limits_judge_otherwise(folder: Path, limits: dict[str, float]):
-    (folder / ".plan/noise.json").write_text(json.dumps(limits), encoding="utf-8")
-    verdicts = json.loads((judged(folder) / "verdicts.json").read_text(encoding="utf-8"))
-    assert [entry["status"] for entry in verdicts["cases"]] == ["ok", "ok", "noisy"]
-    assert verdicts["thresholds"]["noise"] == limits
 
 
 def test_compare_takes_the_limits_of_each_folder(folder: Path, tmp_path: Path, capsys):

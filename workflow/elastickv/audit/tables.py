@@ -143,10 +143,13 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
     whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= case["measure"]["confidence"]
     cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
     shown = FACTS | (RESULTS if results else {}) | (WITHHELD if cycle else {})
-    places = {column: at(record, shown[column]) if column in shown else None for column in FACTS | RESULTS | WITHHELD}
-    for column, value in (places | {column: at(beside, place) for column, place in BESIDE.items()}).items():
-        stated = float(cells[column]) if cells.get(column) else None
-        about.same(f"{case['id']}.{column}", stated, value if value is None else float(value), 1e-12)
+    values = {column: at(record, shown.get(column, "")) for column in FACTS | RESULTS | WITHHELD}
+    values |= {column: at(beside, place) for column, place in BESIDE.items()}
+    for column, value in ((column, "nothing" if value is None else value) for column, value in values.items()):
+        stated = cells.get(column) or "nothing"
+        empty = "nothing" in (stated, value)
+        equal = stated == value if empty else math.isclose(float(stated), value, rel_tol=1e-12)
+        about.require(equal, f"{case['id']}.{column}", stated, value)
 
 
 def report_numbers(about: About, text: str, read: Read) -> None:
