@@ -144,38 +144,28 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        with _copying(path) if _is_device(path) else _renaming(path) as temporary:
+        device = _is_device(path)
+        folder = Path(tempfile.gettempdir()) if device else path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:100]}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
             yield temporary
+            with temporary.open("rb") as written:
+                if device:
+                    with path.open("wb") as target:
+                        shutil.copyfileobj(written, target)
+                else:
+                    os.fsync(written.fileno())
+                    temporary.chmod(0o644)
+                    temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise _no_file(path, error) from error
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-@contextlib.contextmanager
-def _renaming(path: Path) -> Iterator[Path]:
-    """A temporary file in the folder of `path`; creates the folder if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _copying(device: Path) -> Iterator[Path]:
-    """A temporary file whose content is copied to the device when the block ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / "content"
-        yield temporary
-        with temporary.open("rb") as source, device.open("wb") as target:
-            shutil.copyfileobj(source, target)
 
 
 def _is_device(path: Path) -> bool:
@@ -222,14 +212,6 @@ def destination(path: Path | str) -> Path:
     except OSError as error:
         raise _no_file(path, error) from error
     return real
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def cannot_write(path: Path | str, error: OSError) -> MachineError:
