@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from elastickv import records
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as results_folder
 
@@ -44,8 +45,13 @@ def check(folder: Folder, manifest: dict[str, Any] | None) -> Plan | None:
         _copy(folder, manifest, parts, cases)
         if not folder.has(".plan"):
             parts |= {name: (manifest["config"] or {}).get(name) for name in LIMITS}
+            try:
+                planned = results_folder.cases_of(folder.path / results_folder.MANIFEST).cases
+            except records.RecordError as error:
+                folder.findings.of("manifest.json").fault("cases", str(error), "canonical cases")
+                return None
             cases = {case["id"]: case for case in manifest["cases"]}
-            parts["cases"] = {"cases": list(cases)}
+            parts["cases"] = {"cases": planned}
     if not parts["cases"]:
         return None
     planned = {case: cases.get(case) for case in parts["cases"]["cases"]}

@@ -47,9 +47,8 @@ def limits_file(results: Path) -> Path:
 def cases_of(cases_file: Path | str) -> Cases:
     """The case ids and sweeps of a plan, or of a manifest. Raises RecordError."""
     if Path(cases_file).name == MANIFEST:
-        manifest = records.load(cases_file, Manifest)
-        ids = [case["id"] for case in manifest.cases]
-        return Cases(schema_="cases/2", cases=ids, sweeps=given(manifest.sweeps) or {})
+        sweeps = given(records.load(cases_file, Manifest).sweeps) or {}
+        return Cases(schema_="cases/2", cases=[*_planned(Path(cases_file))], sweeps=sweeps)
     return records.load(cases_file, Cases)
 
 
@@ -67,7 +66,8 @@ def entries(cases_file: Path | str, results: Path | str) -> list[Entry]:
     if not Path(results).is_dir():
         fault = "is not a folder" if Path(results).exists() else "does not exist"
         raise records.RecordError(f"{results}: {fault}; give a results folder")
-    return [_entry(case, _planned(case, Path(cases_file)), Path(results)) for case in cases_of(cases_file).cases]
+    planned = _planned(Path(cases_file))
+    return [_entry(case, planned.get(case), Path(results)) for case in cases_of(cases_file).cases]
 
 
 def _entry(case: str, planned: AnyCase | None, results: Path) -> Entry:
@@ -89,15 +89,15 @@ def _entry(case: str, planned: AnyCase | None, results: Path) -> Entry:
     return Entry(case, record, content=content)
 
 
-def _planned(case: str, cases_file: Path) -> AnyCase | None:
-    """The plan's canonical case, or None if its file is missing. Raises RecordError if it is broken."""
+def _planned(cases_file: Path) -> dict[str, AnyCase]:
+    """The canonical cases of a plan, or of a manifest, by id, if their file exists. Raises RecordError."""
     if cases_file.name == MANIFEST:
         listed = records.load(cases_file, Manifest).cases
-        content = next(content for content in listed if content["id"] == case)
-        records.check(content, "case", str(cases_file))
-        return case_of(content)
-    path = cases_file.parent / "cases" / f"{case}.json"
-    return records.load(path, Case).root if path.exists() else None
+        for content in listed:
+            records.check(content, "case", str(cases_file))
+        return {content["id"]: case_of(content) for content in listed}
+    paths = {case: cases_file.parent / "cases" / f"{case}.json" for case in cases_of(cases_file).cases}
+    return {case: records.load(path, Case).root for case, path in paths.items() if path.exists()}
 
 
 def noise_limits(path: Path | str) -> Noise:
