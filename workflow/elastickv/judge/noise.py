@@ -35,10 +35,12 @@ def judge(interval: Interval, controls: Mapping[str, Control], backend: str, lim
     deviation of any bound, and becomes `noisy` if an end is then farther than `widest` from the value. NaN is `noisy`.
     """
     most, widest = getattr(limits, backend), limits.widest
-    outside = {name: one for name, one in controls.items() if not _inside(one, most)}
+    inside = {name for name, one in controls.items() if 1 - most <= one.low <= one.high <= 1 + most}  # never with NaN
+    outside = {name: one for name, one in controls.items() if name not in inside}
     if not outside:
         return Quality("ok", None, interval)
-    biased = {name: one for name, one in outside.items() if not _meets(one, most)}
+    meeting = {name for name, one in outside.items() if 0 < one.low <= one.high >= 1 - most and one.low <= 1 + most}
+    biased = {name: one for name, one in outside.items() if name not in meeting}
     name, worst = max((biased or outside).items(), key=lambda item: deviation([item[1]]))
     control = f"the A/A control of {name}, [{worst.low:.4f}, {worst.high:.4f}],"
     around = f"1 +- {100 * most:.3g}%"
@@ -53,20 +55,6 @@ def judge(interval: Interval, controls: Mapping[str, Control], backend: str, lim
             "noisy", f"{reason}; after widening, the interval ends more than {widest:.0%} from its value", None
         )
     return Quality("imprecise", f"{reason}: the interval is widened by {factor - 1:.2%} to each side", widened)
-
-
-def _is_interval(one: Control) -> bool:
-    return 0 < one.low <= one.high
-
-
-def _inside(one: Control, most: float) -> bool:
-    """Whether an interval lies within `most` of 1; False for NaN."""
-    return _is_interval(one) and 1 - most <= one.low and one.high <= 1 + most
-
-
-def _meets(one: Control, most: float) -> bool:
-    """Whether an interval has a point within `most` of 1; False for NaN."""
-    return _is_interval(one) and one.low <= 1 + most and one.high >= 1 - most
 
 
 def deviation(controls: Iterable[Control]) -> float:
