@@ -18,7 +18,7 @@ import pytest
 from conftest import BIN, ROOT, Checkout, source_files
 from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
 
-from elastickv import records
+from elastickv import anchors, formats, policies, records
 from elastickv.build import sources
 from elastickv.cli import main
 from elastickv.errors import UsageError
@@ -408,7 +408,9 @@ def test_no_number_appears_without_its_record(executed):
     results = start / "elastic_kv/results/notebook"
     loaded = inputs.load(results / ".plan/cases.json", results)
     check_numbers(results, loaded)
-    assert data(cells["explained"], "text/markdown") == [explanation.markdown(loaded)]
+    _, parts, explained = data(cells["explained"], "text/markdown")
+    assert all(f"- `{name}`: " in parts for name in (*policies.every(), *anchors.every(), *formats.every()))
+    assert explained == explanation.markdown(loaded)
     trace = records.read(results / "social_media_content.json", "social")
     for post in trace["posts"].values():
         assert post["text"] in printed(cells["posts"])
