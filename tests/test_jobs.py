@@ -60,7 +60,7 @@ def store(tmp_path) -> jobs.RecordStore:
 
 @pytest.fixture(autouse=True)
 def own_locks(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(lease, "LOCKS", tmp_path)
+    monkeypatch.setattr(lease, "FOLDER", tmp_path / "locks")
 
 
 def test_each_part_is_measured_once_and_then_found(store):
@@ -77,7 +77,7 @@ def test_each_part_is_measured_once_and_then_found(store):
 def test_what_is_finished_does_not_wait_for_the_device(store, monkeypatch):
     jobs.run(Letters(), store)
     monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
-    with lease.exclusive_cpu():
+    with lease.one_of(["cpu"]):
         assert set(jobs.run(Letters(), store)) == {"a", "b", "c"}
         refused = jobs.run(Letters(parts=("a", "new")), store)
     assert refused["a"].status == "ok"
@@ -140,7 +140,7 @@ def test_a_stored_language_model_does_not_wait_for_the_device(store, tmp_path, m
     kept = jobs.RecordStore(tmp_path / "store")
     kept.keep(job.key(models.Model(engine, settings, fetched, None, None, "cpu"), "transformers", None), stored)
     monkeypatch.setenv(lease.TIMEOUT_VARIABLE, "0")
-    with lease.exclusive_cpu():
+    with lease.one_of(["cpu"]):
         assert models.baseline(engine, settings, kept) == stored
 
 

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
+import filelock
 import psutil
 import pytest
 
-from elastickv.pipeline.runlock import RunLock
+from elastickv.pipeline import runlock
 from elastickv.system import orphans
 
 CHILD = """
@@ -53,10 +54,10 @@ child.wait()
 """
 HOLDER = """
 import sys, time
-from pathlib import Path
-from elastickv.pipeline.runlock import RunLock
-lock = RunLock(Path(sys.argv[1]))
-print(lock.try_acquire(), flush=True)
+import filelock
+from elastickv.pipeline import runlock
+lock = filelock.FileLock(sys.argv[1])
+print(runlock.take(lock), flush=True)
 time.sleep(60)
 """
 
@@ -136,14 +137,14 @@ def test_the_lock_drops_with_a_killed_holder(tmp_path):
     path = tmp_path / "build" / ".run.lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "True\n"
-    lock = RunLock(path)
-    assert not lock.try_acquire()
-    assert not lock.held
-    assert str(lock.refusal()).startswith(f"a run is in progress in this checkout (process {holder.pid}): ")
+    lock = filelock.FileLock(path)
+    assert not runlock.take(lock)
+    assert not lock.is_locked
+    assert str(runlock.refusal(path)).startswith(f"a run is in progress in this checkout (process {holder.pid}): ")
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    assert lock.try_acquire()
-    assert lock.held
+    assert runlock.take(lock)
+    assert lock.is_locked
 
 
 def test_a_parent_that_died_and_was_not_waited_for_yet_is_gone():

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from elastickv import records
-from elastickv.device import lease
 from elastickv.system import orphans
 
 Answer = records.Json
@@ -98,7 +97,6 @@ def _ask(
             stdout=sys.stderr,
             stderr=None if terminal else log,
             env=variables,
-            pass_fds=lease.descriptors(),  # the device stays locked as long as the worker exists
         )
         try:
             code = process.wait(timeout)

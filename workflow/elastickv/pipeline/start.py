@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from elastickv import matrix
 from elastickv.build import provenance
 from elastickv.device import driver
 from elastickv.errors import ElastickvError, UsageError
 from elastickv.measure import demand
 from elastickv.measure.demand import Demand
-from elastickv.pipeline import plan
-from elastickv.pipeline.runlock import RunLock
+from elastickv.pipeline import plan, runlock
 from elastickv.system import orphans
 
 
@@ -34,7 +35,7 @@ class Run:
 
     plan: plan.Plan
     demands: Mapping[str, Demand]
-    lock: RunLock | None
+    lock: filelock.BaseFileLock | None
     gpus: int = 1
     peers_demand: Demand = demand.NONE
     unwritten: tuple[Path, ...] = ()
@@ -50,8 +51,8 @@ class Run:
     def start(self) -> None:
         """Called before jobs run: fails if another run is active, and moves records of removed cases away."""
         with _message_alone():
-            if self.lock is not None and not self.lock.try_acquire():
-                raise self.lock.refusal()
+            if self.lock is not None and not runlock.take(self.lock):
+                raise runlock.refusal()
         plan.unfinish(self.plan)
         plan.state_run(self.plan)
         for path in plan.retire(self.plan):
@@ -83,8 +84,8 @@ def begin(workflow: Any) -> Run:
         if workflow.output_settings.dryrun:
             asked = workflow.snakemake_tmp_dir / "config.json"
             return Run(resolved, demands, None, gpus, peers, _unwritten(config, resolved, asked), asked)
-        lock = RunLock()
-        lock.try_acquire()
+        lock = filelock.FileLock(runlock.LOCK)
+        runlock.take(lock)
         _write_plan(config, resolved, lock)
         return Run(resolved, demands, lock, gpus, peers)
 
@@ -150,11 +151,11 @@ def _unwritten(config: matrix.Config, resolved: plan.Plan, asked: Path) -> tuple
     return tuple(path for path in changed if path not in by_hand)
 
 
-def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:
+def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: filelock.BaseFileLock) -> None:
     files = plan.contents(config, resolved)
     changed, obsolete = plan.changes(files, resolved.folder)
-    if (changed or obsolete) and not lock.held:
-        raise lock.refusal()
+    if (changed or obsolete) and not lock.is_locked:
+        raise runlock.refusal()
     plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
 
