@@ -134,6 +134,9 @@ class FakeNvml:
     class NVMLError(Exception):
         pass
 
+    class NVMLLibraryMismatchError(Exception):
+        pass
+
     def __init__(self, **answers):
         self.answers = {
             "MaxClockInfo": {1: 1980, 2: 3201},
@@ -179,13 +182,6 @@ class FakeNvml:
         return answer
 
 
-class OlderNvml(FakeNvml):
-    """Of a driver whose binding has fewer functions."""
-
-    def nvmlDeviceGetMigMode(self, handle):
-        raise AttributeError
-
-
 def gpu(library: FakeNvml, uuid: str = BOARD) -> GpuState:
     return GpuState(uuid, Nvml(uuid, library))
 
@@ -205,9 +201,6 @@ def test_settings_have_a_value_or_a_reason():
     assert settings["compute_mode"] == Setting(value="default")
     assert settings["power_limit_w"] == Setting(value=700.0)
     assert settings["performance_state"] == Setting(value=None, reason="NVML: Not Supported")
-    assert gpu(OlderNvml()).settings()["mig"] == Setting(
-        value=None, reason="this version of nvidia-ml-py does not support it"
-    )
 
 
 def test_without_nvml_everything_has_the_same_reason():
@@ -466,9 +459,9 @@ def groups(root: Path, files: dict[str, str]) -> None:
         (
             "4:cpu,cpuacct:/pod\n0::/",
             {
-                "cpu,cpuacct/pod/cpu.cfs_quota_us": "50000",
-                "cpu,cpuacct/pod/cpu.cfs_period_us": "100000",
-                "cpu,cpuacct/pod/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000",
+                "cpu/pod/cpu.cfs_quota_us": "50000",
+                "cpu/pod/cpu.cfs_period_us": "100000",
+                "cpu/pod/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000",
             },
             0.5,
             (4, 1.5),

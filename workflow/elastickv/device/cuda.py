@@ -13,7 +13,7 @@ import numpy as np
 from elastickv import records
 from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
-from elastickv.device.nvml import Reading, reported, unavailable
+from elastickv.device.nvml import Reading
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
 
@@ -63,10 +63,10 @@ class Program:
 def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
     """Bandwidth (10^9 bytes/s) as a datasheet counts it: two transfers a clock (double data rate)."""
     if instance:
-        return unavailable("a MIG instance has an unknown share of the board's bandwidth")
+        return Reading(None, "a MIG instance has an unknown share of the board's bandwidth")
     if not (clock_khz and bus_bits):
-        return unavailable("the driver does not report the memory clock or the bus width")
-    return reported(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
+        return Reading(None, "the driver does not report the memory clock or the bus width")
+    return Reading(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 
 class CudaBackend:
