@@ -100,31 +100,6 @@ def test_a_foreign_program_whose_parent_died_before_the_request_ends_at_once(par
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == code
 
 
-STARTS_ANOTHER = """
-import psutil, subprocess
-from elastickv.system import orphans
-listed = psutil.Process.children
-late = []
-
-def children(process, recursive=False):
-    found = listed(process, recursive)
-    if not late:  # between the list and the first kill
-        late.append(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL))
-        print(late[0].pid, flush=True)
-    return found
-
-psutil.Process.children = children
-subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
-orphans._end_with_descendants(15, None)
-"""
-
-
-def test_a_child_that_is_started_while_its_family_is_listed_is_killed_too():
-    done = subprocess.run([sys.executable, "-c", STARTS_ANOTHER], stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 128 + signal.SIGTERM
-    assert gone(int(done.stdout))
-
-
 def test_a_live_parent_further_up_is_no_reason_to_end():
     program = "from elastickv.system import orphans; orphans.die_with_parent(); print('up')"
     environment = os.environ | {orphans.VARIABLE: str(os.getpid())}
