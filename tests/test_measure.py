@@ -38,7 +38,7 @@ def tiny_case(**changes) -> AnyCase:
 def measure_in_process(backend, case, state=None) -> Measurement:
     built = BuildUsed.model_validate(example("4096_cpu")["build"])
     blank = record.unmeasured(case, "cpu", built, Device.model_validate(backend.facts()))
-    made, _ = steps.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState(), lambda *_: None)
+    made, _ = steps.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState())
     records.check(made.model_dump(mode="json"), "measurement", made.status)
     return made
 

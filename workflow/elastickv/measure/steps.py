@@ -14,6 +14,7 @@ from elastickv.cache import bytes_moved, oracle
 from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
 from elastickv.device.base import Backend, Call, Mode
+from elastickv.jobs.worker import show
 from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.measure.record import ended
@@ -45,8 +46,6 @@ FEWEST_GRAPH_LAUNCHES = 20
 PROBE_EVERY = 5
 READ, COPY = Traffic(1, 0), Traffic(1, 1)
 ARMS = {"reference": "full", "candidate": "elastic"}  # what the sampler calls the arms of a case, and what we do
-
-Progress = Callable[[int, int], None]
 
 
 class Rotation:
@@ -214,9 +213,7 @@ def rule(settings: Measure, fixed: Collection[str] = ()) -> sampling.Rule:
     )
 
 
-def measure(
-    backend: Backend, blank: Measurement, fixed: set[str], state: State, progress: Progress
-) -> tuple[Measurement, Workload | None]:
+def measure(backend: Backend, blank: Measurement, fixed: set[str], state: State) -> tuple[Measurement, Workload | None]:
     """Measures one case; returns its record and the workload (None when it could not be made).
 
     blank: the initial record, with only case, build and device. fixed: those of reps, warmup and inner_loops that are
@@ -236,7 +233,7 @@ def measure(
     wrong = _wrong(correctness)
     if wrong:
         return ended(checked, "incorrect", wrong), workload
-    record = _timed(backend, checked, fixed, state, workload, buffer, progress)
+    record = _timed(backend, checked, fixed, state, workload, buffer)
     untimed = checked.model_copy(update={"resolved": record.resolved})
     if given(record.statistics) and case.kind.CACHE and case.measure.decode_tokens:
         mode = Mode(record.resolved.graphs, record.resolved.launch == "dependent")
@@ -315,12 +312,11 @@ def _timed(
     state: State,
     workload: Workload,
     buffer: LargeBuffer,
-    progress: Progress,
 ) -> Measurement:
     """The record with samples and what follows from them, without an inference cycle."""
     case = checked.case.root
     setup = _setup(backend, case, workload, buffer, fixed)
-    record, samples = _sampled(checked, setup, state, progress)
+    record, samples = _sampled(checked, setup, state)
     if not len(samples):
         nothing = record.model_copy(update={"energy": Energy(value=None, reason="every round was dropped")})
         dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
@@ -333,16 +329,14 @@ def _timed(
     return record.model_copy(update={"energy": energy.of_arms(replays, state, tokens)})
 
 
-def _sampled(
-    checked: Measurement, setup: Setup, state: State, progress: Progress
-) -> tuple[Measurement, sampling.Samples]:
+def _sampled(checked: Measurement, setup: Setup, state: State) -> tuple[Measurement, sampling.Samples]:
     """The record with its raw samples, and these; not yet a figure of them."""
     before = state.snapshot()
     take = sampling.pair(*(rotation.sample for rotation in setup.arms.values()))
     warm_up = sampling.warm_up(take, setup.rule)
 
     def between(index: int) -> None:
-        progress(index, setup.rule.reps)
+        show(f"  round {index} of at most {setup.rule.reps} ")
         setup.probes.take(index)
 
     samples = sampling.interleave(take, setup.rule, disturbed=state.throttled, between=between)
