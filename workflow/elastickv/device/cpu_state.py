@@ -123,11 +123,9 @@ class CpuState:
         return Throttling(reasons=reasons, quota=stopped)
 
     def others(self) -> Others:
-        """Of GPUs only."""
         return Others(value=None, reason="no GPU is used")
 
     def settings(self) -> dict[str, Setting]:
-        """See `settings`."""
         return settings()
 
 

@@ -107,7 +107,6 @@ class GpuState:
         return Others(value=found)
 
     def throttled(self) -> str | None:
-        """To be called right after a sample: why the GPU was throttled, or None."""
         reasons = self._nvml.read("CurrentClocksThrottleReasons")
         bits = reasons.value or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
@@ -141,12 +140,10 @@ class GpuState:
 
     @property
     def energy_reason(self) -> str | None:
-        """Why the energy cannot be read, or None."""
         return self._energy().reason
 
     @property
     def power_reason(self) -> str | None:
-        """Why the power cannot be read, or None."""
         return self._power().reason
 
     def snapshot(self) -> Snapshot:
@@ -162,7 +159,6 @@ class GpuState:
         )
 
     def settings(self) -> dict[str, Setting]:
-        """Settings of the board: each a value, or null with the reason."""
         read = self._nvml.read
         readings = {
             "ecc": read("EccMode").map(lambda modes: bool(modes[0])),

@@ -19,14 +19,7 @@ from elastickv.schemas.once import Once
 
 CASE_FLAGS = (*CASE_KEYS, "backend")
 MEASURE_FLAGS = (
-    "reps",
-    "warmup",
-    "inner_loops",
-    "truncate",
-    "precision",
-    "max_seconds",
-    "confidence",
-    "processes",
+    *("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes"),
     "decode_tokens",
 )
 STUDY_FLAGS = ("loop", "warps", "splits", "stage")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import MISSING
@@ -262,11 +262,9 @@ def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> Decod
     if not isinstance(case, DecodeCase):
         return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
-    return (
-        MISSING
-        if None in shapes.values()
-        else DecodeShapes(**{arm: DecodeShape(**shape._asdict()) for arm, shape in shapes.items()})
-    )
+    if None in shapes.values():
+        return MISSING
+    return DecodeShapes(**{arm: DecodeShape(**shape._asdict()) for arm, shape in shapes.items()})
 
 
 def _wrong(correctness: Correctness) -> str | None:
@@ -322,7 +320,7 @@ def _timed(
         dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
         return ended(nothing, "noisy", dropped)
     peak = given(record.device.peak_gbps)
-    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak)._asdict())
+    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak))
     record = ended(record, *_quality(record, backend.name, setup.probes, machine.gpu_alone(state)))
     replays = {arm: rotation.replay for arm, rotation in setup.arms.items()}
     tokens = case.batch if isinstance(case, DecodeCase) else None
@@ -352,54 +350,46 @@ def _sampled(checked: Measurement, setup: Setup, state: State) -> tuple[Measurem
 
 def _used(resolved: Resolved, setup: Setup, warm_up: sampling.WarmUp, samples: sampling.Samples) -> Resolved:
     """With what the sampling used."""
-    used = {
-        "inner_loops": setup.loops,
-        "reps": len(samples),
-        "warmup": warm_up.samples,
-        "warm_up": warm_up.facts(),
-        "stopped": samples.stopped,
-        "graphs": setup.mode.graph,
-        "led": list(setup.arms) if resolved.backend == "cuda" else [],
-        "launch": setup.launch,
-        "fixed": sorted(setup.fixed),
-    }
-    return resolved.model_copy(update=used)
-
-
-class Figures(NamedTuple):
-    """What follows from the samples: fields of a record."""
-
-    statistics: Statistics
-    bytes: Bytes
-    efficiency: Efficiencies
-    original_score: float | None
+    return resolved.model_copy(
+        update={
+            "inner_loops": setup.loops,
+            "reps": len(samples),
+            "warmup": warm_up.samples,
+            "warm_up": warm_up.facts(),
+            "stopped": samples.stopped,
+            "graphs": setup.mode.graph,
+            "led": list(setup.arms) if resolved.backend == "cuda" else [],
+            "launch": setup.launch,
+            "fixed": sorted(setup.fixed),
+        }
+    )
 
 
 def _figures(
     samples: sampling.Samples, probes: Probes, workload: Workload, settings: Measure, peak: float | None
-) -> Figures:
+) -> dict[str, Any]:
+    """What follows from the samples: fields of a record."""
     confidence = settings.confidence
     taken = {arm: samples.us[series] for series, arm in ARMS.items()}
     speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
     controls = {ARMS[series]: control for series, control in samples.controls(confidence).items()}
     moved = {arm: workload.traffic[arm].total for arm in taken}
     copy = float(np.median(probes.bandwidths("copy")))
-    return Figures(
-        statistics=Statistics(
+    efficiency = {
+        arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
+        for arm, times in taken.items()
+    }
+    return {
+        "statistics": Statistics(
             **{arm: statistics.arm_statistics(times, settings.truncate) for arm, times in taken.items()},
             speedup=speedup,
             autocorrelation=statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
             controls=Controls(**controls),
         ),
-        bytes=_bytes(workload, probes, confidence),
-        efficiency=Efficiencies(
-            **{
-                arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
-                for arm, times in taken.items()
-            }
-        ),
-        original_score=bytes_moved.original_score(copy, peak, speedup.value) if peak else None,
-    )
+        "bytes": _bytes(workload, probes, confidence),
+        "efficiency": Efficiencies(**efficiency),
+        "original_score": bytes_moved.original_score(copy, peak, speedup.value) if peak else None,
+    }
 
 
 def _bytes(workload: Workload, probes: Probes, confidence: float) -> Bytes:
