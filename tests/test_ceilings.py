@@ -18,8 +18,7 @@ from elastickv.schemas.ceilings import Ceilings, Point
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-@pytest.mark.parametrize("backend", ["cuda", "cpu"])
-@pytest.mark.parametrize("cache", [1 * MIB, 60 * MIB, 480 * MIB])
+@pytest.mark.parametrize(("backend", "cache"), [("cpu", MIB), ("cuda", 60 * MIB), ("cuda", 480 * MIB)])
 def test_every_size_flushes_the_cache_before_a_place_comes_again(backend, cache):
     buffer = ceilings.buffer_bytes(backend, cache, budget=80 * GIB)
     sizes = ceilings.sizes_of(backend, buffer)

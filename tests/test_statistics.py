@@ -130,8 +130,7 @@ def test_what_is_no_time_is_refused(bad):
         statistics.median_interval([1.0, bad, 2.0], 0.99)
 
 
-SHORT = [("normal", 0.5, "on the way"), ("Student t, 3", 0.5, "loud"), ("Student t, 3", 0.5, "time for 12"),
-         ("one in ten 10 times as large", 0.3, "late")]  # fmt: skip
+SHORT = [("normal", 0.5, "on the way"), ("Student t, 3", 0.5, "time for 12")]
 
 
 @pytest.mark.parametrize("cell", SHORT, ids=str)
