@@ -101,9 +101,8 @@ class CpuState:
 
     def load(self) -> Load | Unavailable:
         """The load since the previous call (see `load_between`)."""
-        now = times()
-        since, self._last = load_between(self._last, now), now
-        return since
+        before, self._last = self._last, times()
+        return load_between(before, self._last)
 
     def snapshot(self) -> Snapshot:
         """Frequency (MHz, None where the kernel hides it), load average, and `load`."""

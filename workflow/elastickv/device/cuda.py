@@ -82,7 +82,7 @@ class CudaBackend:
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
         try:
             visible = cupy.cuda.is_available()
-        except cupy.cuda.runtime.CUDARuntimeError as error:  # the driver is older than CuPy's CUDA
+        except self._runtime.CUDARuntimeError as error:  # the driver is older than CuPy's CUDA
             raise MachineError(f"the NVIDIA driver cannot be used: {error}", "update the driver") from error
         if not visible:
             raise MachineError("no NVIDIA driver or GPU is visible", "install the driver (nvidia-smi must list a GPU)")
@@ -143,7 +143,6 @@ class CudaBackend:
         }
 
     def facts(self) -> records.Json:
-        """The device part of a record; `peak_gbps` is bus width x memory clock, as a datasheet counts it."""
         return dict(self._facts)
 
     def memory_budget(self) -> int:

@@ -15,8 +15,8 @@ def identity(backend: str, uuid: str | None) -> records.Json:
     """The identity of a device in the record store: model and driver."""
     if backend == "cuda":
         return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvml.nvidia_driver()}
-    return {"cpu": cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),
-            "machine": platform.machine()}  # fmt: skip
+    cores = {"cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0))}
+    return {"cpu": cpu_model(), **cores, "machine": platform.machine()}
 
 
 def resolve_backend(wanted: str) -> str:
