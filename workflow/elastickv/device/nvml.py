@@ -107,8 +107,9 @@ class Nvml:
 
     def utilisation(self, since: int) -> Reading:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
-        first, second = (self.read(function, since) for function in UTILISATION)
-        return second if first.value is None and second.value is not None else first
+        first = self.read(UTILISATION[0], since)
+        second = first if first.value is not None else self.read(UTILISATION[1], since)
+        return first if second.value is None else second
 
     def process_name(self, pid: int) -> str | None:
         """Name of a process on the GPU as the driver knows it, without its folder."""
