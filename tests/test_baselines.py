@@ -19,7 +19,7 @@ import pytest
 
 from elastickv import device, environments, jobs, records
 from elastickv.errors import UsageError
-from elastickv.measure.stopwatch import now
+from elastickv.measure.stopwatch import Stopwatch
 from elastickv.models import fetching, protocol, record, self_check, supervisor, text
 from elastickv.models.refusal import Refusal, status_of
 from elastickv.schemas.baseline import Baseline, LanguageModel
@@ -34,7 +34,7 @@ HEAD = record.Head(
     model=LanguageModel(name="m"),
     device=Device(name="a CPU"),
     software=Software(elastickv="0"),
-    started=now(),
+    started=Stopwatch().started,
 )
 ANSWER = {
     "about": {"dtype": "float32", "attention": "sdpa", "cache": "dynamic", "threads": 1},
@@ -138,7 +138,7 @@ def test_an_answer_of_a_worker_is_what_it_measured(about):
     """Through JSON and back; of llama.cpp with the layers on the GPU, of which the other engine says nothing."""
     found = replace(measured(Caches(), caches=["first", "same", "absent"]), about=about)
     assert record.read(json.loads(json.dumps(found.to_json()))) == found
-    made = records.content(record.compose(HEAD, found, now()))
+    made = records.content(record.compose(HEAD, found, Stopwatch().started))
     records.check(made, "baseline", "answered")
     assert ("gpu_layers" in made) == isinstance(about, protocol.AboutLayers)
 
@@ -204,7 +204,7 @@ class Caches(Bigrams):
 
 def test_caches_beside_the_first_have_a_rate_and_say_how_far_they_agree_or_why_not():
     found = measured(Caches(), caches=["first", "same", "lossy", "absent"], decode_tokens=8)
-    first, same, lossy, absent = record.compose(HEAD, found, now()).caches
+    first, same, lossy, absent = record.compose(HEAD, found, Stopwatch().started).caches
     assert first.decode_tokens_per_second.samples == [8 / times.decode for times in found.seconds]
     assert len(same.decode_tokens_per_second.samples) == protocol.CACHE_RUNS
     assert (same.equal_tokens, same.tokens, lossy.equal_tokens) == (6, 6, 4)
@@ -236,8 +236,8 @@ def test_rates_come_from_the_seconds_with_median_and_interval():
 
 def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
     wide = [protocol.Repetition(0.5, 0.5, seconds) for seconds in (1.0, 3.0, 0.9)]
-    loud = record.compose(HEAD, replace(MEASURED, seconds=wide), now())
-    quiet = record.compose(HEAD, MEASURED, now())
+    loud = record.compose(HEAD, replace(MEASURED, seconds=wide), Stopwatch().started)
+    quiet = record.compose(HEAD, MEASURED, Stopwatch().started)
     for made in (loud, quiet):
         assert (made.status, made.reason) == ("ok", None)
         check(made)
@@ -256,7 +256,7 @@ def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
     ],
 )
 def test_without_figures_the_record_says_why(response, status, reason):
-    made = record.without(HEAD, *jobs.ended(response), now())
+    made = record.without(HEAD, *jobs.ended(response), Stopwatch().started)
     check(made)
     assert made.status == status
     assert reason in made.reason

@@ -78,7 +78,7 @@ def test_jobs_with_folders_of_their_own_for_temporary_files_share_their_locks(tm
     names = [tmp_path / "job1", tmp_path / "job2"]
     for name in names:
         name.mkdir()
-    program = "from elastickv import device; print(device.lock_folder())"
+    program = "from elastickv.device import lease; print(lease.lock_file('cpu'))"
     folders = {
         subprocess.run(
             [sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(name)}, capture_output=True, check=True

@@ -23,17 +23,10 @@ def with_measure(**settings) -> AnyCase:
     return case(measure=settings)
 
 
-@pytest.mark.parametrize("backend", ["auto", "cuda"])
-def test_measuring_on_cuda_asks_for_one_gpu_of_any_node(backend):
-    asked = demand.of_case(case(backend=backend))
-    assert (asked.gpu, asked.slurm_extra) == (1, "")
-    assert demand.of_ceilings(backend)[0] == 1
-
-
-def test_measuring_on_the_cpu_asks_for_no_gpu_but_for_a_node_of_its_own():
-    asked = demand.of_case(case(backend="cpu"))
-    assert (asked.gpu, asked.slurm_extra) == (0, "--exclusive")
-    assert demand.of_ceilings("cpu")[0] == 0
+@pytest.mark.parametrize(("backend", "gpus", "node"), [("auto", 1, ""), ("cuda", 1, ""), ("cpu", 0, "--exclusive")])
+def test_measuring_requests_one_gpu_of_any_node_or_a_node_of_its_own(backend, gpus, node):
+    for demanded in (demand.of_case(case(backend=backend)), demand.of_ceilings(backend)):
+        assert (demanded.gpu, demanded.slurm_extra) == (gpus, node)
 
 
 @pytest.mark.parametrize("backend", ["cuda", "cpu"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import multiprocessing
 import os
 import shutil
@@ -107,22 +106,16 @@ FULL = {"SM": (1980, 1980), "memory": (3201, 3201)}
         (0, FULL, None),
         (0x4, FULL, None),  # a power cap that costs no clock to speak of
         (0x40, FULL, "hardware thermal slowdown"),
-        (0x28, FULL, "hardware slowdown, software thermal slowdown"),
         (0x4, FULL | {"SM": (1400, 1980)}, "SM clock 1400 MHz is below 75% of 1980 MHz (software power cap)"),
         (0, FULL | {"memory": (2000, 3201)}, "memory clock 2000 MHz is below 75% of 3201 MHz"),
         (0, FULL | {"SM": (1485, 1980)}, None),  # exactly 75%
         (0x2, FULL | {"SM": (600, 1980)}, None),  # as slow as a user wants it
-        (0x42, FULL | {"SM": (600, 1980)}, "hardware thermal slowdown"),
+        (0x8042, FULL | {"SM": (600, 1980)}, "hardware thermal slowdown"),  # a reason without a name beside it
         (0, {"SM": (None, 1980), "memory": (2000, None)}, None),
     ],
 )
 def test_a_sample_is_dropped_where_the_clock_is_not_what_was_asked_for(bits, clocks, reason):
     assert throttle.slowed(bits, clocks) == reason
-
-
-def test_every_reason_has_a_name():
-    assert throttle.names(0x1 | 0x4) == ["idle", "software power cap"]
-    assert throttle.names(0x8000) == ["reason 0x8000"]
 
 
 # NVML. There is none here: this answers as its Python binding does.
@@ -132,6 +125,9 @@ class FakeNvml:
     """Answers of pynvml for one board, and one instance on it; what is missing is not supported."""
 
     class NVMLError(Exception):
+        pass
+
+    class NVMLLibraryMismatchError(Exception):
         pass
 
     def __init__(self, **answers):
@@ -179,13 +175,6 @@ class FakeNvml:
         return answer
 
 
-class OlderNvml(FakeNvml):
-    """Of a driver whose binding has fewer functions."""
-
-    def nvmlDeviceGetMigMode(self, handle):
-        raise AttributeError
-
-
 def gpu(library: FakeNvml, uuid: str = BOARD) -> GpuState:
     return GpuState(uuid, Nvml(uuid, library))
 
@@ -205,9 +194,6 @@ def test_settings_have_a_value_or_a_reason():
     assert settings["compute_mode"] == Setting(value="default")
     assert settings["power_limit_w"] == Setting(value=700.0)
     assert settings["performance_state"] == Setting(value=None, reason="NVML: Not Supported")
-    assert gpu(OlderNvml()).settings()["mig"] == Setting(
-        value=None, reason="this version of nvidia-ml-py does not support it"
-    )
 
 
 def test_without_nvml_everything_has_the_same_reason():
@@ -279,22 +265,6 @@ def test_a_process_that_computed_nothing_is_known_to_be_idle():
     assert [other.sm_percent for other in state.others().value] == [0]
 
 
-def test_every_question_is_one_that_nvml_answers():
-    asked = []
-
-    class Recorder(FakeNvml):
-        def __getattr__(self, name):
-            asked.append(name)
-            return super().__getattr__(name)
-
-    state = gpu(Recorder(), INSTANCE)
-    state.throttled()
-    assert state.settings() and state.snapshot() and state.others()
-    assert state.energy_reason and state.power_reason is None
-    assert len(set(asked)) > 12
-    assert [name for name in asked if not hasattr(pynvml, name)] == []
-
-
 def test_this_process_is_no_other():
     library = FakeNvml(ComputeRunningProcesses=[])
     state = gpu(library)
@@ -306,7 +276,7 @@ def test_this_process_is_no_other():
 # What that does to a record.
 
 
-def told(value: object) -> dict:
+def reported(value: object) -> dict:
     """A reading as a record states it."""
     return {"value": value}
 
@@ -322,7 +292,7 @@ NOISY = {"status": "noisy", "reason": "the A/A control is off"}
 
 
 def record(others=None, load=LOAD, **more) -> Measurement:
-    settings = {"cpu": {"usable_cores": told(2)}} | ({"gpu": {}, "others_on_gpu": others} if others else {})
+    settings = {"cpu": {"usable_cores": reported(2)}} | ({"gpu": {}, "others_on_gpu": others} if others else {})
     changes = {"clocks": {"after": {"load": load}}, "throttling": {}, "machine": settings}
     return Measurement.model_validate(example("4096_cpu") | changes | more)
 
@@ -335,8 +305,6 @@ def other(percent: int | None) -> dict:
     ("before", "status", "reason"),
     [
         (record(), "ok", None),
-        (record(load=BUSY), "ok", None),  # the control is steady all the same
-        (record(**NOISY), "noisy", "the A/A control is off"),
         (
             record(load=BUSY, **NOISY),
             "noisy",
@@ -349,20 +317,19 @@ def other(percent: int | None) -> dict:
             "the container's CPU quota stopped it for 0.25 s",
         ),
         (record(load=unavailable("too short"), **NOISY), "noisy", "the A/A control is off"),
-        (record(told([])), "ok", None),
         (record(unavailable("NVML: no driver")), "ok", None),
-        (record(told([other(0)])), "ok", None),  # holds memory, computes nothing
+        (record(reported([other(0)])), "ok", None),  # holds memory, computes nothing
         (
-            record(told([other(45), other(0)])),
+            record(reported([other(45), other(0)])),
             "noisy",
             "the GPU was shared: process 4711 (python3) computed on it, up to 45% of the time",
         ),
         (
-            record(told([other(None)]), **NOISY),
+            record(reported([other(None)]), **NOISY),
             "noisy",
             "the GPU was shared: process 4711 (python3) was on it, computing or not; the A/A control is off",
         ),
-        (record(told([other(45)]), status="failed", reason="roofline 1.4"), "failed", "roofline 1.4"),
+        (record(reported([other(45)]), status="failed", reason="roofline 1.4"), "failed", "roofline 1.4"),
     ],
 )
 def test_a_shared_machine_is_named(before, status, reason):
@@ -376,7 +343,7 @@ def test_a_shared_machine_is_named(before, status, reason):
         (record(load=BUSY), "other processes kept 1.3 of 2 cores busy: make (9)"),
         (record(load=BUSY, **NOISY), "other processes kept 1.3 of 2 cores busy: make (9)"),
         (record(), None),
-        (record(told([])), MISSING),  # on a GPU the host's load is no reason
+        (record(reported([])), MISSING),  # on a GPU the host's load is no reason
     ],
 )
 def test_a_record_of_a_cpu_names_what_kept_it_busy_whatever_its_status(before, meanwhile):
@@ -444,10 +411,6 @@ def test_how_the_cpu_is_set_is_read_from_sysfs(tmp_path):
     assert all(bare[key].value is None and bare[key].reason for key in ("governor", "turbo", "smt"))
 
 
-def test_cpus_are_written_as_linux_does():
-    assert cpu_state.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
-
-
 def groups(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -458,17 +421,15 @@ def groups(root: Path, files: dict[str, str]) -> None:
     ("of_process", "files", "quota", "stopped"),
     [
         ("0::/", {}, None, None),
-        ("0::/job", {"job/cpu.max": "max 100000", "cpu.max": "max 100000"}, None, None),
-        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5, None),
-        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "50000 100000"}, 0.5, None),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "cpu.max": "250000 100000", "a/b/cpu.max": "max 100000"}, 1.5, None),
         ("0::/hidden/by/the/container", {"cpu.max": "200000 100000"}, 2.0, None),
         ("0::/", {"cpu.stat": "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000"}, None, (3, 2.5)),
         (
             "4:cpu,cpuacct:/pod\n0::/",
             {
-                "cpu,cpuacct/pod/cpu.cfs_quota_us": "50000",
-                "cpu,cpuacct/pod/cpu.cfs_period_us": "100000",
-                "cpu,cpuacct/pod/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000",
+                "cpu/pod/cpu.cfs_quota_us": "50000",
+                "cpu/pod/cpu.cfs_period_us": "100000",
+                "cpu/pod/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000",
             },
             0.5,
             (4, 1.5),
@@ -487,9 +448,7 @@ def test_quotas_of_control_groups_are_found(tmp_path, of_process, files, quota, 
 @pytest.mark.parametrize(
     ("of_process", "files", "room"),
     [
-        ("0::/a/b", {"a/b/memory.max": "max", "a/memory.max": "900", "a/memory.current": "300"}, 600),
         ("0::/a/b", {"a/b/memory.max": "500", "a/b/memory.current": "50", "a/memory.max": "900"}, 450),
-        ("0::/", {"memory.max": "100", "memory.current": "300"}, 0),
         ("5:memory:/pod", {"memory/pod/memory.limit_in_bytes": "800", "memory/pod/memory.usage_in_bytes": "1"}, 799),
         ("5:memory:/pod", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, None),
         ("0::/", {}, None),
@@ -523,7 +482,7 @@ class Meter:
 
 
 def test_energy_of_a_launch_is_right_whatever_the_counters_period():
-    for watts, period in itertools.product((100.0, 640.0), (0.02, 0.05, 0.1)):
+    for watts, period in ((100.0, 0.02), (640.0, 0.1)):
         meter = Meter(watts, period)
         taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
         assert taken.watts == pytest.approx(watts, rel=3e-3)
@@ -531,9 +490,8 @@ def test_energy_of_a_launch_is_right_whatever_the_counters_period():
         assert taken.seconds >= energy.SECONDS
 
 
-@pytest.mark.parametrize("period", [1.0, 100.0])
-def test_a_counter_too_slow_to_tell_is_said_to_be(period):
-    meter = Meter(300.0, period)
+def test_a_counter_too_slow_to_tell_is_said_to_be():
+    meter = Meter(300.0, period=1.0)
     taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
     assert taken.value is None
     assert "too few updates" in taken.reason
@@ -580,7 +538,7 @@ def test_a_record_of_a_cpu_tells_its_machine(cpu_build):
     made = supervisor.measure_case(matrix.case_from_flags({**case, "measure": quick}), str(cpu_build))
     record = made.model_dump(mode="json")
     records.check(record, "measurement", "a record")
-    assert record["machine"]["cpu"]["cpus"] == told(cpu_state.ranges(cpu_state.usable_cpus()))
+    assert record["machine"]["cpu"]["cpus"] == reported(cpu_state.ranges(cpu_state.usable_cpus()))
     assert "gpu" not in record["machine"]
     for when in ("before", "after"):
         load = record["clocks"][when]["load"]

@@ -38,7 +38,7 @@ def tiny_case(**changes) -> AnyCase:
 def measure_in_process(backend, case, state=None) -> Measurement:
     built = BuildUsed.model_validate(example("4096_cpu")["build"])
     blank = record.unmeasured(case, "cpu", built, Device.model_validate(backend.facts()))
-    made, _ = steps.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState(), lambda *_: None)
+    made, _ = steps.measure(backend, blank, {"reps", "warmup", "inner_loops"}, state or CpuState())
     records.check(made.model_dump(mode="json"), "measurement", made.status)
     return made
 
@@ -56,14 +56,10 @@ def backend(cpu_build):
         {},
         {"batch": 3, "heads": 28, "kv_heads": 4, "dim": 128},
         {"dim": 80, "dtype": "bf16", "anchor": "mean", "bias": "log_count"},
-        {"cache_dtype": "int8", "anchor": "last"},
         {"compress": 1, "cache_dtype": "int4", "dim": 128},
         {"seq": 20},
-        {"dtype": "fp32", "window": 0, "sinks": 0, "compress": 7},
-        {"anchor": "key_norm", "window": 16},
         {"anchor": "key_norm", "window": 0, "compress": 3, "cache_dtype": "int4", "dim": 128},
         {"policy": "head_budget", "full_heads": 1, "window": 16},
-        {"policy": "head_budget", "full_heads": 0, "window": 40, "dtype": "bf16", "batch": 2},
     ],
     ids=str,
 )
@@ -95,8 +91,7 @@ def test_passes_in_alternating_order_turn_round_with_every_visit_of_a_set(backen
     backend.free_all()
 
 
-@pytest.mark.parametrize("pass_order", ["forward", "alternating"])
-@pytest.mark.parametrize("compress", [1, 4, 7])
+@pytest.mark.parametrize(("compress", "pass_order"), [(1, "forward"), (4, "alternating"), (7, "forward")])
 def test_elementwise_is_right(backend, compress, pass_order):
     made = measure_in_process(backend, elementwise_case(compress=compress, pass_order=pass_order))
     assert made.status in ("ok", "noisy"), made.reason
@@ -218,14 +213,6 @@ def test_a_record_of_every_kind_fits_its_schema(cpu_build):
     assert huge.status == "out_of_memory"
     for made in (ok, unsupported, huge):
         records.check(made.model_dump(mode="json"), "measurement", made.status)
-
-
-def test_a_worker_that_dies_is_a_failed_record(cpu_build, monkeypatch):
-    monkeypatch.setattr(jobs.process, "interpreter", lambda _: "/bin/false")
-    made = supervisor.measure_case(tiny_case(), str(cpu_build))
-    records.check(made.model_dump(mode="json"), "measurement", "failed")
-    assert made.status == "failed"
-    assert "exit code 1" in made.reason
 
 
 def test_a_worker_that_hangs_is_stopped(monkeypatch, tmp_path):
@@ -357,11 +344,8 @@ def test_tensors_that_were_not_saved_are_told(cpu_build, tmp_path):
     ("flags", "named"),
     [
         (["--dim=63"], "dim"),
-        (["--compress=0"], "compress"),
-        (["--heads=6", "--kv_heads=4"], "kv_heads"),
         (["--pass_order=alternating"], "pass_order"),
         (["--splits=4"], "--splits: applies only to decode on a GPU"),
-        (["--splits=0"], "splits"),
     ],
 )
 def test_bench_refuses_bad_flags_with_exit_2(cpu_build, flags, named):
@@ -400,7 +384,7 @@ def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
     assert "3.317x [3.299, 3.334]" in supervisor.describe(typed(ok))
 
 
-@pytest.mark.parametrize(("loops", "period"), [(1, 1), (2, 5), (5, 5), (64, 7), (20, 92)])
+@pytest.mark.parametrize(("loops", "period"), [(2, 5), (64, 7)])
 def test_every_sample_visits_every_layer(loops, period):
     """Else two samples of one arm would compare the memory of different layers."""
     visited: list[int] = []

@@ -54,10 +54,6 @@ def test_caches_stay_where_the_user_has_them(tmp_path: Path):
     assert variables == {"HOME": str(tmp_path)}
 
 
-def test_the_checkout_is_this_one():
-    assert surroundings.CHECKOUT == ROOT
-
-
 def test_caches_of_a_closed_home_go_into_the_checkout(closed: Path, tmp_path: Path):
     variables = {"HOME": str(closed)}
     surroundings.settle(tmp_path, variables)
@@ -118,7 +114,7 @@ def test_settings_of_uv_and_python_that_redirect_go():
     assert kept.items() <= found.items()
 
 
-@pytest.mark.parametrize("name", ["a:b", "a{b", "a{}b", "a$x", "a${x}"])
+@pytest.mark.parametrize("name", ["a:b", "a{b", "a$x"])
 def test_a_checkout_whose_path_no_tool_takes_is_refused_in_one_line(name: str, tmp_path: Path):
     bootstrap = load(ROOT / "workflow/bootstrap.py")
     (tmp_path / name).mkdir()
@@ -126,10 +122,11 @@ def test_a_checkout_whose_path_no_tool_takes_is_refused_in_one_line(name: str, t
         bootstrap.check_place(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_other_names_are_not_refused(name: str, tmp_path: Path):
-    (tmp_path / name).mkdir()
-    load(ROOT / "workflow/bootstrap.py").check_place(str(tmp_path / name))
+def test_other_names_are_not_refused(tmp_path: Path):
+    bootstrap = load(ROOT / "workflow/bootstrap.py")
+    for name in ODD_NAMES:
+        (tmp_path / name).mkdir()
+        bootstrap.check_place(str(tmp_path / name))
 
 
 def test_a_checkout_that_takes_no_files_is_refused(closed: Path):

@@ -6,7 +6,7 @@ if RUN.unwritten:
 
     rule plan:
         input:
-            str(RUN.asked),
+            str(RUN.requested),
         output:
             [str(path) for path in RUN.unwritten],
         message:

@@ -4,8 +4,9 @@ Importing this needs no GPU library: the CUDA driver is called through ctypes, N
 """
 
 from elastickv.device.driver import cuda_driver_version, expected_gpus, gpu_names, gpus, visible_gpus
-from elastickv.device.facts import cpu_model, identity, resolve_backend, software
-from elastickv.device.lease import exclusive, exclusive_cpu, exclusive_device, exclusive_gpu, lock_folder
+from elastickv.device.facts import identity, resolve_backend, software
+from elastickv.device.host import cpu_model
+from elastickv.device.lease import exclusive_device
 from elastickv.device.nvml import nvidia_driver
 from elastickv.device.state import State
 
@@ -13,15 +14,11 @@ __all__ = [
     "State",
     "cpu_model",
     "cuda_driver_version",
-    "exclusive",
-    "exclusive_cpu",
     "exclusive_device",
-    "exclusive_gpu",
     "expected_gpus",
     "gpu_names",
     "gpus",
     "identity",
-    "lock_folder",
     "nvidia_driver",
     "resolve_backend",
     "software",

@@ -66,7 +66,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 class CpuBackend:
-    """All cores this process may use, one launch after the other. Implements `base.Backend`."""
+    """All cores this process may use, one launch after the other. What each method promises: `base.Backend`."""
 
     name = "cpu"
 
@@ -110,11 +110,9 @@ class CpuBackend:
         }
 
     def memory_budget(self) -> int:
-        """Half of what the machine, the cgroup and RLIMIT_AS leave, in bytes."""
         return memory_budget(self.name, host.available_memory())
 
     def supports(self, case: AnyCase) -> str | None:
-        """None, or why `case` cannot run here."""
         limit = limits.on_cpu(case)
         return limit.reason if limit else None
 
@@ -123,21 +121,17 @@ class CpuBackend:
 
         Raises MemoryError when they exceed what this process may fill (Linux would promise more, then kill it).
         """
-        if nbytes < 0 or nbytes > host.available_memory():
+        if nbytes > host.available_memory():
             raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {host.available_memory() / 1e9:.3g} GB available")
         address, owner = _pages(nbytes) if nbytes >= HUGE_PAGE else _small(nbytes)
         self._memory[address] = owner
-        self.fill_bytes(
-            address, nbytes, 0
-        )  # touched by the threads that use it: no page fault is left to a timed launch
+        self.fill_bytes(address, nbytes, 0)  # by the threads that use it: no page fault is left to a timed launch
         return address
 
     def free_all(self) -> None:
-        """Frees all allocated memory."""
         self._memory.clear()
 
     def write(self, address: int, array: Any) -> None:
-        """Copies a NumPy array to `address`."""
         array = np.ascontiguousarray(array)
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
@@ -148,7 +142,6 @@ class CpuBackend:
         return array
 
     def fill_bytes(self, address: int, nbytes: int, byte: int) -> None:
-        """memset."""
         self._library.elastickv_set_bytes(address, nbytes, byte)
 
     def decode_workspace(self, params: DecodeParams) -> int:
@@ -159,7 +152,6 @@ class CpuBackend:
         """None: each thread takes an equal part of all rows."""
 
     def launch(self, call: Call) -> None:
-        """Runs one kernel."""
         self.seconds(self.program([call], Mode()))
 
     def launch_mode(self, wanted: str) -> str:
@@ -182,13 +174,7 @@ class CpuBackend:
 
     def seconds(self, *programs: Program, lead: Sequence[Program] = ()) -> float:
         """The sum of each program's time from the start of its first launch to the end of its last."""
-        return sum(map(self._run, programs))
-
-    def _run(self, program: Program) -> float:
-        seconds = self._library.elastickv_run(program.length, program.kernels, program.params)
-        if seconds < 0:
-            raise RuntimeError("the CPU library was given a kernel number it does not know")
-        return seconds
+        return sum(self._library.elastickv_run(one.length, one.kernels, one.params) for one in programs)
 
     def synchronize(self) -> None:
         """Nothing to wait for: every launch returns when it is done."""
@@ -201,16 +187,12 @@ def _small(nbytes: int) -> tuple[int, Any]:
 
 def _pages(nbytes: int) -> tuple[int, Any]:
     """Anonymous pages at a multiple of 2 MiB. Raises MemoryError."""
-    available = host.available_memory()
-    if nbytes > available:
-        raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {available / 1e9:.3g} GB available")
     try:
         # Private: shared pages, mmap's default, are never huge ones.
         owner = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError(f"{nbytes / 1e9:.3g} GB: {error}") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel built without huge pages: the memory is as good, only slower
-            owner.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel built without huge pages: the memory is as good, only slower
+        owner.madvise(mmap.MADV_HUGEPAGE)
     start = ctypes.addressof(ctypes.c_char.from_buffer(owner))
     return -(-start // HUGE_PAGE) * HUGE_PAGE, owner

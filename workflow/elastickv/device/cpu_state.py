@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv.device import cgroup
+from elastickv.device import cgroup, host
 from elastickv.device.host import usable_cpus
 from elastickv.schemas.measurement import Busy, Load, Quota, Snapshot, Throttling
 from elastickv.schemas.parts import Others, Setting, Unavailable
 
 CPUS = Path("/sys/devices/system/cpu")
-CPUINFO = Path("/proc/cpuinfo")
 SHORTEST_WINDOW = 0.2  # seconds; the kernel counts CPU time in hundredths
 MOST_NAMED = 3
 SMALLEST_NAMED = 0.05  # cores
@@ -91,7 +90,7 @@ class CpuState:
         self._stopped = cgroup.throttling()
 
     def opened(self) -> None:
-        """Nothing to note: this process is known by its number."""
+        """Nothing to do: this process is known by its number."""
 
     def throttled(self) -> str | None:
         """None: a CPU does not report throttling."""
@@ -102,9 +101,8 @@ class CpuState:
 
     def load(self) -> Load | Unavailable:
         """The load since the previous call (see `load_between`)."""
-        now = times()
-        since, self._last = load_between(self._last, now), now
-        return since
+        before, self._last = self._last, times()
+        return load_between(before, self._last)
 
     def snapshot(self) -> Snapshot:
         """Frequency (MHz, None where the kernel hides it), load average, and `load`."""
@@ -124,11 +122,9 @@ class CpuState:
         return Throttling(reasons=reasons, quota=stopped)
 
     def others(self) -> Others:
-        """Of GPUs only."""
         return Others(value=None, reason="no GPU is used")
 
     def settings(self) -> dict[str, Setting]:
-        """See `settings`."""
         return settings()
 
 
@@ -161,20 +157,13 @@ def ranges(numbers: list[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None
-
-
 def _governor(cpus: Path, usable: list[int]) -> Setting:
-    found = {_text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
+    found = {host.text(cpus / f"cpu{number}/cpufreq/scaling_governor") for number in usable} - {None}
     return Setting(value=", ".join(sorted(found))) if found else _unavailable(NO_FREQUENCIES)
 
 
 def _flag(path: Path, reason: str, on: str = "1") -> Setting:
-    text = _text(path)
+    text = host.text(path)
     return _unavailable(reason) if text not in ("0", "1") else Setting(value=text == on)
 
 
@@ -184,9 +173,5 @@ def _turbo(cpus: Path) -> Setting:
 
 
 def _virtual() -> Setting:
-    flags = next((line for line in (_text(CPUINFO) or "").splitlines() if line.startswith("flags")), None)
-    return (
-        _unavailable("the processor does not report it")
-        if flags is None
-        else Setting(value="hypervisor" in flags.split())
-    )
+    flags = host.processor_flags()
+    return Setting(value="hypervisor" in flags) if flags else _unavailable("the processor does not report it")

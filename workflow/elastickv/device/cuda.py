@@ -13,7 +13,7 @@ import numpy as np
 from elastickv import records
 from elastickv.device import driver, launches, limits
 from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
-from elastickv.device.nvml import Reading, reported, unavailable
+from elastickv.device.nvml import Reading
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
 
@@ -63,14 +63,14 @@ class Program:
 def _peak(clock_khz: int, bus_bits: int, instance: bool) -> Reading:
     """Bandwidth (10^9 bytes/s) as a datasheet counts it: two transfers a clock (double data rate)."""
     if instance:
-        return unavailable("a MIG instance has an unknown share of the board's bandwidth")
+        return Reading(None, "a MIG instance has an unknown share of the board's bandwidth")
     if not (clock_khz and bus_bits):
-        return unavailable("the driver does not report the memory clock or the bus width")
-    return reported(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
+        return Reading(None, "the driver does not report the memory clock or the bus width")
+    return Reading(2 * clock_khz * 1e3 * bus_bits / 8 / 1e9)
 
 
 class CudaBackend:
-    """One GPU: the first visible one. See `base.Backend` for what each method promises."""
+    """One GPU: the first visible one. What each method promises: `base.Backend`."""
 
     name = "cuda"
 
@@ -82,7 +82,7 @@ class CudaBackend:
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
         try:
             visible = cupy.cuda.is_available()
-        except cupy.cuda.runtime.CUDARuntimeError as error:  # the driver is older than CuPy's CUDA
+        except self._runtime.CUDARuntimeError as error:  # the driver is older than CuPy's CUDA
             raise MachineError(f"the NVIDIA driver cannot be used: {error}", "update the driver") from error
         if not visible:
             raise MachineError("no NVIDIA driver or GPU is visible", "install the driver (nvidia-smi must list a GPU)")
@@ -143,23 +143,19 @@ class CudaBackend:
         }
 
     def facts(self) -> records.Json:
-        """The device part of a record; `peak_gbps` is bus width x memory clock, as a datasheet counts it."""
         return dict(self._facts)
 
     def memory_budget(self) -> int:
-        """80% of the memory that is free now, in bytes."""
         free, _ = self._runtime.memGetInfo()
         return memory_budget(self.name, int(free))
 
     def supports(self, case: AnyCase) -> str | None:
-        """None, or why `case` cannot run here."""
         limit = limits.on_cuda(case, self._gpu.capability)
         if limit:
             return limit.reason
         return DECODE.unfit(case, self._gpu) if isinstance(case, DecodeCase) else None
 
     def allocate(self, nbytes: int) -> int:
-        """Address of `nbytes` zeroed bytes. Raises MemoryError."""
         try:
             address = self._runtime.malloc(max(nbytes, 1))
         except self._runtime.CUDARuntimeError as error:
@@ -171,13 +167,11 @@ class CudaBackend:
         return address
 
     def free_all(self) -> None:
-        """Frees all allocated memory."""
         self._stream.synchronize()
         while self._allocated:
             self._runtime.free(self._allocated.pop())
 
     def write(self, address: int, array: Any) -> None:
-        """Copies a NumPy array to the device, after everything enqueued."""
         array = np.ascontiguousarray(array)
         self._stream.synchronize()
         self._runtime.memcpy(address, array.ctypes.data, array.nbytes, self._runtime.memcpyHostToDevice)
@@ -190,12 +184,10 @@ class CudaBackend:
         return array
 
     def fill_bytes(self, address: int, nbytes: int, byte: int) -> None:
-        """memset, enqueued."""
         if nbytes:
             self._runtime.memsetAsync(address, byte, nbytes, self._stream.ptr)
 
     def decode_workspace(self, params: ctypes.Structure) -> int:
-        """Bytes of workspace that a decode launch with these parameters needs."""
         return DECODE.workspace_bytes(params, self._gpu)
 
     def _function(self, name: str, shared_bytes: int) -> int:
@@ -211,7 +203,6 @@ class CudaBackend:
         self._gpu = self._gpu._replace(forced=choices)
 
     def decode_shape(self, params: ctypes.Structure) -> DecodeLaunch:
-        """How a decode with these parameters is launched."""
         return DecodeLaunch(*DECODE.described(params, self._gpu))
 
     def launch_mode(self, wanted: str) -> str:
@@ -242,7 +233,6 @@ class CudaBackend:
             raise RuntimeError(f"the launch of {prepared.name} failed with CUDA error {code}")
 
     def launch(self, call: Call) -> None:
-        """Enqueues one kernel."""
         self._enqueue(self._prepare(call, dependent=False))
 
     def launch_on(self, call: Call, stream: int) -> None:
@@ -266,7 +256,6 @@ class CudaBackend:
         return Program(captured, prepared)
 
     def seconds(self, *programs: Program, lead: Sequence[Program] = ()) -> float:
-        """See base.Backend: between two events on the stream."""
         begin, end = self._events
         for program in lead:
             self._replay(program)
@@ -285,5 +274,4 @@ class CudaBackend:
                 self._enqueue(one)
 
     def synchronize(self) -> None:
-        """Waits; raises what the device reports."""
         self._stream.synchronize()

@@ -10,11 +10,12 @@ import contextlib
 import ctypes
 import enum
 import os
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 CUDA_SUCCESS = 0
-LIBRARIES = ("libcuda.so.1", "libcuda.so", "nvcuda.dll")
+LIBRARY = "libcuda.so.1"
 DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -42,9 +43,8 @@ class Gpu(NamedTuple):
 
 def load() -> ctypes.CDLL | None:
     """The CUDA driver library as it is, or None where there is none."""
-    for name in LIBRARIES:
-        with contextlib.suppress(OSError):
-            return ctypes.CDLL(name)
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL(LIBRARY)
     return None
 
 
@@ -68,35 +68,25 @@ def gpus() -> list[Gpu]:
     CUDA_VISIBLE_DEVICES (numbers, UUIDs or their beginnings) is the driver's to read, with CUDA_DEVICE_ORDER and
     whatever a cluster's allocation left visible. Of several MIG instances CUDA shows a process the first.
     """
-    found = (_gpu(index) for index in range(_number("cuDeviceGetCount")))
-    return [gpu for gpu in found if gpu is not None]
-
-
-def _gpu(index: int) -> Gpu | None:
-    board = _uuid("cuDeviceGetUuid", index)
-    if board is None:
-        return None
-    # Drivers since CUDA 11.4 have a second version, which names the instance where the first names its board.
-    own = _uuid("cuDeviceGetUuid_v2", index) or board
-    return Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}", index)
+    found = []
+    for index in range(_number("cuDeviceGetCount")):
+        if board := _uuid("cuDeviceGetUuid", index):
+            # Drivers since CUDA 11.4 have a second version, which names the instance where the first names its board.
+            own = _uuid("cuDeviceGetUuid_v2", index) or board
+            found.append(Gpu(f"GPU-{own}" if own == board else f"MIG-{own}", f"GPU-{board}", index))
+    return found
 
 
 def _uuid(function: str, index: int) -> str | None:
-    raw = (ctypes.c_ubyte * 16)()
-    try:
-        if getattr(load(), function)(raw, index) != CUDA_SUCCESS:
-            return None
-    except AttributeError:
-        return None
-    text = bytes(raw).hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    raw, ask = (ctypes.c_ubyte * 16)(), getattr(load(), function, None)
+    return str(uuid.UUID(bytes=bytes(raw))) if ask and ask(raw, index) == CUDA_SUCCESS else None
 
 
-def rated_mhz(uuid: str) -> dict[str, int]:
-    """Clocks ("SM", "memory") that a GPU is sold with, which NVML's highest ones may exceed; empty where unknown."""
+def rated_mhz(selected: str) -> dict[str, int]:
+    """Rated clocks ("SM", "memory") of the GPU of a UUID, which NVML's highest ones may exceed; empty where unknown."""
     kinds = {"SM": Attribute.SM_KHZ, "memory": Attribute.MEMORY_KHZ}
-    found = [{name: attribute(gpu, kind) for name, kind in kinds.items()} for gpu in gpus() if gpu.uuid == uuid]
-    return {name: khz // 1000 for name, khz in found[0].items() if khz} if found else {}
+    khz = {name: attribute(gpu, kind) for gpu in gpus() if gpu.uuid == selected for name, kind in kinds.items()}
+    return {name: clock // 1000 for name, clock in khz.items() if clock}
 
 
 def attribute(gpu: Gpu, which: Attribute) -> int:

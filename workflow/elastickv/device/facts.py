@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 from elastickv import records
 from elastickv.device import driver, nvml
+from elastickv.device.host import cpu_model
 from elastickv.errors import MachineError
-
-
-def cpu_model() -> str:
-    """Model name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def identity(backend: str, uuid: str | None) -> records.Json:
     """The identity of a device in the record store: model and driver."""
     if backend == "cuda":
         return {"uuid": uuid, "cuda_driver": driver.cuda_driver_version(), "driver": nvml.nvidia_driver()}
-    return {"cpu": cpu_model(), "cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0)),
-            "machine": platform.machine()}  # fmt: skip
+    cores = {"cores": os.cpu_count(), "affinity": len(os.sched_getaffinity(0))}
+    return {"cpu": cpu_model(), **cores, "machine": platform.machine()}
 
 
 def resolve_backend(wanted: str) -> str:

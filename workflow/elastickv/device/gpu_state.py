@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from elastickv.device import driver, throttle
 from elastickv.device.cpu_state import CpuState
-from elastickv.device.nvml import Nvml, Reading, reported
+from elastickv.device.nvml import Nvml, Reading
 from elastickv.schemas.measurement import Range, Snapshot, Throttling
 from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
@@ -107,16 +107,14 @@ class GpuState:
         return Others(value=found)
 
     def throttled(self) -> str | None:
-        """To be called right after a sample: why the GPU was throttled, or None."""
-        told_bits = self._nvml.read("CurrentClocksThrottleReasons")
-        bits = told_bits.value or 0
+        reasons = self._nvml.read("CurrentClocksThrottleReasons")
+        bits = reasons.value or 0
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
         slow = len(self._seen) % SLOW_READINGS_EVERY == 0
         rest = (self._read("Temperature", 0), self._power().value) if slow else ()
         self._seen.append(AfterSample(clocks["SM"], clocks["memory"], *rest))
         self._reasons.update(throttle.names(bits))
-        if told_bits.value is None:
-            self._no_reasons = told_bits.reason
+        self._no_reasons = reasons.reason
         return throttle.slowed(bits, {name: (clocks[name], self._rated[name]) for name in clocks})
 
     def seen(self) -> Throttling:
@@ -142,12 +140,10 @@ class GpuState:
 
     @property
     def energy_reason(self) -> str | None:
-        """Why the energy cannot be read, or None."""
         return self._energy().reason
 
     @property
     def power_reason(self) -> str | None:
-        """Why the power cannot be read, or None."""
         return self._power().reason
 
     def snapshot(self) -> Snapshot:
@@ -163,7 +159,6 @@ class GpuState:
         )
 
     def settings(self) -> dict[str, Setting]:
-        """Settings of the board: each a value, or null with the reason."""
         read = self._nvml.read
         readings = {
             "ecc": read("EccMode").map(lambda modes: bool(modes[0])),
@@ -172,7 +167,7 @@ class GpuState:
             "compute_mode": read("ComputeMode").map(lambda mode: COMPUTE_MODES.get(mode, str(mode))),
             "performance_state": read("PerformanceState").map(lambda state: f"P{state}"),
             "power_limit_w": read("EnforcedPowerLimit").map(_thousandth),
-            "sm_rated_mhz": reported(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
+            "sm_rated_mhz": Reading(self._rated["SM"]) if self._rated["SM"] else read("MaxClockInfo", SM),
             "sm_highest_mhz": read("MaxClockInfo", SM),
             "memory_highest_mhz": read("MaxClockInfo", MEMORY),
             "sm_application_mhz": read("ApplicationsClock", SM),

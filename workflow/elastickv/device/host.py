@@ -9,7 +9,7 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from elastickv.device import cgroup, cpu_model
+from elastickv.device import cgroup
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -34,25 +34,31 @@ class Host(NamedTuple):
     instruction_sets: list[str]
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """What a file of the kernel holds, or None where there is none."""
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:
         return None
 
 
-def _cpuinfo(*keys: str) -> str | None:
+def cpuinfo(*keys: str) -> str | None:
     """Value of the first of `keys` in /proc/cpuinfo."""
-    for line in (_text(CPUINFO) or "").splitlines():
+    for line in (text(CPUINFO) or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in keys:
             return value.strip()
     return None
 
 
+def cpu_model() -> str:
+    """Model name of the CPU."""
+    return cpuinfo("model name") or platform.processor() or platform.machine()
+
+
 def usable_cpus() -> list[int]:
     """Numbers of the CPUs that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return sorted(os.sched_getaffinity(0))
 
 
 def is_x86() -> bool:
@@ -62,7 +68,7 @@ def is_x86() -> bool:
 
 def processor_flags() -> frozenset[str]:
     """All extensions that the system lists for the processor, by the system's names."""
-    return frozenset((_cpuinfo("flags", "Features") or "").split())
+    return frozenset((cpuinfo("flags", "Features") or "").split())
 
 
 def instruction_sets() -> list[str]:
@@ -71,12 +77,11 @@ def instruction_sets() -> list[str]:
     return [name for name in INSTRUCTION_SETS if name in flags]
 
 
-def last_level_cache_bytes(caches: Path = CACHES) -> tuple[int, str]:
+def last_level_cache_bytes() -> tuple[int, str]:
     """Size of the last-level cache and where it was read: sysfs index3, else the highest index, else a safe guess."""
-    levels = sorted(caches.glob("index*/size"), key=lambda path: int(path.parent.name.removeprefix("index")))
-    for path in [caches / "index3" / "size", *reversed(levels)]:
-        size = _text(path)
-        if size:
+    levels = sorted(CACHES.glob("index*/size"), reverse=True)
+    for path in [CACHES / "index3" / "size", *levels]:
+        if size := text(path):
             return int(size.rstrip("KMG")) * _UNITS.get(size[-1], 1), str(path)
     return FALLBACK_CACHE_BYTES, "assumed: not reported by sysfs"
 
@@ -87,19 +92,14 @@ def usable_cores() -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
-def _address_space_room() -> int | None:
-    """Bytes left under RLIMIT_AS, or None where there is no such limit."""
-    import psutil
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return None if soft == resource.RLIM_INFINITY else max(0, soft - psutil.Process().memory_info().vms)
-
-
 def available_memory() -> int:
     """Bytes that this process can still fill: what the machine has free, within its cgroup's and its own limits."""
     import psutil
 
-    limits = (psutil.virtual_memory().available, cgroup.memory_room(), _address_space_room())
+    limits = [psutil.virtual_memory().available, cgroup.memory_room()]
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if own != resource.RLIM_INFINITY:
+        limits.append(max(0, own - psutil.Process().memory_info().vms))
     return min(limit for limit in limits if limit is not None)
 
 

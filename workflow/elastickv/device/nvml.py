@@ -11,7 +11,7 @@ from elastickv import records
 NO_LIBRARY = "nvidia-ml-py is not installed"
 NO_SAMPLES = (0, 6)  # no process used the GPU: an empty answer, which the Python binding raises, and NOT_FOUND
 # The second answers on newer GPUs where the first does not; both give samples with pid, smUtil and timeStamp.
-UTILISATION = ("nvmlDeviceGetProcessUtilization", "nvmlDeviceGetProcessesUtilizationInfo")
+UTILISATION = ("ProcessUtilization", "ProcessesUtilizationInfo")
 SHARED = "a MIG instance shares it with the other instances of its board"
 
 
@@ -24,21 +24,11 @@ class Reading:
 
     def map(self, of: Callable[[Any], Any]) -> Reading:
         """`of` its value, where there is one."""
-        return self if self.value is None else reported(of(self.value))
+        return self if self.value is None else Reading(of(self.value))
 
     def to_json(self) -> records.Json:
         """As records state it."""
         return {"value": self.value} | ({} if self.reason is None else {"reason": self.reason})
-
-
-def reported(value: Any) -> Reading:
-    """A reading that the machine gave."""
-    return Reading(value)
-
-
-def unavailable(reason: str) -> Reading:
-    """A reading that could not be taken, and why."""
-    return Reading(None, reason)
 
 
 def opened(library: Any = None) -> tuple[Any, str | None]:
@@ -81,7 +71,6 @@ class Nvml:
     """One GPU. For a MIG instance, clocks, power and modes are read from its board."""
 
     def __init__(self, uuid: str, library: Any = None):
-        """library: the module pynvml or a replacement; default: the installed one."""
         self._own = self._board = None
         self._library, self.reason = opened(library)
         if self._library is None:
@@ -104,47 +93,29 @@ class Nvml:
 
     def read_alone(self, function: str, *arguments: Any) -> Reading:
         """The board's answer where this process can have the whole board: of an instance it would be others' too."""
-        return unavailable(SHARED) if self._own is not self._board else self.read(function, *arguments)
+        return Reading(None, SHARED) if self._own is not self._board else self.read(function, *arguments)
 
     def _ask(self, handle: Any, function: str, *arguments: Any) -> Reading:
         if handle is None:
-            return unavailable(self.reason or "NVML does not know this GPU")
+            return Reading(None, self.reason)
+        library = self._library
         try:
-            return reported(getattr(self._library, f"nvmlDeviceGet{function}")(handle, *arguments))
-        except AttributeError:
-            return unavailable("this version of nvidia-ml-py does not support it")
-        except self._errors as error:
-            return unavailable(f"NVML: {error}")
-
-    @property
-    def _errors(self) -> tuple[type[Exception], ...]:
-        """The library's errors, also that a function needs a newer driver, which is none of the others."""
-        newer = getattr(self._library, "NVMLLibraryMismatchError", None)
-        return (self._library.NVMLError, *([newer] if newer else []))
+            return Reading(getattr(library, f"nvmlDeviceGet{function}")(handle, *arguments))
+        except (library.NVMLError, library.NVMLLibraryMismatchError) as error:  # the latter: the driver is too old
+            idle = function in UTILISATION and getattr(error, "value", None) in NO_SAMPLES
+            return Reading([]) if idle else Reading(None, f"NVML: {error}")
 
     def utilisation(self, since: int) -> Reading:
         """The board's samples of which process used it how much, later than `since` (the driver's time stamps)."""
-        if self._board is None:
-            return self.read("ProcessUtilization", since)
-        answer = unavailable("this version of nvidia-ml-py does not support it")
-        for function in UTILISATION:
-            try:
-                return reported(list(getattr(self._library, function)(self._board, since)))
-            except AttributeError:
-                continue
-            except self._errors as error:
-                if getattr(error, "value", None) in NO_SAMPLES:
-                    return reported([])
-                answer = unavailable(f"NVML: {error}")
-        return answer
+        first = self.read(UTILISATION[0], since)
+        second = first if first.value is not None else self.read(UTILISATION[1], since)
+        return first if second.value is None else second
 
     def process_name(self, pid: int) -> str | None:
         """Name of a process on the GPU as the driver knows it, without its folder."""
         if self._library is None:
             return None
         try:
-            name = self._library.nvmlSystemGetProcessName(pid)
-        except (AttributeError, *self._errors):
+            return self._library.nvmlSystemGetProcessName(pid).split(" ")[0].rsplit("/", 1)[-1] or None
+        except (self._library.NVMLError, self._library.NVMLLibraryMismatchError):
             return None
-        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-        return text.split(" ")[0].rsplit("/", 1)[-1] or None

@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import device
-from elastickv.device import cpu_state
+from elastickv.device import cpu_state, lease
 from elastickv.device.nvml import Nvml
 from elastickv.doctor import gpu as gpus
 from elastickv.doctor.finding import Finding, note, ok
@@ -55,7 +54,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     busy, processes = _cpu()
     percent, on_gpu = _gpu(gpu.gpus[0].uuid) if gpu.gpus else (None, ())
     names = ["cpu", *(one.uuid for one in gpu.gpus)]
-    held = ((name, locks.holder(device.lock_folder() / f"{name}.lock")) for name in names)
+    held = ((name, locks.holder(lease.lock_file(name))) for name in names)
     return Facts(
         cores=len(cpu_state.usable_cpus()),
         cores_busy=busy,

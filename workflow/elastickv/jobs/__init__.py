@@ -6,7 +6,18 @@ Cases, language models and peers each define a `Job`: the keys of its records, a
 
 from elastickv.jobs.command import deliver, exit_code, read_settings
 from elastickv.jobs.job import Job, Record, run
-from elastickv.jobs.process import Answer, Worker, ended
+from elastickv.jobs.process import Answer, ended, in_worker
 from elastickv.jobs.store import RecordStore
 
-__all__ = ["Answer", "Job", "Record", "RecordStore", "Worker", "deliver", "ended", "exit_code", "read_settings", "run"]
+__all__ = [
+    "Answer",
+    "Job",
+    "Record",
+    "RecordStore",
+    "deliver",
+    "ended",
+    "exit_code",
+    "in_worker",
+    "read_settings",
+    "run",
+]

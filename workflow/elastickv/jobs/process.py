@@ -14,12 +14,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastickv import records
-from elastickv.device import lease
 from elastickv.system import orphans
 
 Answer = records.Json
@@ -28,20 +26,14 @@ STDERR_LINES = 3
 FOREIGN_PROCESSOR = "(most likely by code for another kind of processor: rm -r build/cpu, then build on this kind)"
 
 
-@dataclass(frozen=True)
-class Worker:
-    """A module that is run as a worker, by the interpreter of an environment (None: by this one)."""
+def in_worker(
+    module: str, name: str | None, request: Mapping[str, Any], timeout: float, variables: Mapping[str, str]
+) -> Answer:
+    """The answer of a module run as a worker by the interpreter of the environment `name` (None: by this one).
 
-    module: str
-    environment: str | None
-
-    def ask(self, request: Mapping[str, Any], timeout: float, variables: Mapping[str, str]) -> Answer:
-        """A worker's answer, see `ask`; variables: additional environment variables.
-
-        Raises MachineError when the environment is missing.
-        """
-        command = [interpreter(self.environment), "-m", self.module]
-        return ask(command, request, timeout, environment(**variables))
+    variables: additional environment variables. Raises MachineError when the environment is missing.
+    """
+    return ask([interpreter(name), "-m", module], request, timeout, environment(**variables))
 
 
 def interpreter(name: str | None) -> str:
@@ -98,7 +90,6 @@ def _ask(
             stdout=sys.stderr,
             stderr=None if terminal else log,
             env=variables,
-            pass_fds=lease.descriptors(),  # the device stays locked as long as the worker exists
         )
         try:
             code = process.wait(timeout)

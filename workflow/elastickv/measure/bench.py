@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from elastickv import device, jobs, matrix, records
 from elastickv.errors import MachineError, UsageError
@@ -17,20 +18,23 @@ from elastickv.schemas.measurement import Forced, Measurement
 from elastickv.schemas.once import Once
 
 CASE_FLAGS = (*CASE_KEYS, "backend")
-MEASURE_FLAGS = ("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes")
-FIXED_FLAGS = ("reps", "warmup", "inner_loops")
+MEASURE_FLAGS = (
+    *("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes"),
+    "decode_tokens",
+)
 STUDY_FLAGS = ("loop", "warps", "splits", "stage")
-FILE_FLAGS = ("out", "save_tensors")
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the flags that were given."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def case_of(args: argparse.Namespace) -> AnyCase:
     """The canonical case of the flags, completed by the documented defaults."""
-    flags = {name: getattr(args, name) for name in CASE_FLAGS if getattr(args, name) is not None}
-    measure = {name: getattr(args, name) for name in MEASURE_FLAGS if getattr(args, name) is not None}
+    flags, measure = _given(args, CASE_FLAGS), _given(args, MEASURE_FLAGS)
     if not args.graphs:
         measure["graphs"] = False
-    if args.decode_tokens is not None:
-        measure["decode_tokens"] = args.decode_tokens
     case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})
     if not case.kind.CACHE:
         if args.inference:
@@ -64,7 +68,7 @@ def _built(build: str, backend: str) -> None:
 
 def _forced(args: argparse.Namespace, case: AnyCase, backend: str) -> Forced | None:
     """Launch parameters that the flags set instead of the launch rules; None if there are none."""
-    forced = {name: getattr(args, name) for name in STUDY_FLAGS if getattr(args, name) is not None}
+    forced = _given(args, STUDY_FLAGS)
     if forced and (backend != "cuda" or not case.kind.CACHE):
         raise UsageError(f"bench: --{next(iter(forced))}: applies only to decode on a GPU")
     return Forced(**forced) if forced else None
@@ -106,8 +110,7 @@ def _details(record: Measurement) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the record (`--json`) or a line, writes `--out` and `--save-tensors`."""
     case = case_of(args)
-    files = [name for name in FILE_FLAGS if getattr(args, name) is not None]
-    if args.once and files:
+    if args.once and (files := _given(args, ("out", "save_tensors"))):
         raise UsageError([f"bench: --{name.replace('_', '-')}: --once measures nothing to write" for name in files])
     out, tensors = (path if path is None else records.destination(path) for path in (args.out, args.save_tensors))
     if out and out == tensors and not out.is_char_device():
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     _built(args.build, backend)
     if args.once:
         return _once(args, case, backend, forced)
-    fixed = tuple(name for name in FIXED_FLAGS if getattr(args, name) is not None)
+    fixed = tuple(_given(args, ("reps", "warmup", "inner_loops")))
     before = tensors and _which(tensors)
     record = supervisor.measure_case(case, args.build, fixed=fixed, save_tensors=tensors, forced=forced)
     content = record.model_dump(mode="json")
@@ -126,11 +129,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"elastickv: note: --save-tensors: nothing was written: {record.status}", file=sys.stderr)
     if out:
         records.write(out, content, "measurement")
+    judged = supervisor.by_default(record)
     if args.json:
         sys.stdout.write(records.to_json(content))
-    judged = supervisor.by_default(record)
-    if not args.json:
-        print(supervisor.describe(judged))
-        if judged.status in noise.PUBLISHED:
-            print("\n".join(_details(judged)))
+    else:
+        published = judged.status in noise.PUBLISHED
+        print("\n".join([supervisor.describe(judged), *(_details(judged) if published else [])]))
     return jobs.exit_code(judged.status, args.strict)

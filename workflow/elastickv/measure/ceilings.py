@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import MISSING
 
@@ -36,9 +35,6 @@ FEWEST_LAUNCHES, MOST_LAUNCHES = 2, 8192
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 9
 LIMIT_SECONDS = {"cuda": 20.0, "cpu": 8.0}
 
-Clock = Callable[[], float]
-Key = TypeVar("Key", bound=Hashable)
-
 
 def large_bytes(backend: str, budget: int) -> int:
     """Size of the buffer for pure passes between a case's samples, if `budget` bytes may be allocated."""
@@ -57,17 +53,13 @@ class LargeBuffer:
         backend.launch(Call("fill", FillParams(self.address, self.nbytes // 4, 0, 1, 0, 0)))
         backend.synchronize()
 
-    def pass_of(self, mix: Traffic) -> tuple[Call, int]:
-        """A pure pass over the whole buffer with the read-write mix of `mix`; also the bytes it moves."""
+    def program(self, mix: Traffic) -> tuple[Any, int, int]:
+        """Passes over the whole buffer with the read-write mix of `mix`: the program, bytes of a launch, launches."""
         read = self.nbytes * mix.read // mix.total // 256 * 256
         write = (self.nbytes - read) // 256 * 256 if mix.write else 0
-        return Call("stream", StreamParams(self.address, read, self.address + read, write, self.sink)), read + write
-
-    def program(self, mix: Traffic) -> tuple[Any, int, int]:
-        """A replayable program of that pass, the bytes of one launch, and the number of launches."""
-        call, nbytes = self.pass_of(mix)
+        call = Call("stream", StreamParams(self.address, read, self.address + read, write, self.sink))
         launches = GRAPH_LAUNCHES if self.backend.name == "cuda" else 1
-        return self.backend.program([call] * launches, Mode(graph=self.backend.name == "cuda")), nbytes, launches
+        return self.backend.program([call] * launches, Mode(graph=self.backend.name == "cuda")), read + write, launches
 
 
 @dataclass(frozen=True)
@@ -126,11 +118,11 @@ def _pass(backend: Backend, buffer: LargeBuffer, nbytes: int, launches: int, cop
     return Pass(nbytes, launches, backend.program(calls, Mode(backend.name == "cuda", dependent)))
 
 
-def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = time.monotonic) -> list[Point]:
+def curve(backend: Backend) -> list[Point]:
     """Read and copy bandwidth by size on this device, ascending; each point states whether its passes were cold.
 
     Rounds over all sizes, so that a disturbance costs each of them one sample and none of them all: at least
-    FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into `limit_seconds`. If the device supports dependent
+    FEWEST_ROUNDS, at most MOST_ROUNDS, in between as many as fit into LIMIT_SECONDS. If the device supports dependent
     launches, a point has both launch modes.
     """
     cache = backend.facts()["last_level_cache_bytes"]
@@ -146,7 +138,7 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
         for kind in KINDS
         for dependent in modes
     }
-    rates = _rounds(backend, passes, LIMIT_SECONDS[backend.name] if limit_seconds is None else limit_seconds, clock)
+    rates = _rounds(backend, passes)
     points = []
     for nbytes, (_, places, cold) in shapes.items():
         plain, *more = ({kind: _rate(rates[Shape(nbytes, kind, mode)]) for kind in KINDS} for mode in modes)
@@ -155,14 +147,14 @@ def curve(backend: Backend, limit_seconds: float | None = None, clock: Clock = t
     return points
 
 
-def _rounds(backend: Backend, passes: dict[Key, Pass], limit: float, clock: Clock) -> dict[Key, list[float]]:
+def _rounds(backend: Backend, passes: dict[Shape, Pass]) -> dict[Shape, list[float]]:
     """GB/s of each pass by round; a first round warms up and determines how many rounds fit into the time."""
-    began = clock()
+    began = time.monotonic()
     for one in passes.values():
         one.gbps(backend)
-    fitting = int(limit / max(clock() - began, limit / MOST_ROUNDS)) if limit else 0
-    rates: dict[Key, list[float]] = {key: [] for key in passes}
-    for _ in range(max(FEWEST_ROUNDS, fitting)):
+    fitting = int(LIMIT_SECONDS[backend.name] / (time.monotonic() - began))
+    rates: dict[Shape, list[float]] = {key: [] for key in passes}
+    for _ in range(min(max(FEWEST_ROUNDS, fitting), MOST_ROUNDS)):
         for key, one in passes.items():
             rates[key].append(one.gbps(backend))
     return rates

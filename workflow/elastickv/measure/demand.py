@@ -36,9 +36,6 @@ CEILINGS_BUFFER_MIB = 2048  # on a CPU; of it a quarter of what is free, at most
 PEER_SECONDS, PEER_COMPARISONS, PEER_FACTOR, PEER_LIBRARIES_MIB = 300, 4, 3, 4096
 SPARE_SECONDS = 180  # for Snakemake's own start on the node, and for the record
 
-# A timed CPU needs its node to itself; a GPU job does not, since its GPU is its own.
-EXCLUSIVE = "--exclusive"
-
 
 class Demand(NamedTuple):
     """gpu: GPUs; mem_mb: host memory, MB as SLURM counts it (MiB); runtime: minutes; slurm_extra: options of sbatch."""
@@ -64,8 +61,8 @@ def gpus(backend: str) -> int:
 
 
 def sbatch_options(backend: str) -> str:
-    """Additional SLURM options of a command that is timed on this backend."""
-    return "" if gpus(backend) else EXCLUSIVE
+    """Further options of sbatch: a timed CPU needs its node to itself, a GPU job does not, since its GPU is its own."""
+    return "" if gpus(backend) else "--exclusive"
 
 
 def peers_seconds(case: AnyCase, peers: int, max_seconds: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from elastickv.device import State, cpu_state
 from elastickv.device.cpu_state import CpuState
 from elastickv.schemas.base import given
-from elastickv.schemas.measurement import Energy, Load, Measurement, Quota, Snapshot
+from elastickv.schemas.measurement import Load, Measurement, Quota, Snapshot
 from elastickv.schemas.parts import Machine, Process, Reading
 
 # Other load, in cores, from which on it is named in the reason of a noisy record.
@@ -29,25 +29,13 @@ def with_readings(record: Measurement, state: State, begun: Snapshot, ended: Sna
     record = record.model_copy(update={"machine": readings(state)})
     if given(record.clocks.after) is None:  # nothing was timed
         return record
-    read = {
-        "throttling": state.seen().model_copy(update={"dropped_rounds": record.throttling.dropped_rounds}),
-        "power": _power(record, state, ended),
-        "energy": _energy(record.energy, begun, ended),
-    }
-    return disturbed(record.model_copy(update=read))
-
-
-def _power(record: Measurement, state: State, ended: Snapshot) -> Reading:
-    if given(ended.power_w) is None:
-        return Reading(value=None, reason=state.power_reason)
-    return Reading(watts_at_end=ended.power_w, watts_after_samples=record.clocks.after.power_w)
-
-
-def _energy(of_arms: Energy, begun: Snapshot, ended: Snapshot) -> Energy:
-    """With the joules of the whole measurement, where the device counts them."""
-    if given(ended.energy_j) is None:
-        return of_arms
-    return of_arms.model_copy(update={"joules": ended.energy_j - begun.energy_j})
+    power, energy = Reading(value=None, reason=state.power_reason), record.energy
+    if given(ended.power_w) is not None:
+        power = Reading(watts_at_end=ended.power_w, watts_after_samples=record.clocks.after.power_w)
+    if given(ended.energy_j) is not None:
+        energy = energy.model_copy(update={"joules": ended.energy_j - begun.energy_j})
+    throttling = state.seen().model_copy(update={"dropped_rounds": record.throttling.dropped_rounds})
+    return disturbed(record.model_copy(update={"throttling": throttling, "power": power, "energy": energy}))
 
 
 def gpu_shared(others: Sequence[Process]) -> str | None:
@@ -69,19 +57,6 @@ def _named(process: Process) -> str:
     if process.sm_percent is None:
         return f"{name} was on it, computing or not"
     return f"{name} computed on it, up to {process.sm_percent}% of the time"
-
-
-def cpu_loaded(load: Load | None, cores: int, stopped_seconds: float = 0.0) -> str | None:
-    """What kept this process from its cores while samples were taken, or None. load: None where it is not known."""
-    reasons = []
-    if load and load.others_cores >= WORTH_NAMING:
-        named = ", ".join(f"{process.name} ({process.pid})" for process in load.busiest)
-        reasons.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
-    if load and load.stolen_cores >= WORTH_NAMING:
-        reasons.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
-    if stopped_seconds > 0:
-        reasons.append(f"the container's CPU quota stopped it for {stopped_seconds:.2f} s")
-    return "; ".join(reasons) or None
 
 
 def disturbed(record: Measurement) -> Measurement:
@@ -106,8 +81,14 @@ def disturbed(record: Measurement) -> Measurement:
 
 
 def _cpu_loaded(record: Measurement) -> str | None:
-    """What kept a measurement on a CPU from its cores, as far as it is known."""
+    """What kept a measurement on a CPU from its cores while samples were taken, as far as it is known; or None."""
     load, quota = record.clocks.after.load, record.throttling.quota
-    stopped = quota.seconds if isinstance(quota, Quota) else 0.0
-    cores = record.machine.cpu["usable_cores"].value
-    return cpu_loaded(load if isinstance(load, Load) else None, cores, stopped)
+    cores, reasons = record.machine.cpu["usable_cores"].value, []
+    if isinstance(load, Load) and load.others_cores >= WORTH_NAMING:
+        named = ", ".join(f"{process.name} ({process.pid})" for process in load.busiest)
+        reasons.append(f"other processes kept {load.others_cores:.1f} of {cores} cores busy{named and f': {named}'}")
+    if isinstance(load, Load) and load.stolen_cores >= WORTH_NAMING:
+        reasons.append(f"the hypervisor gave {load.stolen_cores:.1f} of {cores} cores to others")
+    if isinstance(quota, Quota) and quota.seconds > 0:
+        reasons.append(f"the container's CPU quota stopped it for {quota.seconds:.2f} s")
+    return "; ".join(reasons) or None

@@ -9,11 +9,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from elastickv.jobs.job import MEASURED
 from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Measurement, Processes, Run, Spread
 from elastickv.schemas.parts import Interval
-
-MEASURED = ("ok", "noisy")
 
 
 def stopped_by(record: Measurement, index: int, of: int) -> Measurement | None:

@@ -48,12 +48,12 @@ def autocorrelation(values: Sequence[float]) -> float:
 
     Of ranks, so that a few slow samples do not hide it (Wald and Wolfowitz, 1943, Annals of Mathematical Statistics).
     """
-    series = np.asarray(values, dtype=float)
-    ordered = np.sort(series)
-    ranks = np.searchsorted(ordered, series, "left") + np.searchsorted(ordered, series, "right")
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values)
     centred = ranks - ranks.mean()
     power = float(centred @ centred)
-    return float(centred[1:] @ centred[:-1]) / power if power > 0 and len(series) > 2 else 0.0
+    return float(centred[1:] @ centred[:-1]) / power if power > 0 and len(ranks) > 2 else 0.0
 
 
 def block_length(values: np.ndarray) -> int:
@@ -110,16 +110,6 @@ def _ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values[places], ranks
 
 
-def _block_bootstrap(
-    series: np.ndarray, block: int, confidence: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of resampled medians, widened about the median. In logarithms, so that it stays positive."""
-    value, tail = np.median(series), (1 - confidence) / 2
-    ends = np.quantile(resampled_medians(series, block, resamples, seed), [tail, 1 - tail])
-    low, high = value * (ends / value) ** widening(len(series) / block, confidence)
-    return float(min(low, value)), float(max(high, value))
-
-
 def median_interval(values: Sequence[float], confidence: float, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The median of positive `values` with a two-sided interval; `confidence` in it is what the interval has.
 
@@ -130,17 +120,20 @@ def median_interval(values: Sequence[float], confidence: float, resamples: int =
     series = np.asarray(values, dtype=float)
     if not (series > 0).all():
         raise ValueError("an interval needs positive values")
+    value = float(np.median(series))
     if len(series) < FEWEST_FOR_BOOTSTRAP or np.ptp(series) == 0:
         method, low, high = "range", float(series.min()), float(series.max())
         confidence = min(confidence, 1 - 2.0 ** (1 - len(series)))
     else:
-        block = block_length(series)
+        block, tail = block_length(series), (1 - confidence) / 2
         method = f"circular block bootstrap, block {block}, widened"
-        low, high = _block_bootstrap(series, block, confidence, resamples, seed)
+        ends = np.quantile(resampled_medians(series, block, resamples, seed), [tail, 1 - tail])
+        # Widened about the median, in logarithms, so that the interval stays positive.
+        low, high = (float(end) for end in value * (ends / value) ** widening(len(series) / block, confidence))
     return Interval(
-        value=float(np.median(series)),
-        low=low,
-        high=high,
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
         confidence=confidence,
         method=method,
         resamples=resamples,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import MISSING
@@ -14,6 +14,7 @@ from elastickv.cache import bytes_moved, oracle
 from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
 from elastickv.device.base import Backend, Call, Mode
+from elastickv.jobs.worker import show
 from elastickv.measure import cycle, energy, machine, sampling, statistics
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.measure.record import ended
@@ -45,8 +46,6 @@ FEWEST_GRAPH_LAUNCHES = 20
 PROBE_EVERY = 5
 READ, COPY = Traffic(1, 0), Traffic(1, 1)
 ARMS = {"reference": "full", "candidate": "elastic"}  # what the sampler calls the arms of a case, and what we do
-
-Progress = Callable[[int, int], None]
 
 
 class Rotation:
@@ -214,9 +213,7 @@ def rule(settings: Measure, fixed: Collection[str] = ()) -> sampling.Rule:
     )
 
 
-def measure(
-    backend: Backend, blank: Measurement, fixed: set[str], state: State, progress: Progress
-) -> tuple[Measurement, Workload | None]:
+def measure(backend: Backend, blank: Measurement, fixed: set[str], state: State) -> tuple[Measurement, Workload | None]:
     """Measures one case; returns its record and the workload (None when it could not be made).
 
     blank: the initial record, with only case, build and device. fixed: those of reps, warmup and inner_loops that are
@@ -236,7 +233,7 @@ def measure(
     wrong = _wrong(correctness)
     if wrong:
         return ended(checked, "incorrect", wrong), workload
-    record = _timed(backend, checked, fixed, state, workload, buffer, progress)
+    record = _timed(backend, checked, fixed, state, workload, buffer)
     untimed = checked.model_copy(update={"resolved": record.resolved})
     if given(record.statistics) and case.kind.CACHE and case.measure.decode_tokens:
         mode = Mode(record.resolved.graphs, record.resolved.launch == "dependent")
@@ -265,11 +262,9 @@ def _decode_shapes(backend: Backend, case: AnyCase, workload: Workload) -> Decod
     if not isinstance(case, DecodeCase):
         return MISSING
     shapes = {arm: backend.decode_shape(workload.call(arm, 0).params) for arm in ARMS.values()}
-    return (
-        MISSING
-        if None in shapes.values()
-        else DecodeShapes(**{arm: DecodeShape(**shape._asdict()) for arm, shape in shapes.items()})
-    )
+    if None in shapes.values():
+        return MISSING
+    return DecodeShapes(**{arm: DecodeShape(**shape._asdict()) for arm, shape in shapes.items()})
 
 
 def _wrong(correctness: Correctness) -> str | None:
@@ -315,34 +310,31 @@ def _timed(
     state: State,
     workload: Workload,
     buffer: LargeBuffer,
-    progress: Progress,
 ) -> Measurement:
     """The record with samples and what follows from them, without an inference cycle."""
     case = checked.case.root
     setup = _setup(backend, case, workload, buffer, fixed)
-    record, samples = _sampled(checked, setup, state, progress)
+    record, samples = _sampled(checked, setup, state)
     if not len(samples):
         nothing = record.model_copy(update={"energy": Energy(value=None, reason="every round was dropped")})
         dropped = f"all {len(samples.dropped)} rounds were dropped: {samples.dropped[-1].reason}"
         return ended(nothing, "noisy", dropped)
     peak = given(record.device.peak_gbps)
-    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak)._asdict())
+    record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak))
     record = ended(record, *_quality(record, backend.name, setup.probes, machine.gpu_alone(state)))
     replays = {arm: rotation.replay for arm, rotation in setup.arms.items()}
     tokens = case.batch if isinstance(case, DecodeCase) else None
     return record.model_copy(update={"energy": energy.of_arms(replays, state, tokens)})
 
 
-def _sampled(
-    checked: Measurement, setup: Setup, state: State, progress: Progress
-) -> tuple[Measurement, sampling.Samples]:
+def _sampled(checked: Measurement, setup: Setup, state: State) -> tuple[Measurement, sampling.Samples]:
     """The record with its raw samples, and these; not yet a figure of them."""
     before = state.snapshot()
     take = sampling.pair(*(rotation.sample for rotation in setup.arms.values()))
     warm_up = sampling.warm_up(take, setup.rule)
 
     def between(index: int) -> None:
-        progress(index, setup.rule.reps)
+        show(f"  round {index} of at most {setup.rule.reps} ")
         setup.probes.take(index)
 
     samples = sampling.interleave(take, setup.rule, disturbed=state.throttled, between=between)
@@ -358,54 +350,46 @@ def _sampled(
 
 def _used(resolved: Resolved, setup: Setup, warm_up: sampling.WarmUp, samples: sampling.Samples) -> Resolved:
     """With what the sampling used."""
-    used = {
-        "inner_loops": setup.loops,
-        "reps": len(samples),
-        "warmup": warm_up.samples,
-        "warm_up": warm_up.facts(),
-        "stopped": samples.stopped,
-        "graphs": setup.mode.graph,
-        "led": list(setup.arms) if resolved.backend == "cuda" else [],
-        "launch": setup.launch,
-        "fixed": sorted(setup.fixed),
-    }
-    return resolved.model_copy(update=used)
-
-
-class Figures(NamedTuple):
-    """What follows from the samples: fields of a record."""
-
-    statistics: Statistics
-    bytes: Bytes
-    efficiency: Efficiencies
-    original_score: float | None
+    return resolved.model_copy(
+        update={
+            "inner_loops": setup.loops,
+            "reps": len(samples),
+            "warmup": warm_up.samples,
+            "warm_up": warm_up.facts(),
+            "stopped": samples.stopped,
+            "graphs": setup.mode.graph,
+            "led": list(setup.arms) if resolved.backend == "cuda" else [],
+            "launch": setup.launch,
+            "fixed": sorted(setup.fixed),
+        }
+    )
 
 
 def _figures(
     samples: sampling.Samples, probes: Probes, workload: Workload, settings: Measure, peak: float | None
-) -> Figures:
+) -> dict[str, Any]:
+    """What follows from the samples: fields of a record."""
     confidence = settings.confidence
     taken = {arm: samples.us[series] for series, arm in ARMS.items()}
     speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
     controls = {ARMS[series]: control for series, control in samples.controls(confidence).items()}
     moved = {arm: workload.traffic[arm].total for arm in taken}
     copy = float(np.median(probes.bandwidths("copy")))
-    return Figures(
-        statistics=Statistics(
+    efficiency = {
+        arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
+        for arm, times in taken.items()
+    }
+    return {
+        "statistics": Statistics(
             **{arm: statistics.arm_statistics(times, settings.truncate) for arm, times in taken.items()},
             speedup=speedup,
             autocorrelation=statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
             controls=Controls(**controls),
         ),
-        bytes=_bytes(workload, probes, confidence),
-        efficiency=Efficiencies(
-            **{
-                arm: _efficiency(moved[arm], times, probes, arm, peak, workload.cold, confidence)
-                for arm, times in taken.items()
-            }
-        ),
-        original_score=bytes_moved.original_score(copy, peak, speedup.value) if peak else None,
-    )
+        "bytes": _bytes(workload, probes, confidence),
+        "efficiency": Efficiencies(**efficiency),
+        "original_score": bytes_moved.original_score(copy, peak, speedup.value) if peak else None,
+    }
 
 
 def _bytes(workload: Workload, probes: Probes, confidence: float) -> Bytes:

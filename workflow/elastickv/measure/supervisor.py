@@ -25,8 +25,8 @@ SAMPLING = 5  # a finished measurement is not repeated unless how samples are ta
 
 def in_worker(backend: str, request: records.Json, timeout: float, uuid: str | None) -> jobs.Answer:
     """The answer of a worker to one task, on a device that is held. MachineError when its environment is missing."""
-    worker = jobs.Worker("elastickv.measure.worker", "cuda" if backend == "cuda" else None)
-    return worker.ask({"backend": backend, **request}, timeout, {"CUDA_VISIBLE_DEVICES": uuid} if uuid else {})
+    name, variables = ("cuda", {"CUDA_VISIBLE_DEVICES": uuid or ""}) if backend == "cuda" else (None, {})
+    return jobs.in_worker("elastickv.measure.worker", name, {"backend": backend, **request}, timeout, variables)
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,13 @@ from elastickv.schemas.measurement import Forced
 from elastickv.schemas.parts import BuildUsed, Device
 
 
-def _progress(done: int, total: int) -> None:
-    """A line on a terminal, nothing elsewhere."""
-    show(f"  round {done} of at most {total} ")
-
-
 def _measure(backend: Backend, request: Json, state: State) -> Json:
     from elastickv.measure import machine, record, steps
 
     begun = state.snapshot()
     built, facts = BuildUsed.model_validate(request["built"]), Device.model_validate(backend.facts())
     blank = record.unmeasured(case_of(request["case"]), backend.name, built, facts)
-    made, workload = steps.measure(backend, blank, set(request["fixed"]), state, _progress)
+    made, workload = steps.measure(backend, blank, set(request["fixed"]), state)
     show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np

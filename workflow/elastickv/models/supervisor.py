@@ -199,5 +199,5 @@ def ask(engine: Engine, request: records.Json, timeout: float, uuid: str | None 
     variables["CUDA_VISIBLE_DEVICES"] = uuid or ""  # on a CPU none: engines would use a GPU that they see
     if not sys.stderr.isatty():
         variables["TQDM_DISABLE"] = "1"
-    worker = jobs.Worker("elastickv.models.worker", engine.environment)
-    return worker.ask({"engine": engine.name, **request}, timeout, variables)
+    request = {"engine": engine.name, **request}
+    return jobs.in_worker("elastickv.models.worker", engine.environment, request, timeout, variables)

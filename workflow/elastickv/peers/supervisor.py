@@ -266,7 +266,7 @@ def ask(backend: str, request: dict[str, Any], timeout: float, uuid: str | None)
     # The environment of the kernels: on a GPU CuPy comes from there, unless that environment was adopted.
     kernels = environments.site_packages("cuda") if backend == "cuda" else None
     request = {**request, "packages": [str(kernels)] if kernels else []}
-    return jobs.Worker("elastickv.peers.worker", "peers").ask(request, timeout, variables)
+    return jobs.in_worker("elastickv.peers.worker", "peers", request, timeout, variables)
 
 
 def describe(made: Peers) -> str:

@@ -127,17 +127,14 @@ def _content(model: Model, without: str = "") -> dict[str, Any]:
 def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     from elastickv.build import fingerprint
 
-    files = {}
-    for image in plan.images:
-        architecture, ptx = images.target(image)
-        files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(
-            fingerprint.planned_image(architecture, ptx, plan.compiler).to_json()
-        )
+    planned = {f"image_{Path(image).stem}": fingerprint.planned_image(*images.target(image), plan.compiler)
+               for image in plan.images}  # fmt: skip
     if "cuda" in plan.backends:
         wanted = (config.build.architectures, config.build.ptx, plan.compiler)
-        files[BUILD_PLAN / "fatbin.json"] = _line(fingerprint.planned_fatbin(*wanted).to_json())
+        planned["fatbin"] = fingerprint.planned_fatbin(*wanted)
     if "cpu" in plan.backends:
-        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu().to_json())
+        planned["cpu"] = fingerprint.cpu()
+    files = {BUILD_PLAN / f"{name}.json": _line(one.to_json()) for name, one in planned.items()}
     for name in needed_environments(plan):
         files[ENVIRONMENT_PLAN / f"{name}.json"] = _line({"lock_sha256": environments.lock_sha256(name)})
     return files
@@ -156,13 +153,8 @@ def _line(content: Any) -> str:
 
 def changes(files: dict[Path, str], folder: Path) -> tuple[list[Path], list[Path]]:
     """The plan files to write, and the stale ones under `folder` (a results folder's plan) to delete."""
-    return [path for path, text in files.items() if _read(path) != text], stale(folder, files)
-
-
-def stale(folder: Path, wanted: Iterable[Path]) -> list[Path]:
-    """Plan files under `folder` that no longer belong to the plan."""
-    present = [*folder.glob("*.json"), *folder.glob("cases/*.json")]
-    return sorted(set(present) - set(wanted))
+    present = {*folder.glob("*.json"), *folder.glob("cases/*.json")}
+    return [path for path, text in files.items() if _read(path) != text], sorted(present - files.keys())
 
 
 def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> None:
@@ -170,7 +162,8 @@ def write(files: dict[Path, str], changed: list[Path], obsolete: list[Path]) -> 
     for path in changed:
         records.write_text(path, files[path])
         if is_made_by_hand(path):
-            _date_before(environments.ready_file(path.stem), path)  # not to be made again
+            moment = environments.ready_file(path.stem).stat().st_mtime - 1
+            os.utime(path, (moment, moment))  # not to be made again
     for path in obsolete:
         path.unlink(missing_ok=True)  # `elastickv plan` takes no lock: another one may have deleted it
 
@@ -208,16 +201,8 @@ def retire(plan: Plan) -> list[Path]:
     return [path.replace(retired / path.name) for path in found]
 
 
-def _date_before(mark: Path, path: Path) -> None:
-    moment = mark.stat().st_mtime - 1
-    os.utime(path, (moment, moment))
-
-
 def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from elastickv import matrix
 from elastickv.build import provenance
 from elastickv.device import driver
 from elastickv.errors import ElastickvError, UsageError
 from elastickv.measure import demand
 from elastickv.measure.demand import Demand
-from elastickv.pipeline import plan
-from elastickv.pipeline.runlock import RunLock
+from elastickv.pipeline import plan, runlock
 from elastickv.system import orphans
 
 
@@ -29,29 +30,29 @@ class Run:
 
     peers_demand: resources for measuring all peers. The lock is None in processes that Snakemake starts for jobs on
     other machines, and in a dry run, which does not write the plan: `unwritten` are the plan files that a run would
-    write, made from `asked`, the requested config (empty otherwise).
+    write, made from `requested`, a file with the config (empty otherwise).
     """
 
     plan: plan.Plan
     demands: Mapping[str, Demand]
-    lock: RunLock | None
+    lock: filelock.BaseFileLock | None
     gpus: int = 1
     peers_demand: Demand = demand.NONE
     unwritten: tuple[Path, ...] = ()
-    asked: Path = Path()
+    requested: Path = Path()
 
-    def threads(self, asked: Demand, cores: int) -> int:
+    def threads(self, requested: Demand, cores: int) -> int:
         """Threads of a rule that measures: all cores, so that no other rule runs at the same time.
 
         With several GPUs, its share of the cores: as many such rules run at a time as there are GPUs.
         """
-        return max(1, cores // self.gpus) if asked.gpu else cores
+        return max(1, cores // self.gpus) if requested.gpu else cores
 
     def start(self) -> None:
         """Called before jobs run: fails if another run is active, and moves records of removed cases away."""
         with _message_alone():
-            if self.lock is not None and not self.lock.try_acquire():
-                raise self.lock.refusal()
+            if self.lock is not None and not runlock.take(self.lock):
+                raise runlock.refusal()
         plan.unfinish(self.plan)
         plan.state_run(self.plan)
         for path in plan.retire(self.plan):
@@ -61,7 +62,7 @@ class Run:
 def begin(workflow: Any) -> Run:
     """The first step of the Snakefile. Ends the process with only the message if the config is invalid.
 
-    The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so who
+    The lock is taken while the plan is written and kept. Whether jobs will run is not known before `Run.start`, so
     commands that only read (`--summary`) run without it next to an active run, if they would change no plan file.
     """
     if workflow.is_main_process:
@@ -81,10 +82,10 @@ def begin(workflow: Any) -> Run:
             return Run(resolved, demands, None, gpus, peers)
         matrix.check_results_writable(config)
         if workflow.output_settings.dryrun:
-            asked = workflow.snakemake_tmp_dir / "config.json"
-            return Run(resolved, demands, None, gpus, peers, _unwritten(config, resolved, asked), asked)
-        lock = RunLock()
-        lock.try_acquire()
+            requested = workflow.snakemake_tmp_dir / "config.json"
+            return Run(resolved, demands, None, gpus, peers, _unwritten(config, resolved, requested), requested)
+        lock = filelock.FileLock(runlock.LOCK)
+        runlock.take(lock)
         _write_plan(config, resolved, lock)
         return Run(resolved, demands, lock, gpus, peers)
 
@@ -101,7 +102,8 @@ def _check_folder(checkout: Path) -> None:
 
 def _config(workflow: Any) -> matrix.Config:
     """The config of the command line. Snakemake read its files too, by laxer rules; here they are read strictly."""
-    files = [_shown(file) for file in _config_files(workflow)]
+    here = Path.cwd()  # files in it have their short names in messages
+    files = [file.relative_to(here) if file.is_relative_to(here) else file for file in _config_files(workflow)]
     return matrix.load(files or [matrix.CONFIG_DEFAULT], dict(workflow.config_settings.config))
 
 
@@ -121,11 +123,6 @@ def _config_files(workflow: Any) -> list[Path]:
     return list(settings.configfiles)
 
 
-def _shown(file: Path) -> Path:
-    """A file by its short name in messages, where it lies in the current folder."""
-    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-
-
 def _gpus_at_a_time(workflow: Any) -> int:
     """How many GPUs jobs may use at a time: `--resources gpu=N`, else as many as the machine seems to have.
 
@@ -136,8 +133,8 @@ def _gpus_at_a_time(workflow: Any) -> int:
     return max(1, int(workflow.global_resources["gpu"].value))
 
 
-def _unwritten(config: matrix.Config, resolved: plan.Plan, asked: Path) -> tuple[Path, ...]:
-    """The plan files that a run would write; the config goes to `asked`, newer than all of them.
+def _unwritten(config: matrix.Config, resolved: plan.Plan, requested: Path) -> tuple[Path, ...]:
+    """The plan files that a run would write; the config goes to `requested`, newer than all of them.
 
     So a job that makes them of it is due, and all that depends on them. Only what keeps an environment made by hand
     from being made again is written.
@@ -146,15 +143,15 @@ def _unwritten(config: matrix.Config, resolved: plan.Plan, asked: Path) -> tuple
     changed, _ = plan.changes(files, resolved.folder)
     by_hand = [path for path in changed if plan.is_made_by_hand(path)]
     plan.write(files, by_hand, [])
-    asked.write_text(files[resolved.folder / "config.json"], encoding="utf-8")
+    requested.write_text(files[resolved.folder / "config.json"], encoding="utf-8")
     return tuple(path for path in changed if path not in by_hand)
 
 
-def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: RunLock) -> None:
+def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: filelock.BaseFileLock) -> None:
     files = plan.contents(config, resolved)
     changed, obsolete = plan.changes(files, resolved.folder)
-    if (changed or obsolete) and not lock.held:
-        raise lock.refusal()
+    if (changed or obsolete) and not lock.is_locked:
+        raise runlock.refusal()
     plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
 

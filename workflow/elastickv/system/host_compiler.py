@@ -47,12 +47,8 @@ def _named(text: str) -> Command:
         raise MachineError(f"CXX is {text!r}, which is not a command: {error}", CHANGE) from None
     found = shutil.which(program)
     if found is None:
-        where = "" if "/" in program else " on PATH"
-        why = (
-            f"{program} is not an executable file"
-            if Path(program).exists()
-            else f"there is no program {program}{where}"
-        )
+        missing = f"there is no program {program}" + ("" if "/" in program else " on PATH")
+        why = f"{program} is not an executable file" if Path(program).exists() else missing
         raise MachineError(f"CXX is {text!r}, but {why}", CHANGE)
     return (found, *arguments)
 

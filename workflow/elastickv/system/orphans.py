@@ -55,18 +55,11 @@ def die_with_parent(and_descendants: bool = False) -> None:
 
 
 def _end_with_descendants(signal_number: int, _frame: object) -> None:
-    _kill_descendants(os.getpid())
+    kill_descendants(os.getpid())
     os._exit(128 + signal_number)
 
 
-def kill_with_descendants(process: int) -> None:
-    """Kills a child of this process and all that it started."""
-    _kill_descendants(process)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-
-
-def _kill_descendants(process: int) -> None:
+def kill_descendants(process: int) -> None:
     """Kills all descendants of a process, stopped first: while there are some that run, they may start others."""
     import psutil
 

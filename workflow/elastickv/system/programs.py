@@ -31,12 +31,12 @@ def run(command: Sequence[str], fix: str, seconds: float | None = None, given: s
     with process:
         try:
             out, err = process.communicate(given, timeout=limit)
-        except subprocess.TimeoutExpired:
-            orphans.kill_with_descendants(process.pid)
+        except BaseException as error:
+            orphans.kill_descendants(process.pid)
+            process.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             raise MachineError(f"`{' '.join(command)}` did not end within {limit:g} s and was stopped", fix) from None
-        except BaseException:
-            orphans.kill_with_descendants(process.pid)
-            raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
