@@ -198,7 +198,7 @@ class DecodeWorkload:
             for layer in sorted({0, self.layers - 1}):
                 query = self._chain[arm][last][layer - 1] if layer else self._chain[arm][1 - last][-1]
                 entries.append(self._check(arm, layer, query, self._chain[arm][last][layer], tokens))
-            results[arm] = worst(entries)
+            results[arm] = oracle.worst(entries)
         return results
 
     # -- correctness ---------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class DecodeWorkload:
                 self.backend.launch(self.call(arm, layer))
                 self.backend.synchronize()
                 entries.append(self._check(arm, layer, self._q[layer], self._out[arm][layer], self.tokens))
-            results[arm] = worst(entries)
+            results[arm] = oracle.worst(entries)
         return results
 
     def query(self, layer: int) -> int:
@@ -292,13 +292,6 @@ class DecodeWorkload:
         for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
         return saved
-
-
-def worst(answers: list[Answer]) -> Answer:
-    """That of the layer with the largest error (not finite counts as largest), naming all layers checked."""
-    failing = [one for one in answers if one.relative_error is None or one.anchors == "wrong"]
-    worst = failing[0] if failing else max(answers, key=lambda one: one.relative_error)
-    return worst.model_copy(update={"layers_checked": [layer for one in answers for layer in one.layers_checked]})
 
 
 WORKLOAD = DecodeWorkload
