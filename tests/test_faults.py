@@ -313,10 +313,12 @@ def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(
 
 
 @pytest.mark.parametrize(
-    "name",
-    [".plan/cases.json", ".plan/golden.json", ".plan/noise.json", ".plan/cases/4096_cpu.json", "verdicts.json"],
+    ("name", "fault"),
+    [
+        *((name, fault) for name in (".plan/cases.json", "verdicts.json") for fault in BROKEN),
+        *((f".plan/{name}.json", "foreign") for name in ("golden", "noise", "cases/4096_cpu")),
+    ],
 )
-@pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_plan_or_verdict_is_a_message(tmp_path, capsys, name, fault):
     results = judged(make(tmp_path / "results", ("4096_cpu",)))
     (results / name).write_bytes(BROKEN[fault])
