@@ -205,5 +205,9 @@ def backend(request):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that want a GPU to themselves come first: others leave a context of this very process on it."""
-    items.sort(key=lambda item: item.get_closest_marker("gpu_alone") is None)
+    """Tests that want a GPU to themselves come first: others leave a context of this very process on it.
+
+    Then whole files that run Snakemake in copies of this checkout: they take longest, and processes share files.
+    """
+    long = {item.path for item in items if "clone" in item.fixturenames}
+    items.sort(key=lambda item: (item.get_closest_marker("gpu_alone") is None, item.path not in long))
