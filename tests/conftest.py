@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shutil
@@ -156,6 +157,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for name in source_files():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
+    compileall.compile_dir(root / "workflow", quiet=1)  # once, instead of in every copy
     return Checkout(root)
 
 
