@@ -123,7 +123,7 @@ class CpuBackend:
 
         Raises MemoryError when they exceed what this process may fill (Linux would promise more, then kill it).
         """
-        if nbytes < 0 or nbytes > host.available_memory():
+        if nbytes >= HUGE_PAGE and nbytes > host.available_memory():  # to ask takes a millisecond, small ones are many
             raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {host.available_memory() / 1e9:.3g} GB available")
         address, owner = _pages(nbytes) if nbytes >= HUGE_PAGE else _small(nbytes)
         self._memory[address] = owner
@@ -201,9 +201,6 @@ def _small(nbytes: int) -> tuple[int, Any]:
 
 def _pages(nbytes: int) -> tuple[int, Any]:
     """Anonymous pages at a multiple of 2 MiB. Raises MemoryError."""
-    available = host.available_memory()
-    if nbytes > available:
-        raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {available / 1e9:.3g} GB available")
     try:
         # Private: shared pages, mmap's default, are never huge ones.
         owner = mmap.mmap(-1, nbytes + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
