@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, commands_in, wait_until
+from conftest import FOREVER, Checkout, commands_in, wait_until
 
 from elastickv import environments
 from elastickv.records import sha256_file
@@ -239,7 +239,7 @@ def test_a_deleted_record_comes_back_from_the_store_untimed(checkout: Checkout):
 def test_fresh_measures_again_and_is_forgotten_afterwards(checkout: Checkout):
     before = started(checkout, "first")
     run = checkout.start_snakemake("--configfile", CONFIG, "--forcerun", "measure", ELASTICKV_REMEASURE="1")
-    text, _ = run.communicate(timeout=300)
+    text, _ = run.communicate(timeout=FOREVER)
     assert run.returncode == 0, text
     assert started(checkout, "first") != before
     assert run_again(checkout) == set()
@@ -276,7 +276,7 @@ def test_a_second_run_in_the_checkout_is_refused_and_a_dry_run_is_not(checkout: 
         dry = checkout.snakemake("--configfile", CONFIG, "--dry-run")
     finally:
         holder.send_signal(signal.SIGCONT)
-        rest, _ = holder.communicate(timeout=300)
+        rest, _ = holder.communicate(timeout=FOREVER)
     assert second.code != 0
     assert f"a run is in progress in this checkout (process {holder.pid})" in second.text
     assert "Traceback" not in second.text
@@ -307,7 +307,7 @@ def test_snakemake_s_own_report_needs_no_network_and_nothing_but_the_core_lock(f
     assert any(line.startswith("pygments==") for line in pinned)
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     process = finished.start_snakemake("--configfile", CONFIG, "--report", str(tmp_path / name), **nowhere)
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate(timeout=FOREVER)
     assert process.returncode == 0, text
     content = (tmp_path / name).read_bytes()
     if name.endswith(".zip"):
