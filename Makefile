@@ -29,6 +29,9 @@ $(error CONFIG= names no matrix; name one or more, as in: make run CONFIG=config
 endif
 endif
 
+# Two processes share the test files, in the order that tests/conftest.py gives: those that take longest first.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 # The verdicts of the last finished run, unless the arguments were for looking only.
 SHOW := $(if $(filter -n --dry-run --dryrun --unlock,$(ARGS)),,@$(OVERRIDES) $(BIN)/elastickv show --if-finished $(MATRIX))
 
@@ -47,11 +50,11 @@ remeasure: setup ## as run, but time every case again
 	$(SHOW)
 
 test: setup-dev lint ## lint and the fast tests (minutes)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(TWO) $(ARGS)
 
 test-slow: ## the tests that take longer
 	@exec $(PYTHON) workflow/bootstrap.py dev slurm
-	@$(BIN)/python -m pytest -m slow -rs $(ARGS)
+	@$(BIN)/python -m pytest $(TWO) -m slow -rs $(ARGS)
 
 lint: setup-dev ## ruff, snakefmt, snakemake --lint
 	@$(BIN)/ruff check

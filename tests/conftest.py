@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shutil
@@ -156,6 +157,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for name in source_files():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
+    compileall.compile_dir(root / "workflow", quiet=1)  # once, instead of in every copy
     return Checkout(root)
 
 
@@ -168,6 +170,46 @@ def cpu_build() -> Path:
     return ROOT / "build"
 
 
+@pytest.fixture(scope="session")
+def gpu():
+    """The backend of the first GPU, for all tests that do not need the GPU to themselves: loading takes a while."""
+    from elastickv import device
+
+    if not device.visible_gpus():
+        pytest.skip("no NVIDIA GPU is visible")
+    pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
+    if not (ROOT / "build/cuda/elastickv.fatbin").is_file():
+        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
+    from elastickv.device.cuda import CudaBackend
+
+    return CudaBackend(ROOT / "build/cuda")
+
+
+@pytest.fixture
+def backend(request):
+    """`cuda`, or the CPU with the best target or with that of the parameter. Its memory is freed afterwards."""
+    from elastickv.device.cpu import CpuBackend
+    from elastickv.errors import MachineError
+
+    target = getattr(request, "param", None)
+    if target == "cuda":
+        made = request.getfixturevalue("gpu")
+    else:
+        made = CpuBackend(request.getfixturevalue("cpu_build") / "cpu")
+        try:
+            made.use_target(target or made.targets()[0])
+        except MachineError as error:
+            pytest.skip(str(error))
+        made.use_threads(3)  # more threads than rows, fewer, and not a divisor: work is cut inside rows
+    yield made
+    made.synchronize()
+    made.free_all()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that want a GPU to themselves come first: others leave a context of this very process on it."""
-    items.sort(key=lambda item: item.get_closest_marker("gpu_alone") is None)
+    """Tests that want a GPU to themselves come first: others leave a context of this very process on it.
+
+    Then whole files that run Snakemake in copies of this checkout: they take longest, and processes share files.
+    """
+    long = {item.path for item in items if "clone" in item.fixturenames}
+    items.sort(key=lambda item: (item.get_closest_marker("gpu_alone") is None, item.path not in long))

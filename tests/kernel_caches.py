@@ -139,6 +139,12 @@ class Caches:
         print(f"{arm}: relative error {correctness.relative_error}, worst {correctness.max_abs_error}")
         assert oracle.passes(correctness), correctness
 
+    def check_both(self) -> None:
+        """The elastic cache, and what both arms answer."""
+        self.check_elastic(self.tokens)
+        for arm in self.layer.caches:
+            self.check_decode(arm, self.tokens)
+
     def attention(self, q: np.ndarray, arm: str, tokens: int) -> np.ndarray:
         """The float64 answer over the first `tokens` tokens."""
         if arm == "full":

@@ -1,4 +1,4 @@
-"""The CPU kernels against the NumPy reference (bit for bit) and the float64 oracle (within its tolerances)."""
+"""What only the CPU library has: threads, targets, an exp of its own. `test_kernels.py` compares its answers."""
 
 from __future__ import annotations
 
@@ -9,41 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow
+from kernel_caches import POISON, Caches, case_of
 
-from elastickv import formats
 from elastickv.build import compilers, cpu
-from elastickv.cache import numerics
 from elastickv.device.base import Call
 from elastickv.device.cpu import CpuBackend
-from elastickv.device.params import ElementwiseParams, FillParams, StreamParams
+from elastickv.device.params import ElementwiseParams, StreamParams
 from elastickv.errors import MachineError
 
 KERNEL_SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 
 
-@pytest.fixture(params=list(compilers.cpu_targets()))
-def backend(cpu_build, request):
-    backend = CpuBackend(cpu_build / "cpu")
-    try:
-        backend.use_target(request.param)
-    except MachineError as error:
-        pytest.skip(str(error))
-    backend.use_threads(3)  # more threads than rows, fewer, and not a divisor: work is cut inside rows
-    yield backend
-    backend.free_all()
+EACH = pytest.mark.parametrize("backend", list(compilers.cpu_targets()), indirect=True)
 
 
-@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
-def test_compress_and_decode_agree_with_the_reference(backend, changes):
-    case = case_of(**changes)
-    caches = Caches(backend, case)
-    caches.compress()
-    caches.check_elastic(case.seq)
-    caches.check_decode("elastic", case.seq)
-    caches.check_decode("full", case.seq)
-
-
+@EACH
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
 def test_work_is_cut_between_any_number_of_threads(backend, threads):
     backend.use_threads(threads)
@@ -51,105 +31,10 @@ def test_work_is_cut_between_any_number_of_threads(backend, threads):
         case = case_of(seq=233, heads=rows * 2, kv_heads=rows, dtype="fp32", cache_dtype="int8")
         caches = Caches(backend, case)
         caches.compress()
-        caches.check_elastic(case.seq)
-        caches.check_decode("elastic", case.seq)
-        caches.check_decode("full", case.seq)
+        caches.check_both()
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
-@pytest.mark.parametrize("name", GROWING)
-@pytest.mark.parametrize("start", [1, 60])
-def test_one_captured_step_replays_while_the_cache_grows(backend, name, start, together):
-    """The ring wraps and groups close under a graph that was captured once."""
-    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **GROWING[name]}, start, steps=45, together=together)
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("count", [1, 63, 64, 1000, 100_003])
-def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
-    width = formats.of(dtype).vector_bytes(1)
-    address = backend.allocate((count + 64) * width)
-    backend.fill_bytes(address, (count + 64) * width, 0xAB)
-    backend.launch(Call("fill", FillParams(address, count, formats.of(dtype).number, 123, 456, 0)))
-    expected = formats.of(dtype).encode(numerics.seeded_values(count, 123, 456))
-    np.testing.assert_array_equal(backend.read(address, (count,), formats.of(dtype).words), expected)
-    assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
-
-
-def test_equal_launches_give_equal_bits(backend):
-    case = case_of(heads=10, kv_heads=5, seq=777, cache_dtype="int8", dtype="fp32")
-    caches = Caches(backend, case)
-    caches.compress()
-    first = caches.decode()
-    assert all(np.array_equal(first, caches.decode()) for _ in range(20))
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("which", ["k", "v"])
-def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which):
-    case = case_of(dtype=dtype, heads=8, kv_heads=4, seq=200)
-    caches = Caches(backend, case)
-    getattr(caches, which)[2, 150, 9] = np.nan
-    caches.write_full()
-    answer = caches.decode("full")
-    assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
-    assert np.isfinite(np.delete(answer, 2, axis=0)).all()
-
-
-@pytest.mark.parametrize("cache_dtype", formats.scaled())
-def test_a_nan_survives_quantisation(backend, cache_dtype):
-    caches = Caches(backend, case_of(cache_dtype=cache_dtype, anchor="first"))
-    caches.k[1, 8, 9] = np.nan
-    caches.write_full()
-    caches.compress()
-    answer = caches.decode()
-    assert np.isnan(answer[1]).all()
-    assert np.isfinite(np.delete(answer, 1, axis=0)).all()
-
-
-@pytest.mark.parametrize("cache_dtype", formats.scaled())
-def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
-    case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
-    caches = Caches(backend, case)
-    largest = formats.of(cache_dtype).largest
-    caches.k[0, 0] = 0
-    caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
-    caches.k[0, 1, 0] = largest
-    caches.k[0, 2] = 1e30  # beyond the largest scale
-    caches.k[0, 3] = 1e-30  # below the smallest
-    caches.write_full()
-    caches.compress()
-    caches.check_elastic(5)
-
-
-def test_large_logits_do_not_overflow(backend):
-    case = case_of(dtype="fp32", heads=8, kv_heads=2, seq=300)
-    caches = Caches(backend, case)
-    caches.k *= 1000
-    caches.write_full()
-    caches.check_decode("full", 300)
-
-
-def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
-    caches = Caches(backend, case_of(compress=4))
-    caches.v[:, 4:20] = caches.v[:, 4:5]
-    caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
-    caches.write_full()
-    caches.compress()
-    kept = caches.layer.read_kept(0, 4, 101)  # behind 4 sinks
-    assert kept[0, 4:8].tolist() == [4, 8, 12, 16]
-    assert kept[1, 4:8].tolist() == [4, 9, 12, 16]
-
-
-@pytest.mark.parametrize(
-    ("heads", "seq", "dim", "compress"),
-    [(3, 50, 64, 4), (2, 33, 20, 4), (1, 1, 4, 1), (2, 17, 64, 1), (2, 700, 128, 2), (1, 10, 36, 16), (2, 600, 132, 8)],
-)
-@pytest.mark.parametrize("reverse", [0, 1])
-def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress, reverse):
-    check_elementwise(backend, (heads, seq, dim), compress, reverse)
-
-
+@EACH
 def test_elementwise_exp_reaches_both_ends_of_its_range(backend):
     """exp of every size: relative error of each value, then zero, infinity and NaN."""
     logits = np.concatenate([np.linspace(-87, 88.7, 4 * 500), [-200, -1e30, 89, 1e30, np.nan, 0, 88.72, -87.3]])
@@ -171,6 +56,7 @@ def test_elementwise_exp_reaches_both_ends_of_its_range(backend):
     np.testing.assert_array_equal(answer[~normal], rounded[~normal])
 
 
+@EACH
 @pytest.mark.parametrize(
     ("read", "write"), [(0, 4096), (16, 0), (16, 16), (100_000, 16), (4112, 800_000), (1 << 20, 1 << 20)]
 )

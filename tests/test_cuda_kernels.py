@@ -7,23 +7,23 @@ those with "small" in their name under compute-sanitizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from itertools import permutations
 
 import numpy as np
 import pytest
-from kernel_caches import GROWING, POISON, SHAPES, Caches, case_of, check_elementwise, grow, workspace_for
+from kernel_caches import POISON, Caches, case_of, check_elementwise, grow, workspace_for
 from test_segments import Tiers
 
 from elastickv import device, formats
-from elastickv.cache import numerics, oracle
+from elastickv.cache import oracle
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.device.params import DecodeParams, FillParams, StreamParams
+from elastickv.policies import Policy
 
-pytestmark = pytest.mark.gpu
-BUILD = Path(__file__).resolve().parents[1] / "build"
+pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("backend", ["cuda"], indirect=True)]
 
-# What the GPU adds to SHAPES: real sizes, many splits, every kernel instance.
+# What the GPU adds to the shapes of test_kernels.py: real sizes, many splits, every kernel instance.
 LARGE = {
     "the golden case": {"seq": 4096, "heads": 32, "kv_heads": 32, "dim": 128, "window": 256},
     "compress 8, seq 5003": {"seq": 5003, "compress": 8, "dim": 128, "window": 256},
@@ -34,95 +34,60 @@ LARGE = {
     "8 heads on one": {"seq": 30011, "heads": 8, "kv_heads": 1, "dim": 128, "dtype": "bf16"},
     "more rows than blocks": {"batch": 40, "heads": 16, "kv_heads": 16, "seq": 300, "dim": 64},
     "biased": {"seq": 5003, "bias": "log_count", "compress": 3, "dim": 128, "heads": 8},
+    "int8 keys, int4 values": {"seq": 30011, "heads": 4, "kv_heads": 1, "dim": 128, "key_dtype": "int8",
+                               "value_dtype": "int4"},
+    "exact keys, int4 values, many rows": {"batch": 40, "heads": 16, "seq": 300, "value_dtype": "int4",
+                                           "bias": "log_count"},
 }  # fmt: skip
-# Every pair of formats, which decode_any takes.
-PAIRS = {
-    f"{keys} keys, {values} values, dim {dim} group {group}": dict(
-        key_dtype=keys, value_dtype=values, dtype=dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
-    )
-    for dtype, dim, group in (("fp16", 128, 1), ("bf16", 64, 3), ("fp32", 256, 1), ("fp16", 80, 7))
-    for keys in (dtype, *formats.scaled())
-    for values in (dtype, *formats.scaled())
-    if keys != values
-}
-LARGE |= {
-    "int8 keys, int4 values": {
-        "seq": 30011,
-        "heads": 4,
-        "kv_heads": 1,
-        "dim": 128,
-        "key_dtype": "int8",
-        "value_dtype": "int4",
-    },
-    "exact keys, int4 values, many rows": {
-        "batch": 40,
-        "heads": 16,
-        "seq": 300,
-        "value_dtype": "int4",
-        "bias": "log_count",
-    },
-}
-INSTANCES = {
-    f"{dtype} {cache_dtype} dim {dim} group {group}": dict(
-        dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=1300, compress=2
-    )
-    for dtype in ("fp32", "fp16", "bf16")
-    for cache_dtype in (dtype, *formats.scaled())
-    for dim in (64, 80, 96, 128, 256)
-    for group in (1, 3)
-}
 
 
-@pytest.fixture(scope="module")
-def gpu() -> Backend:
-    """One backend for all tests: loading the fatbin takes a while."""
-    if not device.visible_gpus():
-        pytest.skip("no NVIDIA GPU is visible")
-    pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
-    if not (BUILD / "cuda" / "elastickv.fatbin").is_file():
-        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
-    from elastickv.device.cuda import CudaBackend
-
-    return CudaBackend(BUILD / "cuda")
+def shapes(kinds: Iterable[tuple[str, str, str, int, int]], seq: int) -> dict[str, dict]:
+    """Cases by name, of (dtype, format of keys, of values, dim, query heads per KV head)."""
+    return {
+        f"{dtype}, {keys} keys, {values} values, dim {dim} group {group}, seq {seq}": dict(
+            dtype=dtype, key_dtype=keys, value_dtype=values, dim=dim, heads=2 * group, kv_heads=2, seq=seq, compress=2
+        )
+        for dtype, keys, values, dim, group in kinds
+    }
 
 
-@pytest.fixture
-def backend(gpu) -> Iterator[Backend]:
-    yield gpu
-    gpu.synchronize()
-    gpu.free_all()
+# Every pair of formats, which decode_any takes: its kernel reads the formats, dim and group at run time.
+WITH_ANY = [("fp16", 128, 1), ("bf16", 64, 3), ("fp32", 256, 1), ("fp16", 80, 7)]
+PAIRS = shapes(
+    (
+        (dtype, keys or dtype, values or dtype, dim, group)
+        for number, (keys, values) in enumerate(permutations((None, *formats.scaled()), 2))
+        for dtype, dim, group in [WITH_ANY[number % 4]]
+    ),
+    1300,
+)
+# Every instance, with dims 64, 128, 256 and one of 80 and 96; one query head per KV head, and three (a tile has four).
+ALIKE = [(dtype, keys or dtype) for dtype in formats.exact() for keys in (None, *formats.scaled())]
+INSTANCES = shapes(
+    (
+        (dtype, stored, stored, dim, group)
+        for number, (dtype, stored) in enumerate(ALIKE)
+        for dim in (64, (80, 96)[number % 2], 128, 256)
+        for group in (1, 3)
+    ),
+    1301,
+)
 
 
-def check_both_arms(backend: Backend, changes: dict) -> None:
-    case = case_of(**changes)
-    caches = Caches(backend, case)
-    caches.compress()
-    caches.check_elastic(case.seq)
-    caches.check_decode("elastic", case.seq)
-    caches.check_decode("full", case.seq)
-
-
-ALL_SHAPES = SHAPES | {f"large: {name}": changes for name, changes in LARGE.items()} | INSTANCES | PAIRS
-
-
-@pytest.mark.parametrize("changes", ALL_SHAPES.values(), ids=ALL_SHAPES.keys())
+@pytest.mark.parametrize("changes", (LARGE | INSTANCES | PAIRS).values(), ids=(LARGE | INSTANCES | PAIRS).keys())
 def test_compress_and_decode_agree_with_the_reference(backend, changes):
     check_both_arms(backend, changes)
 
 
+def check_both_arms(backend: Backend, changes: dict, policy: Policy | None = None) -> None:
+    caches = Caches(backend, case_of(**changes), policy=policy)
+    caches.compress()
+    caches.check_both()
+
+
 # Every kernel, shape class and layout, small enough for compute-sanitizer: both loops, several splits, query tiles with
 # idle heads, a ring, both segments.
-SMALL = {
-    f"{dtype} {cache_dtype} dim {dim} group {group}": dict(
-        dtype=dtype, cache_dtype=cache_dtype, dim=dim, heads=2 * group, kv_heads=2, seq=700
-    )
-    for dtype, cache_dtype in (
-        ("fp16", "fp16"), ("fp16", "int8"), ("fp16", "int4"), ("bf16", "bf16"), ("bf16", "int4"), ("fp32", "fp32"),
-        ("fp32", "int8"), ("fp16", "fp8_e4m3"), ("bf16", "fp8_e4m3"), ("fp32", "fp8_e4m3"),
-    )
-    for dim in (80, 128)
-    for group in (1, 3, 4)
-}  # fmt: skip
+SMALL = shapes(((*alike, alike[1], dim, group) for alike in ALIKE for dim, group in ((80, 3), (128, 1), (128, 4))), 701)
 SMALL |= {
     "one slot": {"seq": 1, "dim": 128},
     "biased": {"bias": "log_count", "dim": 128, "heads": 8, "kv_heads": 2, "seq": 333},
@@ -141,9 +106,7 @@ def test_small_caches_are_made_and_read_right(backend, changes):
 
 
 @pytest.mark.parametrize("cache_dtype", ["fp16", *formats.scaled()])
-@pytest.mark.parametrize("dim", [64, 128])
-@pytest.mark.parametrize("heads", [2, 8])
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("dim", "heads", "together"), [(64, 2, True), (64, 8, False), (128, 8, True), (128, 2, False)])
 def test_small_caches_grow_right(backend, cache_dtype, dim, heads, together):
     changes = {"heads": heads, "kv_heads": 2, "dim": dim, "window": 3, "cache_dtype": cache_dtype}
     grow(backend, changes, start=20, steps=6, together=together)
@@ -158,30 +121,24 @@ def test_small_caches_of_two_formats_grow_right(backend, together):
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bf16", "heads": 12, "batch": 2}, {"dtype": "fp32", "dim": 80}])
 @pytest.mark.parametrize("tokens", [3, 301])
 def test_small_caches_of_three_segments_are_made_and_read_right(backend, changes, tokens):
-    case = case_of(seq=tokens, cache_dtype="int4", **changes)
     values = {"sinks": 2, "window": 20, "recent": 70, "anchor": "value_norm"}
-    caches = Caches(backend, case, policy=Tiers(values, case.dtype, "int4", "int4"))
-    caches.compress()
-    caches.check_elastic(tokens)
-    caches.check_decode("elastic", tokens)
+    policy = Tiers(values, changes.get("dtype", "fp16"), "int4", "int4")
+    check_both_arms(backend, changes | {"seq": tokens, "cache_dtype": "int4"}, policy)
+
+
+@pytest.mark.parametrize("start", [9, 1000])
+def test_a_long_cache_grows_right(backend, start):
+    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6}, start, steps=45, together=True)
 
 
 def test_small_passes_are_right(backend):
-    """elementwise (bulk stores, which long passes take, too), fill and stream."""
+    """elementwise, fill and stream."""
     for shape, compress in (((2, 33, 64), 4), ((2, 600, 132), 8), ((32, 1024, 128), 4)):
         for reverse in (0, 1):
             check_elementwise(backend, shape, compress, reverse)
     source, target, sink = backend.allocate(4112), backend.allocate(100_064), backend.allocate(4)
     backend.launch(Call("stream", StreamParams(source, 4112, target, 100_000, sink)))
     backend.launch(Call("fill", FillParams(target, 1003, formats.of("bf16").number, 1, 2, 0)))
-
-
-@pytest.mark.parametrize("together", [True, False], ids=["a decode appends", "a launch of its own appends"])
-@pytest.mark.parametrize("name", GROWING)
-@pytest.mark.parametrize("start", [1, 9, 60, 1000])
-def test_one_captured_step_replays_while_the_cache_grows(backend, name, start, together):
-    """The ring wraps and groups close under a graph that was captured once."""
-    grow(backend, {"batch": 2, "kv_heads": 3, "heads": 6, **GROWING[name]}, start, steps=45, together=together)
 
 
 @pytest.mark.parametrize("name", ["the golden case", "int4, many splits", "8 heads on one"])
@@ -191,6 +148,11 @@ def test_equal_launches_give_equal_bits(backend, name):
     caches.compress()
     first = caches.decode()
     assert all(np.array_equal(first, caches.decode()) for _ in range(20))
+
+
+def test_a_long_elementwise_pass_is_right(backend):
+    """It takes bulk stores, where the device has them."""
+    check_elementwise(backend, (32, 4096, 128), 4)
 
 
 def test_a_workspace_serves_launch_after_launch(backend):
@@ -213,78 +175,6 @@ def test_a_workspace_serves_launch_after_launch(backend):
     answer = formats.of("fp16").decode(backend.read(out, query.shape, np.float16))
     correctness = oracle.check(answer, caches.attention(query, "elastic", 3000), "fp16")
     assert oracle.passes(correctness), correctness
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("which", ["k", "v"])
-def test_a_nan_reaches_the_output_of_its_row_and_no_other(backend, dtype, which):
-    caches = Caches(backend, case_of(dtype=dtype, heads=8, kv_heads=4, seq=200))
-    getattr(caches, which)[2, 150, 9] = np.nan
-    caches.write_full()
-    answer = caches.decode("full")
-    assert np.isnan(answer[2] if which == "k" else answer[2, :, 9]).all()
-    assert np.isfinite(np.delete(answer, 2, axis=0)).all()
-
-
-@pytest.mark.parametrize("cache_dtype", formats.scaled())
-def test_quantisation_of_zeros_ties_and_extremes(backend, cache_dtype):
-    case = case_of(dtype="fp32", cache_dtype=cache_dtype, compress=1, window=0, sinks=0, seq=5, kv_heads=1, heads=1)
-    caches = Caches(backend, case)
-    largest = formats.of(cache_dtype).largest
-    caches.k[0, 0] = 0
-    caches.k[0, 1] = (np.arange(64) % (2 * largest + 1) - largest) / 2  # halves: ties to even
-    caches.k[0, 1, 0] = largest
-    caches.k[0, 2] = 1e30  # beyond the largest scale
-    caches.k[0, 3] = 1e-30  # below the smallest
-    caches.write_full()
-    caches.compress()
-    caches.check_elastic(5)
-
-
-def test_ties_of_the_norm_go_to_the_earliest_and_a_nan_is_the_largest(backend):
-    caches = Caches(backend, case_of(compress=4))
-    caches.v[:, 4:20] = caches.v[:, 4:5]
-    caches.v[1, 9, 0] = caches.v[1, 10, 0] = np.nan
-    caches.write_full()
-    caches.compress()
-    kept = caches.layer.read_kept(0, 4, 101)  # behind 4 sinks
-    assert kept[0, 4:8].tolist() == [4, 8, 12, 16]
-    assert kept[1, 4:8].tolist() == [4, 9, 12, 16]
-
-
-def test_large_logits_do_not_overflow(backend):
-    caches = Caches(backend, case_of(dtype="fp32", heads=8, kv_heads=2, seq=300))
-    caches.k *= 1000
-    caches.write_full()
-    caches.check_decode("full", 300)
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("count", [1, 63, 64, 1000, 1_000_003])
-def test_fill_writes_the_seeded_values_and_nothing_else(backend, dtype, count):
-    width = formats.of(dtype).vector_bytes(1)
-    address = backend.allocate((count + 64) * width)
-    backend.fill_bytes(address, (count + 64) * width, 0xAB)
-    backend.launch(Call("fill", FillParams(address, count, formats.of(dtype).number, 123, 456, 0)))
-    expected = formats.of(dtype).encode(numerics.seeded_values(count, 123, 456))
-    np.testing.assert_array_equal(backend.read(address, (count,), formats.of(dtype).words), expected)
-    assert (backend.read(address + count * width, (64 * width,), np.uint8) == 0xAB).all()
-
-
-@pytest.mark.parametrize(
-    ("heads", "seq", "dim", "compress"),
-    [
-        (3, 50, 64, 4),
-        (2, 33, 20, 4),
-        (1, 1, 4, 1),
-        (2, 17, 64, 1),
-        (32, 4096, 128, 4),
-        (1, 10, 36, 16),
-        (2, 600, 132, 8),
-    ],
-)
-def test_elementwise_agrees_with_the_oracle(backend, heads, seq, dim, compress):
-    check_elementwise(backend, (heads, seq, dim), compress)
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,14 @@ it is attended. Needs a GPU of compute capability 9.0.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from elastickv import device, matrix, workloads
+from elastickv import matrix, workloads
 from elastickv.cache import oracle
 from elastickv.device.base import Mode
 
-pytestmark = pytest.mark.gpu
-BUILD = Path(__file__).resolve().parents[1] / "build"
+pytestmark = [pytest.mark.gpu, pytest.mark.parametrize("backend", ["cuda"], indirect=True)]
 TOKENS = 12
 CASES = {
     "full and elastic": {"seq": 1200, "compress": 4},
@@ -28,16 +25,8 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def gpu():
-    if not device.visible_gpus():
-        pytest.skip("no NVIDIA GPU is visible")
-    pytest.importorskip("cupy", reason="CuPy is not installed (elastickv env cuda)")
-    if not (BUILD / "cuda" / "elastickv.fatbin").is_file():
-        pytest.skip("build/cuda/elastickv.fatbin is not built (elastickv build cuda)")
-    from elastickv.device.cuda import CudaBackend
-
-    backend = CudaBackend(BUILD / "cuda")
+@pytest.fixture
+def dependent(backend):
     if backend.launch_mode("auto") != "dependent":
         pytest.skip(f"compute capability {backend.facts()['compute_capability']} has no programmatic dependent launch")
     return backend
@@ -58,7 +47,7 @@ def chain_answers(backend, workload, arm: str, mode: Mode) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_chain_of_dependent_launches_gives_the_bits_of_plain_ones(gpu, name):
+def test_a_chain_of_dependent_launches_gives_the_bits_of_plain_ones(dependent, name):
     shape = {
         "heads": 16,
         "dim": 128,
@@ -66,49 +55,48 @@ def test_a_chain_of_dependent_launches_gives_the_bits_of_plain_ones(gpu, name):
         "workload": "decode",
         "backend": "cuda",
     } | CASES[name]
-    workload = workloads.create(gpu, matrix.case_from_flags(shape))
+    workload = workloads.create(dependent, matrix.case_from_flags(shape))
     for arm in ("full", "elastic"):
-        plain = chain_answers(gpu, workload, arm, Mode(graph=True))
+        plain = chain_answers(dependent, workload, arm, Mode(graph=True))
         for graph in (True, False):
             for _ in range(3):
-                np.testing.assert_array_equal(chain_answers(gpu, workload, arm, Mode(graph, dependent=True)), plain)
+                np.testing.assert_array_equal(
+                    chain_answers(dependent, workload, arm, Mode(graph, dependent=True)), plain
+                )
         assert oracle.passes(workload.check_cycle()[arm])
-    gpu.free_all()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rotating_dependent_launches_give_the_bits_of_plain_ones(gpu, name):
+def test_rotating_dependent_launches_give_the_bits_of_plain_ones(dependent, name):
     """Keys and values are read before the launch before has ended; partials go through one workspace."""
     shape = {"heads": 16, "dim": 128, "measure": {"decode_tokens": 0}, "workload": "decode", "backend": "cuda"} | CASES[
         name
     ]
-    workload = workloads.create(gpu, matrix.case_from_flags(shape))
+    workload = workloads.create(dependent, matrix.case_from_flags(shape))
     for arm in ("full", "elastic"):
         calls = [workload.call(arm, layer) for layer in range(workload.layers)]
         nbytes = shape["heads"] * shape["dim"] * (4 if shape.get("dtype") == "fp32" else 2)
         answers = []
         for mode in (Mode(graph=True), Mode(True, dependent=True), Mode(False, dependent=True)):
-            program = gpu.program(calls * 3, mode)
+            program = dependent.program(calls * 3, mode)
             for call in calls:
-                gpu.fill_bytes(call.params.out, nbytes, 0xFF)
-            gpu.seconds(program)
-            answers.append([gpu.read(call.params.out, (nbytes,), np.uint8) for call in calls])
+                dependent.fill_bytes(call.params.out, nbytes, 0xFF)
+            dependent.seconds(program)
+            answers.append([dependent.read(call.params.out, (nbytes,), np.uint8) for call in calls])
         np.testing.assert_array_equal(answers[1], answers[0])
         np.testing.assert_array_equal(answers[2], answers[0])
-    gpu.free_all()
 
 
-def test_dependent_elementwise_passes_read_what_the_pass_before_wrote(gpu):
+def test_dependent_elementwise_passes_read_what_the_pass_before_wrote(dependent):
     """One set of buffers alone: every pass reads the output of the one before it."""
     flags = {"workload": "elementwise", "seq": 512, "heads": 32, "dim": 128, "compress": 4, "backend": "cuda"}
-    workload = workloads.create(gpu, matrix.case_from_flags(flags))
+    workload = workloads.create(dependent, matrix.case_from_flags(flags))
     answers = []
     for mode in (Mode(graph=True), Mode(True, dependent=True), Mode(False, dependent=True)):
         calls = [workload.call("elastic", workload.layers * turn) for turn in range(20)]
         for address in (calls[0].params.out, calls[0].params.previous):
-            gpu.fill_bytes(address, workload.count * 4, 0)
-        gpu.seconds(gpu.program(calls, mode))
-        answers.append(gpu.read(calls[-1].params.out, workload.shape, np.uint32))
+            dependent.fill_bytes(address, workload.count * 4, 0)
+        dependent.seconds(dependent.program(calls, mode))
+        answers.append(dependent.read(calls[-1].params.out, workload.shape, np.uint32))
     np.testing.assert_array_equal(answers[1], answers[0])
     np.testing.assert_array_equal(answers[2], answers[0])
-    gpu.free_all()

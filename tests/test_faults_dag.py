@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, commands_in, plain_environment, wait_until
+from conftest import FOREVER, Checkout, commands_in, plain_environment, wait_until
 
 from elastickv import records
 from elastickv.audit import verify
@@ -143,7 +143,7 @@ def test_of_two_runs_at_once_one_measures_and_the_other_is_told(finished: Checko
     checkout = finished.copy(tmp_path / "checkout")
     (checkout.root / CONFIG).write_text(json.dumps(MATRIX | {"results": "results/twice"}), encoding="utf-8")
     pair = [make_run(checkout.root) for _ in range(2)]
-    texts = [run.communicate(timeout=600)[0] for run in pair]
+    texts = [run.communicate(timeout=FOREVER)[0] for run in pair]
     codes = [run.returncode for run in pair]
     assert 0 in codes, texts
     told = [text for text, code in zip(texts, codes, strict=True) if code]

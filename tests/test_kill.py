@@ -1,6 +1,7 @@
 """Fault injection: `make run` killed at random moments goes on by itself and loses no finished measurement.
 
-A hundred kills, at other moments every time: ELASTICKV_KILLS=100 make test-slow ARGS="-s tests/test_kill.py -k group"
+A hundred kills, each time at other moments:
+ELASTICKV_KILLS=100 make test-slow ARGS="-n 0 -s tests/test_kill.py -k group"
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from elastickv.policies import Policy
 from elastickv.report import drawing_sweeps, inputs, phrases, sweeps
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase, case_of, own_keys, policy_of
+from elastickv.workloads.positions import extent
 
 ROOT = Path(__file__).resolve().parents[1]
 # Hashes of what the cases of config/config.yaml measure: results of theirs are found in record stores by them.
@@ -165,7 +166,7 @@ def test_verifying_counts_bytes_of_any_policys_slots():
     slots = 300 + 20
     elastic = slots * 256 + 2 * output
     assert traffic.moved(case)[:3] == (2 * 300 * 256 + 2 * output, elastic, elastic)
-    assert "policy head_budget itself" in audit_policy.taken_from(case)
+    assert "counted by policy head_budget" in audit_policy.taken_from(case)
     assert audit_policy.taken_from(audited(**SHAPE, compress=4)) is None
 
 
@@ -321,7 +322,18 @@ def test_a_cache_that_grew_has_the_slots_of_one_that_was_built(name, values):
                 built = _Tokens(made, head, grown.tokens, 40).live()
                 assert grown.live() == built
                 assert all(place < made.segments(40)[segment].slots for segment, place in built)
-                assert tuple(live.slots for live in made.live(head, grown.tokens, 40)) == made.slots(head, grown.tokens)
+                live = made.live(head, grown.tokens, 40)
+                assert tuple(one.slots for one in live) == made.slots(head, grown.tokens)
+                for one, segment in zip(live, made.segments(40), strict=True):
+                    assert max([place + 1 for place in one.order()], default=0) <= extent(one) <= segment.slots
+
+
+@pytest.mark.parametrize(("name", "values"), [one for one in GROWN if one[0] != "ladder"])  # its heads have others
+def test_as_many_tokens_as_the_period_says_close_one_group_or_none(name, values):
+    made = made_of(name, **values)
+    closes = [made.closing(0, tokens, 40).count > 0 for tokens in range(40)]
+    within = [sum(closes[first : first + made.period]) for first in range(10, 40 - made.period)]
+    assert set(within) == ({1} if any(closes) else {0})
 
 
 def test_every_policy_is_tried():

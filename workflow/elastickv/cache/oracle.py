@@ -127,3 +127,12 @@ def passes(answer: Answer) -> bool:
     """Whether one arm's answer is right."""
     whole = answer.finite and answer.written and answer.anchors != "wrong"
     return whole and answer.relative_error is not None and answer.relative_error <= answer.tolerance
+
+
+def worst(answers: Sequence[Answer]) -> Answer:
+    """The answer with the largest error (a wrong anchor or one not finite comes first), naming all layers checked."""
+    failing = [one for one in answers if one.relative_error is None or one.anchors == "wrong"]
+    found = failing[0] if failing else max(answers, key=lambda one: one.relative_error)
+    return found.model_copy(
+        update={"layers_checked": sorted({layer for one in answers for layer in one.layers_checked})}
+    )

@@ -121,7 +121,7 @@ class CpuBackend:
 
         Raises MemoryError when they exceed what this process may fill (Linux would promise more, then kill it).
         """
-        if nbytes > host.available_memory():
+        if nbytes >= HUGE_PAGE and nbytes > host.available_memory():  # to ask takes a millisecond, small ones are many
             raise MemoryError(f"{nbytes / 1e9:.3g} GB requested, {host.available_memory() / 1e9:.3g} GB available")
         address, owner = _pages(nbytes) if nbytes >= HUGE_PAGE else _small(nbytes)
         self._memory[address] = owner

@@ -19,7 +19,7 @@ from elastickv.peers.runners import Runner
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.parts import Answer as Correctness
 from elastickv.schemas.peers import Cache, Comparison, Controls, Entry, Ours, Resolved, Samples
-from elastickv.workloads.decode import DecodeWorkload, worst
+from elastickv.workloads.decode import DecodeWorkload
 
 FEWEST_ROUNDS = 3  # below it not even a range can be stated
 SIDES = {"reference": "ours", "candidate": "peer"}  # what the sampler calls the arms of a comparison, and what we do
@@ -79,7 +79,7 @@ class Bench:
 
     def entry(self, answers: Sequence[Answer], wrote: Callable[[int], np.ndarray]) -> Correctness:
         """The `correctness` entry of outputs by layer, whatever their shape."""
-        return worst(
+        return oracle.worst(
             [
                 oracle.check(wrote(layer).reshape(reference.shape), reference, self.case.dtype, anchors, [layer])
                 for layer, reference, anchors in answers

@@ -39,13 +39,9 @@ class HeadBudget(Policy):
     def _full(self, head: int) -> bool:
         return head < self.values["full_heads"]
 
-    def _slots(self, capacity: int) -> int:
-        """Slots of a head that keeps only sinks and a window."""
-        return min(capacity, self.values["sinks"] + self.values["window"])
-
     def segments(self, capacity: int) -> tuple[Segment, ...]:
-        slots = capacity if self.values["full_heads"] else self._slots(capacity)
-        return (Segment("exact", self.dtype, self.dtype, slots),)
+        few = min(capacity, self.values["sinks"] + self.values["window"])
+        return (Segment("exact", self.dtype, self.dtype, capacity if self.values["full_heads"] else few),)
 
     def live(self, head: int, tokens: int, capacity: int) -> tuple[Live, ...]:
         sinks, window = self.values["sinks"], self.values["window"]

@@ -102,10 +102,10 @@ class DeclaredWorkload:
             if expected.shape != self.buffers[written].shape:
                 mismatch = f"{list(expected.shape)}, {written} is {list(self.buffers[written].shape)}"
                 raise UsageError(f"workload {self.kind.name}: the reference of arm {arm} is {mismatch}")
-            answers.append(oracle.check(self._array(written, number), expected, self.buffers[written].dtype))
-        worst = next((one for one in answers if one.relative_error is None), None)
-        worst = worst or max(answers, key=lambda one: one.relative_error)
-        return worst.model_copy(update={"layers_checked": sets})
+            answers.append(
+                oracle.check(self._array(written, number), expected, self.buffers[written].dtype, layers=[number])
+            )
+        return oracle.worst(answers)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Set 0 for `--save-tensors`: every buffer by its name, valid right after `check`."""

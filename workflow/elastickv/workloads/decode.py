@@ -11,7 +11,6 @@ from elastickv.cache import bytes_moved, compact, oracle
 from elastickv.device.base import Backend, Call
 from elastickv.device.params import (
     AppendParams,
-    Cache,
     CloseParams,
     CompressParams,
     DecodeParams,
@@ -45,7 +44,9 @@ class DecodeWorkload:
         self.positions = {arm: Positions(backend, rule, *places) for arm, rule in self.shape.policies.items()}
         at = {arm: positions.at for arm, positions in self.positions.items()}
         self.caches = [LayerCaches(backend, self.shape, at) for _ in range(self.layers)]
-        self._table = self._upload_table([cache.elastic for cache in self.caches])
+        table = np.frombuffer(b"".join(bytes(cache.elastic) for cache in self.caches), np.uint8)
+        self._table = backend.allocate(table.nbytes)
+        backend.write(self._table, table)
         self._query_bytes = case.batch * case.heads * self.shape.vector
         self._q = [backend.allocate(self._query_bytes) for _ in range(self.layers)]
         self._out = {arm: [backend.allocate(self._query_bytes) for _ in self._q] for arm in ("full", "elastic")}
@@ -65,13 +66,6 @@ class DecodeWorkload:
         backend.fill_bytes(self._workspace, max(needed, 256), 0xFF)
         self.refill(case.seed)
 
-    def _upload_table(self, caches: list[Cache]) -> int:
-        """Address of parameter blocks on the device, one behind the other."""
-        words = np.frombuffer(b"".join(map(bytes, caches)), np.uint8)
-        address = self.backend.allocate(words.nbytes)
-        self.backend.write(address, words)
-        return address
-
     def refill(self, seed: int) -> None:
         """Fills full caches and queries with a seed's values (the case's are timed); builds the elastic caches."""
         self._fill(seed)
@@ -83,17 +77,16 @@ class DecodeWorkload:
         self.backend.synchronize()
 
     def _fill(self, seed: int, queries_alone: bool = False) -> None:
-        dtype = formats.of(self.case.dtype).number
-        per_row = self.shape.capacity * self.shape.dim
-        pieces = [(cache.full.segments[0].k, self.shape.rows * per_row) for cache in self.caches]
-        pieces += [(cache.full.segments[0].v, self.shape.rows * per_row) for cache in self.caches]
-        caches = len(pieces)
-        pieces += [(address, self._query_bytes // formats.of(self.case.dtype).vector_bytes(1)) for address in self._q]
-        queries = range(caches, len(pieces))
-        pieces += [(address, APPEND_POOL * self.shape.rows * self.shape.dim) for address in self._pool]
-        for stream in queries if queries_alone else range(len(pieces)):
-            address, count = pieces[stream]
-            self.backend.launch(Call("fill", FillParams(address, count, dtype, seed, stream, 0)))
+        dtype, of_row = formats.of(self.case.dtype), self.shape.rows * self.shape.dim
+        full = [cache.full.segments[0] for cache in self.caches]
+        pieces = [
+            (address, of_row * self.shape.capacity) for address in [one.k for one in full] + [one.v for one in full]
+        ]
+        pieces += [(address, self._query_bytes // dtype.vector_bytes(1)) for address in self._q]
+        pieces += [(address, of_row * APPEND_POOL) for address in self._pool]
+        streams = range(2 * self.layers, 3 * self.layers) if queries_alone else range(len(pieces))
+        for stream in streams:
+            self.backend.launch(Call("fill", FillParams(*pieces[stream], dtype.number, seed, stream, 0)))
 
     def restore(self) -> None:
         """Brings counters and elastic caches back to `seq` tokens, and the chain's first query to the seeded one."""
@@ -112,13 +105,10 @@ class DecodeWorkload:
         sizes = self.shape.capacity, built.most_slots
         return Call("compress", CompressParams(cache.elastic, source.k, source.v, built.runs, *sizes))
 
-    def _cache(self, arm: str, layer: int) -> Cache:
-        return self.caches[layer].caches[arm]
-
     def _decode_params(self, arm: str, layer: int, q: int, out: int, growing: bool) -> DecodeParams:
         """growing: a token of the inference cycle is appended, by this launch or by one before it."""
         block = DecodeParams(q, out, getattr(self, "_workspace", 0), self.group, growing)
-        block.cache = self._cache(arm, layer)
+        block.cache = self.caches[layer].caches[arm]
         appends = growing and self._decode_appends(arm)
         block.scale = 1 / math.sqrt(self.shape.dim)
         block.waits = growing and (layer == 0 or not appends)  # for `close` or `advance`, or for `append`
@@ -134,10 +124,6 @@ class DecodeWorkload:
     def _fresh(self, layer: int) -> Fresh:
         """The token that a layer appends next."""
         return Fresh(*self._pool, APPEND_POOL, layer)
-
-    def _append_call(self, arm: str, layer: int) -> Call:
-        closes = self.positions[arm].closes and not self._decode_appends(arm)
-        return Call("append", AppendParams(self._cache(arm, layer), self._fresh(layer), closes))
 
     def _close_calls(self, arm: str) -> list[Call]:
         """Before a token's first layer: the groups that it completes are closed, in all layers at once."""
@@ -174,12 +160,14 @@ class DecodeWorkload:
 
         attend: if False, only closing groups and appending, launched separately.
         """
-        calls = self._close_calls(arm)
+        calls, appends = self._close_calls(arm), self._decode_appends(arm)
         query = self._chain[arm][1 - parity][-1]
         for layer in range(self.layers):
             out = self._chain[arm][parity][layer]
-            if not (attend and self._decode_appends(arm)):
-                calls.append(self._append_call(arm, layer))
+            if not (attend and appends):
+                closes = self.positions[arm].closes and not appends
+                block = AppendParams(self.caches[layer].caches[arm], self._fresh(layer), closes)
+                calls.append(Call("append", block))
             if attend:
                 calls.append(Call("decode", self._decode_params(arm, layer, query, out, True)))
             query = out
@@ -198,7 +186,7 @@ class DecodeWorkload:
             for layer in sorted({0, self.layers - 1}):
                 query = self._chain[arm][last][layer - 1] if layer else self._chain[arm][1 - last][-1]
                 entries.append(self._check(arm, layer, query, self._chain[arm][last][layer], tokens))
-            results[arm] = worst(entries)
+            results[arm] = oracle.worst(entries)
         return results
 
     # -- correctness ---------------------------------------------------------------------------------------------------
@@ -214,7 +202,7 @@ class DecodeWorkload:
                 self.backend.launch(self.call(arm, layer))
                 self.backend.synchronize()
                 entries.append(self._check(arm, layer, self._q[layer], self._out[arm][layer], self.tokens))
-            results[arm] = worst(entries)
+            results[arm] = oracle.worst(entries)
         return results
 
     def query(self, layer: int) -> int:
@@ -257,13 +245,9 @@ class DecodeWorkload:
                 continue
             heads, kept = self.shape.heads(row, rows), self.caches[layer].read_kept(row, rows, tokens)
             anchors_right &= compact.anchors_right(k, v, self.shape.policy, heads, kept)
-            held = self._compact(k, v, heads, kept if anchors_right else None)
+            held = compact.compact(k, v, self.shape.policy, heads, kept if anchors_right else None, self.shape.states)
             reference[some] = compact.attention(q[some], held, heads, self.shape.segments["elastic"], self.shape.states)
         return reference, None if arm == "full" else "right" if anchors_right else "wrong"
-
-    def _compact(self, k: np.ndarray, v: np.ndarray, heads: list[int], kept: np.ndarray | None) -> compact.CompactCache:
-        """The elastic cache of some rows of a full one, by the NumPy reference."""
-        return compact.compact(k, v, self.shape.policy, heads, kept, self.shape.states)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Layer 0 for `--save-tensors`: shapes and names as in the README."""
@@ -273,7 +257,8 @@ class DecodeWorkload:
         by_row = (case.batch, case.kv_heads, -1)
         cache, kv_heads = self.caches[0], self.shape.heads(0, rows)
         k, v = cache.read_full(0, rows, tokens)
-        held = self._compact(k, v, kv_heads, cache.read_kept(0, rows, tokens))
+        kept = cache.read_kept(0, rows, tokens)
+        held = compact.compact(k, v, self.shape.policy, kv_heads, kept, self.shape.states)
         elastic_k, k_scale = cache.read_elastic("k", 0, rows, tokens)
         elastic_v, v_scale = cache.read_elastic("v", 0, rows, tokens)
         vectors = {"k": k, "v": v, "elastic_k": elastic_k, "elastic_v": elastic_v}
@@ -292,13 +277,6 @@ class DecodeWorkload:
         for arm in ("full", "elastic"):
             saved[f"{arm}_out"] = self._vectors(self._out[arm][0]).reshape(heads)
         return saved
-
-
-def worst(answers: list[Answer]) -> Answer:
-    """That of the layer with the largest error (not finite counts as largest), naming all layers checked."""
-    failing = [one for one in answers if one.relative_error is None or one.anchors == "wrong"]
-    worst = failing[0] if failing else max(answers, key=lambda one: one.relative_error)
-    return worst.model_copy(update={"layers_checked": [layer for one in answers for layer in one.layers_checked]})
 
 
 WORKLOAD = DecodeWorkload

@@ -95,10 +95,9 @@ class ElementwiseWorkload:
                 q, k, v, previous, out = (
                     self._array(buffers[name], head, rows) for name in (*INPUTS, f"{arm}1", f"{arm}0")
                 )
-                answers.append(oracle.check(out, oracle.elementwise(q, k, v, previous, call.params.compress), "fp32"))
-        worst = next((one for one in answers if one.relative_error is None), None)
-        worst = worst or max(answers, key=lambda one: one.relative_error)
-        return worst.model_copy(update={"layers_checked": sets})
+                expected = oracle.elementwise(q, k, v, previous, call.params.compress)
+                answers.append(oracle.check(out, expected, "fp32", layers=[number]))
+        return oracle.worst(answers)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Set 0 for `--save-tensors`, [heads, seq, dim]: valid right after `check`."""
