@@ -316,7 +316,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != BIN)
     hidden = ("ELASTICKV_", "PYTHON", "VIRTUAL_ENV", "COVERAGE")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-    environment |= {"PATH": path, "BACKEND": "cpu", "DECODE_TOKENS": "8", "ARCHITECTURES": "90"}
+    environment |= {"PATH": path, "BACKEND": "cpu", "DECODE_TOKENS": "8"}
     alone = subprocess.run(
         [python, "-c", "import elastickv"], cwd=start, env=environment, capture_output=True, check=False
     )

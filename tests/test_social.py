@@ -24,6 +24,7 @@ from results_folder import (
 from elastickv import records
 from elastickv.judge import verdict
 from elastickv.report import inputs, phrases, social
+from elastickv.schemas import lengths
 
 
 def published(results):
@@ -185,3 +186,36 @@ def test_a_number_knows_its_field():
 def make_case(name):
     record = typed(example(name))
     return inputs.Case(name, record, verdict.judge(record, LIMITS), record.case.root)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("1.96x [1.95, 1.97]", 18),
+        ("caf\u00e9, cafe\u0301", 10),  # a letter and its accent are one character
+        ("a\r\nb", 3),
+        ("\u2013 \u2026 \u2019", 6),  # dash and apostrophe are single, the ellipsis is not
+        ("\u10ff\u1100", 3),  # the last single code point of the first range, and the one behind it
+        ("\u2000\u200d\u200e\u2010\u201f\u2020\u2032\u2037\u2038", 12),  # edges of the other ranges
+        ("漢字", 4),
+        ("✅ ⭐ ✓ ☆ ≥ ✗", 17),
+        ("😷", 2),
+        ("🙋🏽 👨\u200d🎤 👨\u200d👩\u200d👧\u200d👦", 8),  # skin tone, joined pictures
+        (
+            "🇩🇪 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f 1\ufe0f\u20e3 ☎\ufe0f",
+            11,
+        ),  # flags, keycap
+        ("https://example.com/a/very/long/path?with=a&query=too", 23),
+        ("see example.com.", 28),
+        ("(https://t.co/x), end", 30),
+        ("1.5 GB/s in v2.0, e.g. a.b", 26),  # no links
+        ("english text 日本語 😷 https://example.com", 46),  # the example of X's own library
+    ],
+)
+def test_a_post_on_x_is_as_long_as_x_counts_it(text, length):
+    """Weights, ranges, links and emoji as in X's documentation of its configuration 3."""
+    assert lengths.of_x(text) == length
+
+
+def test_a_post_on_linkedin_counts_utf_16_code_units():
+    assert lengths.of_linkedin("ab漢😷") == 5

@@ -122,7 +122,7 @@ def _add_build(commands) -> None:
 
     cuda = kinds.add_parser("cuda", help="compile all images and merge them into the fatbin")
     cuda.add_argument("--architectures", default="61,70,75,80,86,89,90", help="comma-separated")
-    cuda.add_argument("--ptx", type=integer, default=90)
+    cuda.add_argument("--ptx", type=integer, default=90, help="architecture of the PTX for newer GPUs; 0: none")
     cuda.add_argument("--compiler", choices=["auto", "nvcc", "nvrtc"], default="auto")
     cuda.add_argument("--out", default="build/cuda")
 

@@ -8,11 +8,11 @@ from typing import Any
 from elastickv.audit import noise, remade, tables
 from elastickv.audit.finding import About
 from elastickv.audit.reading import Folder
+from elastickv.schemas import lengths
 
 JUDGED = {"results": noise.judged, "peers": noise.judged_peer}  # records by the beginning of their name
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?[x%]?(?!\w)")
-LIMITS = {"x": 280, "linkedin": 3000}  # characters, as the networks count them
 IN_NAMES = "A-Za-z0-9_ ()+,./-"  # characters that a name in a post may have
 
 
@@ -55,14 +55,12 @@ def _file(trace: dict[str, Any]) -> str:
 
 
 def _lengths(about: About, trace: dict[str, Any]) -> None:
-    """X weighs characters by its own library, LinkedIn counts UTF-16 code units."""
-    from twitter_text import parse_tweet
-
-    x, linkedin = (trace["posts"][network]["text"] for network in ("x", "linkedin"))
-    lengths = {"x": parse_tweet(x).weightedLength, "linkedin": len(linkedin.encode("utf-16-le")) // 2}
-    for network, length in lengths.items():
-        about.same(f"posts.{network}.length", trace["posts"][network]["length"], length)
-        about.require(length <= LIMITS[network], f"posts.{network}.length", length, f"at most {LIMITS[network]}")
+    """The lengths of both posts, as their networks count."""
+    for network, count in lengths.OF.items():
+        post, limit = trace["posts"][network], lengths.LIMITS[network]
+        length = count(post["text"])
+        about.same(f"posts.{network}.length", post["length"], length)
+        about.require(length <= limit, f"posts.{network}.length", length, f"at most {limit}")
 
 
 def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> None:

@@ -6,7 +6,6 @@ A post omits whole clauses until it fits and never truncates a number. Cases of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from elastickv.judge import verdict
 from elastickv.report import cautions, phrases
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
+from elastickv.schemas import lengths
 from elastickv.schemas.social import Post, Posts, PublishedNumber, Social, Variant
 
-X_LIMIT, LINKEDIN_LIMIT = 280, 3000
 MOST_VARIANTS = 5
 X_TAGS, LINKEDIN_TAGS = " #NVIDIAGTC @NVIDIAGTC", "#NVIDIAGTC #KVCache #LLM"
 NO_RESULT = "no case has a valid result, so there is no number to post."
@@ -54,29 +53,17 @@ def posts(inputs: Inputs) -> Social:
         backend=inputs.backend,
         golden=[case.id for case in inputs.own if case.golden],
         posts=Posts(
-            x=_post(x_posts[0], x_length, X_LIMIT),
-            linkedin=_post(linkedin, linkedin_length, LINKEDIN_LIMIT),
+            x=_post(x_posts[0], "x"),
+            linkedin=_post(linkedin, "linkedin"),
         ),
-        variants=[Variant(network="x", **dict(_post(form, x_length, X_LIMIT))) for form in x_posts[1:]],
+        variants=[Variant(network="x", **dict(_post(form, "x"))) for form in x_posts[1:]],
     )
 
 
-def _post(phrase: Phrase, length: Callable[[str], int], limit: int) -> Post:
+def _post(phrase: Phrase, network: str) -> Post:
     text = phrases.text_of(phrase)
     numbers = [PublishedNumber(**asdict(number)) for number in phrases.numbers_of(phrase)]
-    return Post(text=text, length=length(text), limit=limit, numbers=numbers)
-
-
-def x_length(text: str) -> int:
-    """Weighted length as X counts it."""
-    from twitter_text import parse_tweet
-
-    return parse_tweet(text).weightedLength
-
-
-def linkedin_length(text: str) -> int:
-    """Length in UTF-16 code units, the strictest way to count."""
-    return len(text.encode("utf-16-le")) // 2
+    return Post(text=text, length=lengths.OF[network](text), limit=lengths.LIMITS[network], numbers=numbers)
 
 
 def forbidden_words(inputs: Inputs) -> tuple[str, ...]:
@@ -137,7 +124,7 @@ def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
 def x_post(inputs: Inputs, case: Case) -> Phrase:
     """The longest form of the X post about one case that fits."""
     forms = shortenings(x_clauses(inputs, case))
-    return next(form for form in forms if x_length(phrases.text_of(form)) <= X_LIMIT)
+    return next(form for form in forms if lengths.of_x(phrases.text_of(form)) <= lengths.LIMITS["x"])
 
 
 def shortenings(clauses: list[Clause]) -> list[Phrase]:
@@ -152,7 +139,7 @@ def linkedin_post(inputs: Inputs, best_first: list[Case]) -> Phrase:
         return [f"{subject(inputs)}: {NO_RESULT}\n\n{LINKEDIN_TAGS}"]
     for shown in range(len(best_first), -1, -1):
         phrase = _linkedin(inputs, best_first[:shown], best_first[shown:])
-        if linkedin_length(phrases.text_of(phrase)) <= LINKEDIN_LIMIT:
+        if lengths.of_linkedin(phrases.text_of(phrase)) <= lengths.LIMITS["linkedin"]:
             return phrase
     raise AssertionError("unreachable: without cases the post is a few hundred characters")
 
