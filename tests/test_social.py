@@ -192,6 +192,7 @@ def make_case(name):
     ("text", "length"),
     [
         ("1.96x [1.95, 1.97]", 18),
+        ("Elastic KV cache", 16),
         ("caf\u00e9, cafe\u0301", 10),  # a letter and its accent are one character
         ("a\r\nb", 3),
         ("\u2013 \u2026 \u2019", 6),  # dash and apostrophe are single, the ellipsis is not

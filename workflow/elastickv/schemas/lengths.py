@@ -23,7 +23,7 @@ EMOJI = "|".join(
         f"{PICTURE}(?:\u200d{PICTURE})*",  # pictures joined to one
     )
 )
-UNIT = re.compile(f"(?P<link>{LINKS})|(?P<emoji>{EMOJI})|.", re.DOTALL | re.IGNORECASE)
+UNIT = re.compile(f"(?P<link>(?i:{LINKS}))|(?P<emoji>{EMOJI})|.", re.DOTALL)
 
 
 def of_x(text: str) -> int:
