@@ -23,7 +23,7 @@ from results_folder import (
 
 from elastickv import records
 from elastickv.judge import verdict
-from elastickv.report import inputs, phrases, social
+from elastickv.report import inputs, phrases
 from elastickv.schemas import lengths
 
 
@@ -150,11 +150,6 @@ def test_a_loss_is_called_a_loss(tmp_path):
     x, linkedin, _ = published(judged(results))
     assert "slower than a full cache, 0.93x [0.92, 0.94]" in x
     assert "slower than a full cache, 0.93x [0.92, 0.94]" in linkedin
-
-
-def test_clauses_are_left_out_whole():
-    clauses = [social.Clause(0, ["a "]), social.Clause(2, ["b "]), social.Clause(1, ["c "]), social.Clause(0, ["d"])]
-    assert ["".join(form) for form in social.shortenings(clauses)] == ["a b c d", "a c d", "a d"]
 
 
 def test_linkedin_leaves_out_cases_but_counts_them(tmp_path):

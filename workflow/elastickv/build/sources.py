@@ -16,7 +16,7 @@ from elastickv.build import anchor_headers, fingerprint
 PACKAGE, SCHEMAS, LOCKS, CONFIG = Path("workflow/elastickv"), Path("schemas"), Path("envs"), Path("config")
 DEFAULT_MATRIX = CONFIG / "config.yaml"
 MATRICES = (DEFAULT_MATRIX, CONFIG / "notebook_cpu.yaml")
-PACKAGE_SUFFIXES = (".py", ".txt")
+PACKAGE_SUFFIXES = (".py", ".txt", ".jinja")
 KERNEL_SUFFIXES = (*fingerprint.SUFFIXES, ".py")
 LOCK_SUFFIXES = (".in", ".txt", ".nodeps")
 LONGEST_DESCRIPTION = 200

@@ -12,6 +12,7 @@ from elastickv.models.record import as_judged
 from elastickv.report import peers
 from elastickv.report.peers import Peers
 from elastickv.schemas import baseline
+from elastickv.schemas.base import at
 from elastickv.schemas.case import AnyCase
 from elastickv.schemas.ceilings import Ceilings
 from elastickv.schemas.measurement import Measurement
@@ -45,6 +46,11 @@ class Case:
     def golden(self) -> bool:
         return self.verdict.verdict == "golden_ticket"
 
+    @property
+    def reason(self) -> str:
+        """Why a case has its status: from its record, otherwise from its verdict."""
+        return at(self.record, ("reason",)) or self.verdict.reason
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -53,6 +59,15 @@ class Baseline:
     engine: str
     record: baseline.Baseline | None
     problem: str | None
+
+    @property
+    def measured(self) -> bool:
+        return self.record is not None and self.record.status == "ok"
+
+    @property
+    def why(self) -> str:
+        """Why it has no result."""
+        return f"{self.record.status}: {self.record.reason}" if self.record else self.problem
 
 
 @dataclass(frozen=True)

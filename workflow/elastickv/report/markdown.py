@@ -186,15 +186,11 @@ def without_result(inputs: Inputs) -> str:
         [
             _name(inputs, case) if case.record else f"`{case.id}`",
             case.verdict.status,
-            escape(_reason(case), LONGEST_REASON),
+            escape(case.reason, LONGEST_REASON),
         ]
         for case in missing
     ]
     return f"## Cases without a result\n\n{table(rows, ['case', 'status', 'reason'])}" if rows else ""
-
-
-def _reason(case: Case) -> str:
-    return at(case.record, ("reason",)) or case.verdict.reason
 
 
 def times_and_bytes(inputs: Inputs) -> str:
