@@ -208,7 +208,7 @@ def test_every_figure_that_the_report_shows_is_written(tmp_path):
     section = report.split("## Sweeps\n")[1].split("\n## ")[0]
     assert "12 cases, 5 without a result" in section
     for name in ("heat_map", "against_ceilings"):
-        assert f"(figures/{name}.png)" in section
+        assert f"(figures/{name}.svg)" in section
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
