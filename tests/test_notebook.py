@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import importlib
 import json
 import os
 import re
@@ -19,13 +20,11 @@ from conftest import BIN, ROOT, Checkout, source_files
 from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
 
 from elastickv import records
-from elastickv.build import sources
+from elastickv.build import cuda, sources
 from elastickv.cli import main
 from elastickv.errors import UsageError
 from elastickv.judge import noise
-from elastickv.models.record import as_judged
-from elastickv.report import explanation, inputs, notebook, phrases, summary
-from elastickv.schemas.baseline import Baseline
+from elastickv.report import environment, explanation, inputs, notebook, phrases, summary
 from elastickv.schemas.measurement import Measurement
 
 CARRIED = ("workflow/elastickv/", "kernels/", "schemas/", "envs/")
@@ -104,6 +103,18 @@ def test_its_own_cells_are_python_without_leftovers(cells):
         assert re.search(rf"^{control} = .*# @param", code["controls"], re.MULTILINE), control
 
 
+@pytest.mark.parametrize(
+    ("capability", "control", "architectures", "ptx"),
+    [("7.5", "auto", [75], 0), ("8.7", "auto", [86], 0), ("10.0", "auto", [90], 90), ("9.0", "75, sm_61", [61, 75], 0)],
+)
+def test_it_compiles_for_the_gpu_found_alone_unless_told_otherwise(cells, capability, control, architectures, ptx):
+    source = source_of(cells["build"])
+    choice = source[source.index("FATBIN =") : source.index("\nif BACKEND")]
+    said = {"GPUS": [f"A GPU, 15360 MiB, 550.54, {capability}"], "ARCHITECTURES": control, "Path": Path, "cuda": cuda}
+    exec(choice, said)
+    assert (said["architectures"], said["ptx"]) == (architectures, ptx)
+
+
 def test_it_holds_no_blob_and_no_path_of_this_machine(text):
     assert not re.search(r"[A-Za-z0-9+/=]{200}", text)
     for path in (str(ROOT), sys.prefix, str(Path(sys.base_prefix)), f"{Path.home()}/"):
@@ -114,15 +125,11 @@ def test_what_it_installs_is_pinned_by_the_locks(cells):
     pins = notebook.pins(ROOT)
     locked = {line for path in (ROOT / "envs").iterdir() for line in path.read_text(encoding="utf-8").splitlines()}
     assert {line for lines in pins.values() for line in lines} <= locked
-    assigned = {
-        node.targets[0].id: node.value
-        for node in ast.parse(source_of(cells["install"])).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    needed = [part for part in ast.walk(assigned["NEEDED"]) if isinstance(part, ast.Dict)]
-    packages = {value.value for part in needed for value in part.values}
-    assert ast.literal_eval(assigned["PINS"]) == pins
-    assert {"numpy", "cupy-cuda12x"} < packages <= set(pins)
+    source = source_of(cells["install"])
+    said = {"GPUS": ["a GPU"], "importlib": importlib, "sys": sys, "subprocess": subprocess}
+    exec(source.partition("missing =")[0], said)  # the packages that it would look for
+    assert said["PINS"] == pins
+    assert {"numpy", "cupy-cuda12x", "jinja2", "pyyaml"} < set(said["NEEDED"].values()) <= set(pins)
 
 
 def test_the_same_sources_give_the_same_notebook(text, tmp_path):
@@ -382,7 +389,7 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
         table = csv.DictReader(file)
         rows = {row["case"]: row for row in table}
         metrics = set(table.fieldnames) - {"case"}
-    shown, *baselines = [Table(markup).frame() for markup in data(cells["metrics"], "text/html")]
+    (shown,) = [Table(markup).frame() for markup in data(cells["metrics"], "text/html")]
     statuses = {name: noise.as_judged(measured[name], limits).status for name in names}
     assert statuses == shown["status"]
     assert set(shown) >= metrics
@@ -391,16 +398,9 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
             assert same(shown[metric][name], rows[name][metric]), (metric, name)
             if statuses[name] not in noise.PUBLISHED and summary.COLUMNS[metric].result:
                 assert shown[metric][name] == ""
-    check_baselines(baselines, results)
-
-
-def check_baselines(tables: list[dict[str, dict[str, str]]], results: Path) -> None:
-    record = as_judged(records.load(results / "transformers_baseline.json", Baseline))
-    (table,) = tables
-    assert table["status"]["transformers"] == record.status
-    rate = record.decode_tokens_per_second.value if record.status == "ok" else None
-    assert same(table["decode_tokens_per_second"]["transformers"], rate)
-    assert same(table["perplexity"]["transformers"], record.perplexity if rate else None)
+    engines = inputs.baselines_of(results)
+    assert [one.engine for one in engines] == ["transformers"]
+    assert data(cells["metrics"], "text/markdown")[0] == environment.baselines(engines)
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def load(
         thresholds=judged.thresholds,
         ceilings=ceilings,
         ceilings_problem=problem,
-        baselines=_baselines(results) if with_baselines else [],
+        baselines=baselines_of(results) if with_baselines else [],
         device=device,
         backend=backend,
         peers=peers.load(results, {case.id: case.content for case in cases}, limits) if with_peers else Peers(),
@@ -152,7 +152,8 @@ def this_device(cases: list[Case], ceilings: Ceilings | None) -> tuple[Device | 
     return record.device, record.resolved.backend
 
 
-def _baselines(results: Path) -> list[Baseline]:
+def baselines_of(results: Path) -> list[Baseline]:
+    """The language-model baselines of a results folder, judged."""
     found = ((engine, *folder.optional(results / file, baseline.Baseline)) for engine, file in BASELINE_ENGINES.items())
     return [
         Baseline(engine, record and as_judged(record), problem)

@@ -120,24 +120,9 @@ def install(packages, *options):
     return done.returncode == 0
 
 
-NEEDED = {  # module: package
-    "cffi": "cffi",
-    "filelock": "filelock",
-    "jinja2": "jinja2",
-    "jsonschema": "jsonschema",
-    "matplotlib": "matplotlib",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "psutil": "psutil",
-    "pydantic": "pydantic",
-    "pynvml": "nvidia-ml-py",
-    "rapidfuzz": "rapidfuzz",
-    "scipy": "scipy",
-    "tabulate": "tabulate",
-    "tqdm": "tqdm",
-    "yaml": "pyyaml",
-} | ({"cupy": "cupy-cuda12x"} if GPUS else {})
-
+NEEDED = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # module: package
+ALIKE = "cffi filelock jinja2 jsonschema matplotlib numpy pandas psutil pydantic rapidfuzz scipy tabulate tqdm"
+NEEDED |= {name: name for name in ALIKE.split()} | ({"cupy": "cupy-cuda12x"} if GPUS else {})
 OLDEST = {"pydantic": (2, 12)}  # earlier versions cannot distinguish absent fields from null
 missing = [package for module, package in NEEDED.items() if absent(module, package, OLDEST.get(module))]
 if not install(missing):
@@ -407,47 +392,15 @@ noise = ["--noise", PLAN / "noise.json"]
 elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESULTS, "--out", RESULTS / "summary.csv")
 metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
-
-from elastickv import records
-from elastickv.models.record import as_judged
-from elastickv.schemas.base import at
-from elastickv.schemas.baseline import Baseline
-
-
-def shown(value):
-    """The displayed text of a value: five digits for a measured number, empty for a missing value."""
-    if pd.isna(value):
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else value
-
-
-def baseline_rows():
-    """The baselines' judged records as flat rows: rates with intervals, perplexity, status and reason."""
-    rows = {}
-    for engine in ENGINES:
-        file = RESULTS / f"{engine}_baseline.json"
-        record = as_judged(records.load(file, Baseline)) if file.exists() else None
-        row = {"status": record.status if record else "no record"}
-        facts = {"reason": "reason", "model": "model.name", "device": "device.name", "dtype": "dtype"}
-        row |= {name: at(record, path.split(".")) for name, path in facts.items()}
-        measured = record if record and record.status == "ok" else None
-        for rate in ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms"):
-            for bound in ("value", "low", "high"):
-                row[rate if bound == "value" else f"{rate}_{bound}"] = at(measured, (rate, bound))
-        for figure in ("perplexity", "peak_memory_bytes"):
-            row[figure] = at(measured, (figure,))
-        for other in (at(measured, ("caches",)) or [])[1:]:
-            rate = other.decode_tokens_per_second
-            row[f"decode_tokens_per_second_{other.name}_cache"] = rate.value if rate else other.reason
-        rows[engine] = row
-    return pd.DataFrame(rows)
-
-
-baselines = baseline_rows()
 with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.max_colwidth", None):
-    display(metrics.T.map(shown))
-    if ENGINES:
-        display(baselines.map(shown))
+    display(
+        metrics.T.map(lambda value: "" if pd.isna(value) else f"{value:.5g}" if isinstance(value, float) else value)
+    )
+
+from elastickv.report import environment, inputs
+
+engines = inputs.baselines_of(RESULTS)
+display(Markdown(environment.baselines(engines)), Markdown(environment.caches(engines)))
 
 # %% about-verdicts [markdown]
 # ## 11. Verdicts
@@ -468,6 +421,7 @@ with pd.option_context("display.max_rows", None, "display.max_columns", None, "d
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
 elastickv("verdict", "--golden", PLAN / "golden.json", *noise, *arguments, RESULTS / "verdicts.json")
 
+from elastickv import records
 from elastickv.report import show
 from elastickv.schemas.verdict import Verdicts
 
@@ -528,14 +482,14 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 
 # %% explained
 from elastickv import anchors, formats, policies
-from elastickv.report import explanation, inputs
+from elastickv.report import explanation
 
-display(
-    Markdown("A case chooses among these policies (`policy`), anchor rules (`anchor`) and formats (`cache_dtype`):")
+introduction = (
+    "A case chooses among these policies (`policy`), anchor rules (`anchor`) and formats (`cache_dtype`):\n\n"
 )
 chosen = {name: made.MEANING for name, made in policies.every().items()}
 chosen |= {name: made.meaning for name, made in (*anchors.every().items(), *formats.every().items())}
-display(Markdown("\n".join(f"- `{name}`: {meaning}" for name, meaning in chosen.items())))
+display(Markdown(introduction + "\n".join(f"- `{name}`: {meaning}" for name, meaning in chosen.items())))
 display(Markdown(explanation.markdown(inputs.load(PLAN / "cases.json", RESULTS))))
 
 # %% about-posts [markdown]
