@@ -8,7 +8,6 @@ import re
 import pytest
 from results_folder import (
     HOSTILE,
-    LIMITS,
     cpu_folder,
     elastickv,
     example,
@@ -18,12 +17,9 @@ from results_folder import (
     make,
     put,
     short_cycle,
-    typed,
 )
 
 from elastickv import records
-from elastickv.judge import verdict
-from elastickv.report import inputs, phrases
 from elastickv.schemas import lengths
 
 
@@ -166,21 +162,6 @@ def test_linkedin_leaves_out_cases_but_counts_them(tmp_path):
     assert f"… and {60 - shown} more in the report" in linkedin
     assert "Of 60 cases: 60 excellent." in linkedin
     assert trace["posts"]["linkedin"]["length"] <= 3000
-
-
-def test_a_number_knows_its_field():
-    entries = make_case("4096_golden_ticket")
-    number = phrases.times(entries, "bytes/ceiling")
-    assert (number.text, number.file, number.fields) == (
-        "3.36x",
-        "results_4096_golden_ticket.json",
-        ("/bytes/ceiling",),
-    )
-
-
-def make_case(name):
-    record = typed(example(name))
-    return inputs.Case(name, record, verdict.judge(record, LIMITS), record.case.root)
 
 
 @pytest.mark.parametrize(
