@@ -358,7 +358,10 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
     table = [*csv.reader(text.splitlines())]
     (markup,) = data(cells["metrics"], "text/html")
     shown = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", markup, re.DOTALL)]
-    expected = [row[place] for place in range(1, len(table[0])) for row in table[1:]]
+    meanings = [summary.COLUMNS[name].meaning for name in table[0]]
+    expected = [
+        cell for place in range(1, len(meanings)) for cell in (*(row[place] for row in table[1:]), meanings[place])
+    ]
     assert all(same(*pair) for pair in zip(shown, expected, strict=True))
     assert [row["status"] for row in rows] == [noise.as_judged(measured[name], limits).status for name in names]
     engines = inputs.baselines_of(results)

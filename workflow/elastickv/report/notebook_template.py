@@ -382,22 +382,19 @@ for engine in ("transformers", "gguf"):
 
 # %% about-metrics [markdown]
 # ## 10. All metrics in one table
-# One column per case, one row per metric; blank where a case has no valid result. The most important rows: `speedup` is
-# full time / elastic time with its interval, `byte_ceiling` the largest speedup that the bytes allow, `cv_trimmed` the
-# spread of the samples, `memory_efficiency` the share of the datasheet bandwidth, `roofline` the share of what a pure
-# read reached, `cycle_speedup` the speedup with appends and compression included.
+# One row per metric, one column per case; blank where a case has no valid result. Below it the language models.
 
 # %% metrics
 noise = ["--noise", PLAN / "noise.json"]
 elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESULTS, "--out", RESULTS / "summary.csv")
-metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
+from elastickv.report import environment, inputs, summary
+
+metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case").T
+metrics = metrics.map(lambda value: "" if pd.isna(value) else f"{value:.5g}" if isinstance(value, float) else value)
+metrics["meaning"] = [summary.COLUMNS[name].meaning for name in metrics.index]
 with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.max_colwidth", None):
-    display(
-        metrics.T.map(lambda value: "" if pd.isna(value) else f"{value:.5g}" if isinstance(value, float) else value)
-    )
-
-from elastickv.report import environment, inputs
+    display(metrics)
 
 engines = inputs.baselines_of(RESULTS)
 display(Markdown(environment.baselines(engines)), Markdown(environment.caches(engines)))
