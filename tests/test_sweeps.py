@@ -173,12 +173,6 @@ def test_another_device_has_a_grid_of_its_own(tmp_path):
     assert sorted((len(own.cells), len(other.cells))) == [3, 9]
 
 
-def test_two_cases_for_one_place_do_not_hide_each_other(tmp_path):
-    again = swept("again", 1024, 2, "fp16", 1.2)
-    (grid,) = sweeps.grids(loaded(judged(planned(tmp_path / "results", [*sweep_records(), again]))))
-    assert grid.cells["fp16", 2, 1024].speedup.value == pytest.approx(2.1024)
-
-
 def test_a_sweep_without_any_result_is_all_hatched(tmp_path):
     records = [without_result(record, "failed", "no library") for record in sweep_records()]
     results = judged(planned(tmp_path / "results", records))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,19 +165,11 @@ def _markdown(text: str) -> str:
     )
 
 
-def _literal(value: Any) -> str:
+def _literal(value: list[str] | dict[str, Any]) -> str:
     """A list or dict as Python source, one entry per line."""
-    if isinstance(value, dict):
-        return "{\n" + "".join(f"    {_quoted(key)}: {_inline(item)},\n" for key, item in value.items()) + "}"
-    return "[\n" + "".join(f"    {_quoted(item)},\n" for item in value) + "]"
-
-
-def _inline(value: Any) -> str:
-    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return json.dumps(value, indent=4)
+    return "{\n" + "".join(f"    {json.dumps(key)}: {json.dumps(item)},\n" for key, item in value.items()) + "}"
 
 
 def _digest(path: Path) -> str:

@@ -13,6 +13,7 @@ from elastickv.peers.record import JudgedComparison, as_judged, for_peers
 from elastickv.report import tables
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
 from elastickv.schemas import peers as schema
+from elastickv.schemas.base import at
 from elastickv.schemas.case import AnyCase
 from elastickv.schemas.config import Noise
 from elastickv.schemas.parts import Interval
@@ -36,24 +37,18 @@ class Beside:
         """The peer's median, measured together with our plain launches."""
         return self.entry.ours.plain.peer.median_us
 
-    def ours_us(self, mode: str) -> float | None:
-        """Our median, measured together with this peer."""
-        compared = self._compared(mode)
-        return compared.ours.median_us if compared else None
+    def compared(self, mode: str) -> JudgedComparison | None:
+        """Timed together with our launches of this mode. None if the device lacks the mode."""
+        return getattr(self.entry.ours, mode)
 
     def ratio(self, mode: str) -> Interval | None:
-        """Peer / ours with its interval: above 1, ours is faster. None if the device lacks this launch mode."""
-        compared = self._compared(mode)
-        return compared.ratio if compared else None
+        """Peer / ours with its interval: above 1, ours is faster."""
+        return at(self.compared(mode), ("ratio",))
 
     def shown(self, mode: str) -> str:
         """The ratio as text, with `~` if it is imprecise."""
-        compared = self._compared(mode)
-        mark = noise.IMPRECISE_MARK if compared and compared.status == "imprecise" else ""
+        mark = noise.IMPRECISE_MARK if at(self.compared(mode), ("status",)) == "imprecise" else ""
         return shown(self.ratio(mode), mark)
-
-    def _compared(self, mode: str) -> JudgedComparison | None:
-        return getattr(self.entry.ours, mode)
 
 
 @dataclass(frozen=True)
@@ -117,19 +112,12 @@ def tables_of(peers: Peers, cases: list[str], device: str | None) -> dict[str, A
     }
 
 
-def verdict_of(ratio: Interval) -> str:
-    """`faster`, `slower`, or `same` if the interval contains 1."""
-    if ratio.low > 1:
-        return "faster"
-    return "slower" if ratio.high < 1 else "same"
-
-
 def shown(ratio: Interval | None, mark: str = "") -> str:
     """A ratio with its interval and a mark, and a word if ours is not faster."""
     if ratio is None:
         return NOTHING
-    verdict = verdict_of(ratio)
-    return times_interval(ratio) + mark + ("" if verdict == "faster" else f" ({verdict})")
+    word = " (slower)" if ratio.high < 1 else " (same)" if ratio.low <= 1 else ""
+    return times_interval(ratio) + mark + word
 
 
 def _us(us: float | None) -> str:
@@ -138,8 +126,8 @@ def _us(us: float | None) -> str:
 
 BEST: dict[str, Callable[[Beside], str]] = {
     "case": lambda best: f"`{best.case}`",
-    "ours, us": lambda best: _us(best.ours_us("plain")),
-    "ours dependent, us": lambda best: _us(best.ours_us("dependent")),
+    "ours, us": lambda best: _us(at(best.compared("plain"), ("ours", "median_us"))),
+    "ours dependent, us": lambda best: _us(at(best.compared("dependent"), ("ours", "median_us"))),
     "fastest peer": lambda best: f"`{best.peer}`",
     "peer, us": lambda best: _us(best.us),
     "ours / peer": lambda best: best.shown("plain"),
