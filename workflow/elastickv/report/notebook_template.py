@@ -429,6 +429,7 @@ criteria = pd.DataFrame(
         {"case": entry.case, "criterion": name, "outcome": found.outcome, "reason": found.reason}
         for entry in verdicts
         for name, found in entry.criteria
+        if entry.verdict not in ("invalid", "skipped")  # the table above has their reason
     ]
 )
 with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
@@ -481,12 +482,15 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 from elastickv import anchors, formats, policies
 from elastickv.report import explanation
 
-introduction = (
-    "A case chooses among these policies (`policy`), anchor rules (`anchor`) and formats (`cache_dtype`):\n\n"
-)
-chosen = {name: made.MEANING for name, made in policies.every().items()}
-chosen |= {name: made.meaning for name, made in (*anchors.every().items(), *formats.every().items())}
-display(Markdown(introduction + "\n".join(f"- `{name}`: {meaning}" for name, meaning in chosen.items())))
+CHOICES = {
+    "Policies (`policy`)": {name: made.MEANING for name, made in policies.every().items()},
+    "Anchor rules (`anchor`)": {name: made.meaning for name, made in anchors.every().items()},
+    "Formats (`cache_dtype`)": {name: made.meaning for name, made in formats.every().items()},
+}
+lines = ["### What a case can choose"]
+for title, meanings in CHOICES.items():
+    lines += [f"\n**{title}**\n", *(f"- `{name}`: {meaning}" for name, meaning in meanings.items())]
+display(Markdown("\n".join(lines)))
 display(Markdown(explanation.markdown(inputs.load(PLAN / "cases.json", RESULTS))))
 
 # %% about-posts [markdown]
