@@ -404,10 +404,10 @@ display(Markdown(environment.baselines(engines)), Markdown(environment.caches(en
 #
 # | mark | verdict | condition |
 # |---|---|---|
-# | ✅ | golden ticket | speedup, CV, memory efficiency and quality reach their thresholds (☆: the roofline too) |
-# | ⭐ | excellent | the speedup reaches the second threshold |
+# | ✅ | golden ticket | speedup, CV and memory efficiency reach their thresholds (☆: the roofline too) |
+# | ⭐ | excellent | the speedup reaches the threshold `excellent` |
 # | ✓ | good | faster |
-# | = – | same, slower | no difference that can be told from 1; slower |
+# | = – | same, slower | the interval holds 1; slower |
 # | ✗ · | invalid, skipped | a wrong answer or noise; not supported or out of memory |
 #
 # `~` after a mark: imprecise, the interval is widened by the deviation of the control (full cache against itself) from
@@ -422,7 +422,10 @@ from elastickv import records
 from elastickv.report import show
 from elastickv.schemas.verdict import Verdicts
 
-verdicts = records.load(RESULTS / "verdicts.json", Verdicts).cases
+judged = records.load(RESULTS / "verdicts.json", Verdicts)
+thresholds = judged.thresholds.model_dump(exclude={"noise"})
+print("thresholds:", ", ".join(f"{name} {value:g}" for name, value in thresholds.items()))
+verdicts = judged.cases
 print(show.table(verdicts))
 criteria = pd.DataFrame(
     [
