@@ -127,7 +127,6 @@ def test_the_report_and_the_figure_have_the_cases_beside_the_curve(tmp_path):
     drawn = figures.achieved_data(loaded)
     assert ("4096_golden_ticket", "elastic", record["bytes"]["elastic"], achieved) in drawn
     assert not [row for row in drawn if row.case in ("4096_noisy", "4096_incorrect")]
-    assert figures.ceilings_data(loaded)[0].dependent_read
 
 
 def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):
