@@ -232,13 +232,6 @@ def test_reports_of_a_file_that_may_not_be_read_end_with_its_path(results, capsy
     assert f"{results / name}: cannot be read as a" in err and "Permission denied; give this user access" in err
 
 
-def test_a_readme_that_may_not_be_read_is_named(results, capsys):
-    readme = closed(results.parent / "README.md")
-    code, _, err = run(capsys, *report(results, "report", "readme", out="README.md"))
-    assert code == 3
-    assert f"{readme}: cannot be read: Permission denied\nfix: give this user" in err
-
-
 def test_show_of_verdicts_that_may_not_be_read_names_them(results, capsys):
     config, results = results.parent / "config.yaml", results.rename(results.parent / "mine")
     shape = "{seq: 64, heads: 2, dim: 64, compress: 2}"

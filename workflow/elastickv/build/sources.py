@@ -103,6 +103,8 @@ def description(path: Path, content: str) -> str:
     elif path.suffix == ".json":
         schema = json.loads(content)
         text = schema.get("description") or schema.get("title") or ""
+    elif path.suffix == ".jinja":
+        text = re.match(r"(?:\{#(.*?)#\})?", content, re.DOTALL)[1] or ""
     else:
         mark = "#" if path.suffix in (*LOCK_SUFFIXES, ".yaml") else "//"
         lines = re.match(rf"(?:{mark}.*\n)*", content)[0].splitlines()

@@ -79,9 +79,6 @@ def _name(inputs: Inputs) -> Callable[[Case], str]:
 def results(inputs: Inputs) -> str:
     """One row per case: speedup with interval, ceilings, variation, efficiencies, verdict with mark and reason."""
 
-    def published(cell: Callable[[Case], str]) -> Callable[[Case], str]:
-        return lambda case: cell(case) if case.publishable else NOTHING
-
     def efficiency(case: Case, criterion: str, key: str) -> str:
         elastic = getattr(case.verdict.criteria, criterion).value
         full = getattr(case.record.efficiency.full, key)
@@ -91,12 +88,12 @@ def results(inputs: Inputs) -> str:
 
     columns = {
         "case": _name(inputs),
-        "speedup": published(lambda case: times_interval(case.record.statistics.speedup)),
+        "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
         "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
-        "reachable": published(lambda case: times(case.verdict.reachable_ceiling)),
-        "CV": published(lambda case: percent(case.record.statistics.elastic.cv_trimmed, 2)),
-        "memory eff.": published(lambda case: efficiency(case, "memory_efficiency", "memory")),
-        "roofline": published(lambda case: efficiency(case, "roofline", "roofline")),
+        "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
+        "CV": tables.published(lambda case: percent(case.record.statistics.elastic.cv_trimmed, 2)),
+        "memory eff.": tables.published(lambda case: efficiency(case, "memory_efficiency", "memory")),
+        "roofline": tables.published(lambda case: efficiency(case, "roofline", "roofline")),
         "verdict": lambda case: f"{case.verdict.mark} {case.verdict.verdict.replace('_', ' ')}",
         "why": lambda case: escape(case.verdict.reason, LONGEST_REASON),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from elastickv.report.text import NOTHING
+
 Item = TypeVar("Item")
 
 
@@ -20,3 +22,8 @@ def of(items: Iterable[Item], columns: dict[str, Callable[[Item], Any]]) -> str:
     """A table with a row per item, whose cells the columns' functions give; empty without items."""
     rows = [[cell(item) for cell in columns.values()] for item in items]
     return table(rows, [*columns]) if rows else ""
+
+
+def published(cell: Callable[[Any], str]) -> Callable[[Any], str]:
+    """A column that only cases with a publishable result have."""
+    return lambda case: cell(case) if case.publishable else NOTHING
