@@ -12,7 +12,7 @@ from elastickv import records
 from elastickv.cache import bytes_moved
 from elastickv.device.cpu import CpuBackend
 from elastickv.measure import ceilings
-from elastickv.report import conditions, environment, figures, inputs
+from elastickv.report import environment, figures, inputs, markdown
 from elastickv.schemas.ceilings import Ceilings, Point
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -88,7 +88,7 @@ def test_a_case_is_held_against_launches_like_its_own():
 
 def test_the_report_and_the_figure_have_the_cases_beside_the_curve(tmp_path):
     loaded = inputs.load(gpu_folder(tmp_path) / ".plan/cases.json", tmp_path / "results")
-    text = environment.ceilings(loaded)
+    text = markdown.report(loaded)
     record = example("4096_golden_ticket")
     achieved = record["efficiency"]["elastic"]["achieved_gbps"]
     row = next(line for line in text.splitlines() if line.startswith("| `4096_golden_ticket` | elastic"))
@@ -97,7 +97,6 @@ def test_the_report_and_the_figure_have_the_cases_beside_the_curve(tmp_path):
     drawn = figures.achieved_data(loaded)
     assert ("4096_golden_ticket", "elastic", record["bytes"]["elastic"], achieved) in drawn
     assert not [row for row in drawn if row.case in ("4096_noisy", "4096_incorrect")]
-    assert figures.ceilings_data(loaded)[0].dependent_read
 
 
 def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):
@@ -107,7 +106,12 @@ def test_a_warm_case_is_not_held_against_a_cold_curve(tmp_path):
     put(results, record)
     loaded = inputs.load(judged(results) / ".plan/cases.json", results)
     assert figures.achieved_data(loaded) == []
-    assert "### Bandwidth of the cases" not in environment.ceilings(loaded)
+    assert "### Bandwidth of the cases" not in markdown.report(loaded)
+
+
+def state(loaded):
+    """The report's section about the machine's state."""
+    return markdown.report(loaded).split("## State of the machine\n")[1].split("\n## ")[0]
 
 
 def test_the_report_tells_the_state_of_the_machine(tmp_path):
@@ -117,7 +121,7 @@ def test_the_report_tells_the_state_of_the_machine(tmp_path):
     record["throttling"]["ranges"]["sm_mhz"]["low"] = 1755
     put(results, record)
     loaded = inputs.load(judged(results) / ".plan/cases.json", results)
-    text = conditions.conditions(loaded)
+    text = state(loaded)
     row = next(line for line in text.splitlines() if "`4096_golden_ticket`" in line)
     assert "1,755 to 1,980" in row and "software power cap (3 of 60)" in row and "a\\|b (4711)" in row
     joules = record["energy"]["joules_per_token"]
@@ -137,18 +141,18 @@ def test_older_records_have_dashes_and_nothing_invented(tmp_path):
         records.check(record, "measurement", "an older record")
         put(results, record)
     loaded = inputs.load(judged(results) / ".plan/cases.json", results)
-    text = conditions.conditions(loaded)
+    text = state(loaded)
     assert "1,980" in text
     assert "mJ" not in text and "setting" not in text
 
 
 def test_a_cpu_run_tells_the_load_of_others(tmp_path):
     results = judged(make(tmp_path / "results", ("4096_cpu",)))
-    text = conditions.conditions(inputs.load(results / ".plan/cases.json", results))
+    text = state(inputs.load(results / ".plan/cases.json", results))
     assert "others' load during" in text and "0.02" in text
     assert "SM, MHz" not in text
 
 
 def test_nothing_timed_is_no_section(tmp_path):
     results = judged(make(tmp_path / "results", ("4096_failed",)))
-    assert conditions.conditions(inputs.load(results / ".plan/cases.json", results)) == ""
+    assert "State of the machine" not in markdown.report(inputs.load(results / ".plan/cases.json", results))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import csv
+import html
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,12 @@ import pytest
 from conftest import BIN, ROOT, Checkout, source_files
 from results_folder import BROKEN_CASES, GPU_CASES, elastickv, gpu_folder, judged, make, put, short_cycle
 
-from elastickv import anchors, formats, policies, records
-from elastickv.build import sources
+from elastickv import records
+from elastickv.build import cuda, sources
 from elastickv.cli import main
 from elastickv.errors import UsageError
 from elastickv.judge import noise
-from elastickv.models.record import as_judged
-from elastickv.report import explanation, inputs, notebook, phrases, summary
-from elastickv.schemas.baseline import Baseline
+from elastickv.report import environment, explanation, inputs, notebook, phrases, summary
 from elastickv.schemas.measurement import Measurement
 
 CARRIED = ("workflow/elastickv/", "kernels/", "schemas/", "envs/")
@@ -104,6 +103,18 @@ def test_its_own_cells_are_python_without_leftovers(cells):
         assert re.search(rf"^{control} = .*# @param", code["controls"], re.MULTILINE), control
 
 
+@pytest.mark.parametrize(
+    ("capability", "control", "architectures", "ptx"),
+    [("7.5", "auto", [75], 0), ("8.7", "auto", [86], 0), ("10.0", "auto", [90], 90), ("9.0", "75, sm_61", [61, 75], 0)],
+)
+def test_it_compiles_for_the_gpu_found_alone_unless_told_otherwise(cells, capability, control, architectures, ptx):
+    source = source_of(cells["build"])
+    choice = source[source.index("FATBIN =") : source.index("\nif BACKEND")]
+    said = {"GPUS": [f"A GPU, 15360 MiB, 550.54, {capability}"], "ARCHITECTURES": control, "Path": Path, "cuda": cuda}
+    exec(choice, said)
+    assert (said["architectures"], said["ptx"]) == (architectures, ptx)
+
+
 def test_it_holds_no_blob_and_no_path_of_this_machine(text):
     assert not re.search(r"[A-Za-z0-9+/=]{200}", text)
     for path in (str(ROOT), sys.prefix, str(Path(sys.base_prefix)), f"{Path.home()}/"):
@@ -114,15 +125,11 @@ def test_what_it_installs_is_pinned_by_the_locks(cells):
     pins = notebook.pins(ROOT)
     locked = {line for path in (ROOT / "envs").iterdir() for line in path.read_text(encoding="utf-8").splitlines()}
     assert {line for lines in pins.values() for line in lines} <= locked
-    assigned = {
-        node.targets[0].id: node.value
-        for node in ast.parse(source_of(cells["install"])).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    needed = [part for part in ast.walk(assigned["NEEDED"]) if isinstance(part, ast.Dict)]
-    packages = {value.value for part in needed for value in part.values}
-    assert ast.literal_eval(assigned["PINS"]) == pins
-    assert {"numpy", "cupy-cuda12x"} < packages <= set(pins)
+    source = source_of(cells["install"])
+    said = {"GPUS": ["a GPU"], "importlib": importlib, "sys": sys, "subprocess": subprocess}
+    exec(source.partition("missing =")[0], said)  # the packages that it would look for
+    assert said["PINS"] == pins
+    assert {"numpy", "cupy-cuda12x", "jinja2", "pyyaml"} < set(said["NEEDED"].values()) <= set(pins)
 
 
 def test_the_same_sources_give_the_same_notebook(text, tmp_path):
@@ -202,22 +209,23 @@ def resolve(results: Path, number: phrases.Number) -> Any:
 
 def check_numbers(results: Path, loaded: inputs.Inputs) -> int:
     """Checks that the explanation's digits are numbers or strings of records; returns how many numbers it has."""
-    count = 0
+    rest, numbers = explanation.explained(loaded)
     names = {case.id for case in loaded.cases} | {"fp16", "fp32", "int4", "int8"}
     for baseline in loaded.baselines:
-        if baseline.record and baseline.record.status == "ok":
+        if baseline.measured:
             names |= {baseline.record.model.name, baseline.record.device.name}
-    for paragraph in explanation.paragraphs(loaded):
-        for number in phrases.numbers_of(paragraph):
-            assert resolve(results, number) == number.value
-            count += 1
-        words = "".join(piece for piece in paragraph if isinstance(piece, str))
-        if words.startswith(("###", "**Without a result", "**Language model (")):
-            continue  # a device's name, reasons: strings of the records
-        for name in sorted(names, key=len, reverse=True):
-            words = words.replace(name, "")
-        assert not re.search(r"\d", words), words
-    return count
+    for name in sorted(names, key=len, reverse=True):
+        rest = rest.replace(name, "")
+    words = ""
+    for number in numbers:
+        assert resolve(results, number) == number.value
+        before, found, rest = rest.partition(number.text)
+        assert found
+        words += before
+    for line in (words + rest).splitlines():
+        if not line.startswith(("###", "- ``: ", "**Language model (")) or line.startswith("- ``: at most"):
+            assert not re.search(r"\d", line), line  # the others hold a device's name or a reason
+    return len(numbers)
 
 
 def test_every_number_of_the_explanation_has_its_record(tmp_path):
@@ -263,35 +271,6 @@ def test_a_baseline_that_failed_is_named_with_its_reason(tmp_path):
 # Executed, from an empty folder, in an environment of its own, without the checkout.
 
 
-class Table(HTMLParser):
-    """The cells of an HTML table, row by row."""
-
-    def __init__(self, markup: str):
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self._open = False
-        self.feed(markup)
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self._open = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        self._open = self._open and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        if self._open:
-            self.rows[-1][-1] += data
-
-    def frame(self) -> dict[str, dict[str, str]]:
-        """Row label -> column label -> text, of a table with one header row and one label column."""
-        header = self.rows[0][1:]
-        return {row[0]: dict(zip(header, row[1:], strict=True)) for row in self.rows[1:] if len(row) == len(header) + 1}
-
-
 def same(displayed: str, exact: Any) -> bool:
     """Whether a displayed text is a value, rounded to five digits where it is a float."""
     if exact in (None, ""):
@@ -316,7 +295,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != BIN)
     hidden = ("ELASTICKV_", "PYTHON", "VIRTUAL_ENV", "COVERAGE")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-    environment |= {"PATH": path, "BACKEND": "cpu", "DECODE_TOKENS": "8", "ARCHITECTURES": "90"}
+    environment |= {"PATH": path, "BACKEND": "cpu", "DECODE_TOKENS": "8"}
     alone = subprocess.run(
         [python, "-c", "import elastickv"], cwd=start, env=environment, capture_output=True, check=False
     )
@@ -373,33 +352,21 @@ def test_the_table_of_metrics_has_every_case_with_a_status_and_only_what_the_rec
     names = records.read(results / ".plan/cases.json", "cases")["cases"]
     measured = {name: records.load(results / f"results_{name}.json", Measurement) for name in names}
     limits = summary.folder.noise_limits(results / ".plan/noise.json")
-    with (results / "summary.csv").open(encoding="utf-8", newline="") as file:
-        assert file.read() == summary.to_csv(
-            [summary.row(summary.folder.Entry(name, measured[name]), limits) for name in names]
-        )
-        file.seek(0)
-        table = csv.DictReader(file)
-        rows = {row["case"]: row for row in table}
-        metrics = set(table.fieldnames) - {"case"}
-    shown, *baselines = [Table(markup).frame() for markup in data(cells["metrics"], "text/html")]
-    statuses = {name: noise.as_judged(measured[name], limits).status for name in names}
-    assert statuses == shown["status"]
-    assert set(shown) >= metrics
-    for metric in sorted(metrics):
-        for name in names:
-            assert same(shown[metric][name], rows[name][metric]), (metric, name)
-            if statuses[name] not in noise.PUBLISHED and summary.COLUMNS[metric].result:
-                assert shown[metric][name] == ""
-    check_baselines(baselines, results)
-
-
-def check_baselines(tables: list[dict[str, dict[str, str]]], results: Path) -> None:
-    record = as_judged(records.load(results / "transformers_baseline.json", Baseline))
-    (table,) = tables
-    assert table["status"]["transformers"] == record.status
-    rate = record.decode_tokens_per_second.value if record.status == "ok" else None
-    assert same(table["decode_tokens_per_second"]["transformers"], rate)
-    assert same(table["perplexity"]["transformers"], record.perplexity if rate else None)
+    rows = [summary.row(summary.folder.Entry(name, measured[name]), limits) for name in names]
+    text = (results / "summary.csv").read_text(encoding="utf-8")
+    assert text == summary.to_csv(rows)
+    table = [*csv.reader(text.splitlines())]
+    (markup,) = data(cells["metrics"], "text/html")
+    shown = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", markup, re.DOTALL)]
+    meanings = [summary.COLUMNS[name].meaning for name in table[0]]
+    expected = [
+        cell for place in range(1, len(meanings)) for cell in (*(row[place] for row in table[1:]), meanings[place])
+    ]
+    assert all(same(*pair) for pair in zip(shown, expected, strict=True))
+    assert [row["status"] for row in rows] == [noise.as_judged(measured[name], limits).status for name in names]
+    engines = inputs.baselines_of(results)
+    assert [one.engine for one in engines] == ["transformers"]
+    assert data(cells["metrics"], "text/markdown")[0] == environment.baselines(engines)
 
 
 @pytest.mark.slow
@@ -408,9 +375,7 @@ def test_no_number_appears_without_its_record(executed):
     results = start / "elastic_kv/results/notebook"
     loaded = inputs.load(results / ".plan/cases.json", results)
     check_numbers(results, loaded)
-    _, parts, explained = data(cells["explained"], "text/markdown")
-    assert all(f"- `{name}`: " in parts for name in (*policies.every(), *anchors.every(), *formats.every()))
-    assert explained == explanation.markdown(loaded)
+    assert data(cells["explained"], "text/markdown")[-1] == explanation.markdown(loaded)
     trace = records.read(results / "social_media_content.json", "social")
     for post in trace["posts"].values():
         assert post["text"] in printed(cells["posts"])

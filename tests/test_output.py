@@ -146,15 +146,13 @@ def test_a_stream_that_lacks_a_character_shows_another(tmp_path: Path):
     ("files", "overrides", "fix"),
     [
         ((), (), "make run"),
-        (("config/sweep.yaml",), (), "make run CONFIG=config/sweep.yaml"),
-        ((), ("backend=cpu",), "make run SET=backend=cpu"),
         (
             ("config/smoke.yaml", "config/sweep.yaml"),
             ("backend=cpu", "results=results/x"),
             "make run CONFIG='config/smoke.yaml config/sweep.yaml' SET='backend=cpu results=results/x'",
         ),
     ],
-    ids=["neither", "a file", "an override", "two of each"],
+    ids=["neither", "two of each"],
 )
 def test_show_of_no_run_says_how_to_run_what_was_asked_for(tmp_path: Path, monkeypatch, capsys, files, overrides, fix):
     shutil.copytree(ROOT / "config", tmp_path / "config")

@@ -8,7 +8,6 @@ import re
 import pytest
 from results_folder import (
     HOSTILE,
-    LIMITS,
     cpu_folder,
     elastickv,
     example,
@@ -18,12 +17,10 @@ from results_folder import (
     make,
     put,
     short_cycle,
-    typed,
 )
 
 from elastickv import records
-from elastickv.judge import verdict
-from elastickv.report import inputs, phrases, social
+from elastickv.schemas import lengths
 
 
 def published(results):
@@ -151,11 +148,6 @@ def test_a_loss_is_called_a_loss(tmp_path):
     assert "slower than a full cache, 0.93x [0.92, 0.94]" in linkedin
 
 
-def test_clauses_are_left_out_whole():
-    clauses = [social.Clause(0, ["a "]), social.Clause(2, ["b "]), social.Clause(1, ["c "]), social.Clause(0, ["d"])]
-    assert ["".join(form) for form in social.shortenings(clauses)] == ["a b c d", "a c d", "a d"]
-
-
 def test_linkedin_leaves_out_cases_but_counts_them(tmp_path):
     results = make(tmp_path / "results", ("4096_golden_ticket",), "ceilings")
     names = [f"sweep-{index}" for index in range(60)]
@@ -172,16 +164,35 @@ def test_linkedin_leaves_out_cases_but_counts_them(tmp_path):
     assert trace["posts"]["linkedin"]["length"] <= 3000
 
 
-def test_a_number_knows_its_field():
-    entries = make_case("4096_golden_ticket")
-    number = phrases.times(entries, "bytes/ceiling")
-    assert (number.text, number.file, number.fields) == (
-        "3.36x",
-        "results_4096_golden_ticket.json",
-        ("/bytes/ceiling",),
-    )
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("1.96x [1.95, 1.97]", 18),
+        ("Elastic KV cache", 16),
+        ("caf\u00e9, cafe\u0301", 10),  # a letter and its accent are one character
+        ("a\r\nb", 3),
+        ("\u2013 \u2026 \u2019", 6),  # dash and apostrophe are single, the ellipsis is not
+        ("\u10ff\u1100", 3),  # the last single code point of the first range, and the one behind it
+        ("\u2000\u200d\u200e\u2010\u201f\u2020\u2032\u2037\u2038", 12),  # edges of the other ranges
+        ("漢字", 4),
+        ("✅ ⭐ ✓ ☆ ≥ ✗", 17),
+        ("😷", 2),
+        ("🙋🏽 👨\u200d🎤 👨\u200d👩\u200d👧\u200d👦", 8),  # skin tone, joined pictures
+        (
+            "🇩🇪 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f 1\ufe0f\u20e3 ☎\ufe0f",
+            11,
+        ),  # flags, keycap
+        ("https://example.com/a/very/long/path?with=a&query=too", 23),
+        ("see example.com.", 28),
+        ("(https://t.co/x), end", 30),
+        ("1.5 GB/s in v2.0, e.g. a.b", 26),  # no links
+        ("english text 日本語 😷 https://example.com", 46),  # the example of X's own library
+    ],
+)
+def test_a_post_on_x_is_as_long_as_x_counts_it(text, length):
+    """Weights, ranges, links and emoji as in X's documentation of its configuration 3."""
+    assert lengths.of_x(text) == length
 
 
-def make_case(name):
-    record = typed(example(name))
-    return inputs.Case(name, record, verdict.judge(record, LIMITS), record.case.root)
+def test_a_post_on_linkedin_counts_utf_16_code_units():
+    assert lengths.of_linkedin("ab漢😷") == 5

@@ -173,12 +173,6 @@ def test_another_device_has_a_grid_of_its_own(tmp_path):
     assert sorted((len(own.cells), len(other.cells))) == [3, 9]
 
 
-def test_two_cases_for_one_place_do_not_hide_each_other(tmp_path):
-    again = swept("again", 1024, 2, "fp16", 1.2)
-    (grid,) = sweeps.grids(loaded(judged(planned(tmp_path / "results", [*sweep_records(), again]))))
-    assert grid.cells["fp16", 2, 1024].speedup.value == pytest.approx(2.1024)
-
-
 def test_a_sweep_without_any_result_is_all_hatched(tmp_path):
     records = [without_result(record, "failed", "no library") for record in sweep_records()]
     results = judged(planned(tmp_path / "results", records))
@@ -208,7 +202,7 @@ def test_every_figure_that_the_report_shows_is_written(tmp_path):
     section = report.split("## Sweeps\n")[1].split("\n## ")[0]
     assert "12 cases, 5 without a result" in section
     for name in ("heat_map", "against_ceilings"):
-        assert f"(figures/{name}.png)" in section
+        assert f"(figures/{name}.svg)" in section
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert ElementTree.parse(folder / f"{name}.svg").getroot().tag.endswith("svg")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}

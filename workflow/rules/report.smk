@@ -1,6 +1,6 @@
-"""From records to judgement and publication, each rule from what it lists alone: nothing outside the results folder.
+"""Summary, verdicts and reports. Each rule reads only its inputs, which are all in the results folder.
 
-All read the plan's cases: a removed one leaves every table.
+The plan's case list is one of them, so that a case removed from the matrix disappears from every table.
 """
 
 CASES = f"{RESULTS}/.plan/cases.json"
@@ -18,7 +18,7 @@ MANIFEST = f"{RESULTS}/manifest.json"
 REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, NOTEBOOK, MANIFEST]
 
 
-# Seconds each: on a cluster not worth a job.
+# These take seconds each, so they are not worth a cluster job.
 localrules:
     summarise,
     verdict,
@@ -138,7 +138,7 @@ rule social:
         " 2> >(tee -i {log:q} >&2)"
 
 
-# Of the sources alone: no result changes it, and no comment in a kernel (its plan file is a fingerprint).
+# Made from the sources alone. Results and comments in kernels do not change it: its input is a fingerprint.
 rule notebook:
     input:
         f"{RESULTS}/.plan/notebook.json",

@@ -12,7 +12,6 @@ from elastickv.audit.reading import Folder, is_record
 JUDGED = {"results": noise.judged, "peers": noise.judged_peer}  # records by the beginning of their name
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?[x%]?(?!\w)")
-LIMITS = {"x": 280, "linkedin": 3000}  # characters, as the networks count them
 IN_NAMES = "A-Za-z0-9_ ()+,./-"  # characters that a name in a post may have
 
 

@@ -207,7 +207,7 @@ def _known(flag: str, parts: list[str]) -> list[int]:
 def run_all(args: argparse.Namespace) -> int:
     """`elastickv build cuda`: every image, one per core at a time, and the fatbin."""
     folder = Path(args.out)
-    (ptx,) = _known("build cuda: --ptx", [str(args.ptx)])
+    (ptx,) = _known("build cuda: --ptx", [str(args.ptx)]) if args.ptx else (None,)
     names = images.names(_known("build cuda: --architectures", args.architectures.split(",")), ptx)
 
     def one(name: str) -> None:

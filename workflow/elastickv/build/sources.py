@@ -16,7 +16,7 @@ from elastickv.build import anchor_headers, fingerprint
 PACKAGE, SCHEMAS, LOCKS, CONFIG = Path("workflow/elastickv"), Path("schemas"), Path("envs"), Path("config")
 DEFAULT_MATRIX = CONFIG / "config.yaml"
 MATRICES = (DEFAULT_MATRIX, CONFIG / "notebook_cpu.yaml")
-PACKAGE_SUFFIXES = (".py", ".txt")
+PACKAGE_SUFFIXES = (".py", ".txt", ".jinja")
 KERNEL_SUFFIXES = (*fingerprint.SUFFIXES, ".py")
 LOCK_SUFFIXES = (".in", ".txt", ".nodeps")
 LONGEST_DESCRIPTION = 200
@@ -103,6 +103,8 @@ def description(path: Path, content: str) -> str:
     elif path.suffix == ".json":
         schema = json.loads(content)
         text = schema.get("description") or schema.get("title") or ""
+    elif path.suffix == ".jinja":
+        text = re.match(r"(?:\{#(.*?)#\})?", content, re.DOTALL)[1] or ""
     else:
         mark = "#" if path.suffix in (*LOCK_SUFFIXES, ".yaml") else "//"
         lines = re.match(rf"(?:{mark}.*\n)*", content)[0].splitlines()

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from elastickv.measure import statistics
-from elastickv.report.inputs import Inputs
-from elastickv.report.text import escape, times_interval
+from elastickv.report.text import times_interval
 from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Measurement, Resolved, Statistics
 
 BOUNDS = {"warmup": "its maximum number of samples", "max_seconds": "its share of the time"}
-
-
-def cautions(inputs: Inputs) -> str:
-    """One line per caution of every publishable case; empty if there are none."""
-    lines = [f"- `{case.id}`: {escape(caution)}" for case in inputs.publishable for caution in of_record(case.record)]
-    return "\n".join(["## Cautions", "", *lines]) if lines else ""
 
 
 def of_record(record: Measurement) -> list[str]:

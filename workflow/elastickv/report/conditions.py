@@ -1,31 +1,29 @@
-"""Sections of the report about the machine's state during the measurements: clocks, load, energy, other processes.
+"""Tables about the machine's state during the measurements: clocks, load, energy, other processes.
 
 A reading that a record does not have is shown as a dash.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from elastickv.report import tables
 from elastickv.report.inputs import Case, Inputs
-from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, times
 from elastickv.schemas.base import at, given
-from elastickv.schemas.measurement import Measurement, Range, Throttling
+from elastickv.schemas.measurement import Measurement, Range
 from elastickv.schemas.parts import Others, Setting, Unavailable
 
-ENERGY_NOTE = """Energy of one attention layer per token of one sequence, from the device's energy counter while only
-one arm ran for a second, including idle power."""
+
+def conditions(inputs: Inputs) -> list[str]:
+    """Settings, GPU and load of every timed case of this device, including noisy ones; empty if there are none."""
+    timed = _timed(inputs)
+    on_gpu, on_cpu = ([case for case in timed if case.record.resolved.backend == kind] for kind in ("cuda", "cpu"))
+    return [_settings(inputs, timed), _gpu(on_gpu), _load(timed if on_cpu else [])] if timed else []
 
 
-def conditions(inputs: Inputs) -> str:
-    """Machine state of every timed case of this device, including noisy ones; empty if no record has any."""
-    timed = [case for case in inputs.cases if at(case.record, ("clocks", "before"))]
-    timed = [case for case in timed if not inputs.is_foreign(case)]
-    if not timed:
-        return ""
-    on_gpu = [case for case in timed if case.record.resolved.backend == "cuda"]
-    on_cpu = [case for case in timed if case.record.resolved.backend == "cpu"]
-    parts = [_settings(inputs, timed), _gpu(on_gpu), _load(timed if on_cpu else []), _energy(on_gpu)]
-    return "\n\n".join(["## State of the machine", *filter(None, parts)])
+def _timed(inputs: Inputs) -> list[Case]:
+    return [case for case in inputs.cases if at(case.record, ("clocks", "before")) and not inputs.is_foreign(case)]
 
 
 def _settings(inputs: Inputs, timed: list[Case]) -> str:
@@ -34,12 +32,13 @@ def _settings(inputs: Inputs, timed: list[Case]) -> str:
     found = next(filter(None, machines), None)
     if found is None:
         return ""
-    rows = [
-        [f"{kind.upper()}: {escape(name.replace('_', ' '))}", _reading(reading)]
-        for kind, settings in (("gpu", given(found.gpu) or {}), ("cpu", found.cpu))
-        for name, reading in settings.items()
-    ]
-    return table(rows, ["setting", ""])
+    settings = [("GPU", *item) for item in (given(found.gpu) or {}).items()]
+    settings += [("CPU", *item) for item in found.cpu.items()]
+    columns = {
+        "setting": lambda row: f"{row[0]}: {escape(row[1].replace('_', ' '))}",
+        "": lambda row: _reading(row[2]),
+    }
+    return tables.of(settings, columns)
 
 
 def _reading(reading: Setting) -> str:
@@ -57,28 +56,35 @@ def _unavailable(reading: Setting | Others | Unavailable) -> str:
 
 
 def _gpu(cases: list[Case]) -> str:
-    rows = []
-    for case in cases:
-        record, throttling = case.record, given(case.record.throttling)
-        dropped = len(at(record, ("samples", "dropped")) or ())
-        ranges, after = at(throttling, ("ranges",)) or {}, record.clocks.after.model_extra
-        quantities = [
-            _range(ranges.get(key), after.get(key)) for key in ("sm_mhz", "memory_mhz", "temperature_c", "power_w")
-        ]
-        rows.append([f"`{case.id}`", *quantities, _reasons(throttling), dropped, _others(record)])
-    headers = ["case", "SM, MHz", "memory, MHz", "temperature, C", "power, W", "clocks limited by", "dropped rounds"]
-    return table(rows, [*headers, "others on the GPU"]) if rows else ""
+    columns = {
+        "case": lambda record: f"`{record.case.root.id}`",
+        "SM, MHz": _range("sm_mhz"),
+        "memory, MHz": _range("memory_mhz"),
+        "temperature, C": _range("temperature_c"),
+        "power, W": _range("power_w"),
+        "clocks limited by": _reasons,
+        "dropped rounds": lambda record: len(at(record, ("samples", "dropped")) or ()),
+        "others on the GPU": _others,
+    }
+    return tables.of([case.record for case in cases], columns)
 
 
-def _range(seen: Range | Unavailable | None, after: float | None) -> str:
+def _range(key: str) -> Callable[[Measurement], str]:
     """The range of readings during sampling, otherwise the single reading at the end."""
-    if not isinstance(seen, Range):
-        return NOTHING if after is None else f"{after:,.0f}"
-    low, high = (f"{bound:,.0f}" for bound in (seen.low, seen.high))
-    return low if low == high else f"{low} to {high}"
+
+    def shown(record: Measurement) -> str:
+        seen = (at(given(record.throttling), ("ranges",)) or {}).get(key)
+        if not isinstance(seen, Range):
+            after = record.clocks.after.model_extra.get(key)
+            return NOTHING if after is None else f"{after:,.0f}"
+        low, high = (f"{bound:,.0f}" for bound in (seen.low, seen.high))
+        return low if low == high else f"{low} to {high}"
+
+    return shown
 
 
-def _reasons(throttling: Throttling | None) -> str:
+def _reasons(record: Measurement) -> str:
+    throttling = given(record.throttling)
     reasons, readings = at(throttling, ("reasons",)), at(throttling, ("readings",))
     if reasons is None or readings is None:
         return NOTHING
@@ -99,36 +105,41 @@ def _others(record: Measurement) -> str:
 
 def _load(cases: list[Case]) -> str:
     """Load of other processes in cores, during set-up and during sampling."""
-    rows = []
-    for case in cases:
-        before, after = case.record.clocks.before, case.record.clocks.after
-        quota, mhz = at(case.record, ("throttling", "quota", "seconds")), after.model_extra.get("mhz")
-        rows.append(
-            [
-                f"`{case.id}`",
-                *(_cores(at(snapshot, ("load", "others_cores"))) for snapshot in (before, after)),
-                _cores(at(after, ("load", "stolen_cores"))),
-                NOTHING if quota is None else f"{quota:.2f} s",
-                NOTHING if mhz is None else f"{mhz:,.0f}",
-            ]
-        )
-    headers = ["case", "others' load before, cores", "others' load during", "taken by the hypervisor"]
-    return table(rows, [*headers, "stopped by the quota", "MHz"]) if rows else ""
+
+    def reading(form: str, *path: str) -> Callable[[Case], str]:
+        def shown(case: Case) -> str:
+            value = at(case.record, path)
+            return NOTHING if value is None else form.format(value)
+
+        return shown
+
+    columns = {
+        "case": lambda case: f"`{case.id}`",
+        "others' load before, cores": reading("{:.2f}", "clocks", "before", "load", "others_cores"),
+        "others' load during": reading("{:.2f}", "clocks", "after", "load", "others_cores"),
+        "taken by the hypervisor": reading("{:.2f}", "clocks", "after", "load", "stolen_cores"),
+        "stopped by the quota": reading("{:.2f} s", "throttling", "quota", "seconds"),
+        "MHz": reading("{:,.0f}", "clocks", "after", "mhz"),
+    }
+    return tables.of(cases, columns)
 
 
-def _cores(load: float | None) -> str:
-    return NOTHING if load is None else f"{load:.2f}"
+def energy(inputs: Inputs) -> str:
+    """Energy per token of both arms, for the cases that have it."""
 
+    def token(case: Case, arm: str) -> float | None:
+        return at(case.record, ("energy", "joules_per_token", arm))
 
-def _energy(cases: list[Case]) -> str:
-    """Energy per token of both arms, for the cases that have it; if none has, the reason."""
-    rows = []
-    for case in cases:
-        token = at(case.record, ("energy", "joules_per_token"))
-        if case.publishable and at(token, ("full",)) is not None:
-            arms = case.record.energy.arms
-            watts = (arms.full.watts, arms.elastic.watts)
-            joules, ratio = (token.full, token.elastic), times(token.full / token.elastic)
-            rows.append([f"`{case.id}`", *(f"{one * 1e3:.4g}" for one in joules), ratio, *(f"{w:,.0f}" for w in watts)])
-    headers = ["case", "full cache, mJ/token", "elastic, mJ/token", "full / elastic", "full, W", "elastic, W"]
-    return f"{table(rows, headers)}\n\n{ENERGY_NOTE}" if rows else ""
+    def watts(arm: str) -> Callable[[Case], str]:
+        return lambda case: f"{getattr(case.record.energy.arms, arm).watts:,.0f}"
+
+    measured = [case for case in _timed(inputs) if case.record.resolved.backend == "cuda" and case.publishable]
+    columns = {
+        "case": lambda case: f"`{case.id}`",
+        "full cache, mJ/token": lambda case: f"{token(case, 'full') * 1e3:.4g}",
+        "elastic, mJ/token": lambda case: f"{token(case, 'elastic') * 1e3:.4g}",
+        "full / elastic": lambda case: times(token(case, "full") / token(case, "elastic")),
+        "full, W": watts("full"),
+        "elastic, W": watts("elastic"),
+    }
+    return tables.of([case for case in measured if token(case, "full") is not None], columns)

@@ -6,6 +6,8 @@ import math
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from elastickv.schemas.base import given
+from elastickv.schemas.ceilings import Point
 from elastickv.schemas.config import Golden
 from elastickv.schemas.parts import Interval
 
@@ -50,16 +52,6 @@ class SampleSeries(NamedTuple):
     full: list[float]
     full_again: list[float]
     elastic: list[float]
-
-
-class Bandwidth(NamedTuple):
-    """Bandwidth of pure passes of one size, in GB/s; with dependent launches too if the device supports them."""
-
-    bytes: int
-    read: float
-    copy: float
-    dependent_read: float | None = None
-    dependent_copy: float | None = None
 
 
 class Achieved(NamedTuple):
@@ -200,7 +192,7 @@ def samples(panels: list[SampleSeries], title: str) -> Any:
     return figure
 
 
-def ceilings(points: list[Bandwidth], achieved: list[Achieved], title: str) -> Any:
+def ceilings(points: list[Point], achieved: list[Achieved], title: str) -> Any:
     """Bandwidth of pure passes by size, and of the cases at their sizes. None without points."""
     if not points:
         return None
@@ -208,10 +200,13 @@ def ceilings(points: list[Bandwidth], achieved: list[Achieved], title: str) -> A
     axes = figure.subplots()
     megabytes = [point.bytes / 1e6 for point in points]
     for kind, colour in (("read", LIMIT), ("copy", CONTROL)):
-        axes.plot(megabytes, [getattr(point, kind) for point in points], ".-", color=colour, label=f"pure {kind}")
-        if points[0].dependent_read is not None:
-            rates = [_drawable(getattr(point, f"dependent_{kind}")) for point in points]
-            axes.plot(megabytes, rates, ".--", color=colour, label=f"pure {kind}, dependent launches")
+        for line, name, rates in (
+            (".-", "", points),
+            (".--", ", dependent launches", [given(p.dependent) for p in points]),
+        ):
+            if rates[0]:
+                drawn = [getattr(rate, f"{kind}_gbps").value if rate else math.nan for rate in rates]
+                axes.plot(megabytes, drawn, line, color=colour, label=f"pure {kind}{name}")
     for arm, colour, name in (("full", REACHABLE, "full cache"), ("elastic", ELASTIC, "elastic cache")):
         of_arm = [row for row in achieved if row.arm == arm]
         if of_arm:

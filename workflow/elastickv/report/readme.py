@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from elastickv import records
 from elastickv.errors import UsageError
+from elastickv.report import tables
 from elastickv.report.inputs import Case, Inputs, load
-from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
 from elastickv.schemas.base import at, given
-from elastickv.system import readable
 
 BEGIN = "<!-- results: written by `elastickv report readme`, a test compares them with the committed run -->"
 END = "<!-- end of results -->"
-HEADERS = ["case", "full cache", "elastic cache", "speedup", "byte ceiling", "reachable", "verdict"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Rewrites the marked part of `args.out` from the results folder `args.results` by the plan `args.cases`.
 
-    Raises UsageError if it is not a text file or lacks the markers, MachineError if it cannot be read.
+    Raises UsageError if the file is not there or lacks the markers.
     """
     path = Path(args.out)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except PermissionError as error:
-        raise readable.cannot_read(path, error) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}; name a file with the lines {BEGIN} and {END}") from error
+    if not path.is_file():
+        raise UsageError(f"{path}: is not a file; name one with the lines {BEGIN} and {END}")
     link = os.path.relpath(args.results, path.parent)
-    records.write_text(path, replaced(text, section(load(args.cases, args.results), link), str(path)))
+    part = section(load(args.cases, args.results), link)
+    records.write_text(path, replaced(path.read_text(encoding="utf-8"), part, str(path)))
     return 0
 
 
@@ -51,12 +47,28 @@ def section(inputs: Inputs, link: str) -> str:
     days = sorted(case.record.ended[:10] for case in inputs.cases if case.record)
     device = f"**{escape(name or 'no device')}**" + (f", driver {escape(driver)}" if driver else "")
     head = f"Measured on {device}, {days[-1] if days else 'never'}."
-    rows, headers = [_row(case) for case in inputs.cases], list(HEADERS)
-    if inputs.peers.found:
-        headers.append("full cache / fastest peer")
-        rows = [[*row, _beside_peers(inputs, case)] for row, case in zip(rows, inputs.cases, strict=True)]
     where = f"Everything behind it: [report]({link}/report.md), [records and manifest]({link}/)."
-    return f"{head} {where}\n\n{table(rows, headers)}\n"
+    return f"{head} {where}\n\n{tables.of(inputs.cases, _columns(inputs))}\n"
+
+
+def _columns(inputs: Inputs) -> dict[str, Callable[[Case], str]]:
+    def judged(case: Case) -> str:
+        verdict = case.verdict
+        return f"{verdict.mark} {verdict.verdict.replace('_', ' ')}" + (
+            "" if case.publishable else f" ({verdict.status})"
+        )
+
+    columns = {
+        "case": lambda case: f"`{case.id}`",
+        "full cache": tables.published(lambda case: f"{microseconds(case.record.statistics.full.median_us)} us"),
+        "elastic cache": tables.published(lambda case: f"{microseconds(case.record.statistics.elastic.median_us)} us"),
+        "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
+        "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
+        "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
+        "verdict": judged,
+    }
+    peers = {"full cache / fastest peer": lambda case: _beside_peers(inputs, case)} if inputs.peers.found else {}
+    return columns | peers
 
 
 def _beside_peers(inputs: Inputs, case: Case) -> str:
@@ -66,19 +78,3 @@ def _beside_peers(inputs: Inputs, case: Case) -> str:
         return NOTHING
     launch = given(case.record.resolved.launch) or "plain"
     return f"{fastest.shown(launch if fastest.ratio(launch) else 'plain')} `{fastest.peer}`"
-
-
-def _row(case: Case) -> list[str]:
-    verdict = case.verdict
-    judged, ceiling = f"{verdict.mark} {verdict.verdict.replace('_', ' ')}", times(verdict.byte_ceiling)
-    if not case.publishable:
-        return [f"`{case.id}`", NOTHING, NOTHING, NOTHING, ceiling, NOTHING, f"{judged} ({verdict.status})"]
-    measured = case.record.statistics
-    return [
-        f"`{case.id}`",
-        *(f"{microseconds(arm.median_us)} us" for arm in (measured.full, measured.elastic)),
-        times_interval(measured.speedup),
-        ceiling,
-        times(verdict.reachable_ceiling),
-        judged,
-    ]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from elastickv import matrix, records
 from elastickv.errors import MachineError
-from elastickv.report.text import plain
-from elastickv.schemas.verdict import Criterion, Entry, Verdicts
+from elastickv.report.text import plain, times_interval
+from elastickv.schemas.verdict import Entry, Verdicts
 
 REASON_WIDTH = 60
 HEADERS = ["", "case", "verdict", "speedup", "byte ceiling", "device", "reason"]
@@ -45,16 +45,8 @@ def row(case: Entry) -> list[str]:
         case.mark,
         case.case,
         case.verdict,
-        speedup_text(case.criteria.speedup),
+        times_interval(case.criteria.speedup) if case.criteria.speedup.value is not None else "",
         f"{case.byte_ceiling:.2f}x" if case.byte_ceiling else "",
         plain(case.device or ""),
         textwrap.fill(plain(case.reason), REASON_WIDTH),
     ]
-
-
-def speedup_text(speedup: Criterion) -> str:
-    """`1.96x [1.95, 1.97]`, or empty if a case has no valid speedup."""
-    if speedup.value is None:
-        return ""
-    interval = f" [{speedup.low:.2f}, {speedup.high:.2f}]" if speedup.low is not None else ""
-    return f"{speedup.value:.2f}x{interval}"

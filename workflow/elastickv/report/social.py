@@ -6,35 +6,26 @@ A post omits whole clauses until it fits and never truncates a number. Cases of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from elastickv import records
 from elastickv.judge import verdict
-from elastickv.report import cautions, phrases
+from elastickv.report import phrases, prose
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
+from elastickv.report.prose import Prose
+from elastickv.schemas import lengths
 from elastickv.schemas.social import Post, Posts, PublishedNumber, Social, Variant
 
-X_LIMIT, LINKEDIN_LIMIT = 280, 3000
 MOST_VARIANTS = 5
-X_TAGS, LINKEDIN_TAGS = " #NVIDIAGTC @NVIDIAGTC", "#NVIDIAGTC #KVCache #LLM"
-NO_RESULT = "no case has a valid result, so there is no number to post."
-
-
-@dataclass(frozen=True)
-class Clause:
-    """A phrase that may be omitted: the highest `rank` first; rank 0 is never omitted."""
-
-    rank: int
-    phrase: Phrase
+ALL_CLAUSES = 5  # the highest rank of a clause in x.txt.jinja
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the posts to `args.out` and their trace to the same path with the suffix .json."""
-    inputs = load(args.cases, args.results, with_peers=False)
-    trace = posts(inputs)
+    trace = posts(load(args.cases, args.results, with_peers=False))
     records.save(Path(args.out).with_suffix(".json"), trace)
     x, linkedin = trace.posts.x.text, trace.posts.linkedin.text
     records.write_text(args.out, f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n")
@@ -44,57 +35,43 @@ def run(args: argparse.Namespace) -> int:
 def posts(inputs: Inputs) -> Social:
     """Both posts, and X posts about the next best cases as variants: the record of schemas/social.schema.json."""
     best_first = sorted(inputs.own, key=lambda case: phrases.VERDICT_WORDS.index(case.verdict.verdict))
-    x_posts = [x_post(inputs, case) for case in best_first[: 1 + MOST_VARIANTS]] or [
-        [f"{subject(inputs)}: {NO_RESULT}{X_TAGS}"]
-    ]
-    linkedin = linkedin_post(inputs, best_first)
+    about = _about(inputs)
+    x_posts = [_x(about, case) for case in best_first[: 1 + MOST_VARIANTS] or [None]]
     return Social(
         schema_="social/1",
         device=inputs.device.name if inputs.device else None,
         backend=inputs.backend,
         golden=[case.id for case in inputs.own if case.golden],
-        posts=Posts(
-            x=_post(x_posts[0], x_length, X_LIMIT),
-            linkedin=_post(linkedin, linkedin_length, LINKEDIN_LIMIT),
-        ),
-        variants=[Variant(network="x", **dict(_post(form, x_length, X_LIMIT))) for form in x_posts[1:]],
+        posts=Posts(x=x_posts[0], linkedin=_linkedin(about, best_first)),
+        variants=[Variant(network="x", **dict(post)) for post in x_posts[1:]],
     )
 
 
-def _post(phrase: Phrase, length: Callable[[str], int], limit: int) -> Post:
-    text = phrases.text_of(phrase)
-    numbers = [PublishedNumber(**asdict(number)) for number in phrases.numbers_of(phrase)]
-    return Post(text=text, length=length(text), limit=limit, numbers=numbers)
-
-
-def x_length(text: str) -> int:
-    """Weighted length as X counts it."""
-    from twitter_text import parse_tweet
-
-    return parse_tweet(text).weightedLength
-
-
-def linkedin_length(text: str) -> int:
-    """Length in UTF-16 code units, the strictest way to count."""
-    return len(text.encode("utf-16-le")) // 2
-
-
-def forbidden_words(inputs: Inputs) -> tuple[str, ...]:
-    """Text that names must not bring into a post."""
+def _about(inputs: Inputs) -> dict[str, Any]:
+    """What both templates say of the run."""
     golden = any(case.golden for case in inputs.own)
-    return (() if golden else ("golden",)) + (() if inputs.backend == "cuda" else ("gpu",))
+    forbidden = (() if golden else ("golden",)) + (() if inputs.backend == "cuda" else ("gpu",))
+    own = [case for case in inputs.cases if not inputs.is_foreign(case)]
+    same = (one for one in inputs.baselines if one.measured and inputs.device)
+    baseline = next((one for one in same if one.record.device.name == inputs.device.name), None)
+    return {
+        "subject": f"Elastic KV cache on {_device(inputs, forbidden)}",
+        "any_golden": golden,
+        "own": own,
+        "without_result": not all(case.publishable for case in own),
+        "baseline": baseline,
+        "model": baseline and phrases.name(baseline.record.model.name, "a language model", forbidden),
+        "claim": claim,
+        "missed": missed,
+    }
 
 
-def device_name(inputs: Inputs) -> str:
+def _device(inputs: Inputs, forbidden: tuple[str, ...]) -> str:
     kind = phrases.KINDS.get(inputs.backend or "")
     if kind is None or inputs.device is None:
         return "an unknown device"
-    name = phrases.name(inputs.device.name, "", forbidden_words(inputs))
+    name = phrases.name(inputs.device.name, "", forbidden)
     return f"{name} ({kind})" if name else f"a {kind}"
-
-
-def subject(inputs: Inputs) -> str:
-    return f"Elastic KV cache on {device_name(inputs)}"
 
 
 def missed(case: Case) -> str:
@@ -105,101 +82,27 @@ def missed(case: Case) -> str:
 
 def claim(case: Case) -> Phrase:
     """The speedup with its interval, worded according to the verdict."""
-    speedup = phrases.speedup(case)
-    if case.verdict.verdict == "same":
-        return ["no gain over a full cache, ", *speedup]
-    if case.verdict.verdict == "slower":
-        return ["slower than a full cache, ", *speedup]
-    return [*speedup, " the speed of a full cache"]
+    before = {"same": "no gain over a full cache, ", "slower": "slower than a full cache, "}
+    if case.verdict.verdict in before:
+        return [before[case.verdict.verdict], *phrases.speedup(case)]
+    return [*phrases.speedup(case), " the speed of a full cache"]
 
 
-def x_clauses(inputs: Inputs, case: Case) -> list[Clause]:
-    """The complete X post about one case."""
-    rest = [(index, other) for index, other in enumerate(inputs.cases) if not inputs.is_foreign(other)]
-    judged = ["Golden: speedup, CV and memory efficiency pass."] if case.golden else [f"Missed: {missed(case)}."]
-    none_golden = not any(other.golden for other in inputs.own)
-    attention = case.content.kind.CACHE
-    return [
-        Clause(0, [f"✅ {subject(inputs)}: " if case.golden else f"{subject(inputs)}: ", *claim(case)]),
-        Clause(2, [" (", *phrases.confidence(case), ")"]),
-        Clause(3, ["; its bytes allow ", phrases.times(case, "bytes/ceiling")]),
-        Clause(0, ["."]),
-        Clause(4 if attention else 0, [f" {phrases.workload(case).capitalize()}"]),
-        Clause(4, [" of ", *phrases.shape(case)]),
-        Clause(4 if attention else 0, ["."]),
-        Clause(5, [" ", *judged]) if case.verdict.verdict not in ("same", "slower") else Clause(0, []),
-        Clause(0, [" No case meets every threshold." if none_golden else ""]),
-        Clause(1, [" ", *phrases.tally(rest), "."]),
-        Clause(0, [X_TAGS]),
-    ]
+def _x(about: dict[str, Any], case: Case | None) -> Post:
+    """The longest form of the X post about one case that fits; without a case, that there is no result."""
+    forms = (prose.render("x.txt", case=case, most=most, **about) for most in range(ALL_CLAUSES, -1, -1))
+    posts = (_post(Prose(" ".join(form.text.split()), form.numbers), "x") for form in forms)
+    return next(post for post in posts if post.length <= post.limit)
 
 
-def x_post(inputs: Inputs, case: Case) -> Phrase:
-    """The longest form of the X post about one case that fits."""
-    forms = shortenings(x_clauses(inputs, case))
-    return next(form for form in forms if x_length(phrases.text_of(form)) <= X_LIMIT)
+def _linkedin(about: dict[str, Any], best_first: list[Case]) -> Post:
+    """The LinkedIn post: as many cases as fit, best verdict first."""
+    counts = range(len(best_first), -1, -1)
+    forms = (prose.render("linkedin.txt", shown=best_first[:n], left_out=best_first[n:], **about) for n in counts)
+    return next(post for post in (_post(form, "linkedin") for form in forms) if post.length <= post.limit)
 
 
-def shortenings(clauses: list[Clause]) -> list[Phrase]:
-    """The complete post, then without the clauses of the highest rank, and so on."""
-    ranks = sorted({clause.rank for clause in clauses}, reverse=True)
-    return [[piece for c in clauses if c.rank <= highest for piece in c.phrase] for highest in ranks]
-
-
-def linkedin_post(inputs: Inputs, best_first: list[Case]) -> Phrase:
-    """The LinkedIn post: as many cases as fit, best verdict first, and the cases without a result."""
-    if not best_first:
-        return [f"{subject(inputs)}: {NO_RESULT}\n\n{LINKEDIN_TAGS}"]
-    for shown in range(len(best_first), -1, -1):
-        phrase = _linkedin(inputs, best_first[:shown], best_first[shown:])
-        if linkedin_length(phrases.text_of(phrase)) <= LINKEDIN_LIMIT:
-            return phrase
-    raise AssertionError("unreachable: without cases the post is a few hundred characters")
-
-
-def _linkedin(inputs: Inputs, shown: list[Case], left_out: list[Case]) -> Phrase:
-    places = {case.id: index for index, case in enumerate(inputs.cases)}
-    own = [(index, case) for index, case in enumerate(inputs.cases) if not inputs.is_foreign(case)]
-    phrase: Phrase = [f"{subject(inputs)}: measured gains and their limits.\n\n"]
-    phrase += [
-        "An elastic cache keeps fewer or smaller entries than a full KV cache. Every case ran paired with its full "
-        "cache, launch by launch, and its answer was checked against a float64 reference before anything was timed.\n"
-    ]
-    for case in shown:
-        phrase += _linkedin_line(case)
-    if left_out:
-        phrase += ["\n… and ", phrases.count([(places[case.id], case) for case in left_out]), " more in the report"]
-    phrase += ["\n\n", *phrases.tally(own), "."]
-    if not any(case.golden for case in inputs.own):
-        phrase += [" No case meets every threshold."]
-    if any(not case.publishable for _, case in own):
-        phrase += [" Invalid or skipped cases have no number: a wrong answer, noise, or too little memory."]
-    phrase += _baseline_line(inputs)
-    phrase += [f"\n\nReproduces and checks the PHIQ.IO Elastic KV Cache by Guilherme de Camargo.\n\n{LINKEDIN_TAGS}"]
-    return phrase
-
-
-def _linkedin_line(case: Case) -> Phrase:
-    line: Phrase = [f"\n{case.verdict.mark} {phrases.workload(case)}, ", *phrases.shape(case), ": ", *claim(case)]
-    line += [" (", *phrases.confidence(case), "); its bytes allow ", phrases.times(case, "bytes/ceiling")]
-    if cautions.cycle_holds(case.record):
-        line += ["; with appends and compression ", *phrases.interval(case, "inference_cycle/speedup")]
-    if not case.golden and missed(case):
-        line += [f"; {missed(case)}"]
-    return line
-
-
-def _baseline_line(inputs: Inputs) -> Phrase:
-    """A language model's decode rate with its own full cache, if it was measured on the same device."""
-    for baseline in inputs.baselines:
-        record = baseline.record
-        if record and record.status == "ok" and inputs.device and record.device.name == inputs.device.name:
-            rate, file = record.decode_tokens_per_second, f"{baseline.engine}_baseline.json"
-            number = {
-                key: phrases.Number(f"{bound:.1f}", bound, file, (f"/decode_tokens_per_second/{key}",))
-                for key, bound in (("value", rate.value), ("low", rate.low), ("high", rate.high))
-            }
-            model = phrases.name(record.model.name, "a language model", forbidden_words(inputs))
-            phrase: Phrase = [f"\n\nFor scale, {model} in {baseline.engine} decodes ", number["value"], " tokens/s ["]
-            return [*phrase, number["low"], ", ", number["high"], "] on the same device, with its own full cache."]
-    return []
+def _post(written: Prose, network: str) -> Post:
+    numbers = [PublishedNumber(**asdict(number)) for number in written.numbers]
+    length, limit = lengths.OF[network](written.text), lengths.LIMITS[network]
+    return Post(text=written.text, length=length, limit=limit, numbers=numbers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import MISSING
@@ -84,9 +83,11 @@ class Grid:
 
 def grids(inputs: Inputs) -> list[Grid]:
     """All sweeps with at least two lengths and two kept amounts, in the order of the plan."""
-    found: dict[tuple[str, int], list[Case]] = defaultdict(list)
-    for key, case in _keyed(inputs.cases):
-        found[key].append(case)
+    found: dict[str, list[Case]] = defaultdict(list)
+    for case in inputs.cases:
+        key = case.content and _amount_key(case.content)
+        if key:
+            found[repr((case.sweep, case.content.model_dump(exclude={*NOT_SHAPE, key})))].append(case)
     made: list[Grid] = []
     for alike in found.values():
         key = _amount_key(alike[0].content)
@@ -118,19 +119,6 @@ def _whole(content: AnyCase, key: str, cells: dict[Place, Cell]) -> set[Place]:
         if bytes_moved.byte_ceilings(bytes_moved.traffic(case)).ceiling <= 1:
             found.add(_place(case))
     return found - cells.keys()
-
-
-def _keyed(cases: list[Case]) -> Iterator[tuple[tuple[str, int], Case]]:
-    """Groups cases by sweep and shared properties; a second case for the same place starts another group."""
-    taken: dict[tuple[str, Place], int] = defaultdict(int)
-    for case in cases:
-        key = case.content and _amount_key(case.content)
-        if key is None:
-            continue
-        shape = repr((case.sweep, case.content.model_dump(exclude={*NOT_SHAPE, key})))
-        place = _place(case.content)
-        yield (shape, taken[shape, place]), case
-        taken[shape, place] += 1
 
 
 def _place(content: AnyCase) -> Place:
