@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import re
 import shlex
-import shutil
 from dataclasses import replace
 
 import pytest
-from model_files import gguf_bytes, write_folder, write_shards
 
 from elastickv import environments, matrix
 from elastickv.device import limits
@@ -27,8 +25,8 @@ from elastickv.doctor import (
     peers,
     storage,
 )
-from elastickv.doctor.finding import Finding, note, ok, problem
-from elastickv.doctor.needs import Model, Needs, of_config
+from elastickv.doctor.finding import Finding
+from elastickv.doctor.needs import Needs, of_config
 from elastickv.peers.supervisor import Described
 from elastickv.workloads.rotation import footprint
 
@@ -60,26 +58,15 @@ build: {architectures: [90, 80], ptx: null}
     needs = of_config(matrix.load(["m.yaml"], ["backend=cpu"]), ["m.yaml"], ["backend=cpu"])
     assert (needs.backend, needs.backends, needs.gpu) == ("cpu", ("cpu",), "none")
     assert (needs.architectures, needs.ptx, needs.written) == ((80, 90), None, ("a",))
-    assert needs.models == (Model("transformers", "microsoft/phi-2", "config.json", local=False),)
+    assert [(engine, section.model) for engine, section in needs.models] == [("transformers", "microsoft/phi-2")]
     assert needs.make("backend=auto", "results=r") == "make run CONFIG=m.yaml SET='backend=auto results=r'"
 
 
-@pytest.mark.parametrize(
-    ("settings", "model"),
-    [
-        ("{model: smollm2}", None),
-        ("{model: ./mine}", Model("gguf", "./mine", "config.json", local=True)),
-        ("{model: not/there}", Model("gguf", "not/there", "config.json", local=True)),
-        ("{model: mine.gguf}", Model("gguf", "mine.gguf", "config.json", local=True)),
-        ("{repo: a/b, file: c.gguf}", Model("gguf", "a/b", "c.gguf", local=False)),
-    ],
-)
-def test_a_named_model_is_a_path_or_of_the_hub(tmp_path, settings, model):
+@pytest.mark.parametrize(("settings", "count"), [("{model: smollm2", 0), ("{repo: a/b, file: c.gguf", 1)])
+def test_only_the_embedded_model_needs_no_look(tmp_path, settings, count):
     text = "cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}}\n"
-    text += f"baselines: {{transformers: {{enable: false}}, gguf: {settings[:-1]}, enable: true}}}}"
-    (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
-    config = matrix.load([tmp_path / "m.yaml"])
-    assert of_config(config, [str(tmp_path / "m.yaml")], []).models == ((model,) if model else ())
+    text += f"baselines: {{transformers: {{enable: false}}, gguf: {settings}, enable: true}}}}"
+    assert len(needs_of(tmp_path, text).models) == count
 
 
 def test_the_default_config_is_made_without_variables():
@@ -618,122 +605,28 @@ def test_the_device_that_measures_is_the_one_of_the_run():
 DEVICES = {"H200": cases.Facts("cuda", 90), "T4": cases.Facts("cuda", 75), "CPU": cases.Facts("cpu")}
 
 
-# local models
+# language models
+
+GGUF = hub.supervisor.ENGINES["gguf"]
+INSTEAD = "make run SET=baselines.gguf.model=smollm2"
 
 
-def pickled(folder):
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"pickled")
-
-
-def cut(file):
-    file.write_bytes(file.read_bytes()[:-16])
-
-
-FOLDERS = {
-    "whole": (lambda folder: None, None),
-    "pickled": (pickled, "no safetensors weights"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-    "config is no JSON": (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
-    "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
-    "no model_type": (lambda folder: (folder / "config.json").write_text("{}"), "no model_type"),
-    "a shard is gone": (lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(), "not there"),
-    "a shard is cut off": (lambda folder: cut(folder / "model-00001-of-00002.safetensors"), "damaged or cut off"),
-    "index is no JSON": (lambda folder: (folder / "model.safetensors.index.json").write_text("x"), "read as JSON"),
-}
-
-
-def local_model(engine: str, path) -> Finding:
-    needs = replace(NEEDS, models=(Model(engine, str(path), "config.json", local=True),))
-    (found,) = hub.checks(hub.gather(needs, None), needs)
-    return found
-
-
-@pytest.mark.parametrize("kind", FOLDERS)
-def test_a_folder_that_transformers_would_refuse_is_a_problem(tmp_path, kind):
-    spoil, reason = FOLDERS[kind]
-    spoil(write_folder(tmp_path / "model"))
-    found = local_model("transformers", tmp_path / "model")
-    assert found.level == ("problem" if reason else "ok") and (reason or "model") in found.found
-    assert local_model("gguf", tmp_path / "model").level == "problem"  # llama.cpp reads files
-
-
-WHOLE = gguf_bytes([], {"a": 64, "b": 64})
-FILES = {
-    "whole": (WHOLE, None),
-    "tensors cut off": (WHOLE[:-8], "cut off"),
-    "header cut off": (WHOLE[:40], "cut off"),
-    "no GGUF": (b"<html>" * 20, "not a GGUF file"),
-    "empty": (b"", "GGUF"),
-    "version": (WHOLE[:4] + b"\x09\0\0\0" + WHOLE[8:], "version 9"),
-    "big-endian": (WHOLE[:4] + b"\0\0\0\x03" + WHOLE[8:], "big-endian"),
-    "counts": (WHOLE[:8] + b"\xff" * 8 + WHOLE[16:], "more than the file can hold"),
-}
-
-
-@pytest.mark.parametrize("engine", ["transformers", "gguf"])
-@pytest.mark.parametrize("kind", FILES)
-def test_a_damaged_gguf_file_is_a_problem(tmp_path, engine, kind):
-    content, reason = FILES[kind]
-    (tmp_path / "m.gguf").write_bytes(content)
-    found = local_model(engine, tmp_path / "m.gguf")
-    assert found.level == ("problem" if reason else "ok") and (reason or "m.gguf") in found.found
-    assert reason is None or "smollm2" in found.fix
-
-
-def test_a_split_gguf_is_looked_through_as_a_whole(tmp_path):
-    first, second, third = write_shards(tmp_path)
-    assert local_model("gguf", first).level == "ok"
-    one_file = local_model("transformers", first)
-    assert one_file.level == "problem" and "one GGUF file" in one_file.found
-    for engine in ("gguf", "transformers"):
-        assert first.name in local_model(engine, second).found and local_model(engine, second).level == "problem"
-    cut(third)
-    assert "cut off" in local_model("gguf", first).found
-    third.unlink()
-    assert third.name in local_model("gguf", first).found and local_model("gguf", first).level == "problem"
+@pytest.mark.parametrize(
+    ("answer", "level", "fix"),
+    [
+        ({"found": "available on the hub"}, "ok", None),
+        ({"status": "failed", "reason": "a/b: cut off"}, "problem", INSTEAD),
+        ({"status": "failed", "reason": "a/b: set HF_TOKEN"}, "problem", "export HF_TOKEN=<a token that may read a/b>"),
+        ({"status": "failed", "reason": f"a/b: {hub.fetching.UNREACHABLE}"}, "note", INSTEAD),
+        (None, "note", ".venv/bin/elastickv env gguf"),
+    ],
+)
+def test_a_named_model(answer, level, fix):
+    assert said(hub.model(hub.Model(GGUF, "a/b", answer), NEEDS)) == (level, fix)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere.gguf", "/nowhere/at/all", "not/there"])
 def test_a_model_file_that_is_not_there_is_a_problem(name):
-    found = local_model("gguf", name)
+    needs = replace(NEEDS, models=(("gguf", GGUF.settings(model=name)),))
+    (found,) = hub.checks(hub.gather(needs, None), needs)
     assert found.level == "problem" and found.found.startswith(name)
-
-
-# models of the hub
-
-PHI = Model("transformers", "microsoft/phi-2", "config.json", local=False)
-INSTEAD = "make run SET=baselines.transformers.model=smollm2"
-
-
-@pytest.mark.parametrize(
-    ("answer", "token", "level", "fix"),
-    [
-        (hub.Answer(PHI, False, 200), False, "ok", None),
-        (hub.Answer(PHI, False, 307), False, "ok", None),
-        (hub.Answer(PHI, False, 401), False, "problem", "export HF_TOKEN=<a token that may read microsoft/phi-2>"),
-        (hub.Answer(PHI, False, 403), True, "problem", "export HF_TOKEN=<a token that may read microsoft/phi-2>"),
-        (hub.Answer(PHI, False, 404), True, "problem", INSTEAD),
-        (hub.Answer(PHI, False, 503), True, "note", INSTEAD),
-        (hub.Answer(PHI, False, None, "timed out"), False, "note", INSTEAD),
-        (hub.Answer(PHI, True, None, "timed out"), False, "ok", None),
-        (hub.Answer(PHI, False, None, "not checked: …"), False, "note", MAKE_LLM),
-        (hub.Answer(replace(PHI, name="./mine", local=True), True), False, "ok", None),
-        (hub.Answer(replace(PHI, name="./mine", local=True), False, refused="cut off"), False, "problem", INSTEAD),
-    ],
-)
-def test_a_named_model(answer, token, level, fix):
-    assert said(hub.model(answer, token, NEEDS)) == (level, fix)
-
-
-def test_a_refusal_says_whether_there_was_a_token():
-    refused = hub.Answer(PHI, False, 401)
-    assert "HF_TOKEN is not set" in hub.model(refused, False, NEEDS).found
-    assert "rejects this HF_TOKEN" in hub.model(refused, True, NEEDS).found
-
-
-def test_findings_of_a_theme_have_a_fix_when_they_need_one():
-    assert ok("a", "b").fix is None and note("a", "b").fix is None
-    assert problem("a", "b", "c") == Finding("a", "problem", "b", "c")
-    assert shutil.which("tail")  # what waits for a process

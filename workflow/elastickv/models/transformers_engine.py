@@ -104,15 +104,6 @@ def _no_code() -> Iterator[None]:
         raise
 
 
-def inspect(folder: str, gguf_file: str | None) -> None:
-    """Reads configuration and tokenizer, without the weights.
-
-    Raises Refusal when Transformers has no such model; what it raises itself passes through.
-    """
-    with _no_code(), _only(folder, gguf_file) as (place, common):
-        _tokenizer(place, common)
-
-
 def _check_kind(config: Any) -> None:
     """Raises Refusal for what is no decoder-only language model."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING

@@ -23,18 +23,11 @@ PHASES = 4  # loading, self-check, perplexity, warm-up; repetitions and further 
 
 
 def _fetch(request: records.Json) -> records.Json:
-    return fetching.fetch(fetching.Wanted.of(request["settings"]), request["engine"]).to_json()
+    return fetching.fetch(request["settings"], request["engine"]).to_json()
 
 
-def _inspect(request: records.Json) -> records.Json:
-    """Whether the engine knows a model of this machine: its configuration and tokenizer, without the weights."""
-    found = fetching.local(request["model"], request["engine"]).weights
-    module = import_module(ENGINES[request["engine"]])
-    try:
-        module.inspect(str(found.folder.resolve()), found.files[0].name if found.is_gguf else None)
-    except (ValueError, OSError, ImportError) as error:
-        raise Refusal("failed", one_line(error)) from error
-    return {"known": True}
+def _look(request: records.Json) -> records.Json:
+    return {"found": fetching.available(request["settings"], request["engine"])}
 
 
 def _measure(request: records.Json) -> records.Json:
@@ -64,7 +57,7 @@ def _progress(phases: int) -> Iterator[Callable[[str], None]]:
         yield show
 
 
-TASKS = {"fetch": _fetch, "inspect": _inspect, "measure": _measure}
+TASKS = {"fetch": _fetch, "look": _look, "measure": _measure}
 
 
 def main(request_file: str, response_file: str) -> int:
