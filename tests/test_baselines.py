@@ -183,7 +183,7 @@ class Restless(Bigrams):
 
 
 def test_a_repetition_that_decodes_other_tokens_is_refused():
-    with pytest.raises(Refusal, match="other tokens"):
+    with pytest.raises(Refusal, match="different tokens"):
         measured(Restless())
 
 

@@ -15,13 +15,14 @@ import pytest
 from conftest import ROOT, Checkout, Finished, wait_until
 from test_doctor import NEEDS
 
-from elastickv import device, doctor, records
+from elastickv import device, records
 from elastickv.cli import main
 from elastickv.doctor import compilers, gpu
+from elastickv.schemas import doctor as schema
 from elastickv.system import locks
 
 SMOKE = "config/smoke.yaml"
-THEMES = set(doctor.THEMES)
+THEMES = set(schema.THEMES)
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ class OneToken(Bigrams):
         (Constant, "hardly changes its logits"),
         (NotFinite, "position .* are not finite"),
         (NotFiniteLater, "position .* are not finite"),
-        (OneToken, "makes token 3 of everything"),
+        (OneToken, "maps all text to token 3"),
     ],
 )
 def test_a_model_without_answers_is_failed(engine, words):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from elastickv import device
 from elastickv.device import cpu_state
@@ -16,7 +15,6 @@ from elastickv.doctor.needs import Needs
 from elastickv.pipeline import runlock
 from elastickv.system import locks
 
-SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 SAMPLE_SECONDS = 0.5
 BUSY_CORES, BUSY_GPU = 0.3, 5  # cores used by other processes; percent of time
 MOST_NAMED = 3
@@ -37,7 +35,6 @@ class Facts:
 
     cores_busy: cores (of `cores`) used by others, and the busiest processes. gpu_percent: None if unknown. holders: the
     process that holds each measurement lock ("cpu" or a GPU's UUID). runner: the process of a run in this checkout.
-    leftovers: Snakemake's lock files.
     """
 
     cores: int
@@ -47,7 +44,6 @@ class Facts:
     gpu_processes: tuple[Process, ...]
     holders: tuple[tuple[str, int], ...]
     runner: int | None
-    leftovers: tuple[str, ...]
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
@@ -64,7 +60,6 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
         gpu_processes=on_gpu,
         holders=tuple((name, pid) for name, pid in held if pid is not None),
         runner=locks.holder(runlock.LOCK),
-        leftovers=tuple(sorted(str(path) for path in SNAKEMAKE_LOCKS.glob("*"))),
     )
 
 
@@ -89,7 +84,7 @@ def _gpu(uuid: str) -> tuple[int | None, tuple[Process, ...]]:
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
     found = [cpu(facts, needs), *gpu(facts, needs)]
-    return [*found, *(measuring(*one) for one in facts.holders), run(facts), *leftovers(facts)]
+    return [*found, *(measuring(*one) for one in facts.holders), run(facts)]
 
 
 def _wait_for(pid: int) -> str:
@@ -142,11 +137,3 @@ def run(facts: Facts) -> Finding:
         return ok(check, "none active")
     found = f"process {facts.runner} is running: a second run would end with an error"
     return note(check, found, _wait_for(facts.runner))
-
-
-def leftovers(facts: Facts) -> list[Finding]:
-    """Snakemake's lock files, left by a run without this project's profile: they block only runs without it."""
-    if not facts.leftovers or facts.runner is not None:
-        return []
-    found = f"{len(facts.leftovers)} Snakemake locks in {SNAKEMAKE_LOCKS}, left by a killed run; make run ignores them"
-    return [note("lock files", found, ".venv/bin/snakemake --unlock")]

@@ -54,6 +54,12 @@ class Needs:
         given = [f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in variables.items() if text]
         return " ".join(["make", target, *given])
 
+    def change(self, case: AnyCase, key: str, value: object) -> str:
+        """How to give a case another value: the make command, or what to change in the sweep that it comes from."""
+        if case.id in self.written:
+            return self.make(f"cases.{case.id}.{key}={value}")
+        return f"in the sweep, replace {key}: {getattr(case, key)} by {value}"
+
 
 def _word(override: str) -> str:
     """`KEY=VALUE` quoted for SET, which follows shell quoting."""
