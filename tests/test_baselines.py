@@ -226,9 +226,9 @@ def test_a_likelihood_that_is_no_number_is_refused(nll):
 
 def test_rates_come_from_the_seconds_with_median_and_interval():
     rates = record.rates(MEASURED)
-    assert rates.prefill_tokens_per_second.value == 200
-    assert rates.time_to_first_token_ms.value == pytest.approx(510)
-    decode = rates.decode_tokens_per_second
+    assert rates["prefill_tokens_per_second"].value == 200
+    assert rates["time_to_first_token_ms"].value == pytest.approx(510)
+    decode = rates["decode_tokens_per_second"]
     assert decode.samples == pytest.approx([10, 10 / 1.1, 10 / 0.9])
     assert (decode.low, decode.value, decode.high) == pytest.approx((10 / 1.1, 10, 10 / 0.9))
     assert decode.method == "range"

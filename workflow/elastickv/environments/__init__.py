@@ -30,7 +30,7 @@ ENVIRONMENTS = Path(".envs")
 NEEDED = {
     "cuda": ("cupy",),
     "llm": ("torch", "transformers"),
-    "gguf": ("llama_cpp", "huggingface_hub"),
+    "gguf": ("llama_cpp", "huggingface_hub", "gguf"),
     "peers": ("torch", "scipy", "psutil"),
     "core": ("snakemake",),
     "dev": ("pytest",),

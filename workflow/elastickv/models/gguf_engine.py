@@ -15,7 +15,6 @@ from elastickv.models.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
 WHOLE = 2048  # tokens that the self-check evaluates at once
-MEMORY_SHARE = 0.9  # of what is free that weights alone may take
 
 
 def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
@@ -26,9 +25,8 @@ def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
         raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
     path = Path(fetched.folder, fetched.gguf_file)
     used_before = gpu.used_bytes() if backend == "cuda" else None
-    if backend == "cpu" and fetched.bytes > MEMORY_SHARE * host.available_memory():
-        free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights need {fetched.bytes / 1e9:.2f} GB, {free}")
+    if backend == "cpu":
+        memory.check_room(fetched.bytes, host.available_memory())
     positions = settings.context + settings.decode_tokens
     threads = settings.threads or host.usable_cores()
     layers = settings.n_gpu_layers if backend == "cuda" else 0
