@@ -193,8 +193,8 @@ def test_a_compiler_without_openmp_and_an_nvcc_that_does_not_run(checkout, tmp_p
 
 
 def test_an_old_nvcc_is_read(checkout, tmp_path, monkeypatch):
-    told = "echo 'Cuda compilation tools, release 11.5, V11.5.119'"
-    program(tmp_path / "nvcc", f'if [ "$1" = --version ]; then {told}; else echo sm_75; echo sm_80; fi')
+    version = "echo 'Cuda compilation tools, release 11.5, V11.5.119'"
+    program(tmp_path / "nvcc", f'if [ "$1" = --version ]; then {version}; else echo sm_75; echo sm_80; fi')
     facts = looked_at(monkeypatch, f"{tmp_path}:/bin:/usr/bin")
     assert (facts.nvcc_version, facts.nvcc_targets) == ("11.5.119", (75, 80))
 

@@ -53,7 +53,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self):
         path = self.path.split("?")[0].strip("/")
-        self.server.asked.append(path)
+        self.server.requests.append(path)
         name = "/".join(path.removeprefix("api/models/").split("/")[:2])
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if name == "gated/model" and "/resolve/" in path and token != "open-sesame":
@@ -95,7 +95,7 @@ def combined(files: dict[str, bytes]) -> str:
 def hub() -> Iterator[ThreadingHTTPServer]:
     environments.make("llm")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []
+    server.requests = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -111,7 +111,7 @@ def fetch(hub, home: Path, settings: dict, engine: str = "transformers", task: s
 
 
 def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_offline(hub, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     found = fetch(hub, tmp_path, {"model": "open/model"})
     assert found["model"] == {
         "name": "open/model", "file": "model.safetensors", "revision": COMMIT, "license": "mit", "parameters": 5,
@@ -121,7 +121,7 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
     assert sorted(path.name for path in Path(found["folder"]).iterdir()) == [
         "README.md", "config.json", "model.safetensors", "tokenizer.json"
     ]  # fmt: skip
-    assert not any("run.py" in path for path in hub.asked)
+    assert not any("run.py" in path for path in hub.requests)
     assert fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1") == found
 
 
@@ -193,11 +193,11 @@ def test_all_shards_of_a_split_gguf_are_fetched_and_found_again_offline(hub, tmp
 
 
 def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     pinned = {"model": "open/model", "revision": COMMIT, "sha256": sha256(WEIGHTS).hexdigest()}
     found = fetch(hub, tmp_path, pinned)
     assert found["model"].items() >= {"revision": COMMIT, "sha256": pinned["sha256"]}.items()
-    assert not any("main" in path.split("/") for path in hub.asked)
+    assert not any("main" in path.split("/") for path in hub.requests)
     again = fetch(hub, tmp_path, pinned, HF_HUB_OFFLINE="1")
     assert again["model"]["sha256"] == pinned["sha256"]
     other = fetch(hub, tmp_path, pinned | {"revision": "c" * 40}, HF_HUB_OFFLINE="1")
@@ -209,7 +209,7 @@ def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
     assert found["reason"] == "open/model: the model hub is not reachable, and it has not been downloaded before"
 
 
-# what the doctor asks
+# the doctor's look
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
     ids=lambda value: str(value)[:40],
 )
 def test_the_doctor_looks_for_a_model_without_downloading_it(hub, tmp_path, settings, words):
-    hub.asked.clear()
+    hub.requests.clear()
     answer = fetch(hub, tmp_path, settings, "gguf" if "repo" in settings else "transformers", "look")
     assert words in answer.get("found", answer.get("reason"))
     assert not (tmp_path / "hub").exists()

@@ -257,23 +257,24 @@ def make(name: str, adopt: bool = False) -> Path:
                 _add_optional(name, found.python)
                 _write(name, replace(found, of_gpus=True))
             return found.python
-        folder, of_gpus = ENVIRONMENTS / name, False
-        if adopt:
-            modules = NEEDED.get(name, ())
-            if not finds(sys.executable, modules):
-                raise MachineError(
-                    f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
-                    f"install it there, or: elastickv env {name}",
-                )
-            _clear(name)
-            python = Path(sys.executable)
-        else:
-            python = _install(name, folder)
-            if _lacks_of_gpus(name):
-                _add_optional(name, python)
-                of_gpus = True
-        _write(name, Mark(python, lock_sha256(name), adopt, of_gpus))
-        return python
+        made = _adopted(name) if adopt else _install(name, ENVIRONMENTS / name)
+        of_gpus = not adopt and _lacks_of_gpus(name)
+        if of_gpus:
+            _add_optional(name, made)
+        _write(name, Mark(made, lock_sha256(name), adopt, of_gpus))
+        return made
+
+
+def _adopted(name: str) -> Path:
+    """This interpreter, if it finds what the environment is for. Raises MachineError."""
+    modules = NEEDED.get(name, ())
+    if not finds(sys.executable, modules):
+        raise MachineError(
+            f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
+            f"install it there, or: elastickv env {name}",
+        )
+    _clear(name)
+    return Path(sys.executable)
 
 
 def _write(name: str, made: Mark) -> None:
