@@ -3,7 +3,7 @@
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
 requirements in `envs/<name>.nodeps` are added without what they depend on, and those of `envs/<name>.gpu.in` where a
-GPU is visible (optional: code that needs them reports missing ones). Packages without wheels are compiled (COMPILED).
+GPU is visible (optional: code that needs them reports missing ones). llama.cpp, which has no wheels, is compiled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -46,8 +45,7 @@ GPU_NOTICES = {
     "peers": "FlashInfer, NVBench and what they need: about 220 MB more (FlashInfer compiles when first used)"
 }
 
-# The package of an environment that comes as source.
-COMPILED = {"gguf": compiled.LLAMA}
+COMPILED = "gguf"  # the environment whose package comes as source
 COMPILING = "compiling llama.cpp: about five minutes on two cores, more for a GPU (kept for the next time)"
 
 
@@ -149,17 +147,9 @@ def _uv() -> list[str]:
 
 
 def adding(name: str, package: str) -> str:
-    """The command that puts a package into environment `name`: from its lock file if the package is in it."""
-    listed = [*requirement_lines(LOCKS / f"{name}.in"), *_of_gpus(name)]
-    if package in map(_distribution, listed):
-        return f".venv/bin/elastickv env {name}"
+    """The command that installs a package in environment `name`, in the version of its lock file if it is there."""
     uv, python = (shown(Path(program)) for program in (*_uv(), interpreter(name)))
-    return f"{uv} pip install --python {python} {package}"  # there is no pip in what uv makes
-
-
-def _distribution(requirement: str) -> str:
-    """`flashinfer-python` of `flashinfer-python==0.5.3; marker`."""
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    return f"{uv} pip install --python {python} --constraints {LOCKS / name}.txt {package}"  # the folder has no pip
 
 
 def shown(path: Path) -> str:
@@ -179,11 +169,10 @@ def _call(command: list[str], name: str) -> None:
 
 def _compiled(name: str, install: list[str], python: Path) -> list[str]:
     """Options by which uv finds the wheel of what environment `name` compiles, which is built first when needed."""
-    if name not in COMPILED:
+    if name != COMPILED:
         return []
-    source = COMPILED[name]
     lock = LOCKS / f"{name}.txt"
-    pin = next(line for line in requirement_lines(lock) if line.startswith(f"{source.package}=="))
+    pin = next(line for line in requirement_lines(lock) if line.startswith(f"{compiled.PACKAGE}=="))
 
     def build(options: tuple[str, ...], folder: Path) -> None:
         print(f"elastickv: environment {name}: {COMPILING}", file=sys.stderr, flush=True)
@@ -191,12 +180,12 @@ def _compiled(name: str, install: list[str], python: Path) -> list[str]:
         pip = [str(python), "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
         _call([*pip, "--config-settings", f"cmake.args={';'.join(options)}", pin], name)
 
-    return ["--find-links", str(compiled.wheels(source, pin, build)), "--only-binary", source.package]
+    return ["--find-links", str(compiled.wheels(pin, build)), "--only-binary", compiled.PACKAGE]
 
 
 def _install(name: str, folder: Path) -> Path:
     """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
-    if name in COMPILED:
+    if name == COMPILED:
         compiled.compiler()  # fails early if there is none
     if name in NOTICES:
         print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
