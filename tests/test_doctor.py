@@ -450,25 +450,22 @@ def test_a_place_that_is_there_and_one_that_is_not(tmp_path):
 
 # load
 
-QUIET = load.Facts(4, 0.1, (), None, (), (), None)
-BUSY = (load.Process(7, "python", 1.5), load.Process(8, "cc1plus", 0.9))
+QUIET = load.Facts(4, 0.1, {}, None, {}, {}, None)
 
 
 def test_a_busy_cpu():
     assert load.cpu(QUIET, NEEDS).level == "ok"
-    busy = load.cpu(replace(QUIET, cores_busy=2.4, cpu_processes=BUSY), NEEDS)
+    busy = load.cpu(replace(QUIET, cores_busy=2.4, on_cpu={7: "python", 8: "cc1plus"}), NEEDS)
     assert said(busy) == ("note", "tail --pid=7 -f /dev/null; make remeasure")
     assert "2.4 of 4 cores" in busy.found and "python (7), cc1plus (8)" in busy.found
-    assert said(load.cpu(replace(QUIET, cores_busy=2.4), NEEDS)) == ("note", "top")
+    assert said(load.cpu(replace(QUIET, cores_busy=2.4), NEEDS)) == ("note", "wait, then make remeasure")
 
 
 def test_a_busy_gpu():
     assert load.gpu(QUIET, NEEDS) == []
     assert [one.level for one in load.gpu(replace(QUIET, gpu_percent=0), NEEDS)] == ["ok"]
-    (held,) = load.gpu(replace(QUIET, gpu_percent=0, gpu_processes=(load.Process(9, "train", 4e9),)), NEEDS)
-    assert said(held) == ("note", "tail --pid=9 -f /dev/null; make remeasure") and "4.0 GB" in held.found
-    (unknown,) = load.gpu(replace(QUIET, gpu_percent=98), NEEDS)
-    assert said(unknown) == ("note", "nvidia-smi")
+    (held,) = load.gpu(replace(QUIET, gpu_percent=0, on_gpu={9: "train"}), NEEDS)
+    assert said(held) == ("note", "tail --pid=9 -f /dev/null; make remeasure") and "train (9)" in held.found
     assert load.gpu(replace(QUIET, gpu_percent=98), ON_CPU) == []
 
 

@@ -283,10 +283,8 @@ def test_architectures_pass_or_are_refused_with_what_differs(llm):
 
 @pytest.mark.slow
 def test_a_model_that_ignores_its_cache_is_a_record_without_figures(llm, tmp_path):
-    in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path), "mamba", "one tensor missing")
-    for name, status, words in (("mamba", "unsupported", "cache"), ("one tensor missing", "failed", "up_proj")):
-        made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, **SMALL, model=str(tmp_path / name)))
-        check(made)
-        assert made.status == status
-        assert words in made.reason
-        assert "perplexity" not in records.content(made)
+    in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path), "mamba")
+    made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, **SMALL, model=str(tmp_path / "mamba")))
+    check(made)
+    assert (made.status, "cache" in made.reason) == ("unsupported", True)
+    assert "perplexity" not in records.content(made)

@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from elastickv import device, records
@@ -84,8 +84,7 @@ class Mark:
 
     def to_json(self) -> records.Json:
         """Its form in the file."""
-        content = {"schema": "environment/1", "python": str(self.python), "lock_sha256": self.lock_sha256}
-        return content | {"adopted": self.adopted} | ({"of_gpus": True} if self.of_gpus else {})
+        return {"schema": "environment/1", **asdict(self), "python": str(self.python)}
 
 
 def ready_file(name: str) -> Path:
