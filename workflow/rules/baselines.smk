@@ -23,7 +23,7 @@ rule transformers_baseline:
     message:
         "Transformers baseline"
     shell:
-        "exec python -m elastickv baseline {params.engine} --settings {input.settings:q}"
+        "exec python -m elastickv baseline {params.engine:q} --settings {input.settings:q}"
         " --out {output:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"
 
