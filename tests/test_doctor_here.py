@@ -187,14 +187,14 @@ def test_a_compiler_without_openmp_and_an_nvcc_that_does_not_run(checkout, tmp_p
     program(tmp_path / "nvcc", "echo 'cannot execute' >&2; exit 126")
     facts = looked_at(monkeypatch, f"{tmp_path}:/bin:/usr/bin")
     assert facts.host == str(tmp_path / "g++") and "omp.h" in facts.probe_failure
-    assert (facts.nvcc, facts.nvcc_version, facts.nvcc_targets) == (str(tmp_path / "nvcc"), None, ())
+    assert facts.nvcc == str(tmp_path / "nvcc") and "does not report its version" in facts.on_path.problem
 
 
 def test_an_old_nvcc_is_read(checkout, tmp_path, monkeypatch):
     version = "echo 'Cuda compilation tools, release 11.5, V11.5.119'"
     program(tmp_path / "nvcc", f'if [ "$1" = --version ]; then {version}; else echo sm_75; echo sm_80; fi')
     facts = looked_at(monkeypatch, f"{tmp_path}:/bin:/usr/bin")
-    assert (facts.nvcc_version, facts.nvcc_targets) == ("11.5.119", (75, 80))
+    assert facts.on_path == ("11.5.119", (75, 80), None)
 
 
 # locks

@@ -32,7 +32,7 @@ def gather(needs: Needs, gpu: object) -> list[Model]:
 def _answer(engine: supervisor.Engine, settings: supervisor.Settings) -> jobs.Answer | None:
     content = settings.to_json()
     try:
-        if "model" in content and (engine.name == "gguf" or fetching.is_local(content["model"])):
+        if fetching.hub_repository(content, engine.name) is None:
             fetching.path_of(content["model"], engine.name)
         return supervisor.ask(engine, {"task": "look", "settings": content}, LOOK_SECONDS)
     except Refusal as refusal:

@@ -105,12 +105,16 @@ def fetch(settings: Mapping[str, Any], engine: str) -> Fetched:
 
 
 def _find(settings: Mapping[str, Any], engine: str) -> Found:
+    repo = hub_repository(settings, engine)
+    if repo:
+        return _of_hub(repo, settings.get("file"), settings.get("revision"))
+    return embedded() if settings["model"] == EMBEDDED else local(settings["model"], engine)
+
+
+def hub_repository(settings: Mapping[str, Any], engine: str) -> str | None:
+    """The hub's repository that the settings name; None for a model on this machine."""
     repo, name = settings.get("repo"), settings.get("model")
-    if repo is None and name == EMBEDDED:
-        return embedded()
-    if repo is None and (engine == "gguf" or is_local(name)):
-        return local(name, engine)
-    return _of_hub(repo or name, settings.get("file"), settings.get("revision"))
+    return repo or (None if name == EMBEDDED or engine == "gguf" or is_local(name) else name)
 
 
 def is_local(name: str) -> bool:
@@ -194,11 +198,11 @@ def available(settings: Mapping[str, Any], engine: str) -> str:
     """Where the model is that the settings name, looked up without downloading it. Raises Refusal."""
     from huggingface_hub import file_exists, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-    repo, name, revision = settings.get("repo"), settings.get("model"), settings.get("revision")
-    if repo is None and (engine == "gguf" or is_local(name)):
-        local(name, engine)
+    repo, revision = hub_repository(settings, engine), settings.get("revision")
+    file = settings.get("file", weights.CONFIG)
+    if repo is None:
+        local(settings["model"], engine)
         return "on this machine"
-    repo, file = repo or name, settings.get("file", weights.CONFIG)
     try:
         get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
         kinds = [] if "file" in settings else [weights.SINGLE, weights.INDEX]
