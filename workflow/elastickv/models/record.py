@@ -12,7 +12,7 @@ from elastickv import records
 from elastickv.measure import statistics
 from elastickv.models import protocol
 from elastickv.schemas.base import given
-from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage, SelfCheck
+from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage
 from elastickv.schemas.parts import Device, OnBackend, Software
 
 CONFIDENCE = 0.99
@@ -87,7 +87,8 @@ def without(head: Head, status: str, reason: str, ended: str) -> Baseline:
 
 def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
     """The record of what a worker measured."""
-    found = rates(measured)
+    found, figures = rates(measured), asdict(measured)
+    figures = {name: figures[name] for name in figures if name not in ("about", "seconds", "caches")} | figures["about"]
     caches = [_cache(run, found["decode_tokens_per_second"]) for run in measured.caches]
     return Baseline(
         **head.fields(),
@@ -95,15 +96,7 @@ def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
         reason=None,
         ended=ended,
         **found,
-        perplexity=measured.perplexity,
-        perplexity_tokens=measured.perplexity_tokens,
-        self_check=SelfCheck(**asdict(measured.self_check)),
-        peak_memory_bytes=measured.peak_memory_bytes,
-        generated_text=measured.generated_text,
-        generated_tokens=measured.generated_tokens,
-        prompt_tokens=measured.prompt_tokens,
-        decode_tokens=measured.decode_tokens,
-        **asdict(measured.about),
+        **figures,
         **({"caches": caches} if caches else {}),
     )
 
