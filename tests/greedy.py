@@ -21,7 +21,7 @@ SETTINGS = protocol.Settings(context=1024, decode_tokens=64, reps=3, max_seconds
 
 
 def main(name: str) -> None:
-    fetched = fetching.fetch(fetching.Wanted(model="smollm2"), name)
+    fetched = fetching.fetch({"model": "smollm2"}, name)
     engine = import_module(ENGINES[name]).load(fetched, SETTINGS, "cpu")
     passage = engine.tokenize(text.read())
     engine.prefill(passage[:PASSAGE] * 2 + passage[:AGAIN])

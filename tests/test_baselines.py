@@ -183,7 +183,7 @@ class Restless(Bigrams):
 
 
 def test_a_repetition_that_decodes_other_tokens_is_refused():
-    with pytest.raises(Refusal, match="other tokens"):
+    with pytest.raises(Refusal, match="different tokens"):
         measured(Restless())
 
 
@@ -212,12 +212,6 @@ def test_caches_beside_the_first_have_a_rate_and_say_how_far_they_agree_or_why_n
     assert absent.reason == "ImportError: You need to install `absent`"
 
 
-def test_tokens_are_compared_up_to_the_first_that_differs():
-    assert protocol.equal_tokens([1, 2, 3], [1, 2, 4]) == 2
-    assert protocol.equal_tokens([1, 2], [1, 2, 4]) == 2
-    assert protocol.equal_tokens([5], [1]) == 0
-
-
 @pytest.mark.parametrize("nll", [math.nan, math.inf, 1e6])
 def test_a_likelihood_that_is_no_number_is_refused(nll):
     with pytest.raises(Refusal, match="not finite"):
@@ -226,9 +220,9 @@ def test_a_likelihood_that_is_no_number_is_refused(nll):
 
 def test_rates_come_from_the_seconds_with_median_and_interval():
     rates = record.rates(MEASURED)
-    assert rates.prefill_tokens_per_second.value == 200
-    assert rates.time_to_first_token_ms.value == pytest.approx(510)
-    decode = rates.decode_tokens_per_second
+    assert rates["prefill_tokens_per_second"].value == 200
+    assert rates["time_to_first_token_ms"].value == pytest.approx(510)
+    decode = rates["decode_tokens_per_second"]
     assert decode.samples == pytest.approx([10, 10 / 1.1, 10 / 0.9])
     assert (decode.low, decode.value, decode.high) == pytest.approx((10 / 1.1, 10, 10 / 0.9))
     assert decode.method == "range"
@@ -250,7 +244,6 @@ def test_a_wide_decode_interval_is_noisy_to_its_readers_and_a_narrow_one_ok():
     ("response", "status", "reason"),
     [
         ({"reason": "the worker was killed by SIGKILL"}, "failed", "SIGKILL"),
-        ({"status": "unsupported", "reason": "no GPU"}, "unsupported", "no GPU"),
         ({"status": "out_of_memory", "reason": "5 GB"}, "out_of_memory", "5 GB"),
         ({}, "failed", "no reason"),
     ],
@@ -281,9 +274,9 @@ def check(made: Baseline) -> None:
     records.check(records.content(made), "baseline", made.status)
 
 
-def asked(engine: supervisor.Engine, backend: str = "cpu", **said) -> supervisor.Settings:
-    """Settings as a config says them."""
-    return supervisor.Settings(engine.settings(**said), backend)
+def settings_of(engine: supervisor.Engine, backend: str = "cpu", **keys) -> supervisor.Settings:
+    """Settings as in a config."""
+    return supervisor.Settings(engine.settings(**keys), backend)
 
 
 def settings_file(folder: Path, **said) -> Path:
@@ -312,25 +305,14 @@ def test_a_repository_and_file_take_the_place_of_the_model(tmp_path):
     ("said", "named"),
     [
         ({"modell": "x"}, "modell"),
-        ({"context": 1}, "context"),
         ({"backend": "tpu"}, "backend"),
-        ({"model": ""}, "model"),
         ({"caches": ["dynamic", "sliding"]}, "caches"),
-        ({"caches": []}, "caches"),
-        ({"threads": 0}, "threads"),
         ({"kv_type": "f16"}, "kv_type"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, said, named):
     with pytest.raises(UsageError, match=named):
         supervisor.read_settings(str(settings_file(tmp_path, **said)), TRANSFORMERS)
-
-
-def test_settings_that_are_no_json_object_are_named(tmp_path):
-    for content in ("{", "[]"):
-        (tmp_path / "settings.json").write_text(content)
-        with pytest.raises(UsageError, match=r"settings\.json"):
-            supervisor.read_settings(str(tmp_path / "settings.json"), TRANSFORMERS)
 
 
 @pytest.fixture
@@ -341,7 +323,7 @@ def here(monkeypatch):
 
 def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
     """The reason of a record that is `failed` and valid."""
-    made = supervisor.baseline(engine, asked(engine, model=model))
+    made = supervisor.baseline(engine, settings_of(engine, model=model))
     check(made)
     assert made.status == "failed"
     return made.reason
@@ -349,25 +331,11 @@ def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
 
 def test_a_missing_folder_is_a_failed_record(here, tmp_path):
     assert refused(str(tmp_path / "nowhere")) == f"{tmp_path}/nowhere: file or folder does not exist"
-    assert refused("./nowhere.gguf") == "./nowhere.gguf: file or folder does not exist"
 
 
-def test_a_folder_without_a_model_is_a_failed_record(here, tmp_path):
-    assert "config.json" in refused(str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    assert "pickle files are never loaded" in refused(str(tmp_path))
-
-
-def test_a_file_that_is_no_model_is_a_failed_record(here, tmp_path):
-    (tmp_path / "m.gguf").write_bytes(b"GIF89a")
-    assert "not a GGUF file" in refused(str(tmp_path / "m.gguf"))
-
-
-def test_llama_cpp_reads_gguf_files_alone(here, tmp_path):
-    for name in (str(tmp_path), "microsoft/phi-2"):
-        assert refused(name, GGUF) == f"{name}: not a .gguf file; name one, or a repository of the hub by repo and file"
-    assert refused(str(tmp_path / "no.gguf"), GGUF) == f"{tmp_path}/no.gguf: file or folder does not exist"
+def test_llama_cpp_reads_gguf_files_alone(here):
+    name = "microsoft/phi-2"
+    assert refused(name, GGUF) == f"{name}: not a .gguf file; name one, or a repository of the hub by repo and file"
 
 
 def test_a_missing_environment_is_a_failed_record_with_the_fix(monkeypatch, tmp_path):
@@ -404,14 +372,14 @@ open(sys.argv[2], "w").write(answers[request["task"]])
 END"""
 
 
-def test_a_finished_baseline_is_not_measured_again_unless_asked(tmp_path, monkeypatch):
+def test_a_finished_baseline_is_not_measured_again_unless_settings_of(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, ANSWERING)
     store = jobs.RecordStore(tmp_path / "store")
-    settings = asked(TRANSFORMERS)
+    settings = settings_of(TRANSFORMERS)
     first = supervisor.baseline(TRANSFORMERS, settings, store)
     again = supervisor.baseline(TRANSFORMERS, settings, store)
     fresh = supervisor.baseline(TRANSFORMERS, settings, store, remeasure=True)
-    other = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, context=99), store)
+    other = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, context=99), store)
     assert first.status == "ok", first.reason
     assert first.device.name == device.cpu_model()
     assert again == first
@@ -435,7 +403,7 @@ def test_an_engine_that_cannot_use_the_gpu_takes_the_cpu_where_it_may(tmp_path, 
     monkeypatch.setattr(device, "resolve_backend", lambda wanted: "cuda")
     monkeypatch.setattr(device, "exclusive_device", lambda backend: contextlib.nullcontext())
     store = jobs.RecordStore(tmp_path / "store")
-    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, backend), store)
+    made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, backend), store)
     check(made)
     assert (made.backend, made.status) == outcome
     assert made.reason == (None if backend == "auto" else "cannot use it")
@@ -445,7 +413,7 @@ def test_an_engine_that_cannot_use_the_gpu_takes_the_cpu_where_it_may(tmp_path, 
 def test_cuda_without_a_gpu_is_unsupported():
     if device.visible_gpus():
         pytest.skip("this machine has a GPU")
-    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, "cuda"))
+    made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, "cuda"))
     check(made)
     assert made.status == "unsupported"
     assert "no NVIDIA GPU" in made.reason
@@ -515,6 +483,10 @@ def test_both_engines_agree_on_the_same_file_and_prompt(both):
     assert transformers["prompt_tokens"] == gguf["prompt_tokens"] == 512
     assert len(gguf["generated_tokens"]) == 32
     assert gguf["perplexity"] == pytest.approx(transformers["perplexity"], rel=0.01)
+    assert transformers["model"]["license"] == "Apache-2.0"
+    assert (transformers["dtype"], transformers["attention"], transformers["cache"]) == ("float32", "sdpa", "dynamic")
+    assert transformers["peak_memory_bytes"] > 4 * transformers["model"]["parameters"]
+    assert 20 < transformers["perplexity"] < 60
 
 
 def greedy(engine: str) -> list[int]:
@@ -566,35 +538,15 @@ def gguf() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
-def test_llama_cpp_runs_with_quantised_keys_and_values(gguf, tmp_path, kv_type):
-    made = supervisor.baseline(GGUF, asked(GGUF, **SMALL, kv_type=kv_type, threads=1))
+def test_llama_cpp_runs_with_quantised_keys_and_values(gguf, tmp_path):
+    made = supervisor.baseline(GGUF, settings_of(GGUF, **SMALL, kv_type="q4_0", threads=1))
     check(made)
     assert made.status in ("ok", "noisy"), made.reason
-    assert (made.cache, made.threads) == (kv_type, 1)
+    assert (made.cache, made.threads) == ("q4_0", 1)
     assert 20 < made.perplexity < 60
 
 
 SMALL = {"context": 512, "decode_tokens": 32, "reps": 3}
-
-
-@pytest.mark.slow
-def test_transformers_runs_the_embedded_model_and_a_deleted_record_comes_back_untimed(llm, tmp_path):
-    out = tmp_path / "record.json"
-    settings = settings_file(tmp_path, model="smollm2", backend="cpu", **SMALL)
-    arguments = ["transformers", f"--settings={settings}", f"--out={out}", f"--store={tmp_path / 'store'}"]
-    done = command(*arguments)
-    assert done.returncode == 0, done.stderr
-    made = records.read(out, "baseline")
-    assert made["status"] in ("ok", "noisy"), made["reason"]
-    assert made["model"]["license"] == "Apache-2.0"
-    assert (made["dtype"], made["attention"], made["cache"]) == ("float32", "sdpa", "dynamic")
-    assert (made["prompt_tokens"], len(made["generated_tokens"])) == (512, 32)
-    assert made["peak_memory_bytes"] > 4 * made["model"]["parameters"]
-    assert 20 < made["perplexity"] < 60
-    out.unlink()
-    assert command(*arguments).returncode == 0
-    assert records.read(out, "baseline")["started"] == made["started"]
 
 
 TINY_MODEL = """
@@ -617,7 +569,7 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
     made_by = [str(environments.interpreter("llm")), "-c", TINY_MODEL, str(folder), str(text.FILE)]
     subprocess.run(made_by, check=True, capture_output=True)
     chosen = {"model": str(folder), "caches": ["static", "dynamic", "hqq_int4"]}
-    made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, **SMALL, **chosen))
+    made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, **SMALL, **chosen))
     check(made)
     assert made.status in ("ok", "noisy"), made.reason
     assert made.prompt_tokens == 300 - 32
@@ -631,7 +583,7 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
 def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
     """What was fetched says so: no disk here holds the file."""
     fetched = fetching.Fetched(fetching.Identity("m", parameters=10**14), str(tmp_path), None, 10**14, None)
-    request = {"settings": asked(TRANSFORMERS, **SMALL).to_json(), "fetched": fetched.to_json()}
+    request = {"settings": settings_of(TRANSFORMERS, **SMALL).to_json(), "fetched": fetched.to_json()}
     answer = supervisor.ask(TRANSFORMERS, {"task": "measure", "backend": "cpu", **request}, 100)
     assert answer["status"] == "out_of_memory"
     assert "400000.00 GB as float32" in answer["reason"]

@@ -113,22 +113,22 @@ def test_an_environment_that_is_compiled_needs_a_compiler(workshop, tools):
 def test_a_gpu_is_compiled_for_where_the_cuda_toolkit_is_whole(tools, monkeypatch):
     monkeypatch.setattr(compiled.device, "visible_gpus", lambda: ["GPU-0"])
     program(tools, "nvcc")
-    without = compiled.options(compiled.LLAMA)
-    assert not set(compiled.LLAMA.for_cuda) & set(without)
+    without = compiled.options()
+    assert not set(compiled.FOR_CUDA) & set(without)
     (tools.parent / "include").mkdir()
     (tools.parent / "include" / "cublas_v2.h").touch()
-    assert compiled.options(compiled.LLAMA) == without + compiled.LLAMA.for_cuda
+    assert compiled.options() == without + compiled.FOR_CUDA
 
 
 def test_processor_extensions_are_switched_on_one_by_one_and_amx_never(monkeypatch):
     monkeypatch.setattr(compiled.host, "is_x86", lambda: True)
     flags = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "amx_tile", "amx_int8"})
     monkeypatch.setattr(compiled.host, "processor_flags", lambda: flags)
-    chosen = compiled.options(compiled.LLAMA)
+    chosen = compiled.options()
     assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX2=ON", "-DGGML_FMA=ON", "-DGGML_AVX512=OFF"} <= set(chosen)
     assert not any("AMX" in option for option in chosen)
     monkeypatch.setattr(compiled.host, "is_x86", lambda: False)
-    assert compiled.options(compiled.LLAMA) == compiled.LLAMA.options
+    assert compiled.options() == compiled.OPTIONS
 
 
 def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(tools):
@@ -143,25 +143,22 @@ def test_a_wheel_is_built_once_for_each_compiler_and_a_failed_build_leaves_none(
         (folder / "llama-0-py3-none-any.whl").touch()
 
     with pytest.raises(MachineError, match="cut off"):
-        compiled.wheels(compiled.LLAMA, "llama==0", build)
-    first = compiled.wheels(compiled.LLAMA, "llama==0", build)
-    assert compiled.wheels(compiled.LLAMA, "llama==0", build) == first
-    assert built == [compiled.options(compiled.LLAMA)] * 2
+        compiled.wheels("llama==0", build)
+    first = compiled.wheels("llama==0", build)
+    assert compiled.wheels("llama==0", build) == first
+    assert built == [compiled.options()] * 2
     assert [path.name for path in first.glob("*.whl")] == ["llama-0-py3-none-any.whl"]
     program(tools, "g++", "13")
-    assert compiled.wheels(compiled.LLAMA, "llama==0", build) != first
-    assert compiled.wheels(compiled.LLAMA, "llama==1", build) != first
+    assert compiled.wheels("llama==0", build) != first
+    assert compiled.wheels("llama==1", build) != first
     assert len(built) == 4
 
 
-def test_what_is_missing_comes_with_the_lock_or_is_added_by_uv(workshop, monkeypatch):
-    (workshop / "envs/tiny.in").write_text("# wanted\ntorch==2.0\n")
-    (workshop / "envs/tiny.gpu.in").write_text("flash-infer[cu13]==1.0\n")
+def test_what_is_missing_is_added_by_uv_in_the_version_of_the_lock(workshop, monkeypatch):
     monkeypatch.setattr(environments, "_uv", lambda: [str(workshop / "bin/uv")])
     monkeypatch.setattr(environments, "interpreter", lambda name: workshop / f".envs/{name}/bin/python")
-    said = [environments.adding("tiny", package) for package in ("torch", "flash-infer", "other")]
-    added = "bin/uv pip install --python .envs/tiny/bin/python other"
-    assert said == [*[".venv/bin/elastickv env tiny"] * 2, added]
+    added = "bin/uv pip install --python .envs/tiny/bin/python --constraints envs/tiny.txt other"
+    assert environments.adding("tiny", "other") == added
 
 
 def test_without_any_interpreter_the_fix_is_named(workshop, monkeypatch):

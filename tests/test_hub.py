@@ -24,7 +24,10 @@ INDEX = json.dumps({"metadata": {}, "weight_map": {"t1": "part-1.safetensors", "
 SHARDED = {"config.json": CONFIG, "model.safetensors.index.json": INDEX}
 SPLIT = {f"Q4/m-0000{number}-of-00002.gguf": shard(number, 2, 2, {f"t{number}": number}) for number in (1, 2)}
 REPOSITORIES = {
-    "open/model": {"model.safetensors": WEIGHTS, "config.json": CONFIG, "tokenizer.json": b"{}", "run.py": b"1"},
+    "open/model": {
+        **{"model.safetensors": WEIGHTS, "config.json": CONFIG, "tokenizer.json": b"{}", "run.py": b"1"},
+        "README.md": b"---\nlicense: mit\n---\nA model.\n",
+    },
     "open/pickled": {"pytorch_model.bin": b"pickle", "config.json": b"{}"},
     "open/gguf": {"model.gguf": b"GGUF" + (3).to_bytes(4, "little") + bytes(16)},
     "open/sharded": {
@@ -33,10 +36,8 @@ REPOSITORIES = {
         "consolidated.safetensors": WEIGHTS,
         "model-00001-of-00009.safetensors": WEIGHTS,
     },
-    "open/incomplete": {**SHARDED, "part-1.safetensors": SHARDS["part-1.safetensors"]},
     "open/both": {**SHARDED, **SHARDS, "model.safetensors": WEIGHTS},
     "open/split": SPLIT,
-    "open/half": {name: content for name, content in SPLIT.items() if "00001-of" in name},
 }
 
 
@@ -51,20 +52,20 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self):
         path = self.path.split("?")[0].strip("/")
-        self.server.asked.append(path)
+        self.server.requests.append(path)
         name = "/".join(path.removeprefix("api/models/").split("/")[:2])
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if name == "gated/model" and "/resolve/" in path and token != "open-sesame":
             return self.reply(403 if token else 401, headers={"X-Error-Code": "GatedRepo"})
         files = REPOSITORIES.get("open/model" if name == "gated/model" else name)
-        unknown = "/revision/" in path and not path.endswith(("/main", COMMIT))
+        unknown = any(f"/{part}/" in path for part in ("revision", "tree")) and not path.endswith(("/main", COMMIT))
         if files is None or unknown:
             return self.reply(404, headers={"X-Error-Code": "RevisionNotFound" if unknown else "RepoNotFound"})
         if path == f"api/models/{name}/tree/{COMMIT}":
             tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "b" * 40} for file in files]
             return self.reply(200, json.dumps(tree).encode())
         if path.startswith("api/"):
-            about = {"id": name, "sha": COMMIT, "cardData": {"license": "mit"}, "tags": [], "private": False}
+            about = {"id": name, "sha": COMMIT, "tags": [], "private": False}
             return self.reply(200, json.dumps(about | {"siblings": [{"rfilename": file} for file in files]}).encode())
         content = files.get(path.partition("/resolve/")[2].partition("/")[2])
         if content is None:
@@ -93,23 +94,23 @@ def combined(files: dict[str, bytes]) -> str:
 def hub() -> Iterator[ThreadingHTTPServer]:
     environments.make("llm")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []
+    server.requests = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
 
 
-def fetch(hub, home: Path, settings: dict, engine: str = "transformers", **variables: str) -> dict:
-    """The answer of a worker that fetches."""
+def fetch(hub, home: Path, settings: dict, engine: str = "transformers", task: str = "fetch", **variables: str) -> dict:
+    """The answer of a worker that downloads a model, or (task "look") only looks for it."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     clean |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     command = [str(environments.interpreter("llm")), "-m", "elastickv.models.worker"]
-    request = {"task": "fetch", "engine": engine, "settings": settings}
+    request = {"task": task, "engine": engine, "settings": settings}
     return process.ask(command, request, 120, clean | {"PYTHONPATH": process.environment()["PYTHONPATH"]} | variables)
 
 
 def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_offline(hub, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     found = fetch(hub, tmp_path, {"model": "open/model"})
     assert found["model"] == {
         "name": "open/model", "file": "model.safetensors", "revision": COMMIT, "license": "mit", "parameters": 5,
@@ -117,11 +118,10 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
         "config_sha256": combined({"config.json": CONFIG, "tokenizer.json": b"{}"}),
     }  # fmt: skip
     assert sorted(path.name for path in Path(found["folder"]).iterdir()) == [
-        "config.json", "model.safetensors", "tokenizer.json"
+        "README.md", "config.json", "model.safetensors", "tokenizer.json"
     ]  # fmt: skip
-    assert not any("run.py" in path for path in hub.asked)
-    again = fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1")
-    assert again["model"] == found["model"] | {"license": None}
+    assert not any("run.py" in path for path in hub.requests)
+    assert fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1") == found
 
 
 @pytest.mark.parametrize(
@@ -129,23 +129,16 @@ def test_a_model_is_fetched_at_the_revision_that_is_recorded_and_found_again_off
     [
         (
             {"model": "open/pickled"},
-            "open/pickled: the repository has no safetensors weights (pickle files are never loaded)",
+            "open/pickled: there is no model.safetensors and no model.safetensors.index.json:"
+            " no safetensors weights (pickle files are never loaded)",
         ),
         ({"model": "no/model"}, "no/model: not on the model hub, or private and HF_TOKEN is not set or not valid"),
         ({"model": "gated/model"}, "gated/model: request access on the hub and set HF_TOKEN"),
         ({"repo": "open/gguf", "file": "other.gguf"}, "open/gguf: the repository has no file other.gguf"),
-        (
-            {"repo": "open/gguf", "file": "../../other.gguf"},
-            "open/gguf: ../../other.gguf: must be the name of a file within the repository",
-        ),
         ({"model": "open/model", "revision": "c" * 40}, "open/model: the repository has no such revision"),
         (
             {"model": "open/model", "sha256": "0" * 64},
             f"open/model: its sha256 is {sha256(WEIGHTS).hexdigest()}, but {'0' * 64} is pinned",
-        ),
-        (
-            {"repo": "no/gguf", "file": "model.gguf"},
-            "no/gguf: not on the model hub, or private and HF_TOKEN is not set or not valid",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -160,24 +153,15 @@ def test_a_token_opens_what_is_gated(hub, tmp_path):
     assert "HF_TOKEN" in fetch(hub, tmp_path / "b", {"model": "gated/model"}, HF_TOKEN="wrong")["reason"]
 
 
-def test_one_file_of_a_repository_is_fetched(hub, tmp_path):
-    found = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf")
-    assert (found["model"]["name"], found["model"]["revision"]) == ("open/gguf/model.gguf", COMMIT)
-    assert Path(found["folder"], found["gguf_file"]).read_bytes() == REPOSITORIES["open/gguf"]["model.gguf"]
-    again = fetch(hub, tmp_path, {"repo": "open/gguf", "file": "model.gguf"}, "gguf", HF_HUB_OFFLINE="1")
-    assert again["model"]["revision"] == COMMIT
-
-
 def test_the_shards_of_the_index_are_fetched_and_found_again_offline(hub, tmp_path):
     found = fetch(hub, tmp_path, {"model": "open/sharded"})
     assert found["model"]["sha256"] == combined(SHARDS)
     assert (found["model"]["file"], found["model"]["parameters"]) == ("part-1.safetensors (2 files)", 3)
     assert {path.name for path in Path(found["folder"]).iterdir()} == {*SHARDED, *SHARDS}
-    again = fetch(hub, tmp_path, {"model": "open/sharded"}, HF_HUB_OFFLINE="1")
-    assert again["model"] == found["model"] | {"license": None}
+    assert fetch(hub, tmp_path, {"model": "open/sharded"}, HF_HUB_OFFLINE="1") == found
     (Path(found["folder"]) / "part-2.safetensors").unlink()
     lost = fetch(hub, tmp_path, {"model": "open/sharded"}, HF_HUB_OFFLINE="1")
-    assert "part-2.safetensors not there" in lost["reason"]
+    assert "it has not been downloaded before" in lost["reason"]
 
 
 def test_weights_in_one_file_go_before_an_index(hub, tmp_path):
@@ -186,31 +170,21 @@ def test_weights_in_one_file_go_before_an_index(hub, tmp_path):
     assert {path.name for path in Path(found["folder"]).iterdir()} == {*SHARDED, "model.safetensors"}
 
 
-def test_a_repository_that_lacks_a_shard_is_refused_before_the_others_come(hub, tmp_path):
-    hub.asked.clear()
-    reason = fetch(hub, tmp_path, {"model": "open/incomplete"})["reason"]
-    assert reason.startswith("open/incomplete: part-2.safetensors not there")
-    assert not any("part-1" in path for path in hub.asked)
-
-
 def test_all_shards_of_a_split_gguf_are_fetched_and_found_again_offline(hub, tmp_path):
     first, second = SPLIT
     found = fetch(hub, tmp_path, {"repo": "open/split", "file": first}, "gguf")
     assert found["model"].items() >= {"sha256": combined(SPLIT), "revision": COMMIT, "parameters": 3}.items()
-    again = fetch(hub, tmp_path, {"repo": "open/split", "file": first}, "gguf", HF_HUB_OFFLINE="1")
-    assert again["model"] == found["model"] | {"license": None}
+    assert fetch(hub, tmp_path, {"repo": "open/split", "file": first}, "gguf", HF_HUB_OFFLINE="1") == found
     other = fetch(hub, tmp_path, {"repo": "open/split", "file": second}, "gguf")
     assert other["reason"] == f"{second}: one of 2 shards; name the first, {first}"
-    half = fetch(hub, tmp_path, {"repo": "open/half", "file": first}, "gguf")
-    assert half["reason"] == f"open/half: the repository has no file {second}"
 
 
 def test_a_pinned_revision_and_hash_are_what_comes_also_offline(hub, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     pinned = {"model": "open/model", "revision": COMMIT, "sha256": sha256(WEIGHTS).hexdigest()}
     found = fetch(hub, tmp_path, pinned)
     assert found["model"].items() >= {"revision": COMMIT, "sha256": pinned["sha256"]}.items()
-    assert not any("main" in path.split("/") for path in hub.asked)
+    assert not any("main" in path.split("/") for path in hub.requests)
     again = fetch(hub, tmp_path, pinned, HF_HUB_OFFLINE="1")
     assert again["model"]["sha256"] == pinned["sha256"]
     other = fetch(hub, tmp_path, pinned | {"revision": "c" * 40}, HF_HUB_OFFLINE="1")
@@ -222,8 +196,29 @@ def test_a_hub_that_is_not_there_is_said_so(hub, tmp_path):
     assert found["reason"] == "open/model: the model hub is not reachable, and it has not been downloaded before"
 
 
-def test_an_earlier_download_that_cannot_be_read_is_not_called_missing(hub, tmp_path):
-    (tmp_path / "hub" / "models--open--model" / "refs" / "main").mkdir(parents=True)
-    found = fetch(hub, tmp_path, {"model": "open/model"}, HF_HUB_OFFLINE="1")
-    assert "the earlier download cannot be used: " in found["reason"]
-    assert "refs/main" in found["reason"] and "\n" not in found["reason"]
+# the doctor's look
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": "open/model"}, "available on the hub"),
+        ({"model": "open/pickled"}, "no safetensors weights"),
+        ({"model": "gated/model"}, "request access on the hub and set HF_TOKEN"),
+        ({"model": "no/model"}, "not on the model hub"),
+        ({"repo": "open/gguf", "file": "other.gguf"}, "the repository has no such file"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_doctor_looks_for_a_model_without_downloading_it(hub, tmp_path, settings, words):
+    hub.requests.clear()
+    answer = fetch(hub, tmp_path, settings, "gguf" if "repo" in settings else "transformers", "look")
+    assert words in answer.get("found", answer.get("reason"))
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_look_at_a_hub_that_is_not_there_says_whether_the_model_is_downloaded(hub, tmp_path):
+    absent = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert "not reachable" in fetch(hub, tmp_path, {"model": "open/model"}, task="look", **absent)["reason"]
+    fetch(hub, tmp_path, {"model": "open/model"})
+    assert "already downloaded" in fetch(hub, tmp_path, {"model": "open/model"}, task="look", **absent)["found"]

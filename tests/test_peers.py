@@ -344,7 +344,7 @@ def test_a_missing_library_is_unsupported_with_the_fix(stand_in, monkeypatch):
     for made in run_of().values():
         assert made["status"] == "unsupported"
         assert "torch is not installed" in made["reason"]
-        assert "elastickv env peers" in made["reason"]
+        assert "uv pip install" in made["reason"]
     assert stand_in() == []
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_baselines import SMALL, Bigrams, asked, check, logits_after, measured
+from test_baselines import SMALL, Bigrams, check, logits_after, measured, settings_of
 
 from elastickv import environments, records
-from elastickv.models import protocol, self_check, supervisor
+from elastickv.models import self_check, supervisor
 from elastickv.models.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,13 +56,6 @@ class Clairvoyant(Bigrams):
         return super().whole_pass(tokens, positions) + logits_after(tokens)
 
 
-class NextSeeing(Bigrams):
-    """Sees one token ahead."""
-
-    def whole_pass(self, tokens, positions):
-        return super().whole_pass(tokens, [min(position + 1, len(tokens) - 1) for position in positions])
-
-
 class Raising(Bigrams):
     def extend(self, tokens, positions):
         raise TypeError("forward() got an unexpected keyword argument 'past_key_values'")
@@ -81,7 +74,6 @@ class Unrunnable(Bigrams):
         (OffByLittle, r"^with several tokens .* position 30 are not those of one pass .* 0.001 is allowed"),
         (BadPrefill, "with a prefill, logits at position 29"),
         (Clairvoyant, "not causal"),
-        (NextSeeing, "not causal: other tokens after position 14 change"),
         (Raising, "cannot run a filled cache with this model: TypeError: forward"),
         (Unrunnable, "cannot run one pass over all tokens with this model: IndexError"),
     ],
@@ -102,11 +94,6 @@ class NotFinite(Bigrams):
         return super().whole_pass(tokens, positions) * np.float32("nan")
 
 
-class NotFiniteLater(Bigrams):
-    def logits(self):
-        return super().logits() + np.float32("inf")
-
-
 class OneToken(Bigrams):
     def tokenize(self, text):
         return [3] * 100
@@ -117,8 +104,7 @@ class OneToken(Bigrams):
     [
         (Constant, "hardly changes its logits"),
         (NotFinite, "position .* are not finite"),
-        (NotFiniteLater, "position .* are not finite"),
-        (OneToken, "makes token 3 of everything"),
+        (OneToken, "maps all text to token 3"),
     ],
 )
 def test_a_model_without_answers_is_failed(engine, words):
@@ -219,10 +205,6 @@ def test_the_calls_meet_where_a_run_has_its_seams(prompt, head):
     assert differing == list(range(plan.change, plan.head))
 
 
-def test_the_protocol_has_another_version():
-    assert protocol.VERSION >= 4
-
-
 @pytest.fixture(scope="session")
 def llm() -> Path:
     environments.make("llm")
@@ -242,9 +224,7 @@ def loads(llm, tmp_path_factory) -> dict[str, list]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["intact", "tied", "inv_freq", "extra head", "gguf intact", "tokenizer with tokens that never come"]
-)
+@pytest.mark.parametrize("name", ["intact", "tied", "extra head", "gguf intact"])
 def test_models_whose_files_are_right_load(loads, name):
     assert loads[name] == ["ok", ""]
 
@@ -253,18 +233,11 @@ def test_models_whose_files_are_right_load(loads, name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("one tensor missing", "parameters of the model are not in its files, so they would be random (1)"),
-        ("one tensor missing", "model.layers.1.mlp.up_proj.weight"),
-        ("wrong prefix", "parameters of the model are not in its files"),
-        ("wrong prefix", "and 18 more"),
-        ("untied head missing", "lm_head.weight"),
+        ("one tensor missing", "not in its files, so they would be random (1): model.layers.1.mlp.up_proj.weight"),
         ("other shape", "model.norm.weight (32,) for (64,)"),
-        ("more layers", "tensors of the files are not part of the model (9): model.layers.2"),
         ("bias that is never added", "model.layers.0.self_attn.q_proj.bias"),
         ("gguf tensor missing", "parameters of the model are not in its files"),
-        ("gguf bias", "not part of the model as built by Transformers (1): blk.0.attn_q.bias"),
-        ("gguf rope factors", "rope_freqs.weight"),
-        ("gguf experts without gates", "would be zero (1): blk.0.ffn_gate_exps"),
+        ("gguf rope factors", "not part of the model as built by Transformers (1): rope_freqs.weight"),
         ("tokenizer of another model", "the tokenizer gives token"),
     ],
 )
@@ -279,7 +252,6 @@ def test_models_whose_files_are_another_models_are_failed(loads, name, words):
     ("name", "words"),
     [
         ("encoder-decoder", "bart is an encoder-decoder model"),
-        ("t5", "t5"),
         ("vit", "no causal language model of type"),
     ],
 )
@@ -289,12 +261,11 @@ def test_other_kinds_of_models_are_unsupported(loads, name, words):
     assert words in reason
 
 
+# One of each kind: rotary, learned and no positions, alternating windows, experts, recurrent layers, no cache at all.
 SURVEYED = {
-    "LlamaConfig": "", "GPT2Config": "", "MistralConfig": "", "Gemma2Config": "", "Gemma3TextConfig": "",
-    "BloomConfig": "", "FalconConfig": "", "MixtralConfig": "", "OPTConfig": "", "Qwen3NextConfig": "", "MptConfig": "",
-    "GPTBigCodeConfig": "", "MambaConfig": "ignores the cache", "Mamba2Config": "ignores the cache",
-    "RwkvConfig": "ignores the cache", "OpenAIGPTConfig": "ignores the cache", "JambaConfig": "several tokens",
-    "BertConfig": "not causal", "MiniMaxConfig": "cannot run a filled cache",
+    "LlamaConfig": "", "GPT2Config": "", "Gemma2Config": "", "BloomConfig": "", "MixtralConfig": "",
+    "Qwen3NextConfig": "", "MambaConfig": "ignores the cache", "OpenAIGPTConfig": "ignores the cache",
+    "JambaConfig": "several tokens", "BertConfig": "not causal", "MiniMaxConfig": "cannot run a filled cache",
 }  # fmt: skip
 
 
@@ -312,10 +283,8 @@ def test_architectures_pass_or_are_refused_with_what_differs(llm):
 
 @pytest.mark.slow
 def test_a_model_that_ignores_its_cache_is_a_record_without_figures(llm, tmp_path):
-    in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path), "mamba", "one tensor missing")
-    for name, status, words in (("mamba", "unsupported", "cache"), ("one tensor missing", "failed", "up_proj")):
-        made = supervisor.baseline(TRANSFORMERS, asked(TRANSFORMERS, **SMALL, model=str(tmp_path / name)))
-        check(made)
-        assert made.status == status
-        assert words in made.reason
-        assert "perplexity" not in records.content(made)
+    in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path), "mamba")
+    made = supervisor.baseline(TRANSFORMERS, settings_of(TRANSFORMERS, **SMALL, model=str(tmp_path / "mamba")))
+    check(made)
+    assert (made.status, "cache" in made.reason) == ("unsupported", True)
+    assert "perplexity" not in records.content(made)

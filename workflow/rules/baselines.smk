@@ -18,16 +18,17 @@ rule transformers_baseline:
         gpu=demand.gpus(PLAN.backend),
         slurm_extra=demand.sbatch_options(PLAN.backend),
     params:
+        engine="transformers",
         store=f"{RESULTS}/.records",
     message:
         "Transformers baseline"
     shell:
-        "exec python -m elastickv baseline transformers --settings {input.settings:q}"
+        "exec python -m elastickv baseline {params.engine:q} --settings {input.settings:q}"
         " --out {output:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
         " 2> >(tee -i {log:q} >&2)"
 
 
-rule gguf_baseline:
+use rule transformers_baseline as gguf_baseline with:
     input:
         GGUF_ENVIRONMENT,
         settings=f"{RESULTS}/.plan/gguf.json",
@@ -35,15 +36,8 @@ rule gguf_baseline:
         f"{RESULTS}/gguf_baseline.json",
     log:
         f"{RESULTS}/.logs/gguf_baseline.log",
-    threads: workflow.cores
-    resources:
-        gpu=demand.gpus(PLAN.backend),
-        slurm_extra=demand.sbatch_options(PLAN.backend),
     params:
+        engine="gguf",
         store=f"{RESULTS}/.records",
     message:
         "GGUF baseline"
-    shell:
-        "exec python -m elastickv baseline gguf --settings {input.settings:q}"
-        " --out {output:q} --store {params.store:q} ${{ELASTICKV_REMEASURE:+--remeasure}}"
-        " 2> >(tee -i {log:q} >&2)"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from elastickv.device import limits
 from elastickv.device.limits import Limit
 from elastickv.doctor import gpu as gpus
-from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.finding import Finding, few, ok, problem
 from elastickv.doctor.needs import Needs
 from elastickv.schemas.case import AnyCase
 
-CHECK, MOST_NAMED = "cases", 5
+CHECK = "cases"
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
     refused = [(case, limit) for case, limit in found if limit]
     if not refused:
         return [ok(CHECK, f"the {facts.backend} kernels support all {len(needs.cases)} cases")]
-    rest = len(refused) - MOST_NAMED
-    more = [note(CHECK, f"{rest} more cases are unsupported")] if rest > 0 else []
-    return [_unsupported(case, limit, needs) for case, limit in refused[:MOST_NAMED]] + more
+    return list(few((_unsupported(case, limit, needs) for case, limit in refused), CHECK, "are unsupported"))
 
 
 def _limit(case: AnyCase, facts: Facts) -> Limit | None:
@@ -50,8 +48,4 @@ def _unsupported(case: AnyCase, limit: Limit, needs: Needs) -> Finding:
     found = f"{case.id} is unsupported: {limit.reason}"
     if limit.instead is None:
         return problem(CHECK, found, f"choose another {limit.key}")
-    if case.id not in needs.written:  # a case of a sweep: overrides cannot name it
-        return problem(
-            CHECK, found, f"in the sweep, replace {limit.key}: {getattr(case, limit.key)} by {limit.instead}"
-        )
-    return problem(CHECK, found, needs.make(f"cases.{case.id}.{limit.key}={limit.instead}"))
+    return problem(CHECK, found, needs.change(case, limit.key, limit.instead))

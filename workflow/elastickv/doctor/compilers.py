@@ -30,42 +30,37 @@ PROBE_FLAGS = ("-x", "c++", "-std=c++17", "-fopenmp", "-fPIC", "-shared", NOTHIN
 
 @dataclass(frozen=True)
 class Facts:
-    """nvcc*: nvcc on PATH, its version (None if it does not run; nvcc_problem: why) and targets. pinned*: the pinned
-    nvcc's version and whether its environment exists. host*: the C++ compiler's command (None if there is none) and
-    version; host_problem: what is wrong with it or with the variable CXX, and the fix. probe_failure: why the test
-    program does not compile (None if it does). cuda: CUDA version of the driver, None without a driver.
+    """nvcc: path of the nvcc on PATH; on_path: what it reports. pinned*: the pinned nvcc's version and whether its
+    environment exists. host*: the C++ compiler's command (None if there is none) and version; host_problem: what is
+    wrong with it or with the variable CXX, and the fix. probe_failure: why the test program does not compile (None if
+    it does). cuda: CUDA version of the driver, None without a driver.
     """
 
     nvcc: str | None
-    nvcc_version: str | None
-    nvcc_targets: tuple[int, ...]
+    on_path: nvcc_search.Nvcc
     pinned_version: str
     pinned_made: bool
     host: str | None
     host_version: str
     probe_failure: str | None
     cuda: tuple[int, int] | None
-    nvcc_problem: str | None = None
     host_problem: tuple[str, str] | None = None
 
 
 def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Looks for compilers on PATH and compiles a test program."""
     nvcc = nvcc_search.find()
-    on_path = nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None)
     pinned = compilers.pinned_nvcc()
     command, version, host_problem = _host()
     return Facts(
         nvcc and str(nvcc),
-        on_path.version,
-        on_path.targets,
+        nvcc_search.ask(nvcc) if nvcc else nvcc_search.Nvcc(None),
         pinned.version,
         pinned.path is not None,
         shlex.join(command) if command else None,
         version,
         _probe(command) if command else None,
         gpu.cuda,
-        on_path.problem,
         host_problem,
     )
 
@@ -109,11 +104,10 @@ def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
         return []
     if needs.compiler == "nvrtc":
         return [ok(check, "not used: build.compiler is nvrtc")]
-    if facts.nvcc and facts.nvcc_version is None:
-        fix = needs.make("build.compiler=nvrtc")
-        return [problem(check, facts.nvcc_problem or f"{facts.nvcc} is on PATH but does not report its version", fix)]
+    if facts.on_path.problem:
+        return [problem(check, facts.on_path.problem, needs.make("build.compiler=nvrtc"))]
     if facts.nvcc:
-        return [ok(check, f"{facts.nvcc_version} ({facts.nvcc})")]
+        return [ok(check, f"{facts.on_path.version} ({facts.nvcc})")]
     message = f"not on PATH; version {facts.pinned_version}, pinned in .envs/cuda, will be used"
     if facts.pinned_made:
         return [ok(check, message)]
@@ -122,20 +116,21 @@ def nvcc(facts: Facts, needs: Needs) -> list[Finding]:
 
 def nvcc_targets(facts: Facts, needs: Needs) -> list[Finding]:
     """Whether the nvcc on PATH supports every architecture, C++17 and the driver."""
-    if "cuda" not in needs.backends or needs.compiler == "nvrtc" or facts.nvcc is None or facts.nvcc_version is None:
+    version, targets, _ = facts.on_path
+    if "cuda" not in needs.backends or needs.compiler == "nvrtc" or version is None:
         return []
-    check, major = "nvcc's architectures", int(facts.nvcc_version.split(".")[0])
+    check, major = "nvcc's architectures", int(version.split(".")[0])
     if major < OLDEST_WITH_CPP17:
         fix = needs.make("build.compiler=nvrtc")
-        return [problem(check, f"nvcc {facts.nvcc_version} is too old: C++17 needs CUDA {OLDEST_WITH_CPP17}", fix)]
+        return [problem(check, f"nvcc {version} is too old: C++17 needs CUDA {OLDEST_WITH_CPP17}", fix)]
     wanted = [*needs.architectures, *([needs.ptx] if needs.ptx else [])]
-    beyond = sorted({arch for arch in wanted if arch not in facts.nvcc_targets})
+    beyond = sorted({arch for arch in wanted if arch not in targets})
     newer_than_driver = facts.cuda is not None and major > facts.cuda[0]
     if newer_than_driver:
         driver = ".".join(map(str, facts.cuda))
-        message = f"nvcc {facts.nvcc_version} is newer than the driver's CUDA {driver}"
+        message = f"nvcc {version} is newer than the driver's CUDA {driver}"
     elif beyond:
-        message = f"nvcc {facts.nvcc_version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
+        message = f"nvcc {version} cannot target {', '.join(f'sm_{arch}' for arch in beyond)}"
     else:
         return [ok(check, f"supports {', '.join(map(str, needs.architectures))}")]
     if needs.compiler == "nvcc":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-LEVELS = ("ok", "note", "problem")
+MOST_NAMED = 5  # of the cases with the same problem
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,12 @@ def note(check: str, found: str, fix: str | None = None) -> Finding:
 def problem(check: str, found: str, fix: str) -> Finding:
     """Something that the config needs is missing."""
     return Finding(check, "problem", found, fix)
+
+
+def few(findings: Iterable[Finding], check: str, what: str) -> Iterator[Finding]:
+    """The first findings; `what` describes how the rest, which are only counted, are like them."""
+    rest = iter(findings)
+    yield from islice(rest, MOST_NAMED)
+    count = sum(1 for _ in rest)
+    if count:
+        yield note(check, f"{count} more cases {what}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastickv import device, environments
+from elastickv import device
 from elastickv.device import driver as cuda
 from elastickv.device.driver import Attribute
 from elastickv.device.nvml import Nvml, any_split
@@ -27,7 +26,7 @@ INIT_FAULTS = {
     804: ("this libcuda does not match the installed driver", "unset LD_LIBRARY_PATH"),
     999: ("the driver's device files cannot be opened", "nvidia-modprobe -u -c=0"),
 }
-CUPY = re.compile(r"cupy-cuda(\d+)x==")
+CUPY_CUDA = 12  # the CUDA version of the CuPy pinned in envs/cuda.txt
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Facts:
 
     on_bus: number of NVIDIA GPUs on the PCI bus. init: result of cuInit, None without libcuda. hidden: the value of
     CUDA_VISIBLE_DEVICES, None if unset. driver: its version; cuda: the CUDA version that it supports. mig_parent:
-    whether any GPU is in MIG mode. needs_cuda: CUDA major version of the pinned CuPy.
+    whether any GPU is in MIG mode.
     """
 
     on_bus: int = 0
@@ -59,7 +58,6 @@ class Facts:
     cuda: tuple[int, int] | None = None
     gpus: tuple[Gpu, ...] = ()
     mig_parent: bool = False
-    needs_cuda: int = 12
 
 
 def gather() -> Facts:
@@ -72,7 +70,6 @@ def gather() -> Facts:
         cuda=device.cuda_driver_version(),
         gpus=tuple(map(_gpu, device.gpus())),
         mig_parent=any_split(),
-        needs_cuda=_cupy_major(),
     )
 
 
@@ -97,13 +94,6 @@ def _gpu(one: cuda.Gpu) -> Gpu:
         cuda.attribute(one, Attribute.L2_BYTES),
         split and split[0] == 1,
     )
-
-
-def _cupy_major() -> int:
-    for line in environments.requirement_lines(environments.LOCKS / "cuda.txt"):
-        if match := CUPY.match(line):
-            return int(match[1])
-    return 12
 
 
 def checks(facts: Facts, needs: Needs) -> list[Finding]:
@@ -145,9 +135,9 @@ def driver(facts: Facts, needs: Needs) -> list[Finding]:
     if facts.cuda is None:
         return []
     text = f"{facts.driver or 'version unknown'}, CUDA {'.'.join(map(str, facts.cuda))}"
-    if facts.cuda[0] >= facts.needs_cuda:
+    if facts.cuda[0] >= CUPY_CUDA:
         return [ok("NVIDIA driver", text)]
-    found = f"{text}: CuPy needs CUDA {facts.needs_cuda}"
+    found = f"{text}: CuPy needs CUDA {CUPY_CUDA}"
     return [_lacking(needs, "NVIDIA driver", found, f"{packages.install('driver')}, then reboot")]
 
 

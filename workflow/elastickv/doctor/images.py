@@ -39,15 +39,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Facts:
-    """built: images of the finished fatbin, None without one. planned: images that the config requests. unreadable: why
-    the manifest cannot be read.
-    """
+    """built: images of the finished fatbin, None without one. planned: images that the config requests."""
 
     built: tuple[Image, ...] | None
     planned: tuple[Image, ...]
     gpus: tuple[gpus.Gpu, ...] = ()
     driver: str | None = None
-    unreadable: str | None = None
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -59,16 +56,13 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
     """Reads the build manifest and determines which compiler would build each image."""
     if "cuda" not in needs.backends:
         return Facts(None, ())
-    planned, built, unreadable = (), None, None
+    planned, built = (), None
     with suppress(MachineError):  # a compiler is missing: reported by the checks of the compilers
         planned = _planned(needs)
     if MANIFEST.exists():
-        try:
-            made = records.load(MANIFEST, Build).root.images
-            built = tuple(Image(one.kind, _number(one.architecture), one.minimum_driver) for one in made)
-        except records.RecordError as error:
-            unreadable = str(error)
-    return Facts(built, planned, gpu.gpus, gpu.driver, unreadable)
+        made = records.load(MANIFEST, Build).root.images
+        built = tuple(Image(one.kind, _number(one.architecture), one.minimum_driver) for one in made)
+    return Facts(built, planned, gpu.gpus, gpu.driver)
 
 
 def _planned(needs: Needs) -> tuple[Image, ...]:
@@ -90,8 +84,6 @@ def checks(facts: Facts, needs: Needs) -> list[Finding]:
 
 def fatbin(facts: Facts) -> Finding:
     """Whether there is a fatbin, and the images in it."""
-    if facts.unreadable:
-        return note("fatbin", f"its manifest cannot be read ({facts.unreadable}): the next run rebuilds it", REBUILD)
     names = ", ".join(f"{'compute' if one.kind == 'ptx' else 'sm'}_{one.architecture}" for one in facts.images)
     if facts.built is not None:
         return ok("fatbin", f"built: {names}")

@@ -8,12 +8,10 @@ from elastickv.cache import bytes_moved
 from elastickv.device import host
 from elastickv.device.base import memory_budget
 from elastickv.doctor import gpu as gpus
-from elastickv.doctor.finding import Finding, note, ok, problem
+from elastickv.doctor.finding import MOST_NAMED, Finding, few, note, ok, problem
 from elastickv.doctor.needs import Needs
 from elastickv.schemas.case import AnyCase
 from elastickv.workloads.rotation import Rotation, rotation
-
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def cases(facts: Facts, needs: Needs) -> list[Finding]:
     plans = {case.id: rotation(case, facts.last_level_cache, allowed) for case in needs.cases}
     too_large = [case for case in needs.cases if plans[case.id].layers < 1]
     if too_large:
-        return [_too_large(check, case, plans[case.id], facts, needs) for case in too_large[:MOST_NAMED]] + _more(
-            too_large, check
+        return list(
+            few((_too_large(check, case, plans[case.id], facts, needs) for case in too_large), check, "do not fit")
         )
     largest = max(plans, key=lambda case: plans[case].footprint)
     size, room = plans[largest].footprint, plans[largest].room
@@ -76,11 +74,4 @@ def _too_large(check: str, case: AnyCase, plan: Rotation, facts: Facts, needs: N
     fitting = int(getattr(case, "seq", 0) * room / size * 0.95)
     if fitting < 1:
         return problem(check, found, f"close other programs, then {needs.make()}")
-    if case.id not in needs.written:  # a case of a sweep: overrides cannot name it
-        return problem(check, found, f"in the axes of the sweep, leave out seq: {case.seq}")
-    return problem(check, found, needs.make(f"cases.{case.id}.seq={fitting}"))
-
-
-def _more(too_large: list[AnyCase], check: str) -> list[Finding]:
-    rest = len(too_large) - MOST_NAMED
-    return [note(check, f"{rest} more cases do not fit")] if rest > 0 else []
+    return problem(check, found, needs.change(case, "seq", fitting))

@@ -10,6 +10,7 @@ from pydantic import MISSING
 
 from elastickv import matrix
 from elastickv.matrix import layers
+from elastickv.models.fetching import EMBEDDED
 from elastickv.pipeline import plan
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase
@@ -18,22 +19,13 @@ ELASTICKV = ".venv/bin/elastickv"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A language model that a baseline names: `repo` and `file` of a hub, or (`local`) a path on this machine."""
-
-    engine: str
-    name: str
-    file: str
-    local: bool
-
-
-@dataclass(frozen=True)
 class Needs:
     """The requirements of a config.
 
     backend: auto, cuda or cpu. backends: kernels to build. environments: names under .envs/ that rules will use.
-    cases: canonical; `written`: ids of the cases that do not come from a sweep. models: all but the embedded one.
-    peers: their settings, if enabled. files, overrides: the config files and overrides that the user gave.
+    cases: canonical; `written`: ids of the cases that do not come from a sweep. models: the sections of baselines
+    whose model is not the embedded one, by engine. peers: their settings, if enabled. files, overrides: the config
+    files and overrides that the user gave.
     """
 
     backend: str
@@ -43,7 +35,7 @@ class Needs:
     ptx: int | None
     environments: tuple[str, ...]
     cases: tuple[AnyCase, ...]
-    models: tuple[Model, ...]
+    models: tuple[tuple[str, keys.LanguageModel], ...]
     results: str
     written: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -62,6 +54,12 @@ class Needs:
         given = [f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in variables.items() if text]
         return " ".join(["make", target, *given])
 
+    def change(self, case: AnyCase, key: str, value: object) -> str:
+        """How to give a case another value: the make command, or what to change in the sweep that it comes from."""
+        if case.id in self.written:
+            return self.make(f"cases.{case.id}.{key}={value}")
+        return f"in the sweep, replace {key}: {getattr(case, key)} by {value}"
+
 
 def _word(override: str) -> str:
     """`KEY=VALUE` quoted for SET, which follows shell quoting."""
@@ -71,7 +69,7 @@ def _word(override: str) -> str:
 def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> Needs:
     """The requirements of a valid config."""
     resolved = plan.resolve(config)
-    models = (_model(engine, getattr(config.baselines, engine)) for engine in resolved.baselines)
+    sections = ((engine, getattr(config.baselines, engine)) for engine in resolved.baselines)
     return Needs(
         backend=config.backend,
         backends=resolved.backends,
@@ -80,7 +78,7 @@ def of_config(config: matrix.Config, files: list[str], overrides: list[str]) -> 
         ptx=config.build.ptx,
         environments=plan.needed_environments(resolved),
         cases=tuple(config.cases.values()),
-        models=tuple(model for model in models if model),
+        models=tuple((engine, section) for engine, section in sections if not _embedded(section)),
         results=config.results,
         written=_written(files or [matrix.CONFIG_DEFAULT], overrides),
         files=tuple(files),
@@ -94,14 +92,6 @@ def _written(files: list[str], overrides: list[str]) -> tuple[str, ...]:
     return tuple(tree.get("cases") or ())
 
 
-def _model(engine: str, settings: keys.LanguageModel) -> Model | None:
-    """The model that settings name, as `models.fetching.fetch` reads them; None for the embedded model."""
-    from elastickv.models import fetching
-
-    if isinstance(settings, keys.Gguf) and settings.repo is not MISSING:
-        return Model(engine, settings.repo, settings.file, local=False)
-    name = settings.model
-    if name == fetching.EMBEDDED:
-        return None
-    # Without repo and file, llama.cpp reads only local files.
-    return Model(engine, name, "config.json", local=engine == "gguf" or fetching.is_local(name))
+def _embedded(section: keys.LanguageModel) -> bool:
+    from_hub = isinstance(section, keys.Gguf) and section.repo is not MISSING
+    return not from_hub and section.model == EMBEDDED

@@ -6,21 +6,13 @@ import os
 import shutil
 from collections.abc import Callable
 
-MANAGERS = {
-    "apt-get": "apt-get install -y {}",
-    "dnf": "dnf install -y {}",
-    "zypper": "zypper install -y {}",
-    "pacman": "pacman -S --noconfirm {}",
-    "apk": "apk add {}",
-}
+MANAGERS = {"apt-get": "apt-get install -y {}", "dnf": "dnf install -y {}", "zypper": "zypper install -y {}"}
 # Package names by package manager.
 NAMES = {
-    "compiler": {"apt-get": "g++", "dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc", "apk": "g++ libgomp"},
-    "openmp": {"apt-get": "g++ libomp-dev", "dnf": "gcc-c++ libomp-devel", "zypper": "gcc-c++ libomp-devel",
-               "pacman": "gcc openmp", "apk": "g++ openmp-dev"},
-    "driver": {"apt-get": "nvidia-driver-580", "dnf": "nvidia-driver", "zypper": "nvidia-open", "pacman": "nvidia-open",
-               "apk": "nvidia-src"},
-}  # fmt: skip
+    "compiler": {"apt-get": "g++", "dnf": "gcc-c++", "zypper": "gcc-c++"},
+    "openmp": {"apt-get": "g++ libomp-dev", "dnf": "gcc-c++ libomp-devel", "zypper": "gcc-c++ libomp-devel"},
+    "driver": {"apt-get": "nvidia-driver-580", "dnf": "nvidia-driver", "zypper": "nvidia-open"},
+}
 
 
 def install(thing: str, which: Callable[[str], str | None] = shutil.which, root: bool | None = None) -> str:

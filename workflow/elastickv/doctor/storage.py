@@ -99,11 +99,11 @@ def writable(one: Place, needs: Needs) -> Finding:
     found = f"{one.existing}: {os.strerror(one.fault)}"
     if one.fault in (errno.EACCES, errno.EPERM):
         return problem(check, found, f'sudo chown -R "$(id -u):$(id -g)" {one.existing}')
-    if one.name == "results":
-        return problem(check, found, needs.make("results=results/mine"))
-    if one.name == "temporary files":
-        return problem(check, found, f"mkdir -p .tmp && TMPDIR=$PWD/.tmp {needs.make()}")
-    return problem(check, found, "git clone . ~/elastickv && cd ~/elastickv && make run")
+    elsewhere = {
+        "results": needs.make("results=results/mine"),
+        "temporary files": f"mkdir -p .tmp && TMPDIR=$PWD/.tmp {needs.make()}",
+    }
+    return problem(check, found, elsewhere.get(one.name, "git clone . ~/elastickv && cd ~/elastickv && make run"))
 
 
 def needed_gb(facts: Facts, needs: Needs) -> dict[str, float]:

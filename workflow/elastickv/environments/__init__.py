@@ -3,7 +3,7 @@
 A lock `envs/<name>.txt` is installed whole. For environments with torch the requirements of `envs/<name>.in` are
 installed with the lock as constraints, so that a machine with a CPU build of torch at hand is spared CUDA packages;
 requirements in `envs/<name>.nodeps` are added without what they depend on, and those of `envs/<name>.gpu.in` where a
-GPU is visible (optional: code that needs them reports missing ones). Packages without wheels are compiled (COMPILED).
+GPU is visible (optional: code that needs them reports missing ones). llama.cpp, which has no wheels, is compiled.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from elastickv import device, records
@@ -30,7 +29,7 @@ ENVIRONMENTS = Path(".envs")
 NEEDED = {
     "cuda": ("cupy",),
     "llm": ("torch", "transformers"),
-    "gguf": ("llama_cpp", "huggingface_hub"),
+    "gguf": ("llama_cpp", "huggingface_hub", "gguf"),
     "peers": ("torch", "scipy", "psutil"),
     "core": ("snakemake",),
     "dev": ("pytest",),
@@ -46,8 +45,7 @@ GPU_NOTICES = {
     "peers": "FlashInfer, NVBench and what they need: about 220 MB more (FlashInfer compiles when first used)"
 }
 
-# The package of an environment that comes as source.
-COMPILED = {"gguf": compiled.LLAMA}
+COMPILED = "gguf"  # the environment whose package comes as source
 COMPILING = "compiling llama.cpp: about five minutes on two cores, more for a GPU (kept for the next time)"
 
 
@@ -86,8 +84,7 @@ class Mark:
 
     def to_json(self) -> records.Json:
         """Its form in the file."""
-        content = {"schema": "environment/1", "python": str(self.python), "lock_sha256": self.lock_sha256}
-        return content | {"adopted": self.adopted} | ({"of_gpus": True} if self.of_gpus else {})
+        return {"schema": "environment/1", **asdict(self), "python": str(self.python)}
 
 
 def ready_file(name: str) -> Path:
@@ -149,17 +146,9 @@ def _uv() -> list[str]:
 
 
 def adding(name: str, package: str) -> str:
-    """The command that puts a package into environment `name`: from its lock file if the package is in it."""
-    listed = [*requirement_lines(LOCKS / f"{name}.in"), *_of_gpus(name)]
-    if package in map(_distribution, listed):
-        return f".venv/bin/elastickv env {name}"
+    """The command that installs a package in environment `name`, in the version of its lock file if it is there."""
     uv, python = (shown(Path(program)) for program in (*_uv(), interpreter(name)))
-    return f"{uv} pip install --python {python} {package}"  # there is no pip in what uv makes
-
-
-def _distribution(requirement: str) -> str:
-    """`flashinfer-python` of `flashinfer-python==0.5.3; marker`."""
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    return f"{uv} pip install --python {python} --constraints {LOCKS / name}.txt {package}"  # the folder has no pip
 
 
 def shown(path: Path) -> str:
@@ -179,11 +168,10 @@ def _call(command: list[str], name: str) -> None:
 
 def _compiled(name: str, install: list[str], python: Path) -> list[str]:
     """Options by which uv finds the wheel of what environment `name` compiles, which is built first when needed."""
-    if name not in COMPILED:
+    if name != COMPILED:
         return []
-    source = COMPILED[name]
     lock = LOCKS / f"{name}.txt"
-    pin = next(line for line in requirement_lines(lock) if line.startswith(f"{source.package}=="))
+    pin = next(line for line in requirement_lines(lock) if line.startswith(f"{compiled.PACKAGE}=="))
 
     def build(options: tuple[str, ...], folder: Path) -> None:
         print(f"elastickv: environment {name}: {COMPILING}", file=sys.stderr, flush=True)
@@ -191,12 +179,12 @@ def _compiled(name: str, install: list[str], python: Path) -> list[str]:
         pip = [str(python), "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
         _call([*pip, "--config-settings", f"cmake.args={';'.join(options)}", pin], name)
 
-    return ["--find-links", str(compiled.wheels(source, pin, build)), "--only-binary", source.package]
+    return ["--find-links", str(compiled.wheels(pin, build)), "--only-binary", compiled.PACKAGE]
 
 
 def _install(name: str, folder: Path) -> Path:
     """Makes the environment in `folder` (wiped first: an unfinished one is worth nothing); returns its Python."""
-    if name in COMPILED:
+    if name == COMPILED:
         compiled.compiler()  # fails early if there is none
     if name in NOTICES:
         print(f"elastickv: environment {name}: {NOTICES[name]}", file=sys.stderr, flush=True)
@@ -257,23 +245,24 @@ def make(name: str, adopt: bool = False) -> Path:
                 _add_optional(name, found.python)
                 _write(name, replace(found, of_gpus=True))
             return found.python
-        folder, of_gpus = ENVIRONMENTS / name, False
-        if adopt:
-            modules = NEEDED.get(name, ())
-            if not finds(sys.executable, modules):
-                raise MachineError(
-                    f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
-                    f"install it there, or: elastickv env {name}",
-                )
-            _clear(name)
-            python = Path(sys.executable)
-        else:
-            python = _install(name, folder)
-            if _lacks_of_gpus(name):
-                _add_optional(name, python)
-                of_gpus = True
-        _write(name, Mark(python, lock_sha256(name), adopt, of_gpus))
-        return python
+        made = _adopted(name) if adopt else _install(name, ENVIRONMENTS / name)
+        of_gpus = not adopt and _lacks_of_gpus(name)
+        if of_gpus:
+            _add_optional(name, made)
+        _write(name, Mark(made, lock_sha256(name), adopt, of_gpus))
+        return made
+
+
+def _adopted(name: str) -> Path:
+    """This interpreter, if it finds what the environment is for. Raises MachineError."""
+    modules = NEEDED.get(name, ())
+    if not finds(sys.executable, modules):
+        raise MachineError(
+            f"{sys.executable} cannot be adopted as environment {name}: it lacks one of {', '.join(modules)}",
+            f"install it there, or: elastickv env {name}",
+        )
+    _clear(name)
+    return Path(sys.executable)
 
 
 def _write(name: str, made: Mark) -> None:

@@ -1,4 +1,4 @@
-"""Packages that come as source: compiled once for a kind of machine, kept as wheels among the user's caches.
+"""llama.cpp, which comes as source: compiled once for a kind of machine, kept as a wheel in the user's cache.
 
 Installers keep wheels too, but not where an index forbids caching, and not apart for machines that differ.
 """
@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from elastickv import device
@@ -23,39 +22,16 @@ COMPILERS = ("c++", "g++", "clang++")  # in the order in which CMake looks for t
 INSTALL = "install one (Debian, Ubuntu: apt-get install g++), then repeat the command"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A package without wheels: its name, options for CMake, and more of them for a machine with a GPU.
-
-    for_x86: what switches an extension on, with the processor's flags that it takes.
-    """
-
-    package: str
-    options: tuple[str, ...]
-    for_cuda: tuple[str, ...]
-    for_x86: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-# Extensions are switched on one by one: compiled for the processor as it is, llama.cpp would use AMX tiles, and some
-# virtual machines list those and fault on the first of them.
-LLAMA = Source(
-    "llama-cpp-python",
-    ("-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF"),
-    ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native"),
-    (
-        ("GGML_SSE42", ("sse4_2",)),
-        ("GGML_AVX", ("avx",)),
-        ("GGML_F16C", ("f16c",)),
-        ("GGML_AVX2", ("avx2",)),
-        ("GGML_FMA", ("fma",)),
-        ("GGML_BMI2", ("bmi2",)),
-        ("GGML_AVX_VNNI", ("avx_vnni",)),
-        ("GGML_AVX512", ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")),
-        ("GGML_AVX512_VBMI", ("avx512vbmi",)),
-        ("GGML_AVX512_VNNI", ("avx512_vnni",)),
-        ("GGML_AVX512_BF16", ("avx512_bf16",)),
-    ),
-)
+PACKAGE = "llama-cpp-python"
+OPTIONS = ("-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF")  # for CMake
+FOR_CUDA = ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native")
+# Extensions of x86 and the processor flags that they need. They are switched on one by one: compiled for the processor
+# as it is, llama.cpp would use AMX tiles, which some virtual machines list although the first of them faults.
+FOR_X86 = {
+    "SSE42": {"sse4_2"}, "AVX": {"avx"}, "F16C": {"f16c"}, "AVX2": {"avx2"}, "FMA": {"fma"}, "BMI2": {"bmi2"},
+    "AVX_VNNI": {"avx_vnni"}, "AVX512": {"avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"},
+    "AVX512_VBMI": {"avx512vbmi"}, "AVX512_VNNI": {"avx512_vnni"}, "AVX512_BF16": {"avx512_bf16"},
+}  # fmt: skip
 
 
 def compiler() -> host_compiler.Command:
@@ -74,19 +50,13 @@ def cuda_toolkit() -> Path | None:
     return folder if headers else None
 
 
-def extensions(source: Source) -> tuple[str, ...]:
-    """CMake's options for this processor's extensions, where it is an x86; elsewhere the package's own choice."""
-    if not host.is_x86():
-        return ()
-    flags = host.processor_flags()
-    chosen = (f"-D{name}={'ON' if flags.issuperset(needed) else 'OFF'}" for name, needed in source.for_x86)
-    return ("-DGGML_NATIVE=OFF", *chosen)
-
-
-def options(source: Source) -> tuple[str, ...]:
+def options() -> tuple[str, ...]:
     """CMake's options here: for the processor and, with a GPU and a whole CUDA toolkit, for that GPU too."""
-    for_cuda = source.for_cuda if cuda_toolkit() and device.visible_gpus() else ()
-    return source.options + extensions(source) + for_cuda
+    flags = host.processor_flags()
+    chosen = [f"-DGGML_{name}={'ON' if flags >= needed else 'OFF'}" for name, needed in FOR_X86.items()]
+    for_processor = ("-DGGML_NATIVE=OFF", *chosen) if host.is_x86() else ()
+    for_cuda = FOR_CUDA if cuda_toolkit() and device.visible_gpus() else ()
+    return OPTIONS + for_processor + for_cuda
 
 
 def store() -> Path:
@@ -94,10 +64,10 @@ def store() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elastickv" / "wheels"
 
 
-def key(source: Source, pin: str) -> str:
+def key(pin: str) -> str:
     """Hash of what a build depends on: package, options, processor, compiler and, for a GPU, toolkit and device."""
-    chosen = options(source)
-    with_cuda = set(source.for_cuda) <= set(chosen)
+    chosen = options()
+    with_cuda = set(FOR_CUDA) <= set(chosen)
     content = {
         "pin": pin,
         "options": chosen,
@@ -113,14 +83,14 @@ def _version(*command: str) -> str:
     return programs.run([*command, "--version"], INSTALL).stdout.strip()
 
 
-def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:
+def wheels(pin: str, build: Callable[[tuple[str, ...], Path], None]) -> Path:
     """The folder that holds the wheel of `pin` ("name==version"); `build(options, folder)` puts it there when needed.
 
     If another process is compiling the same package, this waits for it. Raises MachineError.
     """
     import filelock
 
-    folder = store() / key(source, pin)
+    folder = store() / key(pin)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
         if not any(folder.glob("*.whl")):
@@ -128,6 +98,6 @@ def wheels(source: Source, pin: str, build: Callable[[tuple[str, ...], Path], No
             for leftover in (part, folder):  # of a build that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
             part.mkdir()
-            build(options(source), part)
+            build(options(), part)
             part.rename(folder)
     return folder

@@ -1,21 +1,19 @@
-"""Finds a model's files on this machine, or fetches them from the hub: which files, what revision, what licence.
+"""Finds a model's files on this machine, or downloads them from the hub: which files, what revision, what licence.
 
 Runs in an engine's environment; huggingface_hub is imported only for models of the hub. Weights are safetensors or
-GGUF: pickle files, which can run code, are never fetched or loaded. Files are compared with the hash and the commit
+GGUF: pickle files, which can run code, are never downloaded or loaded. Files are compared with the hash and the commit
 that the settings pin; the record states both.
 """
 
 from __future__ import annotations
 
-import functools
 import glob
 import hashlib
 import importlib.util
 import os
 import re
-import stat
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +29,18 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 GGUF_NEEDED = "not a .gguf file; name one, or a repository of the hub by repo and file"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 PINS = ("revision", "sha256", "config_sha256")
+CARD = "README.md"  # of a repository: states the licence
+UNREACHABLE = "the model hub is not reachable"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A model on this machine. revision: the commit of the hub's repository that it is of, None for a local one."""
+    """A model on this machine. revision: the commit of the hub's repository, None for a local model."""
 
     name: str
     weights: Weights
     revision: str | None = None
     license: str | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The model that the config names.
-
-    model: `smollm2`, a folder, a .gguf file or a hub id; or `repo` and `file`, a .gguf file of the hub. The others pin
-    what must come: a commit of the hub's repository, the hash of the weights, the hash of the configuration and
-    tokenizer beside them.
-    """
-
-    model: str | None = None
-    repo: str | None = None
-    file: str | None = None
-    revision: str | None = None
-    sha256: str | None = None
-    config_sha256: str | None = None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Wanted:
-        """That of a request's settings, which say more."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
 
 @dataclass(frozen=True)
@@ -80,10 +58,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model that is there, and what its engine needs to load it.
+    """A model on this machine, and what its engine needs to load it.
 
-    gguf_file: the first one's name in the folder, None of safetensors; bytes: the size of the weights; dtype: that of
-    most GGUF weights or None.
+    gguf_file: name of the first GGUF file in the folder, None for safetensors; bytes: size of the weights; dtype: that
+    of most GGUF weights or None.
     """
 
     model: Identity
@@ -102,9 +80,12 @@ class Fetched:
         return cls(**{**content, "model": Identity(**content["model"])})
 
 
-def fetch(wanted: Wanted, engine: str) -> Fetched:
-    """The model that is wanted. Raises Refusal. engine: `transformers`, or `gguf`, which reads GGUF files alone."""
-    found = _find(wanted, engine)
+def fetch(settings: Mapping[str, Any], engine: str) -> Fetched:
+    """The model that the settings name, downloaded if necessary. Raises Refusal.
+
+    engine: `transformers`, or `gguf`, which reads only GGUF files.
+    """
+    found = _find(settings, engine)
     files = found.weights
     model = Identity(
         name=found.name,
@@ -116,25 +97,24 @@ def fetch(wanted: Wanted, engine: str) -> Fetched:
         parameters=files.parameters,
     )
     for key in PINS:
-        has, pinned = getattr(model, key), getattr(wanted, key)
+        has, pinned = getattr(model, key), settings.get(key)
         if pinned and has != pinned:
             raise Refusal("failed", f"{found.name}: its {key} is {has or 'unknown'}, but {pinned} is pinned")
     gguf_file = files.files[0].name if files.is_gguf else None
     return Fetched(model, str(files.folder.resolve()), gguf_file, files.bytes, files.dtype)
 
 
-def _find(wanted: Wanted, engine: str) -> Found:
-    revision = wanted.revision
-    if wanted.repo is not None:
-        return _hub_file(wanted.repo, wanted.file, revision)
-    name = wanted.model
-    if name == EMBEDDED:
-        return embedded()
-    if is_local(name):
-        return local(name, engine)
-    if engine == "gguf":
-        raise Refusal("failed", f"{name}: {GGUF_NEEDED}")
-    return _hub_model(name, revision)
+def _find(settings: Mapping[str, Any], engine: str) -> Found:
+    repo = hub_repository(settings, engine)
+    if repo:
+        return _of_hub(repo, settings.get("file"), settings.get("revision"))
+    return embedded() if settings["model"] == EMBEDDED else local(settings["model"], engine)
+
+
+def hub_repository(settings: Mapping[str, Any], engine: str) -> str | None:
+    """The hub's repository that the settings name; None for a model on this machine."""
+    repo, name = settings.get("repo"), settings.get("model")
+    return repo or (None if name == EMBEDDED or engine == "gguf" or is_local(name) else name)
 
 
 def is_local(name: str) -> bool:
@@ -143,46 +123,26 @@ def is_local(name: str) -> bool:
     return path_like or os.path.exists(name)
 
 
-def local(name: str, engine: str) -> Found:
-    """The model of a file or folder on this machine, which is looked through but not hashed. Raises Refusal."""
-    path = _path(name)
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Refusal("failed", f"{name}: file or folder does not exist") from error
-    except (OSError, ValueError) as error:
-        raise Refusal("failed", f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    if stat.S_ISDIR(mode) and engine == "gguf":
+def path_of(name: str, engine: str) -> Path:
+    """The file or folder that `name` names. Raises Refusal if there is none, or the engine reads no folders."""
+    path = Path(os.path.expanduser(name))
+    if engine == "gguf" and (os.path.isdir(path) or not is_local(name)):
         raise Refusal("failed", f"{name}: {GGUF_NEEDED}")
-    if stat.S_ISDIR(mode):
-        return Found(path.resolve().name, _folder(path, name))
-    if not stat.S_ISREG(mode):
-        raise Refusal("failed", f"{name}: neither a file nor a folder")
-    found = weights.of_gguf(path)
-    if engine != "gguf" and len(found.files) > 1:
-        raise Refusal("unsupported", f"{path.name}: Transformers reads one GGUF file, this model has {_split(found)}")
-    return Found(weights.stem(path.name), found)
+    if not (os.path.isdir(path) or os.path.isfile(path)):
+        raise Refusal("failed", f"{name}: file or folder does not exist")
+    return path
 
 
-def _folder(path: Path, name: str) -> Weights:
-    try:
-        return weights.of_folder(path, name)
-    except OSError as error:
-        raise Refusal("failed", f"{name}: {error}") from error
-
-
-def _split(found: Weights) -> str:
-    """How many files there are, and what to do about it."""
-    merged = f"{weights.stem(found.files[0].name)}.gguf"
-    merge = f"llama-gguf-split --merge {found.files[0].name} {merged}"
-    return f"{len(found.files)}: merge them ({merge}), or use the baseline gguf (llama.cpp)"
-
-
-def _path(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:  # ~user without such a user
-        raise Refusal("failed", f"{name}: {error}") from error
+def local(name: str, engine: str) -> Found:
+    """The model of a file or folder on this machine; the headers are read, nothing is hashed. Raises Refusal."""
+    path = path_of(name, engine)
+    if path.is_dir():
+        return Found(path.resolve().name, weights.of_folder(path, name))
+    if engine != "gguf" and len(weights.shard_names(path.name)) > 1:
+        merge = f"llama-gguf-split --merge {path.name} {weights.stem(path.name)}.gguf"
+        other = f"merge them ({merge}), or use the baseline gguf (llama.cpp)"
+        raise Refusal("unsupported", f"{path.name}: Transformers reads one GGUF file, this model has several: {other}")
+    return Found(weights.stem(path.name), weights.of_gguf(path))
 
 
 def embedded() -> Found:
@@ -205,103 +165,87 @@ def _sha256_of(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in hashed).encode()).hexdigest()
 
 
-def _hub_model(name: str, revision: str | None) -> Found:
+def _of_hub(repo: str, file: str | None, revision: str | None) -> Found:
+    """A repository of the hub, or one GGUF file of it: downloaded, or as downloaded before if the hub is unreachable.
+
+    Raises Refusal.
+    """
+    if file is not None:
+        folder = _snapshot(repo, revision, map(glob.escape, weights.shard_names(file)))
+        if not (folder / file).is_file():
+            raise Refusal("failed", f"{repo}: the repository has no file {file}")
+        return Found(f"{repo}/{file}", weights.of_gguf(folder / file), folder.name, _license(folder))
+    # Everything but shards of weights first: the index says which shards there are.
+    top = {"ignore_patterns": ["*/*"]}
+    folder = _snapshot(repo, revision, [*(f"*{end}" for end in weights.BESIDE), weights.SINGLE], **top)
+    files = weights.weight_files(folder, repo)
+    if files != [weights.SINGLE]:
+        folder = _snapshot(repo, folder.name, map(glob.escape, files))
+    return Found(repo, weights.of_folder(folder, repo), folder.name, _license(folder))
+
+
+def _snapshot(repo: str, revision: str | None, files: Iterable[str], **options: list[str]) -> Path:
+    """The folder of a repository's commit with the files that match the patterns."""
     from huggingface_hub import snapshot_download
 
-    about = _about(name, revision)
-    get = _cached if about is None else _download
-
-    def snapshot(revision: str | None, **files: Any) -> Path:
-        """A folder with all requested files."""
-        load = functools.partial(snapshot_download, name, revision=revision, local_files_only=about is None, **files)
-        return Path(get(name, load))
-
-    names = {sibling.rfilename for sibling in about.siblings or []} if about else set()
-    if about and not names & {weights.SINGLE, weights.INDEX}:
-        raise Refusal("failed", f"{name}: the repository has {weights.NO_WEIGHTS}")
-    # Configuration and index first: they say which weights there are.
-    folder = snapshot(revision, allow_patterns=[f"*{end}" for end in weights.BESIDE], ignore_patterns=["*/*"])
-    has = (lambda file: file in names) if about else (lambda file: (folder / file).is_file())
-    files = weights.weight_files(folder, name, has)
-    folder = snapshot(folder.name, allow_patterns=[glob.escape(file) for file in files])
-    return Found(name, weights.of_folder(folder, name), folder.name, _license(about))
-
-
-def _hub_file(repo: str, file: str, revision: str | None) -> Found:
-    from huggingface_hub import hf_hub_download
-
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise Refusal("failed", f"{repo}: {file}: must be the name of a file within the repository")
-    shards = weights.shard_names(file)
-    about = _about(repo, revision)
-    get = _cached if about is None else _download
-    names = {sibling.rfilename for sibling in about.siblings or []} if about else set(shards)
-    for shard in shards:
-        if shard not in names:
-            raise Refusal("failed", f"{repo}: the repository has no file {shard}")
-    paths = []
-    for shard in shards:
-        load = functools.partial(hf_hub_download, repo, shard, revision=revision, local_files_only=about is None)
-        paths.append(Path(get(f"{repo}/{shard}", load)))
-        revision = _commit(paths[0], file)  # that of the first file, even if a new one is published meanwhile
-    return Found(f"{repo}/{file}", weights.of_gguf(paths[0]), revision, _license(about))
-
-
-def _commit(path: Path, file: str) -> str:
-    """The commit that a downloaded file is of: its name within the snapshot may hold folders."""
-    return path.parents[len(Path(file).parts) - 1].name
-
-
-def _about(name: str, revision: str | None) -> Any:
-    """The hub's facts about a repository (using HF_TOKEN), or None if the hub cannot be reached."""
-    from huggingface_hub import model_info
-
     try:
-        return model_info(name, revision=revision, timeout=30)
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=[CARD, *files], **options))
     except Exception as error:
-        refused = _refused(name, error)
-        if refused:
-            raise Refusal("failed", refused) from error
-        return None  # offline mode, no route, no name service, a proxy's page: each layer has its own error
+        raise _refusal(repo, error) from error
 
 
-def _refused(name: str, error: Exception) -> str | None:
-    """Why the hub refuses a model, or None if the error did not come from the hub."""
+def available(settings: Mapping[str, Any], engine: str) -> str:
+    """Where the model is that the settings name, looked up without downloading it. Raises Refusal."""
+    from huggingface_hub import file_exists, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    repo, revision = hub_repository(settings, engine), settings.get("revision")
+    file = settings.get("file", weights.CONFIG)
+    if repo is None:
+        local(settings["model"], engine)
+        return "on this machine"
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+        kinds = [] if "file" in settings else [weights.SINGLE, weights.INDEX]
+        if kinds and not any(file_exists(repo, kind, revision=revision) for kind in kinds):
+            raise Refusal("failed", f"{repo}: the repository has {weights.NO_WEIGHTS}")
+    except Refusal:
+        raise
+    except Exception as error:
+        refusal = _refusal(repo, error)
+        if isinstance(try_to_load_from_cache(repo, file, revision=revision), str):
+            return f"already downloaded ({refusal})"
+        raise refusal from error
+    return "available on the hub"
+
+
+def _refusal(name: str, error: Exception) -> Refusal:
+    """Why a model does not come from the hub."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError):
-        return f"{name}: request access on the hub and set HF_TOKEN"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{name}: not on the model hub, or private and HF_TOKEN is not set or not valid"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{name}: the repository has no such revision"
-    response = getattr(error, "response", None)
-    if isinstance(error, errors.HfHubHTTPError) and response is not None and response.status_code in (401, 403):
-        return f"{name}: the model hub rejected HF_TOKEN"
-    return f"{name}: {one_line(error)}" if isinstance(error, errors.HFValidationError) else None
+    reasons = {
+        errors.GatedRepoError: "request access on the hub and set HF_TOKEN",
+        errors.RepositoryNotFoundError: "not on the model hub, or private and HF_TOKEN is not set or not valid",
+        errors.RevisionNotFoundError: "the repository has no such revision",
+        errors.RemoteEntryNotFoundError: "the repository has no such file",
+        errors.LocalEntryNotFoundError: f"{UNREACHABLE}, and it has not been downloaded before",
+        errors.OfflineModeIsEnabled: f"{UNREACHABLE}: HF_HUB_OFFLINE is set",
+    }
+    reason = next((words for kind, words in reasons.items() if isinstance(error, kind)), None)
+    if reason is None and isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
+        reason = "the model hub rejected HF_TOKEN"
+    elif reason is None and isinstance(error, errors.HTTPError):  # no connection, or a server's error
+        reason = f"{UNREACHABLE}: {one_line(error)}"
+    return Refusal("failed", f"{name}: {reason or f'the download failed: {one_line(error)}'}")
 
 
-def _cached(name: str, find: Callable[[], str]) -> str:
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _license(folder: Path) -> str | None:
+    """The licence that the repository's card states."""
+    from huggingface_hub import ModelCard
 
-    unreachable = f"{name}: the model hub is not reachable"
+    if not (folder / CARD).is_file():
+        return None
     try:
-        return find()
-    except LocalEntryNotFoundError as error:
-        raise Refusal("failed", f"{unreachable}, and it has not been downloaded before") from error
-    except Exception as error:
-        raise Refusal("failed", f"{unreachable}, and the earlier download cannot be used: {one_line(error)}") from error
-
-
-def _download(name: str, load: Callable[[], str]) -> str:
-    try:
-        return load()
-    except Exception as error:
-        reason = _refused(name, error) or f"{name}: the download failed: {one_line(error)}"
-        raise Refusal("failed", reason) from error
-
-
-def _license(about: Any) -> str | None:
-    """The licence stated on the hub; None offline."""
-    found = getattr(about.card_data, "license", None) if about and about.card_data else None
+        found = ModelCard.load(folder / CARD).data.license
+    except ValueError:  # a card that is not valid YAML
+        return None
     return found if isinstance(found, str) else None

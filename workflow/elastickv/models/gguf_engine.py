@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from elastickv.device import host
-from elastickv.models import gguf_header, gpu, llama_log, memory
+from elastickv.models import gpu, llama_log, memory
 from elastickv.models.fetching import Fetched
 from elastickv.models.protocol import AboutLayers, Settings
 from elastickv.models.refusal import NO_GPU, Refusal, failure
 
 BATCH = 512  # tokens evaluated at once, llama.cpp's own default
 WHOLE = 2048  # tokens that the self-check evaluates at once
-MEMORY_SHARE = 0.9  # of what is free that weights alone may take
-TENSOR_TYPES = {name: number for number, name in gguf_header.TENSOR_TYPES.items()}
 
 
 def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
@@ -27,13 +25,12 @@ def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
         raise Refusal(NO_GPU, "llama.cpp of this environment was built without CUDA")
     path = Path(fetched.folder, fetched.gguf_file)
     used_before = gpu.used_bytes() if backend == "cuda" else None
-    if backend == "cpu" and fetched.bytes > MEMORY_SHARE * host.available_memory():
-        free = f"{host.available_memory() / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", f"the weights need {fetched.bytes / 1e9:.2f} GB, {free}")
+    if backend == "cpu":
+        memory.check_room(fetched.bytes, host.available_memory())
     positions = settings.context + settings.decode_tokens
     threads = settings.threads or host.usable_cores()
     layers = settings.n_gpu_layers if backend == "cuda" else 0
-    kind = TENSOR_TYPES[settings.kv_type.upper()]
+    kind = getattr(llama_cpp, f"GGML_TYPE_{settings.kv_type.upper()}")
     try:
         with llama_log.loading():
             model = llama_cpp.Llama(
@@ -58,19 +55,6 @@ def load(fetched: Fetched, settings: Settings, backend: str) -> LlamaEngine:
         gpu_layers=layers if backend == "cuda" else None,
     )
     return LlamaEngine(model, about, used_before)
-
-
-def inspect(folder: str, gguf_file: str) -> None:
-    """Reads the model's metadata and tokenizer, without the weights. Raises Refusal when llama.cpp does not know it."""
-    import llama_cpp
-
-    params = llama_cpp.llama_model_default_params()
-    params.vocab_only = True
-    with llama_log.loading():
-        model = llama_cpp.llama_model_load_from_file(str(Path(folder, gguf_file)).encode(), params)
-    if not model:
-        raise failure(llama_log.reason(f"{gguf_file}: llama.cpp cannot load it"))
-    llama_cpp.llama_model_free(model)
 
 
 def _fill(batch: Any, tokens: Sequence[int], begin: int, wanted: Container[int]) -> None:

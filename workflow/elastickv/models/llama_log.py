@@ -11,34 +11,32 @@ from collections import deque
 from collections.abc import Iterator
 
 WARNING, ERROR, CONTINUATION = 3, 4, 5  # of ggml_log_level in ggml.h; the comments of llama_cpp state older numbers
-KEPT = 3  # messages of a level; a reason quotes them all
+KEPT = 3  # messages that a reason quotes
 
 
 class Messages:
     """The last warnings and errors, put together from the pieces that llama.cpp logs."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, deque[str]] = {level: deque(maxlen=KEPT) for level in (ERROR, WARNING)}
-        self._current: deque[str] | None = None  # the messages of the level that a continuation belongs to
+        self._last: deque[str] = deque(maxlen=KEPT)
+        self._kept = False  # whether the current message is a warning or an error
 
     def add(self, level: int, text: str) -> bool:
-        """Takes one piece: a new message, or with the level CONTINUATION more of the message before. True if kept."""
+        """Takes a new message, or with the level CONTINUATION more of the message before it. True if kept."""
         if level != CONTINUATION:
-            self._current = self._kept.get(level)
-            if self._current is not None:
-                self._current.append(text)
-        elif self._current:
-            self._current[-1] += text
-        return bool(self._current)
+            self._kept = level in (WARNING, ERROR)
+            if self._kept:
+                self._last.append(text)
+        elif self._kept and self._last:
+            self._last[-1] += text
+        return self._kept
 
     def clear(self) -> None:
-        for messages in self._kept.values():
-            messages.clear()
+        self._last.clear()
 
     def last(self) -> str:
-        """The last errors in one line; the last warnings where there is no error; empty where there is neither."""
-        lines = ([" ".join(text.split()) for text in messages if text.strip()] for messages in self._kept.values())
-        return next((" | ".join(found) for found in lines if found), "")
+        """The last messages in one line; empty if there are none."""
+        return " | ".join(" ".join(text.split()) for text in self._last if text.strip())
 
 
 MESSAGES = Messages()

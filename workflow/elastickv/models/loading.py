@@ -24,9 +24,9 @@ def check(model: Any, loaded: Mapping[str, Any], gguf: Path | None) -> None:
     if loaded["error_msgs"]:
         raise Refusal("failed", f"loading reported: {loaded['error_msgs'][0]}")
     if gguf:
-        dropped, halves = gguf_differences(model, gguf)
-        _refuse(dropped, "tensors of the GGUF file are not part of the model as built by Transformers")
-        _refuse(halves, "tensors are not in the GGUF file, so parts of the model would be zero")
+        _refuse(
+            dropped_of_gguf(model, gguf), "tensors of the GGUF file are not part of the model as built by Transformers"
+        )
 
 
 def _refuse(names: Iterable[str], what: str) -> None:
@@ -46,12 +46,8 @@ def foreign(model: Any, unexpected: Iterable[str]) -> list[str]:
     return [name for name in unexpected if "." not in name or name.split(".")[0] in branches]
 
 
-def gguf_differences(model: Any, path: Path) -> tuple[list[str], list[str]]:
-    """Tensors of a GGUF file that are not loaded, and absent ones whose place another tensor of the file shares.
-
-    Transformers reports neither: it skips names that it cannot map, and stacks the experts' gate and up projections
-    into one parameter that begins as zeros.
-    """
+def dropped_of_gguf(model: Any, path: Path) -> list[str]:
+    """Tensors of a GGUF file that are not loaded: Transformers skips names that it cannot map, without a report."""
     from gguf import GGUFReader
     from transformers import modeling_gguf_pytorch_utils as reading
 
@@ -60,8 +56,4 @@ def gguf_differences(model: Any, path: Path) -> tuple[list[str], list[str]]:
     processor = reading.TENSOR_PROCESSORS.get(architecture, reading.TensorProcessor)(config={})
     places = reading.get_gguf_hf_weights_map(model, processor)
     tensors = {tensor.name for tensor in reader.tensors}
-    names = tensors | {name.removesuffix(".weight") for name in tensors}  # stacked experts are mapped without it
-    dropped = sorted(name for name in tensors if not {name, name.removesuffix(".weight")} & places.keys())
-    filled = {place for name, place in places.items() if name in names}
-    halves = sorted(name for name, place in places.items() if name not in names and place in filled)
-    return dropped, halves
+    return sorted(name for name in tensors if not {name, name.removesuffix(".weight")} & places.keys())

@@ -1,4 +1,4 @@
-"""Peak resident memory of this process; on Linux, since a chosen moment."""
+"""Memory of this process: whether weights fit, and its peak (on Linux, since a chosen moment)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ import resource
 import sys
 from pathlib import Path
 
+from elastickv.models.refusal import Refusal
+
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): resets VmHWM to the current resident size
+
+SHARE = 0.9  # of the free memory that weights alone may take
+
+
+def check_room(needed: int, free: int, kind: str = "") -> None:
+    """Raises Refusal if the weights alone exceed the free memory (bytes): the system would kill the process."""
+    if needed > free * SHARE:
+        reason = f"the weights take {needed / 1e9:.2f} GB{kind}, {free / 1e9:.2f} GB are free"
+        raise Refusal("out_of_memory", reason)
 
 
 def reset_peak() -> None:

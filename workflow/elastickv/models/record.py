@@ -12,7 +12,7 @@ from elastickv import records
 from elastickv.measure import statistics
 from elastickv.models import protocol
 from elastickv.schemas.base import given
-from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage, SelfCheck
+from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage
 from elastickv.schemas.parts import Device, OnBackend, Software
 
 CONFIDENCE = 0.99
@@ -55,15 +55,6 @@ def rate(samples: Sequence[float]) -> MeasuredRate:
     return MeasuredRate(**interval.model_dump(), samples=[float(sample) for sample in samples])
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Tokens/s of prefill and decode, ms to the first token."""
-
-    prefill_tokens_per_second: MeasuredRate
-    decode_tokens_per_second: MeasuredRate
-    time_to_first_token_ms: MeasuredRate
-
-
 def as_judged(record: Baseline) -> Baseline:
     """A record with the status and reason that its decode rate's interval allows: of an `ok` one it may be `noisy`.
 
@@ -79,14 +70,14 @@ def as_judged(record: Baseline) -> Baseline:
     return record.model_copy(update={"status": "noisy", "reason": f"{reason}: other load on the machine?"})
 
 
-def rates(measured: protocol.Measured) -> Rates:
-    """From the seconds of each repetition."""
+def rates(measured: protocol.Measured) -> dict[str, MeasuredRate]:
+    """Tokens/s of prefill and decode and ms to the first token, from the seconds of each repetition."""
     seconds = measured.seconds
-    return Rates(
-        prefill_tokens_per_second=rate([measured.prompt_tokens / times.prefill for times in seconds]),
-        decode_tokens_per_second=rate([measured.decode_tokens / times.decode for times in seconds]),
-        time_to_first_token_ms=rate([times.first * 1e3 for times in seconds]),
-    )
+    return {
+        "prefill_tokens_per_second": rate([measured.prompt_tokens / times.prefill for times in seconds]),
+        "decode_tokens_per_second": rate([measured.decode_tokens / times.decode for times in seconds]),
+        "time_to_first_token_ms": rate([times.first * 1e3 for times in seconds]),
+    }
 
 
 def without(head: Head, status: str, reason: str, ended: str) -> Baseline:
@@ -96,25 +87,16 @@ def without(head: Head, status: str, reason: str, ended: str) -> Baseline:
 
 def compose(head: Head, measured: protocol.Measured, ended: str) -> Baseline:
     """The record of what a worker measured."""
-    found = rates(measured)
-    caches = [_cache(run, found.decode_tokens_per_second) for run in measured.caches]
+    found, figures = rates(measured), asdict(measured)
+    figures = {name: figures[name] for name in figures if name not in ("about", "seconds", "caches")} | figures["about"]
+    caches = [_cache(run, found["decode_tokens_per_second"]) for run in measured.caches]
     return Baseline(
         **head.fields(),
         status="ok",
         reason=None,
         ended=ended,
-        prefill_tokens_per_second=found.prefill_tokens_per_second,
-        decode_tokens_per_second=found.decode_tokens_per_second,
-        time_to_first_token_ms=found.time_to_first_token_ms,
-        perplexity=measured.perplexity,
-        perplexity_tokens=measured.perplexity_tokens,
-        self_check=SelfCheck(**asdict(measured.self_check)),
-        peak_memory_bytes=measured.peak_memory_bytes,
-        generated_text=measured.generated_text,
-        generated_tokens=measured.generated_tokens,
-        prompt_tokens=measured.prompt_tokens,
-        decode_tokens=measured.decode_tokens,
-        **asdict(measured.about),
+        **found,
+        **figures,
         **({"caches": caches} if caches else {}),
     )
 

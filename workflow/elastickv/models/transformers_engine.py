@@ -19,7 +19,6 @@ from elastickv.models.refusal import NO_GPU, Refusal, one_line
 from elastickv.models.self_check import About
 
 CHUNK = 512  # tokens whose logits are held at once
-MEMORY_SHARE = 0.9  # of what is free that weights alone may take
 # How configurations call the number of positions; Transformers maps most other names to the first.
 POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 CODE_NEEDED = "trust_remote_code"
@@ -37,7 +36,8 @@ def load(fetched: Fetched, settings: Settings, backend: str) -> TransformersEngi
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.threads or host.usable_cores())
     dtype = _dtype(backend)
-    _check_room(fetched.model.parameters or 0, dtype.itemsize, backend)
+    free = torch.cuda.mem_get_info()[0] if backend == "cuda" else host.available_memory()
+    memory.check_room((fetched.model.parameters or 0) * dtype.itemsize, free, f" as {_name(dtype)}")
     is_gguf = fetched.gguf_file is not None
     weights = (
         {"quantization_config": transformers.GgufConfig(dequantize=True)} if is_gguf else {"use_safetensors": True}
@@ -104,15 +104,6 @@ def _no_code() -> Iterator[None]:
         raise
 
 
-def inspect(folder: str, gguf_file: str | None) -> None:
-    """Reads configuration and tokenizer, without the weights.
-
-    Raises Refusal when Transformers has no such model; what it raises itself passes through.
-    """
-    with _no_code(), _only(folder, gguf_file) as (place, common):
-        _tokenizer(place, common)
-
-
 def _check_kind(config: Any) -> None:
     """Raises Refusal for what is no decoder-only language model."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -134,18 +125,6 @@ def _dtype(backend: str) -> Any:
 
 def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _check_room(parameters: int, itemsize: int, backend: str) -> None:
-    """Raises Refusal when the weights alone exceed what is free: the system would kill the process."""
-    import torch
-
-    free = torch.cuda.mem_get_info()[0] if backend == "cuda" else host.available_memory()
-    needed = parameters * itemsize
-    if needed > free * MEMORY_SHARE:
-        dtype = _name(_dtype(backend))
-        reason = f"the weights take {needed / 1e9:.2f} GB as {dtype}, {free / 1e9:.2f} GB are free"
-        raise Refusal("out_of_memory", reason)
 
 
 def positions(config: Any) -> int | None:

@@ -5,82 +5,51 @@ Called as `python -m elastickv.models.worker REQUEST RESPONSE` by the interprete
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
 from importlib import import_module
-from pathlib import Path
 
 from elastickv import records
+from elastickv.jobs import worker
 from elastickv.models import fetching, gpu, protocol
 from elastickv.models.refusal import Refusal, one_line, status_of
-from elastickv.system import orphans
 
 ENGINES = {"transformers": "elastickv.models.transformers_engine", "gguf": "elastickv.models.gguf_engine"}
-PHASES = 4  # loading, self-check, perplexity, warm-up; repetitions and further caches come on top
 
 
 def _fetch(request: records.Json) -> records.Json:
-    return fetching.fetch(fetching.Wanted.of(request["settings"]), request["engine"]).to_json()
+    return fetching.fetch(request["settings"], request["engine"]).to_json()
 
 
-def _inspect(request: records.Json) -> records.Json:
-    """Whether the engine knows a model of this machine: its configuration and tokenizer, without the weights."""
-    found = fetching.local(request["model"], request["engine"]).weights
-    module = import_module(ENGINES[request["engine"]])
-    try:
-        module.inspect(str(found.folder.resolve()), found.files[0].name if found.is_gguf else None)
-    except (ValueError, OSError, ImportError) as error:
-        raise Refusal("failed", one_line(error)) from error
-    return {"known": True}
+def _look(request: records.Json) -> records.Json:
+    return {"found": fetching.available(request["settings"], request["engine"])}
 
 
 def _measure(request: records.Json) -> records.Json:
     settings, backend = protocol.Settings.of(request["settings"]), request["backend"]
-    with _progress(PHASES + settings.reps + len(settings.caches[1:])) as progress:
-        progress("loading")
-        module = import_module(ENGINES[request["engine"]])
-        engine = module.load(fetching.Fetched.of(request["fetched"]), settings, backend)
-        measured = protocol.measure(engine, settings, progress)
+    worker.show("loading")
+    module = import_module(ENGINES[request["engine"]])
+    engine = module.load(fetching.Fetched.of(request["fetched"]), settings, backend)
+    measured = protocol.measure(engine, settings, worker.show)
+    worker.show()
     found = gpu.facts()._asdict() if backend == "cuda" else None
     return {"measured": measured.to_json(), "software": module.software(), "gpu": found}
 
 
-@contextlib.contextmanager
-def _progress(phases: int) -> Iterator[Callable[[str], None]]:
-    """A function that shows the phase under way, on a terminal; nothing elsewhere."""
-    from tqdm import tqdm
+def _answering(task: worker.Task) -> worker.Task:
+    """A task whose exceptions become an answer with a status and one line; their traceback goes to stderr."""
 
-    with tqdm(
-        total=phases, leave=False, disable=not sys.stderr.isatty(), bar_format="  {desc} |{bar}| {elapsed}"
-    ) as bar:
+    def run(request: records.Json) -> records.Json:
+        try:
+            return task(request)
+        except Refusal as refusal:
+            return {"status": refusal.status, "reason": str(refusal)}
+        except Exception as error:
+            traceback.print_exc()
+            return {"status": status_of(error), "reason": one_line(error)}
 
-        def show(phase: str) -> None:
-            bar.update()
-            bar.set_description_str(phase)
-
-        yield show
-
-
-TASKS = {"fetch": _fetch, "inspect": _inspect, "measure": _measure}
-
-
-def main(request_file: str, response_file: str) -> int:
-    """Runs one task. Whatever Python can catch is answered with a status and one line, its traceback on stderr."""
-    orphans.die_with_parent()
-    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
-    try:
-        response = TASKS[request["task"]](request)
-    except Refusal as refusal:
-        response = {"status": refusal.status, "reason": str(refusal)}
-    except Exception as error:
-        traceback.print_exc()
-        response = {"status": status_of(error), "reason": one_line(error)}
-    records.write_text(response_file, records.to_json(response))
-    return 0
+    return run
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(worker.serve({"fetch": _answering(_fetch), "look": _answering(_look), "measure": _answering(_measure)}))

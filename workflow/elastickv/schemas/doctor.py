@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ConfigDict
 
 from elastickv.schemas.base import Model, Text, field, version
 from elastickv.schemas.rules import NULL, STRING, has, one_of, rules, when
+
+# The modules under workflow/elastickv/doctor, in the order of their findings.
+Theme = Literal[
+    "interpreter", "environment", "peers", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
+]
+THEMES = get_args(Theme)
 
 
 class Finding(Model):
@@ -20,9 +26,7 @@ class Finding(Model):
         )
     )
 
-    theme: Literal[
-        "interpreter", "environment", "peers", "compilers", "gpu", "images", "cases", "memory", "storage", "load", "hub"
-    ] = field("module under workflow/elastickv/doctor")
+    theme: Theme = field("module under workflow/elastickv/doctor")
     check: Text
     level: Literal["ok", "note", "problem"]
     found: Text
