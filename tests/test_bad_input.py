@@ -424,3 +424,13 @@ def test_command_exits_2_with_the_message_alone(tmp_path, name):
 def test_hostile_sizes_are_refused(tmp_path, text):
     """Unbounded, some of these would take hours or all memory."""
     assert problems_of(tmp_path, text)
+
+
+def test_files_of_formats_and_rules_that_contradict_each_other_are_one_message(clone, tmp_path):
+    checkout = clone.copy(tmp_path / "checkout")
+    checkout.edit("workflow/elastickv/formats/int8.py", "number=3", "number=1")
+    said = "elastickv: formats/fp16.py and int8.py both have the number 1; 6 is free\n"
+    for run in (checkout.snakemake("-n"), checkout.elastickv("cases")):
+        assert run.code != 0
+        assert run.text.endswith(said)
+        assert "Traceback" not in run.text and "File " not in run.text
