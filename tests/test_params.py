@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elastickv.build import kernel_list
+from elastickv.build import headers
 from elastickv.device import params
 from elastickv.errors import UsageError
 
@@ -75,7 +75,7 @@ def test_blocks_are_laid_out_as_the_compiler_does(tmp_path, own):
 
 
 def test_every_kernel_has_a_block_of_its_name():
-    for kernel in kernel_list.sources("cpu", params.KERNELS):
+    for kernel in headers.sources("cpu", params.KERNELS):
         assert issubclass(params.block_of(kernel), ctypes.Structure)
     with pytest.raises(UsageError, match=r"kernels/sort_rows/params\.h: no struct SortRowsParams"):
         params.block_of("sort_rows")
