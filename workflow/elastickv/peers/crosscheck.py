@@ -34,34 +34,23 @@ GPU_TIME, LAUNCHED = "nv/batch/time/gpu/mean", "nv/batch/sample_size"
 TOLERANCE = 0.01
 
 
-class Timing(NamedTuple):
-    """The result of another timer: time of a launch, number of launches, and the timer's version."""
+class Timed(NamedTuple):
+    """What another timer says of a launch, in us, and ours of the same one, over a cache of `tokens`.
 
-    us: float
-    samples: int
-    version: str
+    us: None where the other gave no time, for `reason`.
+    """
 
-
-class Beside(NamedTuple):
-    """Our timer compared with another one, on one kernel over a cache of `tokens`; times in us."""
-
-    tokens: int
-    ours_us: float
-    us: float
-    samples: int
-    version: str
+    us: float | None = None
+    ours_us: float | None = None
+    tokens: int = 0
+    samples: int = 0
+    version: str = ""
+    reason: str | None = None
 
     @property
     def difference(self) -> float:
         """Relative difference of ours from the other."""
         return self.ours_us / self.us - 1
-
-
-class Silent(NamedTuple):
-    """Why another timer gave no time."""
-
-    us: None
-    reason: str | None
 
 
 def case_of(tokens: int) -> AnyCase:
@@ -70,8 +59,8 @@ def case_of(tokens: int) -> AnyCase:
                                    "measure": {"decode_tokens": 0}})  # fmt: skip
 
 
-def measure(backend: Backend, name: str) -> Beside:
-    """What our timer and another one, of TIMERS, say of a launch, in us; ours before and after the other's."""
+def measure(backend: Backend, name: str) -> Timed:
+    """Our timer, before and after another one of TIMERS."""
     workload = _workload(backend)
     rotation = Rotation(
         backend, lambda index: workload.call("full", index), LAUNCHES, workload.period, Mode(graph=True)
@@ -80,11 +69,11 @@ def measure(backend: Backend, name: str) -> Beside:
         rotation.sample()
     ours = [rotation.sample() for _ in range(SAMPLES)]
     if name == "cupti":
-        result = cupti(rotation)
+        us, samples, version = cupti(rotation)
         ours += [rotation.sample() for _ in range(SAMPLES)]
     else:
-        result = nvbench(backend, workload)  # may reset the device: nothing is timed after it
-    return Beside(workload.tokens, float(np.median(ours)), *result)
+        us, samples, version = nvbench(backend, workload)  # may reset the device: nothing is timed after it
+    return Timed(us, float(np.median(ours)), workload.tokens, samples, version)
 
 
 def _workload(backend: Backend) -> DecodeWorkload:
@@ -96,8 +85,8 @@ def _workload(backend: Backend) -> DecodeWorkload:
     raise MemoryError(f"{TOKENS[-1]} tokens, the smallest size, do not fit")
 
 
-def cupti(rotation: Rotation) -> Timing:
-    """The median of the kernel's own durations while our graphs are replayed."""
+def cupti(rotation: Rotation) -> tuple[float, int, str]:
+    """Median of the kernel's own durations while our graphs are replayed, in us; launches; version."""
     import torch
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -111,11 +100,11 @@ def cupti(rotation: Rotation) -> Timing:
     ]
     if not durations:
         raise RuntimeError("CUPTI reported no kernel named decode")
-    return Timing(float(np.median(durations)), len(durations), f"torch {torch.__version__}")
+    return float(np.median(durations)), len(durations), f"torch {torch.__version__}"
 
 
-def nvbench(backend: Any, workload: DecodeWorkload) -> Timing:
-    """The mean of NVBench's batches: the cache read is far larger than the last-level cache, so nothing is warm."""
+def nvbench(backend: Any, workload: DecodeWorkload) -> tuple[float, int, str]:
+    """Mean of NVBench's batches in us, launches, version. The cache is far larger than the last-level cache: cold."""
     from cuda import bench
 
     call = workload.call("full", 0)
@@ -128,7 +117,7 @@ def nvbench(backend: Any, workload: DecodeWorkload) -> Timing:
         out = Path(folder, "nvbench.json")
         bench.run_all_benchmarks(["elastickv", "--devices", "0", "--timeout", "60", "--json", str(out), "--quiet"])
         state = json.loads(out.read_text(encoding="utf-8"))["benchmarks"][0]["states"][0]
-    return Timing(*read_nvbench(state), version=f"cuda-bench {bench.__version__}")
+    return *read_nvbench(state), f"cuda-bench {bench.__version__}"
 
 
 def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
@@ -144,10 +133,10 @@ def read_nvbench(state: Mapping[str, Any]) -> tuple[float, int]:
     return float(values[GPU_TIME]) * 1e6, int(values.get(LAUNCHED, 0))
 
 
-def agrees(timers: Mapping[str, Beside | Silent]) -> bool | None:
+def agrees(found: Mapping[str, Timed]) -> bool | None:
     """Whether ours is within TOLERANCE of every other timer; None if none gave a time."""
-    found = [one.difference for one in timers.values() if isinstance(one, Beside)]
-    return all(abs(one) <= TOLERANCE for one in found) if found else None
+    differences = [one.difference for one in found.values() if one.us]
+    return all(abs(one) <= TOLERANCE for one in differences) if differences else None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -163,23 +152,23 @@ def run(args: argparse.Namespace) -> int:
     return 0 if agrees(found) else 1
 
 
-def timers(build: str) -> dict[str, Beside | Silent]:
+def timers(build: str) -> dict[str, Timed]:
     """Each timer's result, or why it has none. Raises MachineError without a GPU, its build or the environment."""
     from elastickv.peers import supervisor
 
     device.resolve_backend("cuda")
     binary.facts(build, "cuda", "decode")
-    found: dict[str, Beside | Silent] = {}
+    found: dict[str, Timed] = {}
     with device.exclusive_device("cuda") as uuid:
         for name in TIMERS:
             request = {"task": "crosscheck", "build": build, "timer": name}
             answer = supervisor.ask("cuda", request, SECONDS, uuid)
-            found[name] = Beside(**answer) if answer.get("us") else Silent(None, answer.get("reason"))
+            found[name] = Timed(**answer) if answer.get("us") else Timed(reason=answer.get("reason"))
     return found
 
 
-def line(name: str, result: Beside | Silent) -> str:
+def line(name: str, result: Timed) -> str:
     """One line on one timer."""
-    if isinstance(result, Silent):
+    if result.us is None:
         return f"{name}: no time ({result.reason})"
     return f"{name} ({result.version}): {result.us:.2f} us, ours {result.ours_us:.2f} us, {result.difference:+.2%}"

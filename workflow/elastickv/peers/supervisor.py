@@ -135,19 +135,20 @@ class Comparison(jobs.Job[Part, Peers]):
     def compose(self, name: str, case: DecodeCase, entry: Mapping[str, Any], answer: jobs.Answer) -> Peers:
         """One case's result as a record, with device and software from the worker's answer."""
         peer = self.peers[name]
-        about = record.About(
-            peer=name,
-            times=peer.times,
-            backend=self.backend,
-            settings=self._bounds,
-            library=Library(name=peer.needs[0], version=peer.versions.get(peer.needs[0])),
-            file=self._file(name),
-            device=answer.get("device"),
-            software=answer.get("software") or device.software(),
-            build=self.built.get(case.id),
-            started=self.watch.started,
-        )
-        return record.compose(about, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+        about = {
+            "peer": name,
+            "times": peer.times,
+            "backend": self.backend,
+            "settings": self._bounds,
+            "library": Library(name=peer.needs[0], version=peer.versions.get(peer.needs[0])),
+            "file": self._file(name),
+            "device": answer.get("device"),
+            "software": answer.get("software") or device.software(),
+            "build": self.built.get(case.id),
+            "started": self.watch.started,
+            "ended": self.watch.ended(),
+        }
+        return record.compose(about, [record.case_entry(self._measured(case), entry)])
 
     def _file(self, name: str) -> OwnFile | None:
         peer = self.peers[name]
