@@ -368,7 +368,7 @@ def test_a_library_is_found_by_being_there(folder_of_libraries):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("PEERS = make()", "must define PEERS"), ("PEERS = {NAME: 1}", "a quoted name"),
+    [("PEERS = make()", "must define PEERS"), ("PEERS = {NAME: 1}", "quoted names"),
      ('PEERS = {"a": 1}', "a is also defined in a.py")],
 )  # fmt: skip
 def test_a_library_that_cannot_be_read_is_named(folder_of_libraries, text, said):

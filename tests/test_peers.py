@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from elastickv.device.cpu import CpuBackend
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import peers as naming
 from elastickv.models.refusal import Refusal
-from elastickv.peers import base, comparison, crosscheck, record, runners, supervisor
+from elastickv.peers import base, comparison, record, runners, supervisor
 from elastickv.pipeline import plan
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
@@ -800,8 +801,6 @@ STATE = {
     "is_skipped": False,
     "summaries": [
         {"tag": "nv/cold/sample_size", "data": [{"name": "value", "type": "int64", "value": "1058"}]},
-        {"tag": "nv/cold/time/gpu/mean", "hint": "duration",
-         "data": [{"name": "value", "type": "float64", "value": "0.00050239"}]},
         {"tag": "nv/batch/sample_size", "data": [{"name": "value", "type": "int64", "value": "1100"}]},
         {"tag": "nv/batch/time/gpu/mean", "hint": "duration",
          "data": [{"name": "value", "type": "float64", "value": "0.00047012345"}]},
@@ -811,45 +810,29 @@ STATE = {
 }  # fmt: skip
 
 
-def test_nvbench_json_is_read_in_microseconds_and_a_skipped_state_is_refused():
+def test_nvbench_json_is_read_in_microseconds_and_timers_agree_within_one_percent(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    crosscheck = import_module("crosscheck")
     assert crosscheck.read_nvbench(STATE) == (pytest.approx(470.12345), 1100)
     with pytest.raises(LookupError, match="too slow"):
         crosscheck.read_nvbench({**STATE, "is_skipped": True, "skip_reason": "too slow"})
-
-
-def test_timers_agree_within_one_percent_and_not_at_all_when_none_tells():
-    near = crosscheck.Timed(470.0, 472.0, 16384, 5, "1")
-    far = crosscheck.Timed(470.0, 480.0, 16384, 5, "1")
-    silent = crosscheck.Timed(reason="no module named cuda.bench")
-    assert crosscheck.agrees({"cupti": near, "nvbench": silent}) is True
-    assert crosscheck.agrees({"cupti": near, "nvbench": far}) is False
-    assert crosscheck.agrees({"nvbench": silent}) is None
-    assert crosscheck.line("cupti", far) == "cupti (1): 470.00 us, ours 480.00 us, +2.13%"
-    assert crosscheck.line("nvbench", silent) == "nvbench: no time (no module named cuda.bench)"
-
-
-def test_without_a_gpu_the_cross_check_says_so_with_exit_3():
-    if device.visible_gpus():
-        pytest.skip("this machine has a GPU")
-    done = subprocess.run(
-        [sys.executable, "-m", "elastickv", "crosscheck"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 3
-    assert "no NVIDIA GPU" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert crosscheck.compared(472.0, 470.0, "cupti (1)") == "cupti (1): 470.00 us, ours 472.00 us, +0.43%"
+    with pytest.raises(AssertionError, match=r"ours 480\.00 us, \+2\.13%"):
+        crosscheck.compared(480.0, 470.0, "cupti (1)")
 
 
 @pytest.mark.gpu
-def test_our_timer_is_within_one_percent_of_cupti_and_nvbench():
+@pytest.mark.parametrize("timer", ["cupti", "nvbench"])
+def test_our_timer_is_within_one_percent_of_others(timer):
     if not device.visible_gpus():
         pytest.skip("no NVIDIA GPU is visible")
     try:
-        told = crosscheck.timers(str(ROOT / "build"))
+        line = [environments.interpreter("peers"), "tools/crosscheck.py", timer]
     except MachineError as error:
         pytest.skip(str(error))
-    if crosscheck.agrees(told) is None:
-        pytest.skip(f"no other timer gave a time: {told}")
-    assert crosscheck.agrees(told), told
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, env=variables)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 MATRIX = """

@@ -263,13 +263,6 @@ def _add_baseline(commands) -> None:
     peers.set_defaults(module="elastickv.peers.supervisor")
 
 
-def _add_crosscheck(commands) -> None:
-    parser = commands.add_parser("crosscheck", help="compare our timer with CUPTI and NVBench on one kernel (GPU)")
-    parser.add_argument("--build", default="build")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.set_defaults(module="elastickv.peers.crosscheck")
-
-
 def _add_judging(commands) -> None:
     summarise = commands.add_parser("summarise", help="write summary.csv from the records of a plan")
     summarise.set_defaults(module="elastickv.report.summary")
@@ -320,7 +313,6 @@ def build_parser() -> argparse.ArgumentParser:
         _add_measure,
         _add_bench,
         _add_baseline,
-        _add_crosscheck,
         _add_judging,
         _add_checking,
     ):

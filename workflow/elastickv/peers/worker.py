@@ -105,17 +105,5 @@ def _beside(bench: Bench, request: dict[str, Any], name: str) -> dict[str, Any]:
     return comparison.beside(bench, peer).model_dump(mode="json")
 
 
-def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
-    from elastickv.device.opening import open_backend
-    from elastickv.models.refusal import one_line
-    from elastickv.peers import crosscheck
-
-    backend = open_backend("cuda", request["build"])
-    try:
-        return crosscheck.measure(backend, request["timer"])._asdict()
-    except (ImportError, LookupError, RuntimeError) as error:
-        return {"reason": one_line(error)}
-
-
 if __name__ == "__main__":
-    sys.exit(serve({"compare": _compare, "describe": _describe, "crosscheck": _crosscheck}))
+    sys.exit(serve({"compare": _compare, "describe": _describe}))
