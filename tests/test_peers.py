@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -16,18 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from peer_records import correctness, entry, peer_record
 from results_folder import elastickv, example, judged, make
 
 from elastickv import device, environments, jobs, matrix, peers, records
-from elastickv.cache import bytes_moved, oracle
-from elastickv.device.cpu import CpuBackend
+from elastickv.cache import oracle
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import peers as naming
-from elastickv.models.refusal import Refusal
-from elastickv.peers import base, comparison, record, runners, supervisor
+from elastickv.peers import base, comparison, runners, supervisor
 from elastickv.pipeline import plan
 from elastickv.report import markdown, readme
 from elastickv.report.inputs import load
@@ -43,187 +38,6 @@ SETTINGS = keys.Peers(reps=12, max_seconds=5)
 
 def case_of(**changes) -> DecodeCase:
     return matrix.case_from_flags({**TINY, "measure": QUICK, **changes})
-
-
-# -- ours beside a made-up peer, in this process -----------------------------------------------------------------------
-
-
-class FakeRunner:
-    """A peer's launches take the time that it says; what they return is what they wrote."""
-
-    def __init__(self, backend, seconds: float):
-        self.ours, self._seconds = backend, seconds
-
-    def program(self, calls, mode):
-        return calls
-
-    def seconds(self, *programs, lead=()):
-        return self._seconds * sum(map(len, programs))
-
-    def answers(self, program):
-        return [launch() for launch in program]
-
-
-class Fake(base.Peer):
-    """A peer that answers out of the oracle at every launch, changed by `spoil`."""
-
-    times = "nothing"
-
-    def __init__(self, spoil=lambda answer: answer):
-        self.spoil, self.prepared = spoil, []
-
-    def session(self):
-        return contextlib.nullcontext()
-
-    def prepare(self, inputs):
-        cache, bench = inputs
-        self.prepared.append(cache)
-
-        def launch_of(layer):
-            return lambda: self.spoil(right(layer))
-
-        def right(layer):
-            reference, _ = bench.workload.reference(cache, layer)
-            return reference.astype(np.float32).reshape(1, -1, reference.shape[-1])
-
-        return launch_of
-
-
-@pytest.fixture
-def bench_of(monkeypatch):
-    """Our kernel of a backend on a case, over three layers, and made-up peers that take `seconds` a launch."""
-    monkeypatch.setattr(bytes_moved, "MOST_LAYERS", 3)
-
-    def made(backend, seconds=1e-4, throttled=lambda: None, **changes):
-        case = record.for_peers(case_of(**changes), SETTINGS)
-        bench = comparison.Bench(backend, FakeRunner(backend, seconds), case, throttled)
-        monkeypatch.setattr(
-            comparison, "VIEWS", {cache: lambda _, cache=cache: (cache, bench) for cache in comparison.VIEWS}
-        )
-        return bench
-
-    return made
-
-
-class TwoMicroseconds(CpuBackend):
-    """Our kernel, which really runs, by a clock that a busy machine does not change."""
-
-    def seconds(self, *programs, lead=()):
-        super().seconds(*programs, lead=lead)
-        return 2e-6 * sum(program.length for program in programs)
-
-
-@pytest.fixture
-def beside(cpu_build, bench_of):
-    """Measures a case beside a made-up peer; ours takes two microseconds a launch."""
-    backend = TwoMicroseconds(cpu_build / "cpu")
-
-    def measured(peer, **changes):
-        found = comparison.beside(bench_of(backend, **changes), peer).model_dump(mode="json")
-        made = peer_record("torch_default", {"4096_cpu": found}) if found["status"] in ("ok", "noisy") else None
-        if made:
-            records.check(made, "peers", found["status"])
-        return found
-
-    yield measured
-    backend.free_all()
-
-
-def test_a_right_answer_has_figures_for_both_caches(beside):
-    found = beside(Fake(), seconds=1.0)
-    for cache in ("full", "elastic"):
-        assert found[cache]["status"] in ("ok", "noisy"), found[cache]["reason"]
-        assert oracle.passes(Answer(**found[cache]["correctness"]))
-        plain = found[cache]["ours"]["plain"]
-        assert plain["peer"]["median_us"] == pytest.approx(1e6)
-        assert plain["ours"]["median_us"] == pytest.approx(2)
-        assert [plain["ratio"][key] for key in ("low", "value", "high")] == pytest.approx([5e5] * 3)
-        assert found[cache]["ours"]["dependent"] is None
-        assert found[cache]["resolved"]["launches"] >= found[cache]["resolved"]["layers"]
-        assert {tuple(sorted(order)) for order in plain["samples"]["order"]} == {("ours", "ours_again", "peer")}
-    assert found["elastic"]["bytes"] < found["full"]["bytes"]
-    assert found["elastic"]["correctness"]["anchors"] == "right"
-
-
-def test_a_faster_peer_has_a_ratio_below_one(beside):
-    ratio = beside(Fake(), seconds=1e-6)["full"]["ours"]["plain"]["ratio"]
-    assert [ratio[key] for key in ("low", "value", "high")] == pytest.approx([0.5] * 3)
-
-
-def hole(answer):
-    answer[..., -1] = np.nan
-    return answer
-
-
-@pytest.mark.parametrize(("spoil", "reason"), [(lambda x: x * 1.01, "relative error"), (hole, "NaN")])
-def test_a_wrong_answer_is_incorrect_and_has_no_figures(beside, spoil, reason):
-    found = beside(Fake(spoil))
-    assert (found["status"], found["full"]["status"]) == ("incorrect", "incorrect")
-    assert reason in found["full"]["reason"]
-    assert "ours" not in found["full"]
-    assert "ours" not in found["elastic"]
-    records.check(peer_record("torch_default", {"4096_cpu": found}), "peers", "incorrect")
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [(RuntimeError("no kernel image"), "failed"), (MemoryError("9 GB"), "out_of_memory"),
-     (Refusal("unsupported", "no such heads"), "unsupported")],
-)  # fmt: skip
-def test_what_a_peer_raises_becomes_a_status(beside, error, status):
-    class Raises(Fake):
-        def prepare(self, inputs):
-            raise error
-
-    found = beside(Raises())
-    assert found["status"] == status
-    assert str(error) in found["reason"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"cache_dtype": "int4"}, "int4 slots"),
-        ({"bias": "log_count"}, "cannot add a bias"),
-        ({"seq": 30}, "nothing is compressed"),
-    ],
-)
-def test_elastic_slots_that_no_peer_takes_are_unsupported_and_the_full_cache_is_measured(beside, changes, reason):
-    peer = Fake()
-    found = beside(peer, **changes)
-    assert found["full"]["status"] in ("ok", "noisy")
-    assert found["elastic"]["status"] == "unsupported"
-    assert reason in found["elastic"]["reason"]
-    assert peer.prepared == ["full", "full"]  # once to be checked, once to be timed
-
-
-class WrongByOnePercent(CpuBackend):
-    """Our kernel, fast and wrong."""
-
-    def seconds(self, *programs, lead=()):
-        taken = super().seconds(*programs)
-        for call in itertools.chain.from_iterable(program.calls for program in programs):
-            if call.kernel == "decode":
-                shape = (call.params.cache.rows * call.params.group, call.params.cache.dim)
-                out = self.read(call.params.out, shape, np.float16)
-                self.write(call.params.out, (out.astype(np.float32) * 1.01).astype(np.float16))
-        return taken
-
-
-def test_our_own_wrong_answer_leaves_no_figures_either(cpu_build, bench_of):
-    backend = WrongByOnePercent(cpu_build / "cpu")
-    found = comparison.beside(bench_of(backend), Fake())
-    backend.free_all()
-    assert found.status == "failed"
-    assert "our own kernel (full cache, plain) is wrong: relative error" in found.reason
-
-
-def test_throttled_rounds_are_dropped_and_too_few_left_have_no_figures(cpu_build, bench_of):
-    backend = CpuBackend(cpu_build / "cpu")
-    found = comparison.beside(bench_of(backend, throttled=lambda: "hardware slowdown"), Fake())
-    backend.free_all()
-    assert found.status == "failed"
-    assert "dropped (hardware slowdown)" in found.reason
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------

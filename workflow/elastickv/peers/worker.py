@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from elastickv.jobs.worker import Progress, serve, show
-from elastickv.schemas import config as keys
 from elastickv.schemas.case import case_of
 
 if TYPE_CHECKING:
@@ -74,14 +73,14 @@ def _describe(request: dict[str, Any]) -> dict[str, Any]:
 def _compare(request: dict[str, Any]) -> dict[str, Any]:
     from elastickv import device
     from elastickv.device.opening import open_backend
-    from elastickv.peers import comparison, record, runners
+    from elastickv.peers import comparison, runners
 
     state = device.state_of(request["backend"])  # before the backend opens: all processes on a GPU now are others
     backend = open_backend(request["backend"], request["build"])
     state.opened()
     facts, software = backend.facts(), {**device.software(), **request["versions"]}
     progress = Progress(request, {"device": facts, "software": software})
-    case = record.for_peers(case_of(request["case"]), keys.Peers(**request["settings"]))
+    case = case_of(request["case"])
     refused = backend.supports(case)
     if refused:
         return {"device": facts, "software": software, "status": "unsupported", "reason": f"our kernel: {refused}"}
