@@ -148,7 +148,7 @@ def merge(images: list[Path], out: Path, manifest: Path) -> CudaBuild:
             raise MachineError(f"the merged fatbin is wrong: {error}", "rm -r build, then build again") from error
     content = CudaBuild(
         backend="cuda",
-        fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts.values()).sha256,
+        fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts.values()),
         fingerprints=fingerprint.fatbin_of_parts([fact.fingerprints for fact in facts.values()]),
         binary=store.described(out),
         images=[Image(**fact.model_dump(include=Image.model_fields.keys())) for fact in facts.values()],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from elastickv.schemas.build import CpuBuild, CudaBuild
 
 KERNELS = Path("kernels")
+SCHEMA = "fingerprint/2"
 SUFFIXES_OF = {"cuda": (".cu", ".cuh", ".h"), "cpu": (".cpp", ".hpp", ".h")}
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
 NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
@@ -159,12 +160,16 @@ class _MadeOf:
 
     def content(self) -> records.Json:
         """The fields, as they are hashed."""
-        return {"schema": "fingerprint/2", **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self)}
 
     @property
     def sha256(self) -> str:
         """The fingerprint."""
-        return hashlib.sha256(records.canonical_json(self.content()).encode()).hexdigest()
+        return _sha256(self.content())
+
+
+def _sha256(content: records.Json) -> str:
+    return hashlib.sha256(records.canonical_json(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -176,13 +181,6 @@ class Image(_MadeOf):
     flags: tuple[str, ...]
     compiler: str
     compiler_version: str
-
-
-@dataclass(frozen=True)
-class Fatbin(_MadeOf):
-    """Several images by their fingerprints, sorted."""
-
-    images: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -235,17 +233,17 @@ def _present(folder: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if (KERNELS / folder / f"{name}.h").is_file()]
 
 
-def fatbin_of(fingerprints: Iterable[str]) -> Fatbin:
-    """What a fatbin is made of, of images with these fingerprints."""
-    return Fatbin(tuple(sorted(fingerprints)))
+def fatbin_of(fingerprints: Iterable[str]) -> str:
+    """The fingerprint of a fatbin of images with these fingerprints."""
+    return _sha256({"schema": SCHEMA, "images": sorted(fingerprints)})
 
 
 def fatbin_of_parts(built: Sequence[Fingerprints]) -> Fingerprints:
     """The fingerprints of a fatbin of images with these fingerprints."""
     return Fingerprints(
-        **{name: fatbin_of(image.of(name) for image in built).sha256 for name in launched()},
-        formats={name: fatbin_of(image.formats[name] for image in built).sha256 for name in built[0].formats},
-        anchors={name: fatbin_of(image.anchors[name] for image in built).sha256 for name in built[0].anchors},
+        **{name: fatbin_of(image.of(name) for image in built) for name in launched()},
+        formats={name: fatbin_of(image.formats[name] for image in built) for name in built[0].formats},
+        anchors={name: fatbin_of(image.anchors[name] for image in built) for name in built[0].anchors},
     )
 
 
@@ -270,4 +268,4 @@ def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
     made_of = [
         Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version) for one in manifest.images
     ]
-    return fatbin_of(image.sha256 for image in made_of).sha256 == manifest.fingerprint
+    return fatbin_of(image.sha256 for image in made_of) == manifest.fingerprint

@@ -43,7 +43,10 @@ def offered() -> dict[str, str]:
 
 def _keys_of_peers(path: Path) -> list[str]:
     """The keys of `PEERS = {...}` in the file of a library."""
-    statements = ast.parse(path.read_bytes(), str(path)).body
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: {error}") from error
     tables = [one.value for one in statements if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "PEERS"]
     keys = tables[-1].keys if tables and isinstance(tables[-1], ast.Dict) else []
     names = [key.value for key in keys if isinstance(key, ast.Constant) and NAME.fullmatch(str(key.value))]
