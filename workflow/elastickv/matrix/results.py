@@ -79,7 +79,7 @@ def check_writable(results: str, where: str) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=last, prefix=TRIAL) as trial:
             below = Path(trial) / folder.relative_to(last)
-            below.mkdir(parents=True)
+            below.mkdir(parents=True, exist_ok=True)
             (below / "file").touch()
     except OSError as error:
         reason = error.strerror or str(error)
