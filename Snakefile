@@ -5,7 +5,10 @@ snakemake --cores N [--configfile F ...] [--config key=value ...] [target]
 Where results lie is free text of the config, so shell commands quote every file name: {output:q}.
 """
 
-from elastickv.pipeline import start
+from elastickv.pipeline import message_alone
+
+with message_alone():  # formats, anchor rules and policies are read on import and may contradict each other
+    from elastickv.pipeline import start
 
 RUN = start.begin(workflow)
 PLAN = RUN.plan

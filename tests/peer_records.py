@@ -77,9 +77,9 @@ def peer_record(name: str, entries: dict[str, dict[str, Any]], **changes: Any) -
         "backend": about["resolved"]["backend"],
         "settings": {"reps": settings.reps, "max_seconds": settings.max_seconds},
         "library": {"name": library, "version": "2.13.0"},
-        **{key: about[key] for key in ("device", "software", "build", "started")},
+        **{key: about[key] for key in ("device", "software", "build", "started", "ended")},
         **changes,
     }
     measured = {case: record.for_peers(case_of(example(case)["case"]), settings) for case in entries}
     cases = [record.case_entry(measured[case], content) for case, content in entries.items()]
-    return record.compose(record.About(**head), cases, about["ended"]).model_dump(mode="json")
+    return record.compose(head, cases).model_dump(mode="json")

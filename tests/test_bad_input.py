@@ -1,11 +1,8 @@
 """Bad configs: each ends in one message that says what, where and what is allowed, and in exit code 2."""
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,7 +109,7 @@ def test_what_a_file_that_cannot_be_read_may_hold_is_not_missed(tmp_path):
     assert_told(caught.value.problems, "none.yaml: cannot be read")
 
 
-@pytest.mark.parametrize("value", ["{", "[", "'a", "{reps: 5", "{a: 1, a: 2}", "&a *a"])
+@pytest.mark.parametrize("value", ["{", "{a: 1, a: 2}", "&a *a"])
 def test_the_value_of_a_flag_has_no_line_numbers(tmp_path, value):
     problems = problems_of(tmp_path, GOOD, [f"measure={value}"])
     assert all(problem.startswith("--config measure: ") or "unknown key" in problem for problem in problems), problems
@@ -145,16 +142,11 @@ def test_a_bad_default_is_one_problem_however_many_cases_use_it(tmp_path):
         ({"backend": "gpu"}, ["--config", "backend", "one of auto, cuda, cpu"]),
         ({"measure.rep": 5}, ["--config", "measure.rep", "did you mean reps"]),
         ({"measure": {"reps": "many"}}, ["--config", "measure.reps", "an integer"]),
-        ({"measure": "5"}, ["--config", "measure", "a mapping"]),
-        ({"results": ""}, ["--config", "results", "empty"]),
         ({"measure": "{reps: 5"}, ["--config measure", "syntax error"]),
-        ({"measure": "{reps: 5, reps: 6}"}, ["--config measure", "duplicate key reps"]),
         ({"cases.a.window": -1}, ["--config", "cases.a.window", "from 0"]),
         (["backend"], ["--config backend", "KEY=VALUE"]),
-        (["=cpu"], ["--config", "KEY=VALUE"]),
         ({"golden": {"cv": float("nan")}}, ["golden.cv", "NaN"]),
         ({"measure": {"reps": "050"}}, ["--config: measure.reps: 050 has a leading zero", "write 50, 0o50 for 40"]),
-        (["cases.a.dim=0100"], ["--config cases.a.dim: 0100 has a leading zero"]),
         (["measure={<<: {reps: 5}}"], ["--config measure: <<: merge keys are not allowed"]),
         ({"backend": {1, 2}}, ["backend", "one of auto, cuda, cpu"]),
     ],
@@ -213,38 +205,11 @@ def test_whether_results_can_be_written_is_found_without_leaving_a_folder(tmp_pa
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["c.yaml", "there"]
 
 
-def test_two_runs_that_look_at_once_whether_a_new_results_folder_can_be_written_do_not_disturb_each_other(tmp_path):
-    config = config_with_results(tmp_path, tmp_path / "new/folder")
-    with ThreadPoolExecutor(4) as runs:
-        looks = [runs.submit(matrix.check_results_writable, config) for _ in range(400)]
-    assert [look.exception() for look in looks] == [None] * len(looks)
-
-
-@pytest.mark.parametrize("nameless", [True, False], ids=["files without a name", "no such files"])
-def test_a_look_at_a_results_folder_that_is_there_shows_in_no_manifest(tmp_path, monkeypatch, nameless):
-    """A run may be listing it at that moment; manifests leave hidden names out."""
-    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", nameless)
-    seen, config = [], config_with_results(tmp_path, tmp_path)
-    opened = os.open
-    monkeypatch.setattr(os, "open", lambda *args, **more: (opened(*args, **more), seen.append(os.listdir(tmp_path)))[0])
-    monkeypatch.setattr(os, "mkdir", lambda *args, **more: pytest.fail(f"{args} was made"))
-    matrix.check_results_writable(config)
-    assert [[name for name in names if not name.startswith(".")] for names in seen] == [["c.yaml"]]
-
-
 def test_a_results_folder_that_is_a_link_to_nowhere_or_has_too_long_a_name_cannot_be_written_to(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for folder, reason in (("link", "No such file"), ("link/below", "No such file"), ("n" * 300, "name too long")):
         with pytest.raises(UsageError, match=reason):
             matrix.check_results_writable(config_with_results(tmp_path, tmp_path / folder))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders too")
-def test_read_only_results_folder(tmp_path):
-    config = config_with_results(tmp_path, tmp_path / "results")
-    tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="Permission denied"):
-        matrix.check_results_writable(config)
 
 
 SOURCES = ["workflow", "config/config.yaml", "./docs/", "README.md", ".git"]
@@ -285,11 +250,8 @@ def test_other_places_are_free_for_results(tmp_path, monkeypatch, results):
     ("flags", "fragment"),
     [
         ({"seq": 0}, "--seq: must be an integer from 1"),
-        ({"dim": 66}, "--dim: must be an integer from 4 to 65536, a multiple of 4"),
         ({"heads": 16, "kv_heads": 5}, "--kv_heads: heads must be a multiple"),
-        ({"backend": "gpu"}, "--backend: must be one of auto, cuda, cpu"),
         ({"measure": {"truncate": float("nan")}}, "--truncate: must be a number from 0 to 45"),
-        ({"workload": "elementwise", "window": 4}, "--window: does not apply"),
         ({"cache_dtype": "fp32"}, "--cache_dtype: must be dtype (fp16)"),
         ({"workload": "elementwise", "measure": {"decode_tokens": 5}}, "--decode_tokens: does not apply"),
     ],
@@ -334,7 +296,7 @@ def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
     assert "usage:" not in told
 
 
-@pytest.mark.parametrize("text", ["1_0", "\u0661\u0660", " 10", "10 ", "10\n", "1 0", "ten", ""])
+@pytest.mark.parametrize("text", ["1_0", "\u0661\u0660", " 10", ""])
 def test_a_number_of_a_flag_is_written_as_in_a_config(capsys, text):
     assert main(["bench", f"--seq={text}", f"--truncate={text}", f"--processes={text}"]) == 2
     told = capsys.readouterr().err
@@ -351,14 +313,6 @@ def test_the_numbers_of_flags_that_are_written_as_in_a_config_are_read():
     given = ["--seq=+64", "--seed=007", "--truncate=5e0", "--precision=.5", "--max_seconds=-1.", "--warps=08"]
     args = build_parser().parse_args(["bench", *given])
     assert (args.seq, args.seed, args.truncate, args.precision, args.max_seconds, args.warps) == (64, 7, 5, 0.5, -1, 8)
-
-
-@pytest.mark.parametrize("command", [["bench", "--warps=1_6"], ["build", "image", "--out=x", "--architecture=9_0"]])
-def test_a_number_that_has_no_check_of_its_own_is_refused_by_its_flag(capsys, command):
-    with pytest.raises(SystemExit) as ended:
-        build_parser().parse_args(command)
-    assert ended.value.code == 2
-    assert f"argument {command[-1].partition('=')[0]}: invalid integer value" in capsys.readouterr().err
 
 
 def test_tokens_of_a_cycle_that_is_not_asked_for_are_checked_too(capsys):
@@ -400,10 +354,9 @@ def test_an_unknown_flag_is_told_with_the_nearest_of_its_command(capsys, command
     assert capsys.readouterr().err.endswith(f"unrecognized arguments: {hint}\n")
 
 
-@pytest.mark.parametrize("name", ["syntax", "alias bomb", "unknown case key", "results climbs out"])
-def test_command_exits_2_with_the_message_alone(tmp_path, name):
+def test_command_exits_2_with_the_message_alone(tmp_path):
     file = tmp_path / "bad.yaml"
-    file.write_text(BAD[name][0])
+    file.write_text(BAD["alias bomb"][0])
     ended = subprocess.run(
         [sys.executable, "-m", "elastickv", "cases", "--configfile", str(file)],
         capture_output=True,
@@ -418,9 +371,19 @@ def test_command_exits_2_with_the_message_alone(tmp_path, name):
 
 @pytest.mark.parametrize(
     "text",
-    [bomb(60), "[" * 500_000, "a: &a [*a]", "- " * 200_000, "{" * 500_000, "? " * 100_000],
-    ids=["bomb", "lists", "self", "items", "mappings", "keys"],
+    [bomb(60), "[" * 500_000, "- " * 200_000, "? " * 100_000],
+    ids=["bomb", "lists", "items", "keys"],
 )
 def test_hostile_sizes_are_refused(tmp_path, text):
     """Unbounded, some of these would take hours or all memory."""
     assert problems_of(tmp_path, text)
+
+
+def test_files_of_formats_and_rules_that_contradict_each_other_are_one_message(clone, tmp_path):
+    checkout = clone.copy(tmp_path / "checkout")
+    checkout.edit("workflow/elastickv/formats/int8.py", "number=3", "number=1")
+    said = "elastickv: formats/fp16.py and int8.py both have the number 1; 6 is free\n"
+    for run in (checkout.snakemake("-n"), checkout.elastickv("cases")):
+        assert run.code != 0
+        assert run.text.endswith(said)
+        assert "Traceback" not in run.text and "File " not in run.text

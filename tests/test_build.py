@@ -1,16 +1,20 @@
 """Builds: fingerprints ignore comments, images are what they claim, stores heal, manifests say what is inside."""
 
 import dataclasses
-import json
+import itertools
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from elastickv import anchors, formats, records
-from elastickv.build import binary, compilers, cpu, cuda, fatbin, fingerprint, format_headers, kernel_list, store
+from elastickv.build import binary, compilers, cpu, cuda, fatbin, fingerprint, headers, store
 from elastickv.cli import main
+from elastickv.device import launches, limits
+from elastickv.device.params import Cache, DecodeParams
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import Build, Kernel, ReadBack
 
@@ -51,14 +55,6 @@ def test_comment_marks_inside_strings_are_code():
     assert fingerprint.without_comments('x = "/*"; y(); z = "*/";') == 'x = "/*"; y(); z = "*/";'
 
 
-def test_the_shared_parameter_header_counts_for_both_backends(workshop):
-    shutil.copytree(workshop / "kernels" / "cuda", workshop / "kernels" / "cpu")
-    before = [fingerprint.source_sha256(backend) for backend in ("cuda", "cpu")]
-    (workshop / "kernels" / "params.h").write_text("#pragma once\nstruct Added { int x; };\n")
-    after = [fingerprint.source_sha256(backend) for backend in ("cuda", "cpu")]
-    assert all(a != b for a, b in zip(before, after, strict=True))
-
-
 @pytest.fixture
 def kernels(tmp_path) -> Path:
     """A copy of the real kernels, to change."""
@@ -93,15 +89,10 @@ OF_CUDA = {("cuda", name) for name in fingerprint.launched()}
     [
         ("decode_tensor/kernel.cu", "__global__", "__global__ /* loud */", set()),
         ("decode_tensor/kernel.cu", "__global__", "__global__ volatile", {("cuda", "decode")}),
-        ("elementwise/kernel.cu", "__global__", "__global__ volatile", {("cuda", "elementwise")}),
         ("cuda/convert.cuh", ONCE, ADDED, OF_CUDA),
-        ("cpu/attention_int4.hpp", ONCE, ADDED, {("cpu", "decode")}),
         ("cpu/attention.hpp", ONCE, ADDED, {("cpu", "decode")}),
-        ("cpu/runtime.hpp", "steady_clock", "system_clock", OF_CPU),
         ("format.h", "return 0.0f", "return 1.0f", OF_CPU | OF_CUDA),
-        ("formats/int8.h", ONCE, ADDED, set()),
         ("anchor.h", "enum Anchor {", "enum Anchor : int {", {("cpu", "decode"), ("cuda", "decode")}),
-        ("anchors/mean.h", ONCE, ADDED, set()),
         ("params.h", "READ_AHEAD = 4096", "READ_AHEAD = 8192", OF_CPU | OF_CUDA),
         ("params.h", STRUCT, STRUCT + "  int x;\n", {(backend, "elementwise") for backend in BOTH}),
     ],
@@ -119,74 +110,84 @@ def test_another_kernel_counts_for_none_that_is_there(kernels, backend, suffix):
     assert changed(kernels, "params.h", "struct StreamParams {", block) == set()
     assert of_workloads(kernels) == before
     assert fingerprint.source_sha256(backend, kernels) != whole
-    assert f'#include "added/kernel.{suffix}"' in kernel_list.content(backend, kernels)
+    assert f'#include "added/kernel.{suffix}"' in headers.of_kernels(backend, kernels)
 
 
 def test_a_kernel_is_found_by_its_folder_whose_name_has_to_be_one(kernels):
-    assert "decode_tensor" in kernel_list.sources("cuda", kernels)
-    assert "decode_tensor" not in kernel_list.sources("cpu", kernels)
+    assert "decode_tensor" in headers.sources("cuda", kernels)
+    assert "decode_tensor" not in headers.sources("cpu", kernels)
     (kernels / "fill").rename(kernels / "fill-2")
     with pytest.raises(UsageError, match="fill-2: the folder of a kernel must be named"):
-        kernel_list.sources("cuda", kernels)
+        headers.sources("cuda", kernels)
 
 
-def test_a_format_counts_for_the_cases_that_store_it_and_adding_one_for_none(kernels, monkeypatch):
+@pytest.mark.parametrize(
+    ("parts", "name", "used", "others"),
+    [
+        (formats, "int8", (("fp16", "int8"), None), [(("fp16", "fp16"), None), (("bf16", "int4"), None)]),
+        (anchors, "last", (("fp16",), "last"), [(("fp16",), None), (("fp16",), "value_norm")]),
+    ],
+    ids=["format", "rule"],
+)
+def test_a_format_or_rule_counts_for_its_cases_and_adding_one_for_none(kernels, monkeypatch, parts, name, used, others):
     monkeypatch.chdir(kernels.parent)
     whole, before = fingerprint.source_sha256("cpu"), fingerprint.by_part("cpu", fingerprint.cpu())
-    header = kernels / "formats" / "int8.h"
-    (kernels / "formats" / "int8_again.h").write_text(header.read_text(encoding="utf-8").replace("INT8", "INT8_AGAIN"))
-    added = dataclasses.replace(formats.of("int8"), name="int8_again", number=99)
-    with_it = {**formats.every(), "int8_again": added}
-    monkeypatch.setattr(formats, "every", lambda: with_it)
+    header, again = kernels / parts.__name__.rpartition(".")[2] / f"{name}.h", f"{name}_again"
+    shutil.copy(header, header.with_name(f"{again}.h"))
+    with_it = parts.every() | {again: dataclasses.replace(parts.of(name), name=again, number=99)}
+    monkeypatch.setattr(parts, "every", lambda: with_it)
     after = fingerprint.by_part("cpu", fingerprint.cpu())
     assert fingerprint.source_sha256("cpu") != whole
-    assert set(after.formats) - set(before.formats) == {"int8_again"}
-    for stored in (("fp16", "fp16"), ("fp16", "int8"), ("bf16", "int4")):
-        assert after.of("decode", stored) == before.of("decode", stored)
+    assert all(after.of("decode", *each) == before.of("decode", *each) for each in (used, *others))
     header.write_text(header.read_text(encoding="utf-8").replace(ONCE, ADDED), encoding="utf-8")
     changed = fingerprint.by_part("cpu", fingerprint.cpu())
-    assert changed.of("decode", ("fp16", "int8")) != before.of("decode", ("fp16", "int8"))
-    assert changed.of("decode", ("fp16", "int4")) == before.of("decode", ("fp16", "int4"))
+    assert changed.of("decode", *used) != before.of("decode", *used)
+    assert all(changed.of("decode", *each) == before.of("decode", *each) for each in others)
 
 
-def test_a_format_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch):
+@pytest.mark.parametrize("name", ["formats/int4.h", "anchors/mean.h"])
+def test_a_format_or_rule_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch, name):
     monkeypatch.chdir(kernels.parent)
-    (kernels / "formats" / "int4.h").unlink()
-    with pytest.raises(UsageError, match=r"kernels/formats/int4\.h is missing"):
-        format_headers.write(fingerprint.KERNELS)
-
-
-def test_a_rule_counts_for_the_cases_that_choose_by_it_and_adding_one_for_none(kernels, monkeypatch):
-    monkeypatch.chdir(kernels.parent)
-    whole, before = fingerprint.source_sha256("cpu"), fingerprint.by_part("cpu", fingerprint.cpu())
-    header = kernels / "anchors" / "last.h"
-    (kernels / "anchors" / "again.h").write_text(header.read_text(encoding="utf-8").replace("LAST", "AGAIN"))
-    with_it = {**anchors.every(), "again": dataclasses.replace(anchors.of("last"), name="again", number=99)}
-    monkeypatch.setattr(anchors, "every", lambda: with_it)
-    after = fingerprint.by_part("cpu", fingerprint.cpu())
-    assert fingerprint.source_sha256("cpu") != whole
-    assert set(after.anchors) - set(before.anchors) == {"again"}
-    for rule in (None, "last", "value_norm"):
-        assert after.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
-    header.write_text(header.read_text(encoding="utf-8").replace(ONCE, ADDED), encoding="utf-8")
-    changed = fingerprint.by_part("cpu", fingerprint.cpu())
-    assert changed.of("decode", ("fp16",), "last") != before.of("decode", ("fp16",), "last")
-    for rule in (None, "value_norm"):
-        assert changed.of("decode", ("fp16",), rule) == before.of("decode", ("fp16",), rule)
-
-
-def test_a_rule_without_a_header_is_named_before_anything_is_compiled(kernels, monkeypatch):
-    monkeypatch.chdir(kernels.parent)
-    (kernels / "anchors" / "mean.h").unlink()
-    with pytest.raises(UsageError, match=r"kernels/anchors/mean\.h is missing"):
-        format_headers.write(fingerprint.KERNELS)
+    (kernels / name).unlink()
+    with pytest.raises(UsageError, match=f"kernels/{name} is missing"):
+        headers.write("cuda", fingerprint.KERNELS)
 
 
 def test_every_kernel_is_of_a_workload():
     """A kernel that no workload names would be changed without measuring anything again."""
     named = {name for names in fingerprint.launched().values() for name in names}
     for backend in BOTH:
-        assert kernel_list.sources(backend, fingerprint.KERNELS).keys() <= named
+        assert headers.sources(backend, fingerprint.KERNELS).keys() <= named
+
+
+def entry_points(capability: int) -> set[str]:
+    """The names of all CUDA kernels that are compiled for an architecture."""
+    headers.write("cuda", fingerprint.KERNELS)
+    flags = [f"-D__CUDA_ARCH__={capability}0", "-D__CUDACC__", *(f"-I{folder}" for folder in cuda.INCLUDES)]
+    command = ["g++", "-E", "-P", "-x", "c++", *flags, cuda.SOURCE]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r'extern "C" __global__ (?:__launch_bounds__\([^{;]*?\) )?void (\w+)\(', text))
+
+
+def launched_for(capability: int) -> set[str]:
+    """The names that launches take on an architecture: decode with every dtype, format of the middle, dim and group."""
+    gpu, decode = launches.Gpu(132, capability), launches.of_kernel("decode")
+    found = headers.sources("cuda", fingerprint.KERNELS).keys() - {"decode", "decode_any", "decode_tensor"}
+    for dtype, dim, group in itertools.product(formats.exact(), limits.DECODE_DIMS, (1, 4)):
+        for keys, values in itertools.product((dtype, *formats.scaled()), repeat=2):
+            exact, k, v = (formats.of(name).number for name in (dtype, keys, values))
+            cache = Cache(rows=4, kv_heads=4, dim=dim, dtype=exact, segment_count=2)
+            cache.segments[0].k_format = cache.segments[0].v_format = exact
+            cache.segments[1].k_format, cache.segments[1].v_format = k, v
+            params = DecodeParams(cache=cache, group=group)
+            params.touched[:2] = 260, 1000
+            found.add(decode.launch(params, gpu).name)
+    return found
+
+
+@pytest.mark.parametrize("capability", [61, 75, 80, 90])
+def test_every_kernel_that_is_compiled_is_launched_for_some_case_and_none_is_missing(capability):
+    assert entry_points(capability) == launched_for(capability)
 
 
 def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):
@@ -199,6 +200,9 @@ def test_fatbin_of_two_compilers_is_read_back_and_stated(workshop):
     for (architecture, ptx), name in zip(images, names, strict=True):
         cuda.build_image(architecture, ptx, "auto", out / name)
     manifest = cuda.merge([out / name for name in names], out / "elastickv.fatbin", out / "manifest.json")
+    compressed = (out / "elastickv.fatbin").stat().st_size
+    assert compressed < sum(image.bytes for image in manifest.images)
+    assert all((out / name).stat().st_nlink == 2 for name in names), "an image is a name of the store's file, no copy"
     assert manifest.read_back == ReadBack(elf=["sm_61", "sm_80", "sm_90"], ptx=["compute_90"])
     by_name = {image.architecture + image.kind: image for image in manifest.images}
     assert by_name["sm_61elf"].compiler == "nvrtc"
@@ -217,30 +221,17 @@ def test_an_image_for_another_architecture_is_refused(workshop):
     cuda.build_image(80, False, "nvcc", out / "sm_80.cubin")
     with pytest.raises(fatbin.BrokenBinary, match="sm_80, not sm_90"):
         fatbin.check_image(out / "sm_80.cubin", 90, ptx=False)
-    claimed = json.loads((out / "sm_80.cubin.json").read_text()) | {"architecture": "sm_90"}
-    (out / "sm_80.cubin.json").write_text(json.dumps(claimed))
-    with pytest.raises(fatbin.BrokenBinary):
-        cuda.merge([out / "sm_80.cubin"], out / "e.fatbin", out / "manifest.json")
+    with pytest.raises(UsageError, match=r"other\.cubin: not an image"):
+        cuda.merge([out / "other.cubin"], out / "e.fatbin", out / "manifest.json")
     assert not (out / "e.fatbin").exists()
-
-
-def test_an_edited_image_is_refused(workshop):
-    needs_nvcc()
-    out = workshop / "build"
-    cuda.build_image(80, False, "nvcc", out / "sm_80.cubin")
-    (out / "sm_80.cubin").write_bytes((out / "sm_80.cubin").read_bytes() + b"\0")
-    with pytest.raises(UsageError, match=r"sm_80\.cubin"):
-        cuda.merge([out / "sm_80.cubin"], out / "e.fatbin", out / "manifest.json")
 
 
 def test_a_damaged_store_entry_is_built_again(workshop):
     needs_nvcc()
     facts = cuda.build_image(80, False, "nvcc", workshop / "a.cubin")
-    stored = store.STORE / facts.fingerprint / "binary"
-    stored.write_bytes(b"damaged")
+    (store.STORE / facts.fingerprint / "binary").write_bytes(b"damaged")
     again = cuda.build_image(80, False, "nvcc", workshop / "b.cubin")
-    assert again.sha256 == records.sha256_file(workshop / "b.cubin")
-    assert (workshop / "a.cubin").read_bytes() == (workshop / "b.cubin").read_bytes()
+    assert again.sha256 == facts.sha256 == records.sha256_file(workshop / "b.cubin")
 
 
 def test_source_that_does_not_compile_is_one_message_with_the_compilers_words(workshop):
@@ -254,8 +245,6 @@ def test_source_that_does_not_compile_is_one_message_with_the_compilers_words(wo
     "command",
     [
         ["cuda", "--architectures", "75", "--ptx", "12"],
-        ["cuda", "--architectures", "75,12"],
-        ["cuda", "--ptx", "-90"],
         ["image", "--architecture", "12", "--out", "x.cubin"],
         ["image", "--architecture", "100", "--ptx", "--out", "x.ptx"],
     ],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastickv import formats, matrix
-from elastickv.build import format_headers, kernel_list
+from elastickv.build import headers
 from elastickv.device import launches, limits
 from elastickv.device.params import AdvanceParams, Cache, CompressParams, DecodeParams, StreamParams
 from elastickv.errors import UsageError
@@ -28,9 +28,9 @@ H200 = launches.Gpu(132, 90, 228 << 10)
 def kernel_names() -> set[str]:
     """Every extern "C" kernel, after the preprocessor expanded the instance lists."""
     names: set[str] = set()
-    lists = format_headers.write(KERNEL_SOURCES)
-    for source in kernel_list.sources("cuda", KERNEL_SOURCES).values():
-        folders = (KERNEL_SOURCES, KERNEL_SOURCES / "cuda", lists)
+    headers.write("cuda", KERNEL_SOURCES)
+    for source in headers.sources("cuda", KERNEL_SOURCES).values():
+        folders = (KERNEL_SOURCES, KERNEL_SOURCES / "cuda", headers.FOLDER)
         flags = ["-D__CUDA_ARCH__=900", "-D__CUDACC__", *(f"-I{folder}" for folder in folders)]
         text = subprocess.run(
             ["g++", "-E", "-P", "-x", "c++", *flags, source], check=True, capture_output=True, text=True
@@ -68,13 +68,13 @@ def names() -> set[str]:
 
 
 def test_every_kernel_of_the_contract_exists(names):
-    single = kernel_list.sources("cuda", KERNEL_SOURCES).keys() - {"decode", "decode_any", "decode_tensor"}
+    single = headers.sources("cuda", KERNEL_SOURCES).keys() - {"decode", "decode_any", "decode_tensor"}
     assert single <= names
     assert any(name.startswith("decode_") for name in names)
 
 
 def test_every_kernel_says_how_it_is_launched(tmp_path, monkeypatch):
-    for kernel in kernel_list.sources("cuda", KERNEL_SOURCES).keys() - {"decode_tensor"}:  # decode's file launches it
+    for kernel in headers.sources("cuda", KERNEL_SOURCES).keys() - {"decode_tensor"}:  # decode's file launches it
         assert callable(launches.of_kernel(kernel).launch)
     monkeypatch.setattr(kernel_files, "KERNELS", tmp_path)
     with pytest.raises(UsageError, match=r"sort/launch\.py is missing"):

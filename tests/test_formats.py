@@ -17,6 +17,7 @@ import pytest
 from elastickv import formats, matrix
 from elastickv.audit import traffic
 from elastickv.cache import bytes_moved, numerics
+from elastickv.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = [*formats.every().values()]
@@ -134,7 +135,7 @@ def test_the_bytes_of_every_format_by_two_independent_formulas_agree(stored, dty
 )
 def test_files_that_contradict_each_other_are_refused(changes, words):
     changed = dataclasses.replace(formats.of("int8"), **changes)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UsageError, match=words):
         formats.checked({"fp16": formats.of("fp16"), "int8": changed})
 
 

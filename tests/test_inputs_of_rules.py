@@ -40,8 +40,7 @@ UNLISTED = (
     ".venv",
     ".snakemake",
     "build/.store",
-    "build/.formats",
-    "build/.kernels",
+    "build/.headers",
     f"{RESULTS}/.records",
     f"{RESULTS}/.logs",
 )

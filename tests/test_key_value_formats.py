@@ -89,7 +89,7 @@ def test_the_example_stores_5_bits_a_value_and_reads_back_what_it_stored():
 
 
 def test_a_format_that_keeps_something_per_head_needs_a_scale():
-    with pytest.raises(ValueError, match="needs a scale"):
+    with pytest.raises(UsageError, match="needs a scale"):
         formats.checked({"rotated5": dataclasses.replace(example(), largest=None)})
 
 

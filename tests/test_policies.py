@@ -397,5 +397,5 @@ class _Unlike(policies.of("grouped")):
 
 def test_unlike_keys_of_one_name_are_refused():
     found: dict[str, type[Policy]] = {"grouped": policies.of("grouped"), "unlike": _Unlike}
-    with pytest.raises(ValueError, match=r"policies grouped and unlike declare the key window differently"):
+    with pytest.raises(UsageError, match=r"policies grouped and unlike declare the key window differently"):
         policies.combined(found)

@@ -10,6 +10,7 @@ import pytest
 from elastickv import anchors, formats, matrix
 from elastickv.cache import bytes_moved, numerics, oracle
 from elastickv.cache.compact import compact, nothing_compressed
+from elastickv.errors import UsageError
 from elastickv.policies.grouped import Grouped
 from elastickv.schemas.case import AnyCase
 
@@ -163,5 +164,5 @@ def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():
 def test_files_of_anchor_rules_that_contradict_each_other_are_refused(changes, words):
     """Whichever file is read first, both are named: either may be the new one."""
     quiet = dataclasses.replace(anchors.of("value_norm"), **({"name": "quiet", "number": 7} | changes))
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises(UsageError, match=re.escape(words)):
         anchors.checked({"quiet": quiet, "value_norm": anchors.of("value_norm")})

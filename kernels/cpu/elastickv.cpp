@@ -9,7 +9,7 @@
 #include "kernels.hpp"
 #include "runtime.hpp"
 
-#include "kernels_cpu.h"  // written by build/kernel_list.py: kernels/<name>/kernel.cpp of each
+#include "kernels_cpu.h"  // written by build/headers.py: kernels/<name>/kernel.cpp of each
 
 namespace elastickv {
 

@@ -1,3 +1,3 @@
 // Every CUDA kernel in one translation unit, so that each architecture is one compilation (nvcc or NVRTC).
 // Conventions: kernels are extern "C", take one parameter block of ../params.h by value, and use no CUDA header.
-#include "kernels_cuda.h"  // written by build/kernel_list.py: kernels/<name>/kernel.cu of each
+#include "kernels_cuda.h"  // written by build/headers.py: kernels/<name>/kernel.cu of each

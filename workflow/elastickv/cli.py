@@ -232,10 +232,6 @@ def _add_baseline(commands) -> None:
     for name, one in kinds.choices.items():
         one.add_argument("--settings", required=True, help="settings file (JSON) of the plan")
         _add_measuring(one, build=name == "peers")
-    crosscheck = commands.add_parser("crosscheck", help="compare our timer with CUPTI and NVBench on one kernel (GPU)")
-    crosscheck.add_argument("--build", default="build")
-    _add_json(crosscheck)
-    crosscheck.set_defaults(module="elastickv.peers.crosscheck")
 
 
 def _add_judging(commands) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fingerprint, format_headers, kernel_list, store
+from elastickv.build import compilers, fingerprint, headers, store
 from elastickv.errors import MachineError
 from elastickv.schemas.build import Binary, CpuBuild
 from elastickv.system import programs
 
-INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cpu", format_headers.FOLDER, kernel_list.FOLDER)
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cpu", headers.FOLDER)
 LIBRARY = "libelastickv.so"
 NOTHING_UNDEFINED = "-Wl,-z,defs"  # a C compiler, which links no C++ runtime, fails here instead of when it is loaded
 FIX = "a C++17 compiler with OpenMP (apt-get install g++, and CXX=g++ or no CXX at all)"
@@ -36,45 +37,39 @@ def _call(out: Path, *arguments: str) -> None:
 
 def compile_library(out: Path) -> None:
     """Compiles all kernels for each target and the dispatch code (see kernels/cpu/elastickv.cpp)."""
-    format_headers.write(fingerprint.KERNELS)
-    kernel_list.write("cpu", fingerprint.KERNELS)
+    headers.write("cpu", fingerprint.KERNELS)
     source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()
-    objects = {name: out.with_suffix(f".{name}.o") for name in targets}
-    for name, flags in targets.items():
-        renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
-        _call(objects[name], *flags, *renamed, "-c", str(source / "elastickv.cpp"))
-    names = " ".join(f"X({name})" for name in targets)
-    parts = [str(source / "dispatch.cpp"), *map(str, objects.values())]
-    _call(out, "-shared", NOTHING_UNDEFINED, f"-DELASTICKV_TARGETS={names}", *parts)
+    with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
+        library = Path(scratch) / LIBRARY
+        objects = {name: library.with_suffix(f".{name}.o") for name in targets}
+        for name, flags in targets.items():
+            renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
+            _call(objects[name], *flags, *renamed, "-c", str(source / "elastickv.cpp"))
+        names = " ".join(f"X({name})" for name in targets)
+        parts = [str(source / "dispatch.cpp"), *map(str, objects.values())]
+        _call(library, "-shared", NOTHING_UNDEFINED, f"-DELASTICKV_TARGETS={names}", *parts)
+        shutil.copyfile(library, out)
 
 
 def build(folder: Path) -> CpuBuild:
     """Builds (or restores) the library and its manifest in `folder`; returns the manifest."""
-    made_of = fingerprint.cpu()
-    stored = store.find(made_of.sha256, store.StoredLibrary)
-    if stored is None:
-        with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
-            library = Path(scratch) / LIBRARY
-            compile_library(library)
-            made = store.described(library)
-            facts = store.StoredLibrary(
-                kernels=list(kernel_list.sources("cpu", fingerprint.KERNELS)), sha256=made.sha256, bytes=made.bytes
-            )
-            store.keep(made_of.sha256, library, facts)
-        stored = store.find(made_of.sha256, store.StoredLibrary)
-        assert stored is not None
-    binary, facts = stored
-    store.put_in_place(binary, folder / LIBRARY)
+    made_of, library = fingerprint.cpu(), folder / LIBRARY
+
+    def make(path: Path) -> Binary:
+        compile_library(path)
+        return store.described(path)
+
+    store.put_in_place(store.obtain(made_of.sha256, Binary, make)[0], library)
     manifest = CpuBuild(
         backend="cpu",
         fingerprint=made_of.sha256,
         fingerprints=fingerprint.by_part("cpu", made_of),
-        binary=Binary(path=str(folder / LIBRARY), sha256=facts.sha256, bytes=facts.bytes),
+        binary=store.described(library),
         compiler=made_of.compiler,
         compiler_version=made_of.compiler_version,
         flags=made_of.flags,
         targets=made_of.targets,
-        kernels=facts.kernels,
+        kernels=[*headers.sources("cpu", fingerprint.KERNELS)],
     )
     records.save(folder / "manifest.json", manifest)
     return manifest

@@ -6,19 +6,19 @@ import argparse
 import os
 import re
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from elastickv import records
-from elastickv.build import compilers, fatbin, fingerprint, format_headers, images, kernel_list, nvrtc, store
+from elastickv.build import compilers, fatbin, fingerprint, headers, images, nvrtc, store
 from elastickv.errors import MachineError, UsageError
+from elastickv.schemas.base import Sha256
 from elastickv.schemas.build import CudaBuild, Fingerprints, Image, Kernel
 from elastickv.system import programs
 from elastickv.system.nvcc import NVRTC_INSTEAD
 
 SOURCE = fingerprint.KERNELS / "cuda" / "elastickv.cu"
-INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda", format_headers.FOLDER, kernel_list.FOLDER)
+INCLUDES = (fingerprint.KERNELS, fingerprint.KERNELS / "cuda", headers.FOLDER)
 ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90)
 FIX_ENVIRONMENT = "elastickv env cuda"
 
@@ -28,9 +28,10 @@ _USED = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
 
 
-class BuiltImage(store.StoredImage):
-    """The facts about an image, stored in `<image>.json`."""
+class BuiltImage(Image):
+    """What `<image>.json` says of an image: how it was built, and the fingerprints of it and of its parts."""
 
+    fingerprint: Sha256
     fingerprints: Fingerprints
 
 
@@ -60,8 +61,6 @@ def _with_nvcc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: bo
         raise MachineError(
             f"{' '.join(command)} failed:\n{programs.errors_of(done.stderr)}", "see the compiler's message above"
         )
-    if not out.is_file():
-        raise MachineError(f"{' '.join(command)} reported success but wrote no image", NVRTC_INSTEAD)
     return done.stdout + done.stderr
 
 
@@ -78,100 +77,81 @@ def _with_nvrtc(compiler: compilers.Compiler, made_of: fingerprint.Image, ptx: b
 def build_image(architecture: int, ptx: bool, wanted: str, out: Path) -> BuiltImage:
     """Compiles (or restores) one image to `out`, writes its facts to `<out>.json` and returns them."""
     made_of = fingerprint.cuda_image(architecture, ptx, wanted)
-    stored = store.find(made_of.sha256, store.StoredImage)
-    if stored is None:
+
+    def make(path: Path) -> Image:
         compiler = compilers.choose(architecture, wanted)
         if compiler.path is None:
             raise MachineError(f"sm_{architecture} needs {compiler.kind} {compiler.version}", FIX_ENVIRONMENT)
-        format_headers.write(fingerprint.KERNELS)
-        kernel_list.write("cuda", fingerprint.KERNELS)
-        with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
-            image = Path(folder) / out.name
-            compile_with = _with_nvcc if compiler.kind == "nvcc" else _with_nvrtc
-            log = compile_with(compiler, made_of, ptx, image)
-            try:
-                fatbin.check_image(image, architecture, ptx)
-            except fatbin.BrokenBinary as error:
-                raise MachineError(f"the compiler made a wrong image: {error}", FIX_ENVIRONMENT) from error
-            store.keep(made_of.sha256, image, _facts(made_of, compiler, ptx, resources(log), image))
-        stored = store.find(made_of.sha256, store.StoredImage)
-        assert stored is not None
-    binary, facts = stored
-    built = BuiltImage(**dict(facts), fingerprints=fingerprint.by_part("cuda", made_of))
+        headers.write("cuda", fingerprint.KERNELS)
+        compile_with = _with_nvcc if compiler.kind == "nvcc" else _with_nvrtc
+        log = compile_with(compiler, made_of, ptx, path)
+        try:
+            fatbin.check_image(path, architecture, ptx)
+        except fatbin.BrokenBinary as error:
+            raise MachineError(f"the compiler made a wrong image: {error}", FIX_ENVIRONMENT) from error
+        made = store.described(path)
+        return Image(
+            architecture=made_of.target,
+            kind="ptx" if ptx else "elf",
+            compiler=compiler.kind,
+            compiler_version=compiler.version,
+            flags=made_of.flags,
+            minimum_driver=compiler.minimum_driver,
+            sha256=made.sha256,
+            bytes=made.bytes,
+            kernels=resources(log),
+        )
+
+    binary, facts = store.obtain(made_of.sha256, Image, make)
+    parts = fingerprint.by_part("cuda", made_of)
+    built = BuiltImage(**dict(facts), fingerprint=made_of.sha256, fingerprints=parts)
     store.put_in_place(binary, out)
     records.write_text(f"{out}.json", records.to_json(records.content(built)))
     return built
 
 
-def _facts(
-    made_of: fingerprint.Image, compiler: compilers.Compiler, ptx: bool, kernels: dict[str, Kernel], image: Path
-) -> store.StoredImage:
-    """The facts that the store keeps with a new image."""
-    made = store.described(image)
-    return store.StoredImage(
-        architecture=made_of.target,
-        kind="ptx" if ptx else "elf",
-        compiler=compiler.kind,
-        compiler_version=compiler.version,
-        flags=made_of.flags,
-        minimum_driver=compiler.minimum_driver,
-        sha256=made.sha256,
-        bytes=made.bytes,
-        kernels=kernels,
-        fingerprint=made_of.sha256,
-    )
-
-
 def _facts_of(image: Path) -> BuiltImage:
     try:
-        facts = BuiltImage.model_validate(records.parse(Path(f"{image}.json").read_text(encoding="utf-8")))
-        whole = records.sha256_file(image) == facts.sha256
+        return BuiltImage.model_validate(records.parse(Path(f"{image}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        whole = False
-    if not whole:
-        raise UsageError(f"{image}: not an image that `elastickv build image` made (or it was changed)")
-    return facts
+        raise UsageError(f"{image}: not an image that `elastickv build image` made") from None
 
 
-def _merger() -> str:
+def _merger() -> list[str]:
+    """The program that merges images, and flags that compress them so that every driver can read them.
+
+    LZ4 (`speed`) is what older mergers always use; drivers older than 550 cannot read the newer compression.
+    """
     found = shutil.which("fatbinary")
     if not found:
         nvcc = compilers.pinned_nvcc().path or compilers.nvcc().path
         found = str(nvcc.with_name("fatbinary")) if nvcc else None
     if not found:
         raise MachineError("fatbinary, which merges the images, is missing", FIX_ENVIRONMENT)
-    return found
+    offers = programs.run([found, "--help"], FIX_ENVIRONMENT).stdout
+    return [found, "--compress-all", *(["--compress-mode=speed"] if "--compress-mode" in offers else [])]
 
 
 def merge(images: list[Path], out: Path, manifest: Path) -> CudaBuild:
-    """Merges images into a fatbin, reads it back, writes the manifest; returns the manifest."""
-    facts = [_facts_of(image) for image in images]
-    wanted = [(fact.kind, int(fact.architecture.split("_")[1])) for fact in facts]
-    for image, (kind, architecture) in zip(images, wanted, strict=True):
-        fatbin.check_image(image, architecture, kind == "ptx")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="elastickv-") as folder:
-        merged = Path(folder) / out.name
-        parts = [
-            f"--image3=kind={kind},sm={architecture},file={image}"
-            for image, (kind, architecture) in zip(images, wanted, strict=True)
-        ]
-        # Uncompressed: drivers older than the merger cannot read its newest compression.
-        command = [_merger(), f"--create={merged}", "-64", "--compress-mode=none", *parts]
+    """Merges images into a compressed fatbin, reads it back, writes the manifest; returns the manifest."""
+    facts = {image: _facts_of(image) for image in images}
+    wanted = {image: (fact.kind, int(fact.architecture.split("_")[1])) for image, fact in facts.items()}
+    parts = [f"--image3=kind={kind},sm={sm},file={image}" for image, (kind, sm) in wanted.items()]
+    with records.replacing(out) as merged:
+        command = [*_merger(), f"--create={merged}", "-64", *parts]
         done = programs.run(command, FIX_ENVIRONMENT, programs.COMPILE_SECONDS)
-        if done.returncode or not merged.is_file():
-            raise MachineError(f"fatbinary failed: {done.stderr[-1000:] or 'it wrote no file'}", FIX_ENVIRONMENT)
+        if done.returncode:
+            raise MachineError(f"fatbinary failed: {done.stderr[-1000:]}", FIX_ENVIRONMENT)
         try:
-            read_back = fatbin.check_fatbin(merged, wanted)
+            read_back = fatbin.check_fatbin(merged, [*wanted.values()])
         except fatbin.BrokenBinary as error:
             raise MachineError(f"the merged fatbin is wrong: {error}", "rm -r build, then build again") from error
-        store.put_in_place(merged, out)
     content = CudaBuild(
         backend="cuda",
-        fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts).sha256,
-        fingerprints=fingerprint.fatbin_of_parts([fact.fingerprints for fact in facts]),
+        fingerprint=fingerprint.fatbin_of(fact.fingerprint for fact in facts.values()),
+        fingerprints=fingerprint.fatbin_of_parts([fact.fingerprints for fact in facts.values()]),
         binary=store.described(out),
-        images=[Image(**fact.model_dump(include=Image.model_fields.keys())) for fact in facts],
+        images=[Image(**fact.model_dump(include=Image.model_fields.keys())) for fact in facts.values()],
         read_back=read_back,
     )
     records.save(manifest, content)

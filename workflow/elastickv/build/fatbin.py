@@ -25,7 +25,7 @@ class BrokenBinary(Exception):
 
 def images(fatbin: bytes) -> list[tuple[str, int]]:
     """(kind, architecture) of every entry of a fatbin."""
-    magic, _, header, size = struct.unpack_from("<IHHQ", fatbin)
+    magic, _, header, size = struct.unpack_from("<IHHQ", fatbin.ljust(16, b"\0"))
     if magic != MAGIC:
         raise BrokenBinary(f"not a fatbin (magic {magic:#x})")
     found, offset = [], header

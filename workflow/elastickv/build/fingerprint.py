@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elastickv import anchors, formats, kinds, records
-from elastickv.build import anchor_headers, compilers, format_headers, kernel_list
+from elastickv.build import compilers, headers, images
 from elastickv.errors import UsageError
 from elastickv.schemas.build import Fingerprints
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from elastickv.schemas.build import CpuBuild, CudaBuild
 
 KERNELS = Path("kernels")
+SCHEMA = "fingerprint/2"
 SUFFIXES_OF = {"cuda": (".cu", ".cuh", ".h"), "cpu": (".cpp", ".hpp", ".h")}
 SUFFIXES = (".cu", ".cuh", ".cpp", ".hpp", ".h")
 NVCC_FLAGS = ("-O3", "--use_fast_math", "-lineinfo", "-std=c++17")
@@ -32,7 +33,7 @@ NVRTC_FLAGS = ("--ptxas-options=-O3", "--use_fast_math", "-lineinfo", "-std=c++1
 CPU_FLAGS = ("-O3", "-fopenmp", "-fPIC", "-std=c++17", "-fno-math-errno")
 
 UNITS = {"cuda": "elastickv.cu", "cpu": "elastickv.cpp"}  # the translation unit that includes every kernel
-PARAMETERS, FORMATS = "params.h", "formats"
+PARAMETERS, FORMATS, ANCHORS = "params.h", "formats", "anchors"
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 _STRUCT = re.compile(r"^struct (\w+) \{\n.*?^\};$", re.MULTILINE | re.DOTALL)
@@ -67,7 +68,7 @@ def source_sha256(backend: str, kernels: Path = KERNELS) -> str:
             f"{kernels / backend}: no such folder: run this in the root of a checkout, which holds the kernels"
         )
     files = sorted(file for file in kernels.rglob("*") if file.suffix in SUFFIXES_OF[backend])
-    listed = {Path(name): text for name, text in (format_headers.contents() | anchor_headers.contents()).items()}
+    listed = {Path(name): text for name, text in headers.contents().items()}
     return _digest({file.relative_to(kernels): _text(file) for file in files} | listed)
 
 
@@ -79,7 +80,7 @@ def workload_sha256(backend: str, workload: str, kernels: Path = KERNELS) -> str
     hashed one by one.
     """
     folders = (kernels, kernels / backend)
-    kept = [source for name, source in kernel_list.sources(backend, kernels).items() if name in launched()[workload]]
+    kept = [source for name, source in headers.sources(backend, kernels).items() if name in launched()[workload]]
     roots = [source.resolve() for source in kept] + _included(kernels / backend / UNITS[backend], folders)
     texts = {file: _text(file) for file in _closure(roots, folders)}
     parameters = (kernels / PARAMETERS).resolve()
@@ -101,17 +102,13 @@ def _declaration(workload: str, kernels: Path) -> dict[str, str]:
 def format_sha256(name: str, kernels: Path = KERNELS) -> str:
     """Hash of what the kernels know of a storage format: its line in the list, and its comment-free header."""
     header = kernels / FORMATS / f"{name}.h"
-    return _digest(
-        {Path(format_headers.LIST): format_headers.facts(formats.of(name)), Path(header.name): _text(header)}
-    )
+    return _digest({Path(headers.OF_FORMATS): headers.format_facts(formats.of(name)), Path(header.name): _text(header)})
 
 
 def anchor_sha256(name: str, kernels: Path = KERNELS) -> str:
     """Hash of what the kernels know of an anchor rule: its line in the list, and its comment-free header."""
-    header = kernels / anchor_headers.FOLDER / f"{name}.h"
-    return _digest(
-        {Path(anchor_headers.LIST): anchor_headers.facts(anchors.of(name)), Path(header.name): _text(header)}
-    )
+    header = kernels / ANCHORS / f"{name}.h"
+    return _digest({Path(headers.OF_ANCHORS): headers.anchor_facts(anchors.of(name)), Path(header.name): _text(header)})
 
 
 def _included(file: Path, folders: Sequence[Path]) -> list[Path]:
@@ -163,16 +160,16 @@ class _MadeOf:
 
     def content(self) -> records.Json:
         """The fields, as they are hashed."""
-        return {"schema": "fingerprint/2", **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self)}
 
     @property
     def sha256(self) -> str:
         """The fingerprint."""
-        return hashlib.sha256(records.canonical_json(self.content()).encode()).hexdigest()
+        return _sha256(self.content())
 
-    def to_json(self) -> records.Json:
-        """The fields with their hash, as a plan states them."""
-        return {**self.content(), "sha256": self.sha256}
+
+def _sha256(content: records.Json) -> str:
+    return hashlib.sha256(records.canonical_json(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -184,23 +181,6 @@ class Image(_MadeOf):
     flags: tuple[str, ...]
     compiler: str
     compiler_version: str
-
-
-@dataclass(frozen=True)
-class PlannedImage(_MadeOf):
-    """One CUDA image, whichever of several compilers makes it."""
-
-    any_of: tuple[Image, ...]
-
-    def content(self) -> records.Json:
-        return super().content() | {"any_of": [image.to_json() for image in self.any_of]}
-
-
-@dataclass(frozen=True)
-class Fatbin(_MadeOf):
-    """Several images by their fingerprints, sorted."""
-
-    images: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -220,13 +200,13 @@ def cuda_image(architecture: int, ptx: bool, compiler: str) -> Image:
     return _image(architecture, ptx, compilers.choose(architecture, compiler))
 
 
-def planned_image(architecture: int, ptx: bool, compiler: str) -> PlannedImage:
-    """What decides whether one CUDA image is built again, without asking for a GPU: who plans may have none.
-
-    The machine that builds takes one of the compilers, by its driver.
+def planned(image: str, compiler: str) -> list[records.Json]:
+    """What decides whether a CUDA image (named by its file) is built again, without asking for a GPU: the contents of
+    the images of which the machine that builds makes one, by its driver.
     """
+    architecture, ptx = images.target(image)
     candidates = compilers.candidates(architecture, compiler)
-    return PlannedImage(tuple(_image(architecture, ptx, each) for each in candidates))
+    return [_image(architecture, ptx, each).content() for each in candidates]
 
 
 def _image(architecture: int, ptx: bool, chosen: compilers.Compiler) -> Image:
@@ -243,8 +223,7 @@ def by_part(backend: str, made_of: Image | Library) -> Fingerprints:
             name: replace(made_of, source=format_sha256(name)).sha256 for name in _present(FORMATS, formats.every())
         },
         anchors={
-            name: replace(made_of, source=anchor_sha256(name)).sha256
-            for name in _present(anchor_headers.FOLDER, anchors.every())
+            name: replace(made_of, source=anchor_sha256(name)).sha256 for name in _present(ANCHORS, anchors.every())
         },
     )
 
@@ -254,25 +233,17 @@ def _present(folder: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if (KERNELS / folder / f"{name}.h").is_file()]
 
 
-def planned_fatbin(architectures: Sequence[int], ptx: int | None, compiler: str) -> Fatbin:
-    """Determines whether a fatbin of these architectures (ptx: None for no PTX) must be merged again; needs no GPU."""
-    images = [planned_image(architecture, False, compiler) for architecture in architectures]
-    if ptx:
-        images.append(planned_image(ptx, True, compiler))
-    return fatbin_of(image.sha256 for image in images)
+def fatbin_of(fingerprints: Iterable[str]) -> str:
+    """The fingerprint of a fatbin of images with these fingerprints."""
+    return _sha256({"schema": SCHEMA, "images": sorted(fingerprints)})
 
 
-def fatbin_of(images: Iterable[str]) -> Fatbin:
-    """What a fatbin is made of, of images with these fingerprints."""
-    return Fatbin(tuple(sorted(images)))
-
-
-def fatbin_of_parts(images: Sequence[Fingerprints]) -> Fingerprints:
+def fatbin_of_parts(built: Sequence[Fingerprints]) -> Fingerprints:
     """The fingerprints of a fatbin of images with these fingerprints."""
     return Fingerprints(
-        **{name: fatbin_of(image.of(name) for image in images).sha256 for name in launched()},
-        formats={name: fatbin_of(image.formats[name] for image in images).sha256 for name in images[0].formats},
-        anchors={name: fatbin_of(image.anchors[name] for image in images).sha256 for name in images[0].anchors},
+        **{name: fatbin_of(image.of(name) for image in built) for name in launched()},
+        formats={name: fatbin_of(image.formats[name] for image in built) for name in built[0].formats},
+        anchors={name: fatbin_of(image.anchors[name] for image in built) for name in built[0].anchors},
     )
 
 
@@ -294,7 +265,7 @@ def of_these_sources(manifest: CpuBuild | CudaBuild) -> bool:
         made_of = _library(manifest.flags, manifest.targets, manifest.compiler, manifest.compiler_version)
         return made_of.sha256 == manifest.fingerprint
     source = source_sha256("cuda")
-    images = [
+    made_of = [
         Image(one.architecture, source, tuple(one.flags), one.compiler, one.compiler_version) for one in manifest.images
     ]
-    return fatbin_of(image.sha256 for image in images).sha256 == manifest.fingerprint
+    return fatbin_of(image.sha256 for image in made_of) == manifest.fingerprint

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastickv.build import anchor_headers, fingerprint
+from elastickv.build import fingerprint
 
 PACKAGE, SCHEMAS, LOCKS, CONFIG = Path("workflow/elastickv"), Path("schemas"), Path("envs"), Path("config")
 DEFAULT_MATRIX = CONFIG / "config.yaml"
@@ -49,7 +49,7 @@ def groups(root: Path = Path()) -> list[Group]:
         Group(
             "Anchor rules",
             "How both kinds of kernels choose the token that represents a group; the package has the NumPy reference.",
-            _files(root, kernels / anchor_headers.FOLDER, fingerprint.SUFFIXES),
+            _files(root, kernels / fingerprint.ANCHORS, fingerprint.SUFFIXES),
         ),
         Group(
             "CPU kernels",

@@ -1,33 +1,18 @@
-"""Stores binaries by fingerprint under `build/.store/`, so that binaries deleted by Snakemake need no rebuild."""
+"""Stores binaries by fingerprint under `build/.store/`, so that outputs which Snakemake deleted need no rebuild."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from elastickv import records
-from elastickv.schemas.base import Model, Sha256
-from elastickv.schemas.build import Binary, Image, Size
+from elastickv.schemas.build import Binary, Image
 
 STORE = Path("build/.store")
-
-
-class StoredImage(Image):
-    """The facts stored with a CUDA image."""
-
-    fingerprint: Sha256
-
-
-class StoredLibrary(Model):
-    """The facts stored with a CPU library."""
-
-    kernels: list[str]
-    sha256: Sha256
-    bytes: Size
-
-
-Facts = TypeVar("Facts", StoredImage, StoredLibrary)
+Facts = TypeVar("Facts", Binary, Image)
 
 
 def described(binary: Path) -> Binary:
@@ -35,26 +20,30 @@ def described(binary: Path) -> Binary:
     return Binary(path=str(binary), sha256=records.sha256_file(binary), bytes=binary.stat().st_size)
 
 
-def put_in_place(source: Path, destination: Path) -> None:
-    """Copies a file so that `destination` is whole at any moment."""
-    with records.replacing(destination) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def find(fingerprint: str, facts: type[Facts]) -> tuple[Path, Facts] | None:
-    """The stored binary of a fingerprint and its facts, or None when it is missing or damaged."""
-    folder = STORE / fingerprint
+def obtain(fingerprint: str, facts: type[Facts], make: Callable[[Path], Facts]) -> tuple[Path, Facts]:
+    """The stored binary of a fingerprint and its facts. `make(path)` makes one where it is missing or damaged."""
+    binary, described = (STORE / fingerprint / name for name in ("binary", "facts.json"))
     try:
-        found = facts.model_validate(records.parse((folder / "facts.json").read_text(encoding="utf-8")))
-        binary = folder / "binary"
-        return (binary, found) if records.sha256_file(binary) == found.sha256 else None
+        found = facts.model_validate(records.parse(described.read_text(encoding="utf-8")))
+        if records.sha256_file(binary) == found.sha256:
+            return binary, found
     except (OSError, ValueError):
-        return None
+        pass
+    with records.replacing(binary) as temporary:
+        made = make(temporary)
+    records.write_text(described, records.to_json(records.content(made)))
+    return binary, made
 
 
-def keep(fingerprint: str, binary: Path, facts: StoredImage | StoredLibrary) -> None:
-    """Stores a binary with its facts."""
-    folder = STORE / fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
-    put_in_place(binary, folder / "binary")
-    records.write_text(folder / "facts.json", records.to_json(records.content(facts)))
+def put_in_place(binary: Path, destination: Path) -> None:
+    """Makes `destination` another name of a stored binary; a copy where the file system has no hard links.
+
+    Its time is now, because Snakemake runs a rule again whose output is older than its inputs.
+    """
+    with records.replacing(destination) as temporary:
+        temporary.unlink()
+        try:
+            os.link(binary, temporary)
+        except OSError:
+            shutil.copyfile(binary, temporary)
+        os.utime(temporary)

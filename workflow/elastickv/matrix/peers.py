@@ -30,7 +30,7 @@ UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # exception
 def offered() -> dict[str, str]:
     """Maps the name of every peer under peers/libraries to its module, in the order of definition.
 
-    Raises UsageError if a file cannot be parsed or defines a peer that another file also defines.
+    Raises UsageError if a file defines no peers, or one that another file also defines.
     """
     found: dict[str, str] = {}
     for path in sorted(LIBRARIES.glob("[!._]*.py")):
@@ -45,19 +45,14 @@ def _keys_of_peers(path: Path) -> list[str]:
     """The keys of `PEERS = {...}` in the file of a library."""
     try:
         statements = ast.parse(path.read_bytes()).body
-    except (OSError, *UNREADABLE) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path}: {error}") from error
-    values = [
-        statement.value
-        for statement in statements
-        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["PEERS"]
-    ]
-    if not values or not isinstance(values[-1], ast.Dict):
-        raise UsageError(f"{path}: the file must define PEERS = {{name: peer, ...}}, like every file in this folder")
-    names = [key.value if isinstance(key, ast.Constant) else None for key in values[-1].keys]
-    for name in names:
-        if not (isinstance(name, str) and NAME.fullmatch(name)):
-            raise UsageError(f"{path}: PEERS: each key must be a quoted name of lower-case letters, digits and '_'")
+    tables = [one.value for one in statements if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "PEERS"]
+    keys = tables[-1].keys if tables and isinstance(tables[-1], ast.Dict) else []
+    names = [key.value for key in keys if isinstance(key, ast.Constant) and NAME.fullmatch(str(key.value))]
+    if not names or len(names) < len(keys):
+        allowed = "its keys quoted names of lower-case letters, digits and '_'"
+        raise UsageError(f"{path}: must define PEERS = {{name: peer, ...}}, {allowed}")
     return names
 
 

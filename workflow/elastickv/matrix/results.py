@@ -70,20 +70,16 @@ def _own(parts: tuple[str, ...]) -> str | None:
 def check_writable(results: str, where: str) -> None:
     """Raises UsageError unless the folder can be created and is writable. where: where the config names it.
 
-    Neither creates nor removes the folder, since another run may be creating it at the same time. The missing part of
-    the path is tested under a uniquely named folder in the nearest existing parent. An existing results folder, which
-    another run may be listing, is tested with an unnamed file, or with a hidden one if the file system lacks those.
+    Neither creates nor removes the folder, since another run may be creating it at the same time: the missing part of
+    the path is tested under a hidden folder with a name of its own in the nearest existing parent. Permission bits are
+    not reliable: root, read-only and virtual file systems.
     """
     folder = Path(results)
     last = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
-        # Permission bits are not reliable: root, read-only and virtual file systems.
-        if last == folder:
-            with tempfile.TemporaryFile(dir=folder, prefix=TRIAL):
-                return
         with tempfile.TemporaryDirectory(dir=last, prefix=TRIAL) as trial:
             below = Path(trial) / folder.relative_to(last)
-            below.mkdir(parents=True)
+            below.mkdir(parents=True, exist_ok=True)
             (below / "file").touch()
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,8 +1,8 @@
 """Reads YAML strictly: YAML 1.2 core scalars, string keys, no duplicate keys, no tags, no merge keys, no alias bombs.
 
 PyYAML's loaders follow YAML 1.1 (`4096_8` and `1e3` have other meanings, `yes` is true, `2025-01-01` is a date) and
-accept duplicate keys. This module builds plain Python values from PyYAML's events, which include the position of each
-value, and limits size, depth and alias expansion.
+accept duplicate keys. This module builds plain Python values from PyYAML's nodes, which know their positions, and
+limits size, depth and alias expansion.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from elastickv.matrix.wording import KeyPath, dotted
 
 MOST_BYTES = 2 * 1024 * 1024
 MOST_DEPTH = 32
-MOST_VALUES = 500_000  # after expanding aliases
+MOST_VALUES = 200_000  # after expanding aliases
 
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # which gives no scalar a type
 _CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -53,19 +53,6 @@ class Document:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     lost: set[KeyPath] = field(default_factory=set)
-
-
-@dataclass
-class _Frame:
-    """A collection being built. A mapping alternates between expecting a key and expecting its value."""
-
-    value: dict | list
-    path: KeyPath
-    anchor: str | None
-    values_before: int
-    key: str | None = None
-    skips: bool = False  # the value of the current key is ignored
-    height: int = 1  # levels of nesting inside, this one included
 
 
 def scalar(text: str) -> Any:  # noqa: PLR0911 (one return for each kind of scalar)
@@ -129,17 +116,20 @@ def parse(text: str, source: str, numbered: bool = True) -> Document:
 
     numbered: whether messages include line numbers. Raises UsageError with all problems so far if parsing must stop.
     """
-    builder = _Builder(source, numbered)
+    reader = _Reader(source, numbered)
     try:
-        for event in yaml.parse(text, Loader=_PARSER):
-            builder.take(event)
+        reader.check_events(text)
+        root = yaml.compose(text, Loader=_LOADER)
+        if root is not None:
+            reader.document.lines[()] = root.start_mark.line + 1
+            reader.document.value = reader.value(root, ())
     except yaml.MarkedYAMLError as error:
-        builder.stop(*_syntax_problem(error, text))
+        reader.stop(*_syntax_problem(error, text))
     except yaml.reader.ReaderError as error:  # this error has a position but no line
-        builder.stop(text.encode()[: error.position].count(b"\n") + 1, f"not YAML: {error.reason}")
+        reader.stop(text.encode()[: error.position].count(b"\n") + 1, f"not YAML: {error.reason}")
     except UnicodeEncodeError:
         raise UsageError(f"{source}: not YAML: contains characters that are not valid Unicode") from None
-    return builder.document
+    return reader.document
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
@@ -154,35 +144,78 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
     return line, f"YAML syntax error: {what}{hint}"
 
 
-class _Builder:
-    """Turns events into plain values, without recursion, and collects violations of strict YAML."""
+class _Reader:
+    """Turns nodes into plain values and collects violations of strict YAML."""
 
     def __init__(self, source: str, numbered: bool):
         self.document = Document(source, None)
-        self.documents = 0
         self._numbered = numbered
-        self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int, int]] = {}  # name -> (value, values it holds expanded, its height)
         self._values = 0
+        self._inside: list[yaml.Node] = []  # the collections being read, the outermost first
 
-    def take(self, event: yaml.Event) -> None:
-        """Handles one event. Raises UsageError if continuing could exhaust memory."""
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.DocumentStartEvent):
-            self.documents += 1
-            if self.documents > 1:
+    def check_events(self, text: str) -> None:
+        """Rejects tags and a second document. Stops at deep nesting, which could exhaust `yaml.compose`'s stack."""
+        documents = depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            line = event.start_mark.line + 1
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
                 self.stop(line, "a second YAML document starts here; a config file must hold only one")
-            return
-        if getattr(event, "tag", None) is not None:
-            self._problem(line, f"YAML tag {event.tag!r}: tags are not allowed; write the plain value")
-        if isinstance(event, yaml.AliasEvent):
-            self._alias(event.anchor, line)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._scalar(event, line)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._open(event, line)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._close()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            self._check_depth(depth, line)
+            if getattr(event, "tag", None) is not None:
+                self._problem(line, f"YAML tag {event.tag!r}: tags are not allowed; write the plain value")
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        """The plain value of a node. Raises UsageError if continuing could exhaust memory."""
+        line = node.start_mark.line + 1
+        self.document.lines.setdefault(path, line)
+        self._values += 1
+        if self._values > MOST_VALUES:
+            self.stop(line, f"more than {MOST_VALUES} values after expanding aliases; write a sweep under `matrices`")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path, line)
+        if node in self._inside:
+            self.stop(line, f"{dotted(path)}: an alias contains itself")
+        self._inside.append(node)
+        self._check_depth(len(self._inside), line)
+        if isinstance(node, yaml.SequenceNode):
+            value = [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        else:
+            value = self._mapping(node, path)
+        self._inside.pop()
+        return value
+
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath, line: int) -> Any:
+        if node.style:  # quoted, or a block of text
+            return node.value
+        if refused := ambiguity(node.value):
+            self._problem(line, refused, path)
+            self.document.lost.add(path)
+        return scalar(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.stop(line, "a list or mapping as a key; keys are plain strings")
+            key, place = key_node.value, (*path, key_node.value)
+            if key == "<<" and not key_node.style:
+                self.document.lost.add(path)  # it may contain anything that is missing there
+                self._problem(line, MERGE_KEY, place)
+                continue
+            if key in value:
+                first = f" (first on line {self.document.lines.get(place)})" if self._numbered else ""
+                self._problem(line, f"duplicate key {dotted(place)}{first}; each key may occur only once")
+                self.document.lost.add(place)
+            self.document.lines[place] = line
+            value[key] = self.value(value_node, place)
+        return value
+
+    def _check_depth(self, depth: int, line: int) -> None:
+        if depth > MOST_DEPTH:
+            self.stop(line, f"nested deeper than {MOST_DEPTH} levels")
 
     def _problem(self, line: int, text: str, path: KeyPath = ()) -> None:
         place = f"{self.document.source}:{line}" if self._numbered else self.document.source
@@ -192,102 +225,3 @@ class _Builder:
         """Raises UsageError with this problem and all earlier ones."""
         self._problem(line, text)
         raise UsageError(self.document.problems) from None
-
-    def _awaits_key(self) -> bool:
-        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
-
-    def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
-        if self._awaits_key():
-            if event.anchor:
-                self._anchors[event.anchor] = (event.value, 1, 0)
-            self._take_key(event.value, line, merges=event.value == "<<" and event.implicit[0])
-            return
-        plain = event.implicit[0] or (event.tag is not None and not event.style)
-        value = scalar(event.value) if plain else event.value
-        refused = ambiguity(event.value) if plain else None
-        if refused:
-            self._problem(line, refused, self._here())
-            self.document.lost.add(self._here())
-        self._count(1, line)
-        if event.anchor:
-            self._anchors[event.anchor] = (value, 1, 0)
-        self._place(value, line)
-
-    def _take_key(self, key: str, line: int, merges: bool) -> None:
-        frame = self._stack[-1]
-        frame.key = key
-        path = (*frame.path, key)
-        if merges:
-            frame.skips = True
-            self.document.lost.add(frame.path)  # it may contain anything that is missing there
-            self._problem(line, MERGE_KEY, path)
-            return
-        if key in frame.value:
-            first = f" (first on line {self.document.lines.get(path)})" if self._numbered else ""
-            self._problem(line, f"duplicate key {dotted(path)}{first}; each key may occur only once")
-            self.document.lost.add(path)
-        self.document.lines[path] = line
-
-    def _alias(self, name: str, line: int) -> None:
-        if self._awaits_key():
-            self.stop(line, f"alias *{name} as a key; keys are plain strings")
-        if name not in self._anchors:  # PyYAML checks both in its composer, which is not used here
-            inside = any(frame.anchor == name for frame in self._stack)
-            self.stop(line, f"alias *{name} " + ("contains itself" if inside else "has no anchor above it"))
-        value, size, height = self._anchors[name]
-        self._count(size, line)
-        self._check_depth(height, line)
-        self._grow(height)
-        self._place(value, line)
-
-    def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
-        if self._awaits_key():
-            self.stop(line, "a list or mapping as a key; keys are plain strings")
-        self._check_depth(1, line)
-        path = self._here()
-        self.document.lines.setdefault(path, line)
-        value: dict | list = {} if isinstance(event, yaml.MappingStartEvent) else []
-        self._stack.append(_Frame(value, path, event.anchor, self._values))
-        self._count(1, line)
-
-    def _close(self) -> None:
-        frame = self._stack.pop()
-        if frame.anchor:
-            self._anchors[frame.anchor] = (frame.value, self._values - frame.values_before, frame.height)
-        self._grow(frame.height)
-        self._place(frame.value, None)
-
-    def _grow(self, height: int) -> None:
-        """Notes that the current collection contains a value of that height."""
-        if self._stack:
-            self._stack[-1].height = max(self._stack[-1].height, height + 1)
-
-    def _check_depth(self, height: int, line: int) -> None:
-        if len(self._stack) + height > MOST_DEPTH:
-            self.stop(line, f"nested deeper than {MOST_DEPTH} levels")
-
-    def _here(self) -> KeyPath:
-        """The key path of the next value."""
-        if not self._stack:
-            return ()
-        frame = self._stack[-1]
-        return (*frame.path, frame.key if isinstance(frame.value, dict) else len(frame.value))
-
-    def _place(self, value: Any, line: int | None) -> None:
-        if line is not None:
-            self.document.lines.setdefault(self._here(), line)
-        if not self._stack:
-            self.document.value = value
-            return
-        frame = self._stack[-1]
-        if isinstance(frame.value, dict):
-            if not frame.skips:
-                frame.value[frame.key] = value
-            frame.key, frame.skips = None, False
-        else:
-            frame.value.append(value)
-
-    def _count(self, values: int, line: int) -> None:
-        self._values += values
-        if self._values > MOST_VALUES:
-            self.stop(line, f"more than {MOST_VALUES} values after expanding aliases; write a sweep under `matrices`")

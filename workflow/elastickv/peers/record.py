@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from elastickv.judge import noise
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import DecodeCase
-from elastickv.schemas.parts import BuildUsed, Device, Software
-from elastickv.schemas.peers import Cache, Comparison, Entry, Library, OwnFile, Peers, Settings
+from elastickv.schemas.peers import Cache, Comparison, Entry, Peers, Settings
 
 MEASURED = ("ok", "noisy")
 
@@ -18,24 +17,6 @@ class JudgedComparison(Comparison):
     """A judged comparison: its status by its controls, and the publishable ratio."""
 
     status: Literal["ok", "imprecise", "noisy"]
-
-
-class About(NamedTuple):
-    """The fields of a record other than its cases: peer, bounds, device and time.
-
-    file: None where the peer is one of the project's. device, build: None where nothing was measured.
-    """
-
-    peer: str
-    times: str
-    backend: str | None
-    settings: Settings
-    library: Library
-    file: OwnFile | None
-    device: Device | None
-    software: Software
-    build: BuildUsed | None
-    started: str
 
 
 def for_peers(case: DecodeCase, settings: keys.Peers | Settings) -> DecodeCase:
@@ -53,16 +34,13 @@ def case_entry(case: DecodeCase, found: Mapping[str, Any]) -> Entry:
     return Entry(case=case, status=status, reason=reason, full=nothing, elastic=nothing)
 
 
-def compose(about: About, entries: Sequence[Entry], ended: str) -> Peers:
-    """The record. Its status is the best of its cases; without figures, its reason lists every reason."""
+def compose(about: Mapping[str, Any], entries: Sequence[Entry]) -> Peers:
+    """The record. Its status is the best of its cases; without figures, its reason lists every reason.
+
+    about: its other fields.
+    """
     status, reason = overall([(entry.status, entry.reason) for entry in entries])
-    return Peers(
-        status=status,
-        reason=reason,
-        **about._asdict(),
-        ended=ended,
-        cases=list(entries),
-    )
+    return Peers(status=status, reason=reason, cases=list(entries), **about)
 
 
 def overall(cases: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
@@ -114,7 +92,7 @@ def _judged_cache(found: Cache, backend: str, limits: keys.Noise) -> Cache:
 def merged(records: Sequence[Peers]) -> Peers:
     """One record of records of single cases, in their order: what they share is the first measured one's."""
     first = next((one for one in records if one.status in MEASURED), records[0])
-    about = About(**{name: getattr(first, name) for name in About._fields})
-    about = about._replace(started=min(one.started for one in records))
     entries = [entry for one in records for entry in one.cases]
-    return compose(about, entries, max(one.ended for one in records))
+    status, reason = overall([(entry.status, entry.reason) for entry in entries])
+    time = {"started": min(one.started for one in records), "ended": max(one.ended for one in records)}
+    return first.model_copy(update={"status": status, "reason": reason, "cases": entries, **time})

@@ -66,7 +66,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Comparison(jobs.Job[Part, Peers]):
-    """The job of comparing these peers (by their names in records) with our kernel on these cases."""
+    """The job of comparing these peers (by their names in records) with our kernel on these cases, as measured."""
 
     settings: keys.Peers
     cases: dict[str, DecodeCase]
@@ -85,36 +85,30 @@ class Comparison(jobs.Job[Part, Peers]):
             "peer": part[0],
             "file": peer.sha256,
             "versions": {name: peer.versions.get(name) for name in sorted({*peer.needs, "torch"})},
-            "case": matrix.content_key(self._measured(self.cases[part[1]])),
+            "case": matrix.content_key(self.cases[part[1]]),
             "settings": self._bounds.model_dump(mode="json"),
             "sampling": SAMPLING,
             "build": self.built[part[1]].fingerprint if self.built else None,
         }
 
     def restored(self, part: Part, record: Peers) -> Peers:
-        measured = self._measured(self.cases[part[1]])
-        entries = [record.cases[0].model_copy(update={"case": measured})]
+        entries = [record.cases[0].model_copy(update={"case": self.cases[part[1]]})]
         return record.model_copy(update={"cases": entries, "file": self._file(part[0])})
 
     def measure(self, parts: Sequence[Part], uuid: str | None) -> Iterator[tuple[Part, Peers]]:
         for case in self.cases.values():
-            for names in self.together([name for name, of in parts if of == case.id]):
+            for names in together(self.peers, [name for name, of in parts if of == case.id]):
                 while names:
                     for name, made in self._in_one_worker(case, names, uuid).items():
                         names.remove(name)
                         yield (name, case.id), made
-
-    def together(self, names: Sequence[str]) -> list[list[str]]:
-        """Groups of peers that share a worker: the project's peers together; each user's file alone, for isolation."""
-        ours = [name for name in names if not self.peers[name].path]
-        return [group for group in (ours, *([name] for name in names if name not in ours)) if group]
 
     def _in_one_worker(self, case: DecodeCase, names: list[str], uuid: str | None) -> dict[str, Peers]:
         """One worker's results for at least one of these peers. If it dies, only the current peer is lost."""
         known = {name: self.peers[name] for name in names}
         request = {"task": "compare", "backend": self.backend, "build": self.build, **_named(known),
                    "versions": {name: version for one in known.values() for name, version in one.versions.items()},
-                   "case": case.model_dump(mode="json"), "settings": self.settings.model_dump(mode="json")}  # fmt: skip
+                   "case": case.model_dump(mode="json")}  # fmt: skip
         answer = ask(self.backend, request, demand.peers_seconds(case, len(names), self.settings.max_seconds), uuid)
         found = {name: self.compose(name, case, entry, answer) for name, entry in answer.get("done", {}).items()}
         if "finished" not in answer:
@@ -135,26 +129,24 @@ class Comparison(jobs.Job[Part, Peers]):
     def compose(self, name: str, case: DecodeCase, entry: Mapping[str, Any], answer: jobs.Answer) -> Peers:
         """One case's result as a record, with device and software from the worker's answer."""
         peer = self.peers[name]
-        about = record.About(
-            peer=name,
-            times=peer.times,
-            backend=self.backend,
-            settings=self._bounds,
-            library=Library(name=peer.needs[0], version=peer.versions.get(peer.needs[0])),
-            file=self._file(name),
-            device=answer.get("device"),
-            software=answer.get("software") or device.software(),
-            build=self.built.get(case.id),
-            started=self.watch.started,
-        )
-        return record.compose(about, [record.case_entry(self._measured(case), entry)], self.watch.ended())
+        about = {
+            "peer": name,
+            "times": peer.times,
+            "backend": self.backend,
+            "settings": self._bounds,
+            "library": Library(name=peer.needs[0], version=peer.versions.get(peer.needs[0])),
+            "file": self._file(name),
+            "device": answer.get("device"),
+            "software": answer.get("software") or device.software(),
+            "build": self.built.get(case.id),
+            "started": self.watch.started,
+            "ended": self.watch.ended(),
+        }
+        return record.compose(about, [record.case_entry(case, entry)])
 
     def _file(self, name: str) -> OwnFile | None:
         peer = self.peers[name]
         return OwnFile(path=peer.path, sha256=peer.sha256) if peer.path else None
-
-    def _measured(self, case: DecodeCase) -> DecodeCase:
-        return record.for_peers(case, self.settings)
 
     @property
     def _bounds(self) -> Settings:
@@ -201,13 +193,13 @@ def compare(
 ) -> dict[str, Peers]:
     """The record of each peer, from the store or measured; always valid records."""
     settings = naming.completed(settings)
-    known = _named_in(settings)
-    job = Comparison(settings, {case.id: case for case in cases}, build, known)
-    parts = [(name, case.id) for case in cases for name in known]
+    cases = [record.for_peers(case, settings) for case in cases]
+    job = Comparison(settings, {case.id: case for case in cases}, build, _named_in(settings))
+    parts = [(name, case.id) for case in cases for name in job.peers]
     found: dict[Part, Peers] = {}
     try:
         job = replace(job, backend=device.resolve_backend(backend))
-        job = replace(job, peers=_described(job))
+        job = replace(job, peers=described(settings, job.backend, cases))
         early = {part: job.peers[part[0]].without(part[1]) for part in parts}
         found = {part: job.without(*why, part) for part, why in early.items() if why}
         if len(found) < len(parts):
@@ -217,8 +209,7 @@ def compare(
             found |= jobs.run(job, store, remeasure)
     except MachineError as error:
         found |= {part: job.without("unsupported", error.one_line, part) for part in parts if part not in found}
-    ids = [case.id for case in cases]
-    return {name: record.merged([found[name, id] for id in ids]) for name in known}
+    return {name: record.merged([found[name, case] for case in job.cases]) for name in job.peers}
 
 
 def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -> dict[str, Described]:
@@ -226,25 +217,26 @@ def described(settings: keys.Peers, backend: str, cases: Sequence[DecodeCase]) -
 
     Raises MachineError when the environment is missing.
     """
-    return _described(Comparison(settings, {case.id: case for case in cases}, "", _named_in(settings), backend))
+    found = _named_in(settings)
+    for names in together(found, [*found]):
+        request = {"task": "describe", "backend": backend, **_named({name: found[name] for name in names}),
+                   "cases": [case.model_dump(mode="json") for case in cases]}  # fmt: skip
+        answer = ask(backend, request, DESCRIBE_SECONDS, None)
+        for name in names:
+            told = answer.get("described", {}).get(name, answer)
+            known = told if "needs" in told else {"wrong": jobs.ended(told)}
+            found[name] = replace(found[name], **known)
+    return found
 
 
 def _named_in(settings: keys.Peers) -> dict[str, Described]:
     return {naming.name_of(entry): Described.named(entry) for entry in settings.names}
 
 
-def _described(job: Comparison) -> dict[str, Described]:
-    """Every peer as a worker finds it."""
-    found = {}
-    for names in job.together([*job.peers]):
-        group = {name: job.peers[name] for name in names}
-        request = {"task": "describe", "backend": job.backend, **_named(group),
-                   "cases": [case.model_dump(mode="json") for case in job.cases.values()]}  # fmt: skip
-        answer = ask(job.backend, request, DESCRIBE_SECONDS, None)
-        for name, peer in group.items():
-            told = answer.get("described", {}).get(name, answer)
-            found[name] = replace(peer, **told) if "needs" in told else replace(peer, wrong=jobs.ended(told))
-    return {name: found[name] for name in job.peers}
+def together(known: Mapping[str, Described], names: Sequence[str]) -> list[list[str]]:
+    """Groups of peers that share a worker: the project's peers together; each user's file alone, for isolation."""
+    ours = [name for name in names if not known[name].path]
+    return [group for group in (ours, *([name] for name in names if name not in ours)) if group]
 
 
 def _named(known: Mapping[str, Described]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from elastickv.jobs.worker import Progress, serve, show
-from elastickv.schemas import config as keys
 from elastickv.schemas.case import case_of
 
 if TYPE_CHECKING:
@@ -74,14 +73,14 @@ def _describe(request: dict[str, Any]) -> dict[str, Any]:
 def _compare(request: dict[str, Any]) -> dict[str, Any]:
     from elastickv import device
     from elastickv.device.opening import open_backend
-    from elastickv.peers import comparison, record, runners
+    from elastickv.peers import comparison, runners
 
     state = device.state_of(request["backend"])  # before the backend opens: all processes on a GPU now are others
     backend = open_backend(request["backend"], request["build"])
     state.opened()
     facts, software = backend.facts(), {**device.software(), **request["versions"]}
     progress = Progress(request, {"device": facts, "software": software})
-    case = record.for_peers(case_of(request["case"]), keys.Peers(**request["settings"]))
+    case = case_of(request["case"])
     refused = backend.supports(case)
     if refused:
         return {"device": facts, "software": software, "status": "unsupported", "reason": f"our kernel: {refused}"}
@@ -105,17 +104,5 @@ def _beside(bench: Bench, request: dict[str, Any], name: str) -> dict[str, Any]:
     return comparison.beside(bench, peer).model_dump(mode="json")
 
 
-def _crosscheck(request: dict[str, Any]) -> dict[str, Any]:
-    from elastickv.device.opening import open_backend
-    from elastickv.models.refusal import one_line
-    from elastickv.peers import crosscheck
-
-    backend = open_backend("cuda", request["build"])
-    try:
-        return crosscheck.measure(backend, request["timer"])._asdict()
-    except (ImportError, LookupError, RuntimeError) as error:
-        return {"reason": one_line(error)}
-
-
 if __name__ == "__main__":
-    sys.exit(serve({"compare": _compare, "describe": _describe, "crosscheck": _crosscheck}))
+    sys.exit(serve({"compare": _compare, "describe": _describe}))

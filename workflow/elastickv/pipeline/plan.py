@@ -89,7 +89,7 @@ def resolve(config: matrix.Config) -> Plan:
 
 def contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
     """Path and content of every plan file. Queries the compilers' versions for the fingerprints."""
-    return results_contents(config, plan) | _build_contents(config, plan)
+    return results_contents(config, plan) | _build_contents(plan)
 
 
 def results_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
@@ -124,17 +124,17 @@ def _content(model: Model, without: str = "") -> dict[str, Any]:
     return model.model_dump(mode="json", exclude={without})
 
 
-def _build_contents(config: matrix.Config, plan: Plan) -> dict[Path, str]:
+def _build_contents(plan: Plan) -> dict[Path, str]:
     from elastickv.build import fingerprint
 
-    planned = {f"image_{Path(image).stem}": fingerprint.planned_image(*images.target(image), plan.compiler)
-               for image in plan.images}  # fmt: skip
+    files = {}
+    planned = {image: fingerprint.planned(image, plan.compiler) for image in plan.images}
+    for image, content in planned.items():
+        files[BUILD_PLAN / f"image_{Path(image).stem}.json"] = _line(content)
     if "cuda" in plan.backends:
-        wanted = (config.build.architectures, config.build.ptx, plan.compiler)
-        planned["fatbin"] = fingerprint.planned_fatbin(*wanted)
+        files[BUILD_PLAN / "fatbin.json"] = _line(planned)
     if "cpu" in plan.backends:
-        planned["cpu"] = fingerprint.cpu()
-    files = {BUILD_PLAN / f"{name}.json": _line(one.to_json()) for name, one in planned.items()}
+        files[BUILD_PLAN / "cpu.json"] = _line(fingerprint.cpu().content())
     for name in needed_environments(plan):
         files[ENVIRONMENT_PLAN / f"{name}.json"] = _line({"lock_sha256": environments.lock_sha256(name)})
     return files

@@ -6,8 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import filelock
 from elastickv import matrix
 from elastickv.build import provenance
 from elastickv.device import driver
-from elastickv.errors import ElastickvError, UsageError
+from elastickv.errors import UsageError
 from elastickv.measure import demand
 from elastickv.measure.demand import Demand
-from elastickv.pipeline import plan, runlock
+from elastickv.pipeline import message_alone, plan, runlock
 from elastickv.system import orphans
 
 
@@ -50,7 +49,7 @@ class Run:
 
     def start(self) -> None:
         """Called before jobs run: fails if another run is active, and moves records of removed cases away."""
-        with _message_alone():
+        with message_alone():
             if self.lock is not None and not runlock.take(self.lock):
                 raise runlock.refusal()
         plan.unfinish(self.plan)
@@ -70,7 +69,7 @@ def begin(workflow: Any) -> Run:
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
     orphans.adopt_children()
     _own_python_first()
-    with _message_alone():
+    with message_alone():
         _check_folder(Path(workflow.basedir))
         config = _config(workflow)
         resolved = plan.resolve(config)
@@ -154,16 +153,6 @@ def _write_plan(config: matrix.Config, resolved: plan.Plan, lock: filelock.BaseF
         raise runlock.refusal()
     plan.unfinish(resolved, [*changed, *obsolete])
     plan.write(files, changed, obsolete)
-
-
-@contextmanager
-def _message_alone() -> Iterator[None]:
-    """Ends the process with an error's message and exit code: Snakemake would put a traceback around it."""
-    try:
-        yield
-    except ElastickvError as error:
-        print(f"elastickv: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
 
 
 def _own_python_first() -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from elastickv.errors import UsageError
 from elastickv.policies.base import Key, Policy
 
 DEFAULT = "grouped"  # policy of cases that do not name one
@@ -19,7 +20,7 @@ DEFAULT = "grouped"  # policy of cases that do not name one
 
 @cache
 def every() -> dict[str, type[Policy]]:
-    """All policies by name, the default first. Raises ValueError if a file is not named like its policy."""
+    """All policies by name, the default first. Raises UsageError if a file is not named like its policy."""
     found = {}
     for info in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{info.name}")
@@ -27,7 +28,7 @@ def every() -> dict[str, type[Policy]]:
         for made in here:
             if isinstance(made, type) and issubclass(made, Policy) and made is not Policy:
                 if info.name != made.NAME:
-                    raise ValueError(f"policies/{info.name}.py declares the policy {made.NAME}; give both one name")
+                    raise UsageError(f"policies/{info.name}.py declares the policy {made.NAME}; give both one name")
                 found[made.NAME] = made
     return {name: found[name] for name in sorted(found, key=lambda name: (name != DEFAULT, name))}
 
@@ -39,7 +40,7 @@ def of(name: str) -> type[Policy]:
 
 @cache
 def every_key() -> dict[str, Key]:
-    """The keys of all policies. Raises ValueError if policies declare a key of the same name differently."""
+    """The keys of all policies. Raises UsageError if policies declare a key of the same name differently."""
     return combined(every())
 
 
@@ -50,7 +51,7 @@ def combined(found: Mapping[str, Any], what: str = "policies") -> dict[str, Key]
     for policy, made in found.items():
         for name, key in made.KEYS.items():
             if keys.setdefault(name, key) != key:
-                raise ValueError(
+                raise UsageError(
                     f"{what} {owners[name]} and {policy} declare the key {name} differently: rename one of them, "
                     "or import the other's Key"
                 )
