@@ -8,6 +8,7 @@ from typing import Any
 from elastickv.audit import noise, remade, tables
 from elastickv.audit.finding import About
 from elastickv.audit.reading import Folder, is_record
+from elastickv.schemas.lengths import LIMITS
 
 JUDGED = {"results": noise.judged, "peers": noise.judged_peer}  # records by the beginning of their name
 POSTS, TRACE = "social_media_content.txt", "social_media_content.json"
