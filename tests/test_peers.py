@@ -28,7 +28,7 @@ from elastickv.matrix import peers as naming
 from elastickv.models.refusal import Refusal
 from elastickv.peers import base, comparison, crosscheck, record, runners, supervisor
 from elastickv.pipeline import plan
-from elastickv.report import markdown, readme
+from elastickv.report import markdown
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase, DecodeCase
@@ -530,18 +530,6 @@ def test_the_report_shows_the_fastest_peer_plain_and_dependent_and_says_where_ou
     assert float(summary[GOLDEN]["peer_ratio"]) == pytest.approx(22 / 18, rel=1e-3)
     assert float(summary[GOLDEN]["peer_ratio_dependent"]) == pytest.approx(22 / 16, rel=1e-3)
     assert summary[GOLDEN]["peer"] == "torch_cudnn"
-
-
-def test_the_readme_has_a_column_for_the_fastest_peer(tmp_path):
-    results = judged(make(tmp_path / "results", (GOLDEN, STANDARD)))
-    assert "peer" not in readme.section(load(results / ".plan/cases.json", results), "results")
-    made = peer_record("torch_cudnn", {GOLDEN: entry(case(GOLDEN), 22.0, 18.0, 16.0)})
-    records.write(results / "peers_torch_cudnn.json", made, "peers")
-    text = readme.section(load(results / ".plan/cases.json", results), "results")
-    launch = example(GOLDEN)["resolved"]["launch"]
-    told = {"plain": "1.222x", "dependent": "1.375x"}[launch]
-    assert told in line_of(text, GOLDEN, "torch_cudnn")
-    assert line_of(text, STANDARD).rsplit("|", 2)[1].strip() == "–"
 
 
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
