@@ -1,6 +1,6 @@
-"""From records to judgement and publication, each rule from what it lists alone: nothing outside the results folder.
+"""From records to verdicts and reports. A rule reads only its inputs, which are all in the results folder.
 
-All read the plan's cases: a removed one leaves every table.
+All rules read the plan's cases, so that a removed case leaves every table.
 """
 
 CASES = f"{RESULTS}/.plan/cases.json"
@@ -18,7 +18,7 @@ MANIFEST = f"{RESULTS}/manifest.json"
 REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, NOTEBOOK, MANIFEST]
 
 
-# Seconds each: on a cluster not worth a job.
+# They take seconds each, so on a cluster they run on the head node.
 localrules:
     summarise,
     verdict,
@@ -138,7 +138,7 @@ rule social:
         " 2> >(tee -i {log:q} >&2)"
 
 
-# Of the sources alone: no result changes it, and no comment in a kernel (its plan file is a fingerprint).
+# Depends on the fingerprint of the sources alone: neither a result nor a comment in a kernel changes it.
 rule notebook:
     input:
         f"{RESULTS}/.plan/notebook.json",
