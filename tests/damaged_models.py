@@ -102,7 +102,7 @@ def gguf_llama(change: Callable[[dict], dict] = dict) -> Callable[[Path], None]:
 
 def gguf_experts(folder: Path) -> None:
     """A Qwen3-MoE file that lacks the gates of one layer's experts."""
-    width, experts, hidden, heads = 64, 4, 768, 64  # Transformers takes 768 whatever the file says
+    width, experts, hidden, heads = 64, 4, 768, 64  # Transformers takes 768 and ignores the file
     shapes = {"token_embd": (VOCABULARY, width), "output": (VOCABULARY, width), "output_norm": (width,)}
     for layer in range(2):
         block = {"attn_norm": (width,), "attn_q": (heads, width), "attn_k": (heads // 2, width)}

@@ -1,4 +1,4 @@
-"""How many inputs the fuzz tests try: some thousand in the suite, as many as ELASTICKV_FUZZ says by hand.
+"""How many inputs the fuzz tests try: some thousand in the suite, or ELASTICKV_FUZZ of them.
 
 ELASTICKV_FUZZ=100000 nice -n 19 .venv/bin/python -m pytest -q -n 0 tests/test_matrix_fuzz.py tests/test_record_fuzz.py
 """

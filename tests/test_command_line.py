@@ -41,7 +41,7 @@ REFUSED = {
 }
 
 
-LOGGED = " 2> >(tee -i {log:q} >&2)"  # how a rule keeps what its command says
+LOGGED = " 2> >(tee -i {log:q} >&2)"  # how a rule keeps the output of its command
 PRINT_ARGUMENTS = """
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 from snakemake_interface_executor_plugins.utils import format_cli_arg
@@ -178,7 +178,7 @@ def test_make_refuses_what_snakemake_would_end_on_with_a_traceback(checkout: Che
 
 
 def made(checkout: Checkout, config: str, *messages: str, **variables: str) -> str:
-    """What `make run` of a bad matrix says: the messages and no more than make's own line of it."""
+    """The output of `make run` for a bad matrix: the messages, and only one line of make's."""
     run = checkout.make("run", f"CONFIG={config}", *(f"{name}={value}" for name, value in variables.items()))
     assert run.code != 0, run.text
     assert all(message in run.text for message in messages), run.text

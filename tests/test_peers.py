@@ -1,4 +1,4 @@
-"""Our kernels beside those of other libraries: the same check and sampler for all, and a record whatever happens."""
+"""Our kernels and those of other libraries: the same check and sampler for all, and a record in every case."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def case_of(**changes) -> DecodeCase:
 
 
 class FakeRunner:
-    """A peer's launches take the time that it says; what they return is what they wrote."""
+    """A peer's launches take the time that it states; what they return is what they wrote."""
 
     def __init__(self, backend, seconds: float):
         self.ours, self._seconds = backend, seconds
@@ -114,7 +114,7 @@ class TwoMicroseconds(CpuBackend):
 
 @pytest.fixture
 def beside(cpu_build, bench_of):
-    """Measures a case beside a made-up peer; ours takes two microseconds a launch."""
+    """Measures a case together with a made-up peer; ours takes two microseconds a launch."""
     backend = TwoMicroseconds(cpu_build / "cpu")
 
     def measured(peer, **changes):
@@ -294,7 +294,7 @@ END
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch, cpu_build):
-    """A worker that needs no torch and tells the same of every peer. Returns what it was asked, line by line."""
+    """A worker that needs no torch and describes every peer in the same way. Returns its requests, line by line."""
     program, asked = tmp_path / "interpreter", tmp_path / "asked"
     program.write_text(STAND_IN)
     program.chmod(0o755)
@@ -375,7 +375,7 @@ def test_what_is_finished_is_not_timed_again_unless_it_is_something_else(stand_i
     assert renamed["torch_flash"]["cases"][0]["case"]["id"] == "renamed"
     sampling = case_of().measure.model_copy(update={"decode_tokens": 7, "max_seconds": 3})
     unlike = case_of().model_copy(update={"launch": "plain", "measure": sampling})
-    same = run_of(unlike, names=names, store=store)  # what is measured beside peers is the same
+    same = run_of(unlike, names=names, store=store)  # what is measured with peers is the same
     assert len(stand_in()) == 1
     measured = same["torch_flash"]["cases"][0]["case"]
     limits = {"decode_tokens": 0, **keys.Peers().model_dump(include={"reps", "max_seconds"})}

@@ -39,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(place)  # no build folder of this checkout in the report
         others = ("ceilings", "transformers_baseline", "gguf_baseline")
         results = results_folder.make(place / "results", CASES, *others)
-        for name in CASES:  # moments of their own: the store knows records by them
+        for name in CASES:  # different moments: the store identifies records by them
             record = results_folder.example(name)
             record["started"] = f"2025-11-23T10:00:0{CASES.index(name)}Z"
             results_folder.put(results, record)
@@ -274,7 +274,7 @@ def test_what_a_command_is_given_and_may_not_read_is_named(tmp_path, monkeypatch
         assert str(path) in err and "Permission denied" in err
 
 
-# As another user, in a process of its own
+# As another user, in a separate process
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -1,4 +1,4 @@
-"""`elastickv verify`: what a run leaves is clean, finished or not; whatever is edited is found, with file and field."""
+"""`elastickv verify`: what a run leaves is clean, finished or not; every edit is found, with file and field."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def faults(results: Path) -> list[str]:
 
 
 def assert_found(results: Path, *expected: str) -> None:
-    """Each expected text stands at the beginning of a fault."""
+    """Each expected text is the beginning of a fault."""
     found = faults(results)
     for text in expected:
         assert any(fault.startswith(text) for fault in found), f"{text!r} is not among\n" + "\n".join(found[:20])
@@ -226,7 +226,7 @@ def test_a_missing_verdict_makes_the_report_of_an_unfinished_run_stale(results: 
 
 
 def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Path):
-    """Without manifest and plan nothing says which cases verdicts, report and posts are of."""
+    """Without manifest and plan it is unknown which cases verdicts, report and posts belong to."""
     (results / "manifest.json").unlink()
     shutil.rmtree(results / ".plan")
     for name in ("summary.csv", "verdicts.json", "report.md", "social_media_content.txt"):
@@ -239,7 +239,7 @@ def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
     assert_found(results, f"{GOLDEN}: efficiency.elastic.roofline: found 0.99, expected 0.6")
 
 
-# Figures: the hashes say nothing, since the forger wrote them again
+# Figures: the hashes agree, since the forger wrote them again
 
 
 def leaves(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -744,7 +744,7 @@ def test_the_manifests_run_is_the_plans(results: Path):
 
 # Messages, the plan, files, JSON and its schemas.
 NEUTRAL = ("errors", "records", "system.readable", "judge.folder", "audit")
-# What nothing else says: what formats keep per head, slots of other policies, bytes of other workloads.
+# What no formula covers: state of formats per head, slots of other policies, bytes of other workloads.
 BY_THEIR_FILES = ("formats", "policies", "kinds")
 MAKERS_OF_TEXT = ("report", "judge.verdict", "schemas")  # for `remade.py` alone: they take typed records
 AUDIT = sorted((ROOT / "workflow" / "elastickv" / "audit").rglob("*.py"))
