@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastickv import records
 from elastickv.errors import UsageError
 from elastickv.report import phrases
 from elastickv.report.cautions import cycle_holds
-from elastickv.report.inputs import Case, Inputs, load
+from elastickv.report.inputs import Inputs, load
 from elastickv.report.phrases import Number, Phrase
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times
@@ -28,7 +28,16 @@ from elastickv.system import readable
 END = "<!-- end of results -->"
 BLOCK = re.compile(rf"<!-- results: (?P<section>[a-z ]+) of (?P<folder>\S+) -->\n(?P<text>.*?){END}", re.DOTALL)
 Form = Callable[[Any], str]
-Column = Callable[[Any], Phrase]
+Row = dict[str, Any]  # what its columns read: places by key, and the case
+Column = Callable[[Row], Phrase]
+
+
+class Place(NamedTuple):
+    """A model that was read from a file of the results folder, and its JSON pointer there."""
+
+    model: Any
+    file: str
+    pointer: str
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,85 +80,71 @@ def section(inputs: Inputs, link: str, name: str = "speedups") -> str:
     where = f"**{escape(device or 'no device')}**" + (f", driver {escape(driver)}" if driver else "")
     head = f"Measured on {where}, {days[-1] if days else 'never'}: [report]({link}/report.md), [records]({link}/)."
     rows = [[phrases.text_of(cell) for cell in row] for row in cells(inputs, name)]
-    return f"{head}\n\n{table(rows, [*SECTIONS[name][1]])}\n"
+    return f"{head}\n\n{table(rows, [*SECTIONS[name]])}\n"
 
 
 def cells(inputs: Inputs, name: str) -> list[list[Phrase]]:
     """The rows of a section; those without any figure are left out."""
-    items, columns = SECTIONS[name]
-    rows = [[column(item) for column in columns.values()] for item in items(inputs)]
-    return [row for row in rows if any(cell != [NOTHING] for cell in row[1:])]
+    rows = _points(inputs) if name == "ceilings" else _cases(inputs)
+    made = [[column(row) for column in SECTIONS[name].values()] for row in rows]
+    return [row for row in made if any(cell != [NOTHING] for cell in row[1:])]
 
 
-def _case(case: Case) -> Phrase:
-    return [f"`{case.id}`"]
+def _cases(inputs: Inputs) -> list[Row]:
+    """Every case; one that may not be published has no record."""
+    return [
+        {
+            "case": case,
+            "record": Place(case.record if case.publishable else None, f"results_{case.id}.json", ""),
+            "verdict": Place(case.verdict, "verdicts.json", f"/cases/{case.place}"),
+        }
+        for case in inputs.cases
+    ]
 
 
-def _judged(case: Case) -> Phrase:
-    verdict = case.verdict
-    status = "" if case.publishable else f" ({verdict.status})"
+def _points(inputs: Inputs) -> list[Row]:
+    points = inputs.ceilings.points if inputs.ceilings else []
+    return [{"point": Place(point, "ceilings.json", f"/points/{index}")} for index, point in enumerate(points)]
+
+
+def _case(row: Row) -> Phrase:
+    return [f"`{row['case'].id}`"]
+
+
+def _judged(row: Row) -> Phrase:
+    verdict = row["case"].verdict
+    status = "" if row["case"].publishable else f" ({verdict.status})"
     return [f"{verdict.mark} {verdict.verdict.replace('_', ' ')}{status}"]
 
 
 def _figure(path: str, form: Form) -> Column:
-    """The number at a path of a case's record; a dash if it has none, or may not be published."""
+    """The number at a path, which begins with the key of a place; a dash if there is none."""
+    key, *names = path.split("/")
 
-    def column(case: Case) -> Phrase:
-        there = case.publishable and at(case.record, path.split("/")) is not None
-        return [phrases.measured(case, path, form)] if there else [NOTHING]
+    def column(row: Row) -> Phrase:
+        model, file, pointer = row[key]
+        value = at(model, names)
+        return [NOTHING] if value is None else [Number(form(value), value, file, ("/".join([pointer, *names]),))]
 
     return column
 
 
-def _interval(path: str, value: str) -> Column:
-    """`1.000 [0.999, 1.001]`, where the figure beside `low` and `high` has the name `value`."""
-    value, low, high = (_figure(f"{path}/{key}", lambda number: f"{number:.3f}") for key in (value, "low", "high"))
-    return lambda case: [*value(case), " [", *low(case), ", ", *high(case), "]"] if case.publishable else [NOTHING]
-
-
-def _speedup(case: Case) -> Phrase:
-    return phrases.speedup(case) if case.publishable else [NOTHING]
-
-
-def _cycle_speedup(case: Case) -> Phrase:
-    whole = case.publishable and cycle_holds(case.record)
-    return phrases.interval(case, "inference_cycle/speedup") if whole else [NOTHING]
-
-
-def _byte_ceiling(case: Case) -> Phrase:
-    return _ratio(case, "byte_ceiling")
-
-
-def _reachable_ceiling(case: Case) -> Phrase:
-    return _ratio(case, "reachable_ceiling") if case.publishable else [NOTHING]
-
-
-def _ratio(case: Case, key: str) -> Phrase:
-    value = getattr(case.verdict, key)
-    return (
-        [NOTHING] if value is None else [Number(times(value), value, "verdicts.json", (f"/cases/{case.place}/{key}",))]
+def _control(row: Row) -> Phrase:
+    """`1.000 [0.999, 1.001]`."""
+    path = "record/statistics/controls/full"
+    ratio, low, high = (
+        _figure(f"{path}/{key}", lambda number: f"{number:.3f}")(row) for key in ("ratio", "low", "high")
     )
+    return ratio if ratio == [NOTHING] else [*ratio, " [", *low, ", ", *high, "]"]
 
 
-def _point(path: str, form: Form) -> Column:
-    """The number at a path of a point of ceilings.json; a dash if the device has no such launches."""
-
-    def column(item: tuple[int, Any]) -> Phrase:
-        place, point = item
-        value = at(point, path.split("/"))
-        return (
-            [NOTHING] if value is None else [Number(form(value), value, "ceilings.json", (f"/points/{place}/{path}",))]
-        )
-
-    return column
+def _speedup(row: Row) -> Phrase:
+    return phrases.speedup(row["case"]) if row["case"].publishable else [NOTHING]
 
 
-def _points(inputs: Inputs) -> Iterable[tuple[int, Any]]:
-    return enumerate(inputs.ceilings.points if inputs.ceilings else [])
-
-
-def _cases(inputs: Inputs) -> Iterable[Case]:
-    return inputs.cases
+def _cycle_speedup(row: Row) -> Phrase:
+    whole = row["case"].publishable and cycle_holds(row["case"].record)
+    return phrases.interval(row["case"], "inference_cycle/speedup") if whole else [NOTHING]
 
 
 def _time(value: float) -> str:
@@ -164,75 +159,57 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-# Section -> its rows, and its columns by header.
-SECTIONS: dict[str, tuple[Callable[[Inputs], Iterable[Any]], dict[str, Column]]] = {
-    "speedups": (
-        _cases,
-        {
-            "case": _case,
-            "full cache": _figure("statistics/full/median_us", _time),
-            "elastic cache": _figure("statistics/elastic/median_us", _time),
-            "speedup": _speedup,
-            "byte ceiling": _byte_ceiling,
-            "reachable": _reachable_ceiling,
-            "verdict": _judged,
-        },
-    ),
-    "controls": (
-        _cases,
-        {
-            "case": _case,
-            "A/A control": _interval("statistics/controls/full", "ratio"),
-            "rounds": _figure("statistics/elastic/count", str),
-            "CV": _figure("statistics/elastic/cv_trimmed", lambda value: percent(value, 2)),
-            "relative error": _figure("correctness/elastic/relative_error", lambda value: f"{value:.1e}"),
-            "allowed": _figure("correctness/elastic/tolerance", lambda value: f"{value:.0e}"),
-        },
-    ),
-    "bandwidth": (
-        _cases,
-        {
-            "case": _case,
-            "full cache": _figure("bytes/full", size),
-            "full, GB/s": _figure("efficiency/full/achieved_gbps", _whole),
-            "full, roofline": _figure("efficiency/full/roofline", percent),
-            "elastic cache": _figure("bytes/elastic", size),
-            "elastic, GB/s": _figure("efficiency/elastic/achieved_gbps", _whole),
-            "elastic, roofline": _figure("efficiency/elastic/roofline", percent),
-            "pure pass of its bytes": _figure("efficiency/elastic/pure_roofline", percent),
-        },
-    ),
-    "cycle": (
-        _cases,
-        {
-            "case": _case,
-            "tokens": _figure("inference_cycle/decode_tokens", str),
-            "layers": _figure("inference_cycle/layers", str),
-            "full cache, layer steps/s": _figure("inference_cycle/layer_steps_per_second/full", _whole),
-            "elastic, layer steps/s": _figure("inference_cycle/layer_steps_per_second/elastic", _whole),
-            "speedup of the cycle": _cycle_speedup,
-            "append alone, full, us": _figure("inference_cycle/append_us/full", _short),
-            "append alone, elastic, us": _figure("inference_cycle/append_us/elastic", _short),
-        },
-    ),
-    "ceilings": (
-        _points,
-        {
-            "bytes of a pass": _point("bytes", size),
-            "read, GB/s": _point("read_gbps/value", _whole),
-            "copy": _point("copy_gbps/value", _whole),
-            "read, dependent launches": _point("dependent/read_gbps/value", _whole),
-            "copy, dependent launches": _point("dependent/copy_gbps/value", _whole),
-        },
-    ),
-    "energy": (
-        _cases,
-        {
-            "case": _case,
-            "full cache": _figure("energy/joules_per_token/full", lambda value: f"{value * 1e3:.4g} mJ"),
-            "elastic cache": _figure("energy/joules_per_token/elastic", lambda value: f"{value * 1e3:.4g} mJ"),
-            "full cache, W": _figure("energy/arms/full/watts", _whole),
-            "elastic cache, W": _figure("energy/arms/elastic/watts", _whole),
-        },
-    ),
+# The columns of each section, by header.
+SECTIONS: dict[str, dict[str, Column]] = {
+    "speedups": {
+        "case": _case,
+        "full cache": _figure("record/statistics/full/median_us", _time),
+        "elastic cache": _figure("record/statistics/elastic/median_us", _time),
+        "speedup": _speedup,
+        "byte ceiling": _figure("verdict/byte_ceiling", times),
+        "reachable": _figure("verdict/reachable_ceiling", times),
+        "verdict": _judged,
+    },
+    "controls": {
+        "case": _case,
+        "A/A control": _control,
+        "rounds": _figure("record/statistics/elastic/count", str),
+        "CV": _figure("record/statistics/elastic/cv_trimmed", lambda value: percent(value, 2)),
+        "relative error": _figure("record/correctness/elastic/relative_error", lambda value: f"{value:.1e}"),
+        "allowed": _figure("record/correctness/elastic/tolerance", lambda value: f"{value:.0e}"),
+    },
+    "bandwidth": {
+        "case": _case,
+        "full cache": _figure("record/bytes/full", size),
+        "full, GB/s": _figure("record/efficiency/full/achieved_gbps", _whole),
+        "full, roofline": _figure("record/efficiency/full/roofline", percent),
+        "elastic cache": _figure("record/bytes/elastic", size),
+        "elastic, GB/s": _figure("record/efficiency/elastic/achieved_gbps", _whole),
+        "elastic, roofline": _figure("record/efficiency/elastic/roofline", percent),
+        "pure pass of its bytes": _figure("record/efficiency/elastic/pure_roofline", percent),
+    },
+    "cycle": {
+        "case": _case,
+        "tokens": _figure("record/inference_cycle/decode_tokens", str),
+        "layers": _figure("record/inference_cycle/layers", str),
+        "full cache, layer steps/s": _figure("record/inference_cycle/layer_steps_per_second/full", _whole),
+        "elastic, layer steps/s": _figure("record/inference_cycle/layer_steps_per_second/elastic", _whole),
+        "speedup of the cycle": _cycle_speedup,
+        "append alone, full, us": _figure("record/inference_cycle/append_us/full", _short),
+        "append alone, elastic, us": _figure("record/inference_cycle/append_us/elastic", _short),
+    },
+    "ceilings": {
+        "bytes of a pass": _figure("point/bytes", size),
+        "read, GB/s": _figure("point/read_gbps/value", _whole),
+        "copy": _figure("point/copy_gbps/value", _whole),
+        "read, dependent launches": _figure("point/dependent/read_gbps/value", _whole),
+        "copy, dependent launches": _figure("point/dependent/copy_gbps/value", _whole),
+    },
+    "energy": {
+        "case": _case,
+        "full cache": _figure("record/energy/joules_per_token/full", lambda value: f"{value * 1e3:.4g} mJ"),
+        "elastic cache": _figure("record/energy/joules_per_token/elastic", lambda value: f"{value * 1e3:.4g} mJ"),
+        "full cache, W": _figure("record/energy/arms/full/watts", _whole),
+        "elastic cache, W": _figure("record/energy/arms/elastic/watts", _whole),
+    },
 }
