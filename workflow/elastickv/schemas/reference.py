@@ -14,8 +14,9 @@ This page is for looking up a key of a config file: its type, default, unit, all
 [Getting started](getting-started.md#writing-a-matrix) shows how to write a matrix, and
 [Architecture](architecture.md#the-command-line-of-snakemake) how several files and overrides combine.
 
-Every key is optional and has a default. Unknown keys, duplicate keys and values of a wrong type are errors. The page is
-generated from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it current.
+Every key is optional and has a default. Unknown keys, duplicate keys and values of a wrong type are errors. The page
+is generated from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it
+current.
 
 """
 SWEEP = """## `matrices.<name>`
