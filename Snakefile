@@ -2,7 +2,7 @@
 
 snakemake --cores N [--configfile F ...] [--config key=value ...] [target]
 
-Where results lie is free text of the config, so shell commands quote every file name: {output:q}.
+The results folder is free text in the config, so shell commands quote every file name: {output:q}.
 """
 
 from elastickv.pipeline import message_alone

@@ -1,7 +1,7 @@
 // Parameter blocks of every kernel: one definition for CUDA, CPU and Python (workflow/elastickv/device/params.py reads
 // it; a test compares size and offsets). Plain types only: NVRTC has no <cstdint>.
 //
-// Terms (docs/architecture.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
+// Terms (docs/kernels.md): rows = batch * kv_heads. A cache is a list of segments; each is a run of slots per row with one
 // format for keys and one for values. The live slots (Live) are data that the host computes from the policy for every number of
 // tokens in a measurement; kernels know only segments and live ranges, not policies.
 #pragma once

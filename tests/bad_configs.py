@@ -1,4 +1,4 @@
-"""Bad configs and what their messages must say, for tests of the matrix room."""
+"""Bad configs and what their messages must contain, for tests of the package `matrix`."""
 
 from elastickv import anchors
 from elastickv.matrix import strict_yaml

@@ -1,4 +1,4 @@
-"""Shared by tests that need a checkout of their own: copies of this one, and Snakemake run in them."""
+"""Shared by tests that need a separate checkout: copies of this one, and Snakemake run in them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Checkout:
         return plain_environment() | {"PATH": path, "PYTHONPATH": os.pathsep.join(packages)}
 
     def snakemake(self, *arguments: str) -> Finished:
-        """Runs Snakemake to its end, by path, without activating the environment it lies in."""
+        """Runs Snakemake to its end, by path, without activating its environment."""
         process = self.start_snakemake(*arguments)
         text, _ = process.communicate(timeout=FOREVER)
         return Finished(process.returncode, text)

@@ -104,7 +104,7 @@ class Caches:
             np.testing.assert_array_equal(self.biases(tokens), expected.bias)
 
     def biases(self, tokens: int) -> np.ndarray:
-        """What lies in memory of the slots' biases, float32 [rows, slots] in token order."""
+        """The slots' biases in memory, float32 [rows, slots] in token order."""
         segments = self.layer.elastic.segments[: self.layer.elastic.segment_count]
         rows = self.shape.rows
         held = [self.backend.read(one.bias, (rows, one.capacity), np.float32) for one in segments]

@@ -1,4 +1,4 @@
-"""Doing without root's privilege to read and write whatever the permissions say, so that tests see what a user sees."""
+"""Drops root's privilege to ignore file permissions, so that tests see what a user sees."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _environment(folder: Path, base: dict[str, str]) -> dict[str, str]:
 def _configure(folder: Path) -> None:
     gpus = [folder / f"nvidia{number}" for number, _ in enumerate(NODES)]
     for path in gpus:
-        path.symlink_to("/dev/null")  # SLURM wants a device, and its number from the name
+        path.symlink_to("/dev/null")  # SLURM needs a device, and takes its number from the name
     configuration = CONFIGURATION.format(
         host=socket.gethostname().split(".")[0],
         user=getpass.getuser(),

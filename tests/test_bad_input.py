@@ -1,4 +1,4 @@
-"""Bad configs: each ends in one message that says what, where and what is allowed, and in exit code 2."""
+"""Bad configs: each ends in one message with what is wrong, where, and what is allowed, and in exit code 2."""
 
 import json
 import subprocess

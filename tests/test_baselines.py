@@ -1,4 +1,4 @@
-"""Language-model baselines: one protocol for every engine, and a record whatever happens to a worker."""
+"""Language-model baselines: one protocol for every engine, and a record even if a worker fails."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_protocol_measures_prompt_perplexity_and_every_repetition():
 
 @pytest.mark.parametrize("about", [MEASURED.about, protocol.AboutLayers("Q4_1", "flash", "f16", 2, None)])
 def test_an_answer_of_a_worker_is_what_it_measured(about):
-    """Through JSON and back; of llama.cpp with the layers on the GPU, of which the other engine says nothing."""
+    """Through JSON and back; llama.cpp also records the layers on the GPU, which the other engine does not have."""
     found = replace(measured(Caches(), caches=["first", "same", "absent"]), about=about)
     assert record.read(json.loads(json.dumps(found.to_json()))) == found
     made = records.content(record.compose(HEAD, found, Stopwatch().started))
@@ -490,7 +490,7 @@ def test_both_engines_agree_on_the_same_file_and_prompt(both):
 
 
 def greedy(engine: str) -> list[int]:
-    """32 tokens of an engine, by the script that says why of this prompt."""
+    """32 tokens of an engine, by the script that explains the choice of its prompt."""
     python = environments.make({"transformers": "llm", "gguf": "gguf"}[engine])
     line = [str(python), str(ROOT / "tests/greedy.py"), engine]
     variables = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
@@ -581,7 +581,7 @@ def test_transformers_runs_a_folder_of_safetensors_within_the_positions_that_its
 
 @pytest.mark.slow
 def test_a_model_larger_than_memory_is_out_of_memory(llm, tmp_path):
-    """What was fetched says so: no disk here holds the file."""
+    """The fetched model claims to be larger than any disk here."""
     fetched = fetching.Fetched(fetching.Identity("m", parameters=10**14), str(tmp_path), None, 10**14, None)
     request = {"settings": settings_of(TRANSFORMERS, **SMALL).to_json(), "fetched": fetched.to_json()}
     answer = supervisor.ask(TRANSFORMERS, {"task": "measure", "backend": "cpu", **request}, 100)

@@ -14,7 +14,7 @@ from conftest import Checkout
 from elastickv import device
 from elastickv.system import orphans
 
-# Whoever asks this driver anything leaves a trace.
+# Every call of this driver leaves a trace.
 DRIVER = """
 #include <cstdio>
 #include <cstdlib>
@@ -27,7 +27,7 @@ extern "C" int cuInit(unsigned) {
 
 @pytest.fixture
 def traced_driver(tmp_path: Path) -> tuple[dict[str, str], Path]:
-    """Variables under which a CUDA driver without a GPU is found, and the file that it writes when it is asked."""
+    """Variables under which a CUDA driver without a GPU is found, and the file that it writes when it is called."""
     if not shutil.which("g++"):
         pytest.skip("no g++")
     source, folder, trace = tmp_path / "driver.cpp", tmp_path / "driver", tmp_path / "asked"

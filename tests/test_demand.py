@@ -1,4 +1,4 @@
-"""What a case asks of a machine: by its backend and its own size, and nothing else."""
+"""What a case needs of a machine depends on its backend and size, and on nothing else."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_layer_allocates_what_its_footprint_says(decode_tokens, cache_dtype, *
 def test_a_cpu_case_asks_for_all_the_layers_that_it_rotates_over():
     measured = case(backend="cpu", seq=4096, heads=32, dim=128, compress=4)
     rotated = 4 * demand.ASSUMED_LAST_LEVEL_BYTES  # of the elastic caches alone
-    assert demand.of_case(measured).mem_mb >= 2048 + rotated * 3 / demand.MIB  # the full caches beside them are larger
+    assert demand.of_case(measured).mem_mb >= 2048 + rotated * 3 / demand.MIB  # full caches are larger
 
 
 def test_samples_asked_for_exactly_have_the_time_that_they_take():

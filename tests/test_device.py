@@ -1,4 +1,4 @@
-"""What the machine tells and what follows from it: a driver's GPUs, NVML, load and quota of a CPU, energy."""
+"""What the machine reports and what follows from it: a driver's GPUs, NVML, load and quota of a CPU, energy."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_mig_instance_takes_its_boards_clocks_but_not_its_energy():
 def test_other_processes_are_told_from_this_one_also_in_a_container():
     library = FakeNvml(ComputeRunningProcesses=[process(4242)], ProcessUtilization=[sample(4242, 90, 5)])
     state = gpu(library)
-    library.answers["ComputeRunningProcesses"] = [process(4242), process(777)]  # 777: this process, as the host says
+    library.answers["ComputeRunningProcesses"] = [process(4242), process(777)]  # 777: this process, on the host
     state.opened()
     library.answers["ProcessUtilization"] = lambda _, since: [sample(4242, 12, 9), sample(4242, 35, 10)][since != 5 :]
     library.answers["ComputeRunningProcesses"] = [process(4242), process(777), process(88, None)]
@@ -465,7 +465,7 @@ def test_the_tightest_memory_limit_of_all_control_groups_counts(tmp_path, of_pro
 
 
 class Meter:
-    """A device that draws `watts`, on a clock of its own; its counter moves every 50 ms."""
+    """A device that draws `watts`, on a made-up clock; its counter moves every 50 ms."""
 
     def __init__(self, watts: float, period: float = 0.05):
         self.now, self.watts, self.period = 0.0, watts, period

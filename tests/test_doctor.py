@@ -1,4 +1,4 @@
-"""The doctor's checks on made-up facts: each finds what is wrong, says the fix, and is content when all is well."""
+"""The doctor's checks on made-up facts: each finds what is wrong, names the fix, and finds nothing when all is well."""
 
 from __future__ import annotations
 

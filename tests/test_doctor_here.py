@@ -1,4 +1,4 @@
-"""The doctor on this machine, in bare folders and beside what it looks for: real programs, locks and requests."""
+"""The doctor on this machine, in bare folders and in folders with what it looks for: real programs, locks, requests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_bad_config_is_bad_usage(tmp_path, checkout, capsys):
 
 
 def test_a_fresh_clone_has_nothing_yet(clone: Checkout, tmp_path):
-    """No environment, no build: notes with their commands; the run ends with a code that says so."""
+    """No environment, no build: notes with their commands, and the exit code for it."""
     fresh = clone.copy(tmp_path / "fresh")
     done = subprocess.run(
         [sys.executable, "-m", "elastickv", "doctor", "--json"],
@@ -110,7 +110,7 @@ def test_a_fresh_clone_has_nothing_yet(clone: Checkout, tmp_path):
 
 
 def test_nothing_at_all_is_no_reason_to_die(tmp_path):
-    """An empty folder, no program on PATH, no sources: every theme still says something."""
+    """An empty folder, no program on PATH, no sources: every theme still reports something."""
     config = tmp_path / "m.yaml"
     baselines = "{transformers: {model: a/b}, peers: {enable: true}}"
     text = f"cases: {{a: {{seq: 64, heads: 4, dim: 64, compress: 2}}}}\nbaselines: {baselines}\n"
@@ -147,7 +147,7 @@ def test_the_schema_refuses_a_report_that_contradicts_itself(change, fault):
 
 
 def test_the_commands_it_gives_are_taken(clone: Checkout, tmp_path):
-    """What the overrides of two fixes say reaches the plan."""
+    """The overrides of two fixes reach the plan."""
     needs, fresh = replace(NEEDS, files=(SMOKE,)), clone.copy(tmp_path / "fresh")
 
     def run(fix: str, look: str) -> Finished:

@@ -95,7 +95,7 @@ def program(folder, name, says=""):
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """A folder that is all of PATH, on a machine without a GPU, and a store of wheels beside it."""
+    """A folder that is all of PATH, on a machine without a GPU, and a store of wheels."""
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

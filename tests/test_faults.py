@@ -59,7 +59,7 @@ def measure_command(case: Path, out: Path, store: Path) -> list[str]:
 
 
 def run(command: list[str], limit: Callable[[], None] | None = None, **more) -> subprocess.CompletedProcess[str]:
-    """A command to its end, under limits of its own; never with a traceback."""
+    """Runs a command to its end under the given limits; never with a traceback."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=FOREVER, preexec_fn=limit,
         **{"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT / "workflow")}} | more,

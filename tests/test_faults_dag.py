@@ -1,4 +1,4 @@
-"""Faults that the whole DAG meets: it goes on, says what is wrong where, and times nothing twice."""
+"""Faults of the whole DAG: it continues, reports what is wrong where, and times nothing twice."""
 
 from __future__ import annotations
 

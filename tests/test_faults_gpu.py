@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.gpu_alone]
 
 FLAGS = ["--backend=cuda", "--seq=4096", "--heads=32", "--compress=4", "--max_seconds=3"]
 FINISH = "kernels/cuda/finish.cuh"
-# In write_answer, after normalising; each fault has a head size of its own.
+# In write_answer, after normalising; each fault has a different head size.
 ANSWER = "  const float4 x = partial.normalised();\n"
 FAULTY_ANSWER = """  float4 x = partial.normalised();
   if (p.cache.dim == 64 && at == 0) x.y = __uint_as_float(0x7fc00000u);
@@ -135,7 +135,7 @@ def test_a_kernel_that_breaks_the_device_is_a_failed_record_and_the_next_case_is
 
 
 def test_a_fatbin_for_another_architecture_is_a_failed_record_with_the_fix(clone, tmp_path):
-    other = 90 if capability() < 90 else 80  # a GPU runs images of its own generation that are not newer
+    other = 90 if capability() < 90 else 80  # a GPU runs images of the same generation that are not newer
     checkout = copy_of(clone, tmp_path / "checkout")
     build(checkout, other)
     record = measured(checkout, "--dim=128")

@@ -1,6 +1,6 @@
 """Faulty kernels, built from changed sources in a copy of the checkout and measured by the real DAG.
 
-Each fault has a head size of its own, so that one build and one run hold them all beside a case that is sound.
+Each fault has a different head size, so that one build and one run hold them all together with a correct case.
 """
 
 from __future__ import annotations

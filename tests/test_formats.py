@@ -74,7 +74,7 @@ def test_bf16_rounds_to_nearest_even_and_keeps_nan():
 
 
 def e4m3(code: int) -> Fraction:
-    """What a byte stands for, from the fields' definition."""
+    """The value of a byte, from the definition of its fields."""
     exponent, mantissa = code >> 3 & 15, code & 7
     size = Fraction(mantissa, 8) / 64 if exponent == 0 else (1 + Fraction(mantissa, 8)) * Fraction(2) ** (exponent - 7)
     return -size if code & 128 else size

@@ -1,4 +1,4 @@
-"""What is generated from the models is current, and the models hold what the schemas say."""
+"""What is generated from the models is current, and the models agree with the schemas."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def test_a_case_read_as_its_model_is_written_to_the_letter():
 
 
 def test_workers_of_language_models_need_no_pydantic():
-    """They run in environments of their own, with nothing of the core environment but this package."""
+    """They run in separate environments, with nothing of the core environment but this package."""
     modules = ("models.worker", "models.transformers_engine", "models.gguf_engine")
     code = "import sys; sys.modules['pydantic'] = None\n" + "".join(f"import elastickv.{name}\n" for name in modules)
     done = subprocess.run(

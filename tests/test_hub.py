@@ -42,7 +42,7 @@ REPOSITORIES = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    """What the client asks for: a repository's facts, then its files. `gated/model` needs the token `open-sesame`."""
+    """What the client requests: a repository's facts, then its files. `gated/model` needs the token `open-sesame`."""
 
     def do_HEAD(self):
         self.answer()

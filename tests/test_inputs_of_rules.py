@@ -44,9 +44,9 @@ UNLISTED = (
     f"{RESULTS}/.records",
     f"{RESULTS}/.logs",
 )
-# The program's, too: what a kernel's folder says in Python, and the parameter blocks that Python takes out of a header.
+# The program's, too: the Python files of a kernel's folder, and the parameter blocks that Python reads from a header.
 OF_KERNELS = re.compile(r"kernels/(\w+/)?(\w+\.py|__pycache__/.*|params\.h)")
-# A fingerprint stands in a rule's inputs for the sources that its command reads: a comment in them changes nothing.
+# A fingerprint in a rule's inputs represents the sources that its command reads: a comment in them changes nothing.
 STANDS_FOR = {
     "build/.plan/cpu.json": ("kernels",),
     f"{RESULTS}/.plan/notebook.json": ("kernels", "envs", "config"),
@@ -85,7 +85,7 @@ def opened(checkout: Checkout, trace: Path) -> dict[str, set[str]]:
 
 
 def listed(checkout: Checkout) -> dict[str, tuple[set[str], set[str], set[str]]]:
-    """Inputs, outputs and rule of every job, by its command, as Snakemake tells them."""
+    """Inputs, outputs and rule of every job, by its command, as Snakemake reports them."""
     command = [BIN / "snakemake", "--configfile", CONFIG, "--detailed-summary"]
     done = subprocess.run(
         command, cwd=checkout.root, env=checkout.environment, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The one way to make records: what is looked up, locked, stored and answered, whatever the job is of."""
+"""The one way to make records: what is looked up, locked, stored and answered, for every kind of job."""
 
 from __future__ import annotations
 

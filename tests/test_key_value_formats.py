@@ -113,7 +113,7 @@ MEAN = PerHead(
 
 @pytest.mark.parametrize("keeps", [MEAN, example().per_head], ids=["mean", "matrix"])
 def test_attention_over_parts_is_that_over_the_vectors_as_they_were(keeps):
-    """Transforms of query and answer undo what is stored, beside a part without any and with a bias."""
+    """Transforms of query and answer undo what is stored, together with a part without any and with a bias."""
     q, k, v, bias = normal(3, 32), normal(20, 32, seed=1), normal(20, 32, seed=2), normal(20, seed=3)
     ours = keeps.state(32, 1, 4)[0]
     theirs = keeps.state(32, 1, 5)[0]

@@ -1,4 +1,4 @@
-"""Fault injection: `make run` killed at random moments goes on by itself and loses no finished measurement.
+"""Fault injection: `make run` killed at random moments continues by itself and loses no finished measurement.
 
 A hundred kills, each time at other moments:
 ELASTICKV_KILLS=100 make test-slow ARGS="-n 0 -s tests/test_kill.py -k group"
@@ -44,7 +44,7 @@ def make_run(root: Path) -> subprocess.Popen[str]:
 
 
 def verified(root: Path) -> str:
-    """What `elastickv verify` says last of what a killed run left: as far as it goes, it has to be right."""
+    """The last line of `elastickv verify` on what a killed run left, which must be correct as far as it goes."""
     said = "nothing yet"
     for results in root.glob("results/*/.plan"):
         command = [sys.executable, "-m", "elastickv", "verify", results.parent.relative_to(root)]
@@ -64,7 +64,7 @@ def killed(run: subprocess.Popen[str], whole_group: bool) -> bool:
     if run.poll() is None:  # not waited for yet, so its number is still its own
         (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
         run.wait()
-    text, _ = run.communicate(timeout=60)  # waits for whatever else holds its output
+    text, _ = run.communicate(timeout=60)  # waits for every process that holds its output
     assert run.returncode in (0, -signal.SIGKILL), text
     return run.returncode != 0
 

@@ -1,4 +1,4 @@
-"""Workloads are found by their files, and one that its file describes whole is measured and checked by what it says."""
+"""Workloads are found by their files; a workload that its file describes completely is measured and checked by that."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def json_of(case: AnyCase) -> str:
 
 @pytest.fixture
 def load(tmp_path):
-    """Loads YAML texts, each from a file of its own, with overrides."""
+    """Loads YAML texts, each from a separate file, with overrides."""
 
     def from_texts(*texts: str, overrides=None) -> matrix.Config:
         files = []

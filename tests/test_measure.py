@@ -1,4 +1,4 @@
-"""The measuring path on real CPU kernels: right answers, and a record with a status whatever goes wrong."""
+"""The measuring path on real CPU kernels: right answers, and a record with a status for everything that goes wrong."""
 
 import itertools
 import json
@@ -109,7 +109,7 @@ def test_too_few_rounds_make_no_published_interval(backend):
 
 
 def test_a_record_holds_its_controls_and_depends_on_no_limit_of_them(backend, monkeypatch):
-    """Whatever they say: what was timed in whole is `ok`, and the judge's limits find no way in."""
+    """A complete measurement is `ok` in its record for any controls; the judge's limits are not used."""
     controls = sampling.Samples.controls
 
     def strayed(samples: sampling.Samples, confidence: float) -> dict:
@@ -181,7 +181,7 @@ class LeavesAHole(CpuBackend):
 
 
 class KeepsAnotherToken(CpuBackend):
-    """Compresses with `first` whatever the policy says."""
+    """Compresses with `first` under every policy."""
 
     def launch(self, call):
         if call.kernel == "compress":

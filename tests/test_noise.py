@@ -218,7 +218,7 @@ def test_everything_shown_is_the_judged_interval(folder: Path):
     assert [row["status"] for row in rows.values()] == ["ok", "imprecise", "noisy"]
     assert float(rows["4096_golden_ticket"]["speedup_low"]) == speedup["low"]
     assert rows["1024_standard"]["speedup"] == ""
-    assert rows["4096_golden_ticket"]["cycle_speedup"] == ""  # the cycle has no control of its own
+    assert rows["4096_golden_ticket"]["cycle_speedup"] == ""  # the cycle has no control
     assert "the control is imprecise" in told["report"]
 
 

@@ -1,4 +1,4 @@
-"""The notebook: what it holds, when it changes, what it says; and executed from an empty folder."""
+"""The notebook: its content, when it changes, its text; and executed from an empty folder."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_baseline_that_failed_is_named_with_its_reason(tmp_path):
     assert "tokens/s" not in said
 
 
-# Executed, from an empty folder, in an environment of its own, without the checkout.
+# Executed from an empty folder, in a separate environment, without the checkout.
 
 
 def same(displayed: str, exact: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A user's own kernel beside ours: named by its path, known by its bytes, and refused where it does not do the work."""
+"""A user's kernel, compared with ours: named by its path, identified by its hash, refused if it cheats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASE = {"id": "tiny", "backend": "cpu", "seq": 300, "heads": 4, "kv_heads": 2, "
 
 
 class TwoMicroseconds(CpuBackend):
-    """Our kernel, which really runs, by a clock that says two microseconds; beside a datasheet's peak."""
+    """Our kernel, which really runs, by a clock that reports two microseconds, and a datasheet's peak."""
 
     peak = None
 
@@ -53,7 +53,7 @@ class TwoMicroseconds(CpuBackend):
 
 
 class Runner:
-    """Calls launches for what they write, and says of each that it takes `seconds`, or what the peer itself says."""
+    """Calls launches for what they write, and reports `seconds` for each, or the time that the peer states."""
 
     def __init__(self, backend, seconds, peer):
         self.ours, self._seconds, self._peer = backend, seconds, peer
@@ -392,7 +392,7 @@ def test_what_is_no_peer_is_named_with_the_fix(tmp_path, monkeypatch, name, text
 
 
 def config_of(names: list[str] | None) -> matrix.Config:
-    """A config of the current folder that asks for these peers."""
+    """A config in the current folder with these peers."""
     asked = f"names: {json.dumps(names)}" if names else "reps: 240"
     Path("m.yaml").write_text(
         "cases: {a: {seq: 64, heads: 2, dim: 64, compress: 2}}\nbaselines:\n  peers:\n"

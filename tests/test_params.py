@@ -41,7 +41,7 @@ struct Later {
 
 
 def compiled_layout(headers: list[Path], blocks: list[type[ctypes.Structure]], folder: Path) -> list[int]:
-    """Size and offset of every field of each block, asked from the compiler."""
+    """Size and offset of every field of each block, from the compiler."""
     lines = []
     for block in blocks:
         lines.append(f'printf("%zu\\n", sizeof({block.__name__}));')

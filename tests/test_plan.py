@@ -1,4 +1,4 @@
-"""What a config asks for, and plan files that change only with their content."""
+"""What a config needs, and plan files that change only with their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy's file says its keys: config, cases, sweeps and messages take them from there."""
+"""A policy's file declares its keys: config, cases, sweeps and messages take them from there."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_every_key_of_every_policy_is_a_key_of_cases():
 
 
 def kept_by(tmp_path, sweep: str) -> dict[str, dict]:
-    """What the cases of a sweep, by their ids, say of what they keep."""
+    """What the cases of a sweep keep, by their ids."""
     path = tmp_path / "matrix.yaml"
     path.write_text(f"defaults: {{heads: 4, dim: 64, seq: 300}}\nmatrices: {{s: {sweep}}}\n", encoding="utf-8")
     said = {"policy", "compress", "full_heads", "window"}

@@ -72,7 +72,7 @@ def read(tmp_path: Path, content: bytes, schema: str) -> Model | None:
 
 
 def publish(schema: str, record: Any) -> None:
-    """Everything that is said of a valid record: in a line, in verdict, table, report, notebook and posts."""
+    """Everything that is published of a valid record: line, verdict, table, report, notebook and posts."""
     cases, baselines, ceilings = [], [], None
     if schema == "measurement":
         judged = verdict.judge(record, LIMITS)
@@ -136,7 +136,7 @@ def test_a_valid_record_changed_anywhere_is_refused_or_can_be_published(tmp_path
 
 
 def change(record: Any, place: tuple, data: st.DataObject) -> None:
-    """Drops, replaces or doubles what lies at a place (if an earlier change has left it there)."""
+    """Drops, replaces or doubles the value at a place (if an earlier change has left it there)."""
     *way, last = place
     try:
         for key in way:

@@ -126,7 +126,7 @@ def test_report_shows_no_number_for_a_case_without_a_result(tmp_path):
         assert cells[1] == cells[4] == cells[6] == "–"
         missing = section(markdown, "Cases without a result")
         assert example(case)["reason"] in row(missing, case)[2].replace("\\", "")
-    assert "3.21x" not in markdown  # what the noisy samples would have said
+    assert "3.21x" not in markdown  # what the noisy samples would have given
     baselines = section(markdown, "Language-model baselines")
     assert "microsoft/phi-2: the model hub is not reachable" in baselines
     assert "a prompt of 1,024 tokens, then 64 decoded one by one; medians of 3 repetitions; attention sdpa" in baselines

@@ -1,4 +1,4 @@
-"""The package's rooms: imports point one way, and no module lies loose beside them."""
+"""The packages: imports point one way, and no module is outside them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("path", sorted(KERNELS.glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_python_of_a_kernel_imports_little(path):
-    """It says pure things of cases, parameters and devices: no backend, no library that whoever plans may lack."""
+    """It computes facts of cases, parameters and devices: no backend, no library that a planning machine may lack."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -183,7 +183,7 @@ def test_models_are_loaded_without_their_code_and_without_the_network():
 
 @pytest.mark.slow
 def test_the_code_of_a_model_is_not_run(tmp_path):
-    """A model whose configuration asks for its own Python code, which would leave a file behind."""
+    """A model whose configuration names its own Python code, which would leave a file behind."""
     environments.make("llm")
     model, proof = tmp_path / "model", tmp_path / "it-ran"
     model.mkdir()
@@ -260,7 +260,7 @@ def poisoned(record: dict[str, Any], schema: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def poisoned_folder(tmp_path_factory) -> Path:
-    """A judged results folder whose records say HOSTILE wherever they may."""
+    """A judged results folder whose records hold HOSTILE in every free text."""
     results = make(tmp_path_factory.mktemp("poisoned") / "results", EVERYTHING)
     placed = 0
     for case in EVERYTHING:
@@ -309,7 +309,7 @@ def test_a_renderer_finds_nothing_of_the_records_in_the_report(poisoned_folder):
 
 
 def test_a_renderer_would_find_it_unescaped():
-    """The check itself: HOSTILE as it stands makes HTML, a heading and a link."""
+    """The check itself: HOSTILE without escaping makes HTML, a heading and a link."""
     kinds = {token.type for token in rendered(f"x {HOSTILE}")}
     assert {"html_inline", "heading_open", "link_open"} <= kinds
     kinds = {token.type for token in rendered(text.escape(HOSTILE))}

@@ -97,7 +97,7 @@ def test_a_choice_of_the_device_is_right_within_its_rules_tolerance_alone():
     other = kept.copy()
     other[0, groups[0]] = 2 + (kept[0, groups[0]] == 2)
     assert not anchors_right(k, v, policy, [0], other)
-    v[0, 3] = -v[0, 2]  # as long as the other: either may stand for the group
+    v[0, 3] = -v[0, 2]  # as long as the other: either may represent the group
     assert anchors_right(k, v, policy, [0], other) and anchors_right(k, v, policy, [0], kept)
     other[0, groups[0]] = 5  # of another group
     assert not anchors_right(k, v, policy, [0], other)

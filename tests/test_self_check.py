@@ -1,4 +1,4 @@
-"""Models that do not do what a run assumes, or are not what their files say, have no figures."""
+"""Models that do not do what a run assumes, or that differ from their files, have no figures."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def in_llm(python: Path, *line: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def loads(llm, tmp_path_factory) -> dict[str, list]:
-    """What loading says of tiny models that were damaged, by the damage: [status, reason]."""
+    """What loading reports for tiny damaged models, by the damage: [status, reason]."""
     done = in_llm(llm, str(ROOT / "tests/damaged_models.py"), str(tmp_path_factory.mktemp("models")))
     return json.loads(done.stdout.splitlines()[-1])
 

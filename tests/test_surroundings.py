@@ -1,4 +1,4 @@
-"""Accounts, locales, package settings and folders that others have: the set-up and a run work there, or say why not."""
+"""Accounts, locales, package settings and folders of others: the set-up and a run work there, or state why not."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_checkout_that_takes_no_files_is_refused(closed: Path):
 def test_every_command_of_make_gets_the_same_words(
     tmp_path: Path, values: list[str], files: list[str], said: list[str]
 ):
-    """Programs that write down what they get stand for ours; the overrides become a file, whose path all get."""
+    """Programs that record their arguments replace ours; the overrides become a file, whose path all get."""
     log = tmp_path / "log"
     for name in ("elastickv", "snakemake"):
         path = tmp_path / name
@@ -176,7 +176,7 @@ def test_nothing_is_shown_where_no_run_has_finished(tmp_path: Path, capsys):
 
 
 def test_snakemake_in_another_folder_ends_with_one_line(clone: Checkout, tmp_path: Path):
-    """By `--directory`, and by the Snakefile's path: never a traceback, whatever the rules would have said."""
+    """By `--directory`, and by the Snakefile's path: never a traceback."""
     snakemake = [Path(sys.executable).with_name("snakemake"), "--cores", "1", "--dry-run"]
     ways = {("--directory", str(tmp_path)): clone.root, ("-s", str(clone.root / "Snakefile")): tmp_path}
     for arguments, folder in ways.items():

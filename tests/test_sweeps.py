@@ -53,7 +53,7 @@ def test_cases_that_differ_on_the_axes_alone_are_one_grid(tmp_path):
 
 
 def test_formats_of_keys_and_values_are_one_axis_with_a_colour_between_both(tmp_path):
-    """A pair of formats is a panel of its own beside those of one format."""
+    """A pair of formats has a separate panel."""
     records = sweep_records()
     for record in [one for one in records if one["case"]["cache_dtype"] == "int4"]:
         record["case"]["key_dtype"] = "int8"

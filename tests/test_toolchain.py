@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def wrapper(tmp_path: Path, home: Path) -> None:
-    """An nvcc on PATH that lies elsewhere than its toolkit."""
+    """An nvcc on PATH in another place than its toolkit."""
     program = tmp_path / "elsewhere" / "nvcc"
     program.parent.mkdir()
     program.write_text(NVCC.format(home=home))

@@ -1,4 +1,4 @@
-"""`elastickv verify`: what a run leaves is clean, finished or not; whatever is edited is found, with file and field."""
+"""`elastickv verify`: what a run leaves is clean, finished or not; every edit is found, with file and field."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def faults(results: Path) -> list[str]:
 
 
 def assert_found(results: Path, *expected: str) -> None:
-    """Each expected text stands at the beginning of a fault."""
+    """Each expected text is the beginning of a fault."""
     found = faults(results)
     for text in expected:
         assert any(fault.startswith(text) for fault in found), f"{text!r} is not among\n" + "\n".join(found[:20])
@@ -218,7 +218,7 @@ def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newe
 
 
 def test_what_was_made_of_nothing_that_is_known_is_not_called_clean(results: Path):
-    """Without manifest and plan nothing says which cases verdicts, report and posts are of."""
+    """Without manifest and plan it is unknown which cases verdicts, report and posts belong to."""
     (results / "manifest.json").unlink()
     shutil.rmtree(results / ".plan")
     for name in ("summary.csv", "verdicts.json", "report.md", "social_media_content.txt"):
@@ -231,7 +231,7 @@ def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
     assert_found(results, f"{GOLDEN}: efficiency.elastic.roofline: found 0.99, expected 0.6")
 
 
-# Figures: the hashes say nothing, since the forger wrote them again
+# Figures: the hashes agree, since the forger wrote them again
 
 
 def leaves(content: Any, path: str = "") -> Iterator[tuple[str, float]]:

@@ -2,8 +2,8 @@
 
     PYTHONPATH=workflow .envs/llm/bin/python tools/architectures.py docs/architectures.md
 
-Every model is made, saved, loaded and checked as a baseline would load and check it, in a process of its own, on the
-CPU in float32. With `--dtype bfloat16` the rounding of fewer bits is seen. Without a file the table goes to stdout.
+Every model is made, saved, loaded and checked as a baseline would load and check it, in a separate process, on the CPU
+in float32. `--dtype bfloat16` shows the rounding of fewer bits. Without a file the table goes to stdout.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TINY = {
     1024: "max_position_embeddings n_positions n_ctx max_seq_len",
 }
 SIZES = {name: size for size, names in TINY.items() for name in names.split()}
-# Some sizes have to suit others in a way of each architecture's own: tried one after the other.
+# In some architectures sizes depend on each other, each in a different way: these are tried in turn.
 ATTEMPTS: tuple[dict[str, int | None], ...] = (
     {},
     {"head_dim": 32},
@@ -80,7 +80,7 @@ DECODER = "is_decoder"  # a switch of encoders: with it they see earlier tokens 
 def tiny_values(default: dict[str, Any], sizes: dict[str, int | None], lists: bool) -> dict[str, Any]:
     """Sizes in place of a default configuration's (None: left as it is); lists of one entry a layer are cut, or left.
 
-    A window that the architecture does not have by default stays away.
+    A window that the architecture does not have by default is not added.
     """
     layers = next((default[name] for name in TINY[LAYERS].split() if isinstance(default.get(name), int)), 0)
     values: dict[str, Any] = {}
@@ -162,13 +162,13 @@ def static(engine: Any, reference: self_check.Reference) -> float | str:
 
 
 def answer(config_class: type, decoder: bool, dtype: str, pipe: Any) -> None:
-    """In a process of its own, whose output nobody needs."""
+    """Runs in a separate process, whose output is discarded."""
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         pipe.send(outcome(config_class, decoder, dtype))
 
 
 def apart(config_class: type, decoder: bool, dtype: str) -> dict[str, Any]:
-    """The outcome, whatever becomes of the process."""
+    """The outcome, also if the process dies or hangs."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=answer, args=(config_class, decoder, dtype, theirs))
     began = time.perf_counter()
@@ -195,7 +195,7 @@ def table(results: list[dict[str, Any]]) -> str:
     counts = f"of {len(unique)} models {len(passing)} pass, with differences of {largest:.1e} at most"
     refused = sum(made["status"] != "not made" for made in others)
     lines = [f"Transformers {transformers.__version__}, torch {torch.__version__}: {counts}; {refused} are refused; "]
-    lines[0] += f"{len(others) - refused} could not be made tiny by the script, which tells nothing of them. "
+    lines[0] += f"{len(others) - refused} could not be made tiny by the script, so nothing is known about them. "
     lines[0] += "Architectures that can be encoder or decoder count twice: as they come, and with `is_decoder`."
     lines += ["", "**Pass:** " + ", ".join(made["name"] for made in passing) + ".", ""]
     lines += ["| architecture | outcome | reason |", "|:--|:--|:--|"]
@@ -214,7 +214,7 @@ def replaced(document: str, content: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="?", type=Path, help="a Markdown file: what stands between its marks is replaced")
+    parser.add_argument("out", nargs="?", type=Path, help="a Markdown file; the text between its marks is replaced")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--only", nargs="+", default=[], metavar="CONFIGURATION", help="such as LlamaConfig")
     args = parser.parse_args()

@@ -3,7 +3,7 @@
     python tools/interleaved.py BASE HEAD [--configfile F ...] [--case ID ...] [--tolerance 0.01] [--seconds 10]
 
 BASE and HEAD are checkouts whose kernels are built (`elastickv build`). Each runs under its own package, with its own
-launch rules and parameter blocks, on caches of its own; each answer is checked against float64 first, and rounds of
+launch rules, parameter blocks and caches; each answer is checked against float64 first, and rounds of
 HEAD, BASE and HEAD again alternate. Exit code 1 where the interval of HEAD / BASE is not inside 1 +- tolerance.
 """
 
@@ -20,7 +20,7 @@ PACKAGE = "elastickv"
 
 
 class Checkout:
-    """A checkout's package, beside another one's: its modules are those in force while `entered`."""
+    """A checkout's package; while `entered`, `elastickv` is imported from it and not from another checkout."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder).resolve()
@@ -28,7 +28,7 @@ class Checkout:
 
     @contextlib.contextmanager
     def entered(self):
-        """Within it `elastickv` is this checkout's, for imports inside its functions, too."""
+        """Within it `elastickv` is this checkout's package, also for imports inside functions."""
         others = _taken()
         sys.modules.update(self._modules)
         sys.path.insert(0, str(self.folder / "workflow"))
@@ -44,7 +44,7 @@ class Checkout:
         return importlib.import_module(f"{PACKAGE}.{name}")
 
     def bound(self, function):
-        """The function, run with this checkout entered."""
+        """The function, which then runs with this checkout entered."""
 
         def call(*args, **kwargs):
             with self.entered():
@@ -135,7 +135,7 @@ def main() -> int:
 
 
 def compare(head: Side, base: Side, seconds: float, tolerance: float):
-    """A line of the table, and whether it lies beyond the tolerance, for each arm of a case."""
+    """A line of the table, and whether it is outside the tolerance, for each arm of a case."""
     with head.checkout.entered():
         sampling, statistics = head.checkout.module("measure.sampling"), head.checkout.module("measure.statistics")
         rule = sampling.Rule(reps=2000, warmup=20, precision=0.001, max_seconds=seconds, confidence=0.99)

@@ -3,7 +3,7 @@
 // A unit is LOADS * (32 / LANES) adjacent slots of one segment, whose keys and values a warp holds in registers. While one
 // unit is reduced, the loads of the warp's next unit are in flight: keys as soon as the dot products are done, then values.
 // The location of a unit follows from the largest number of tokens that the launch may encounter, which the host knows, so the
-// first loads are issued before the number of tokens on the device has been read. Whole units are read: the arrays of a cache
+// addresses of the first loads do not depend on the number of tokens on the device. Whole units are read: the arrays of a cache
 // are followed by readable padding (params.h), whose contents get zero weight.
 #pragma once
 #include "cache.cuh"

@@ -1,14 +1,15 @@
-"""The heavy environments: made from their locks, each in its own folder, only when an enabled rule needs them."""
+"""The heavy environments, each made from its lock in a separate folder, only when an enabled rule needs it."""
 
-# The mark of a finished environment; it changes only with the pins of its lock. Not ancient(): Snakemake 9 leaves out jobs
-# behind an ancient input whose rule has to run, even when they have to run themselves. The record store makes up for it.
+# Each file marks a finished environment and changes only with the pins of its lock. The inputs are not ancient():
+# Snakemake 9 would skip jobs behind an ancient input whose rule runs, even jobs that must run for another reason. Jobs
+# that run without need find their records in the store.
 CUDA_ENVIRONMENT = ".envs/cuda/ready"
 LLM_ENVIRONMENT = ".envs/llm/ready"
 GGUF_ENVIRONMENT = ".envs/gguf/ready"
 PEERS_ENVIRONMENT = ".envs/peers/ready"
 
 
-# On a cluster, where the network is: compute nodes often have none.
+# On a cluster it runs on the head node, which has the network; compute nodes often have none.
 localrules:
     environment,
 

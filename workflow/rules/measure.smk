@@ -1,7 +1,7 @@
-"""Timing. Every rule here takes all cores (of several GPUs' jobs each its share), so that nothing else of the DAG runs
-while it measures. Which GPU it gets is the lease's to say (elastickv.device.lease).
+"""Measurements. Every rule takes all cores (with several GPUs each job takes its share), so that no other rule runs
+while it measures. elastickv.device.lease chooses the GPU.
 
-Memory, time and sbatch's options are for clusters; a run on one machine has no limits on them.
+Memory, time and sbatch's options are for clusters; a run on one machine has no such limits.
 """
 
 from elastickv.measure import demand
@@ -35,7 +35,7 @@ rule ceilings:
         "exec python -m elastickv ceilings --backend {params.backend} --out {output:q}" " 2> >(tee -i {log:q} >&2)"
 
 
-# The environment variable is not part of the rule: measuring afresh once leaves no trace in what reruns later.
+# ELASTICKV_REMEASURE is read by the shell, not by the rule: measuring again once does not make the rule run again later.
 rule measure:
     input:
         BINARIES,

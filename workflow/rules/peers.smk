@@ -1,4 +1,4 @@
-"""Attention kernels of other libraries beside ours, enabled by the config: one job for all, a record each."""
+"""Attention kernels of other libraries, compared with ours, if the config enables them: one job, a record per peer."""
 
 PEERS = [str(record) for record in PLAN.peer_records]
 

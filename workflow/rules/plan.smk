@@ -1,5 +1,5 @@
-"""A run writes its plan when the Snakefile is read; a dry run leaves plan and manifest as they are. There the plan files
-that would change are a job's, so that everything that depends on them shows as a job too.
+"""A run writes its plan when the Snakefile is read. A dry run writes nothing: the plan files that would change are the
+outputs of a job, so that everything that depends on them is listed as a job too.
 """
 
 if RUN.unwritten:

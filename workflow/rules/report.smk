@@ -1,6 +1,6 @@
-"""Summary, verdicts and reports. Each rule reads only its inputs, which are all in the results folder.
+"""From records to verdicts and reports. A rule reads only its inputs, which are all in the results folder.
 
-The plan's case list is one of them, so that a case removed from the matrix disappears from every table.
+All rules read the plan's cases, so that a removed case leaves every table.
 """
 
 CASES = f"{RESULTS}/.plan/cases.json"
@@ -18,7 +18,7 @@ MANIFEST = f"{RESULTS}/manifest.json"
 REPORTS = [SUMMARY, VERDICTS, REPORT, FIGURES, POSTS, NOTEBOOK, MANIFEST]
 
 
-# These take seconds each, so they are not worth a cluster job.
+# They take seconds each, so on a cluster they run on the head node.
 localrules:
     summarise,
     verdict,
@@ -138,7 +138,7 @@ rule social:
         " 2> >(tee -i {log:q} >&2)"
 
 
-# Made from the sources alone. Results and comments in kernels do not change it: its input is a fingerprint.
+# Depends on the fingerprint of the sources alone: neither a result nor a comment in a kernel changes it.
 rule notebook:
     input:
         f"{RESULTS}/.plan/notebook.json",

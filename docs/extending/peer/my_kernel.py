@@ -1,12 +1,13 @@
-"""A template: your own attention kernel beside ours. Copy it and name the copy in a config:
+"""A template: your attention kernel, compared with ours. Copy it and name the copy in a config:
 
     baselines:
       peers: {enable: true, names: [torch_cudnn, ./mine/my_kernel.py]}
 
 The file's name becomes that of the record: results/<run>/peers_my_kernel.json. The file is executed in the environment
-`peers`, which has torch; `.venv/bin/uv pip install --python .envs/peers/bin/python ...` adds what else you need. It is
-known by its bytes: edit it, and it alone is timed again. Files that it reads are not known; keep a CUDA source in here,
-as a string. It is first loaded without a GPU, to say what it needs: leave the GPU to `prepare` and to launches.
+`peers`, which has torch; `.venv/bin/uv pip install --python .envs/peers/bin/python ...` adds what else you need.
+Records are identified by the hash of this file: after an edit only this peer is timed again. Files that it reads are
+not part of the hash, so keep a CUDA source in here, as a string. The file is first loaded without a GPU, to find out
+what it needs: use the GPU only in `prepare` and in launches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from elastickv.peers.base import Inputs, Peer
 class MyKernel(Peer):
     """Attention of one new token in two products and a softmax, where your kernel belongs."""
 
-    # What one timed launch covers: stands in the report.
+    # What one timed launch covers, for the report.
     times = "two products and a softmax in torch, written out"
     # What has to be installed (names as pip knows them), your library first: its version is part of the record.
     needs = ("torch",)
@@ -42,10 +43,10 @@ class MyKernel(Peer):
 
         def launch_of(layer: int):
             """The launch of one layer. On a GPU launches are captured in a CUDA graph: no synchronisation in it."""
-            q, k, v = inputs.q[layer].view(grouped), inputs.k[layer], inputs.v[layer]  # views: read anew at each launch
+            q, k, v = inputs.q[layer].view(grouped), inputs.k[layer], inputs.v[layer]  # views, read in each launch
 
             def launch():
-                """This is timed. Returns batch * heads * dim elements in memory that is no other layer's."""
+                """This is timed. Returns batch * heads * dim elements in memory that no other layer uses."""
                 weights = torch.softmax(q.float() @ k.float().transpose(2, 3) * scale, dim=-1)
                 return (weights @ v.float()).to(q.dtype)
 

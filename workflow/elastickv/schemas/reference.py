@@ -10,10 +10,13 @@ from elastickv import anchors, formats, policies
 
 HEAD = """# Config files: every key
 
-This page lists every key of a config file. It is generated from `workflow/elastickv/schemas/config.py` by `python -m
-elastickv.schemas.generate`; a test keeps it current. Every key is optional and has a default. How files, overrides and
-sweeps combine is described in [architecture.md](architecture.md). Unknown keys, duplicate keys and values of a wrong
-type are errors.
+This page is for looking up a key of a config file: its type, default, unit, allowed values and meaning.
+[Getting started](getting-started.md#writing-a-matrix) shows how to write a matrix, and
+[Architecture](architecture.md#the-command-line-of-snakemake) how several files and overrides combine.
+
+Every key is optional and has a default. Unknown keys, duplicate keys and values of a wrong type are errors. The page
+is generated from `workflow/elastickv/schemas/config.py` by `python -m elastickv.schemas.generate`; a test keeps it
+current.
 
 """
 SWEEP = """## `matrices.<name>`
@@ -35,7 +38,7 @@ key and each value has an additional fp16 scale (2 bytes), by which its elements
 POLICIES = """
 ## Policies
 
-The policy decides what the elastic cache of workload decode keeps. A case has only the keys of its own policy.
+The policy decides what the elastic cache of workload decode keeps. A case has only the keys of its policy.
 
 | name | keys | meaning |
 |---|---|---|

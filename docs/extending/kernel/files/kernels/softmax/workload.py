@@ -10,7 +10,7 @@ from elastickv.kinds import Buffer, Declared, Fault, Key, Traffic
 if TYPE_CHECKING:
     import numpy as np
 
-MOST_COLUMNS = 12_032  # a row waits in the 48 KiB of shared memory that a block may have, beside a few bytes
+MOST_COLUMNS = 12_032  # a row fits in a block's 48 KiB of shared memory, with a few bytes left
 
 
 class Softmax(Declared):
