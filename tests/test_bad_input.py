@@ -52,7 +52,7 @@ DUPLICATE = "measure: {reps: 5, reps: 6}\n"
 WRONG = "backend: gpu\ngolden: {speedup: -1}\n"
 
 
-def assert_told(problems: list[str], *expected: str) -> None:
+def assert_stated(problems: list[str], *expected: str) -> None:
     """One problem for each expected text, and no other."""
     assert len(problems) == len(expected), problems
     for text in expected:
@@ -60,7 +60,7 @@ def assert_told(problems: list[str], *expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "stated"),
     [
         (DUPLICATE, "bad.yaml:3: duplicate key measure.reps"),
         ("results: !!str x\n", "bad.yaml:3: YAML tag"),
@@ -68,16 +68,16 @@ def assert_told(problems: list[str], *expected: str) -> None:
     ],
     ids=["duplicate key", "tag", "tag of a number"],
 )
-def test_what_strict_reading_forbids_hides_no_other_problem(tmp_path, fault, told):
+def test_what_strict_reading_forbids_hides_no_other_problem(tmp_path, fault, stated):
     text = WRONG + fault + f"cases:\n  Big: {SHAPE}\n  a: {{seq: 64, heads: 4, dim: 64, compress: 2, kv_heads: 3}}\n"
     others = ("1: backend", "2: golden.speedup", "5: cases.Big", "6: cases.a.kv_heads")
-    assert_told(problems_of(tmp_path, text), told, *(f"bad.yaml:{other}" for other in others))
+    assert_stated(problems_of(tmp_path, text), stated, *(f"bad.yaml:{other}" for other in others))
 
 
 def test_a_key_that_stands_twice_raises_no_doubt_about_what_follows_from_it(tmp_path):
     twice = "defaults: {heads: 4}\ndefaults: {dim: 64}\ncases: {a: {seq: 64, compress: 2}}\n"
-    assert_told(problems_of(tmp_path, twice), "bad.yaml:2: duplicate key defaults")
-    assert_told(problems_of(tmp_path, f"cases: {{a: {SHAPE}}}\ncases: {{}}\n"), "bad.yaml:2: duplicate key cases")
+    assert_stated(problems_of(tmp_path, twice), "bad.yaml:2: duplicate key defaults")
+    assert_stated(problems_of(tmp_path, f"cases: {{a: {SHAPE}}}\ncases: {{}}\n"), "bad.yaml:2: duplicate key cases")
 
 
 def test_problems_of_every_file_and_override_are_reported_together(tmp_path):
@@ -86,7 +86,7 @@ def test_problems_of_every_file_and_override_are_reported_together(tmp_path):
     files = [tmp_path / "one.yaml", tmp_path / "none.yaml", tmp_path / "two.yaml"]
     with pytest.raises(UsageError) as caught:
         matrix.load(files, ["backend=cuda0", "foo", "baselines={", "results=.."])
-    assert_told(
+    assert_stated(
         caught.value.problems,
         "one.yaml:3: duplicate key measure.reps",
         "one.yaml:2: golden.speedup",
@@ -106,7 +106,7 @@ def test_what_a_file_that_cannot_be_read_may_hold_is_not_missed(tmp_path):
     )
     with pytest.raises(UsageError) as caught:
         matrix.load([tmp_path / "none.yaml", tmp_path / "rest.yaml"])
-    assert_told(caught.value.problems, "none.yaml: cannot be read")
+    assert_stated(caught.value.problems, "none.yaml: cannot be read")
 
 
 @pytest.mark.parametrize("value", ["{", "{a: 1, a: 2}", "&a *a"])
@@ -119,7 +119,7 @@ def test_the_value_of_a_flag_has_no_line_numbers(tmp_path, value):
 def test_the_value_of_a_flag_is_shown_where_it_is_no_yaml(tmp_path):
     (problem,) = problems_of(tmp_path, GOOD, ["cases={"])
     assert problem.startswith("--config cases: YAML syntax error: ") and problem.endswith('; the value is "{"')
-    assert_told(problems_of(tmp_path, GOOD, ["cases={\n a: {\n"]), "--config cases:2: YAML syntax error")
+    assert_stated(problems_of(tmp_path, GOOD, ["cases={\n a: {\n"]), "--config cases:2: YAML syntax error")
 
 
 def test_at_most_ten_are_shown_and_the_rest_counted(tmp_path):
@@ -265,8 +265,8 @@ def test_bench_flags_are_checked_like_a_case(flags, fragment):
 
 def test_a_flag_that_breaks_two_rules_of_its_key_is_one_message(capsys):
     assert main(["bench", "--dim=-1"]) == 2
-    told = "elastickv: bench: --dim: must be an integer from 4 to 65536, a multiple of 4, not -1\n"
-    assert capsys.readouterr().err == told
+    stated = "elastickv: bench: --dim: must be an integer from 4 to 65536, a multiple of 4, not -1\n"
+    assert capsys.readouterr().err == stated
 
 
 @pytest.mark.parametrize(
@@ -279,34 +279,34 @@ def test_a_cycle_of_what_has_none_is_refused(capsys, flags):
 
 def test_a_cycle_of_no_tokens_is_refused(capsys):
     assert main(["bench", "--inference", "--decode_tokens=0"]) == 2
-    told = "elastickv: bench: --decode_tokens: must be at least 1 with --inference, not 0\n"
-    assert capsys.readouterr().err == told
+    stated = "elastickv: bench: --decode_tokens: must be at least 1 with --inference, not 0\n"
+    assert capsys.readouterr().err == stated
 
 
 def test_every_flag_that_is_no_number_is_told_with_what_is_allowed(capsys):
     assert main(["bench", "--seq=9e3", "--heads=0", "--truncate=some", "--dim", "x"]) == 2
-    told = capsys.readouterr().err
+    stated = capsys.readouterr().err
     for line in (
         '--seq: must be an integer from 1 to 2147483647, not "9e3", which is text',
         "--heads: must be an integer from 1 to 65535, not 0",
         '--truncate: must be a number from 0 to 45, not "some", which is text',
         '--dim: must be an integer from 4 to 65536, a multiple of 4, not "x", which is text',
     ):
-        assert line in told
-    assert "usage:" not in told
+        assert line in stated
+    assert "usage:" not in stated
 
 
 @pytest.mark.parametrize("text", ["1_0", "\u0661\u0660", " 10", ""])
 def test_a_number_of_a_flag_is_written_as_in_a_config(capsys, text):
     assert main(["bench", f"--seq={text}", f"--truncate={text}", f"--processes={text}"]) == 2
-    told = capsys.readouterr().err
+    stated = capsys.readouterr().err
     for allowed in (
         "--seq: must be an integer from 1 to 2147483647",
         "--truncate: must be a number from 0 to 45",
         "--processes: must be",
     ):
-        assert allowed in told
-    assert told.count(f", not {json.dumps(text)}, which is text\n") == 3
+        assert allowed in stated
+    assert stated.count(f", not {json.dumps(text)}, which is text\n") == 3
 
 
 def test_the_numbers_of_flags_that_are_written_as_in_a_config_are_read():

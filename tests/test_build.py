@@ -254,8 +254,8 @@ def test_an_architecture_that_no_compiler_here_knows_is_bad_usage(workshop, caps
     """Not something that the machine lacks: no environment would help."""
     before = sorted(workshop.rglob("*"))
     assert main(["build", *command]) == 2
-    told = capsys.readouterr().err
-    assert f"build {command[0]}: --" in told and "allowed: 61,70,75,80,86,89,90" in told
+    stated = capsys.readouterr().err
+    assert f"build {command[0]}: --" in stated and "allowed: 61,70,75,80,86,89,90" in stated
     assert sorted(workshop.rglob("*")) == before
 
 
@@ -294,8 +294,8 @@ def test_cpu_library_is_restored_from_the_store(cpu_build, monkeypatch):
     assert "decode" in manifest.kernels
 
 
-@pytest.mark.parametrize("asked", [("softmax", ()), ("decode", ("fp16", "fp8_e5m2"))])
-def test_a_build_that_is_older_than_what_a_case_asks_for_is_named_with_its_fix(cpu_build, asked):
-    with pytest.raises(MachineError, match=f"a build without {[asked[0], *asked[1]][-1]}") as told:
-        binary.facts(str(cpu_build), "cpu", *asked)
-    assert "elastickv build cpu" in str(told.value)
+@pytest.mark.parametrize("requested", [("softmax", ()), ("decode", ("fp16", "fp8_e5m2"))])
+def test_a_build_that_is_older_than_what_a_case_asks_for_is_named_with_its_fix(cpu_build, requested):
+    with pytest.raises(MachineError, match=f"a build without {[requested[0], *requested[1]][-1]}") as stated:
+        binary.facts(str(cpu_build), "cpu", *requested)
+    assert "elastickv build cpu" in str(stated.value)

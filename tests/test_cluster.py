@@ -30,7 +30,7 @@ def traced_driver(tmp_path: Path) -> tuple[dict[str, str], Path]:
     """Variables under which a CUDA driver without a GPU is found, and the file that it writes when it is called."""
     if not shutil.which("g++"):
         pytest.skip("no g++")
-    source, folder, trace = tmp_path / "driver.cpp", tmp_path / "driver", tmp_path / "asked"
+    source, folder, trace = tmp_path / "driver.cpp", tmp_path / "driver", tmp_path / "requested"
     folder.mkdir()
     source.write_text(DRIVER, encoding="ascii")
     subprocess.run(["g++", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
@@ -46,9 +46,13 @@ def test_planning_for_cuda_never_asks_for_a_gpu(clone: Checkout, tmp_path: Path,
     assert "merge build/cuda/elastickv.fatbin" in text
     assert not trace.exists()
     # The trace works: a command that has to know the GPU leaves it.
-    asked = "from elastickv import device; print(device.visible_gpus())"
+    requested = "from elastickv import device; print(device.visible_gpus())"
     done = subprocess.run(
-        [sys.executable, "-c", asked], env=checkout.environment | variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", requested],
+        env=checkout.environment | variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "[]\n"
     assert trace.exists()

@@ -125,8 +125,8 @@ def test_a_job_elsewhere_reads_the_same_config(checkout: Checkout):
     config = resolved(checkout, "results/it's a")
     assert set(config["cases"]) == {"b", "c"}
     shutil.rmtree(checkout.root / "results/it's a")
-    told = run.text.partition("ARGUMENTS ")[2].splitlines()[0]
-    planned(checkout, *shlex.split(told))
+    stated = run.text.partition("ARGUMENTS ")[2].splitlines()[0]
+    planned(checkout, *shlex.split(stated))
     assert resolved(checkout, "results/it's a") == config
 
 

@@ -57,8 +57,8 @@ def test_a_folder_is_the_same_as_itself(capsys, old):
     speedup = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**faster)
     roofline = "{roofline:.1%} [{roofline_low:.1%}, {roofline_high:.1%}]".format(**efficient)
     roofline = roofline.replace("%,", ",").replace("%]", "]")
-    told = " ".join(row(lines, "4096_golden_ticket").split())
-    assert told == f"4096_golden_ticket {speedup} {speedup} +0.0% same {roofline} {roofline} +0.0% same"
+    stated = " ".join(row(lines, "4096_golden_ticket").split())
+    assert stated == f"4096_golden_ticket {speedup} {speedup} +0.0% same {roofline} {roofline} +0.0% same"
     assert lines[-1] == "1 same, 1 not compared (tolerance 0.02)"
 
 
@@ -67,10 +67,10 @@ def test_a_loss_beyond_intervals_and_tolerance_is_a_regression(old, new, capsys,
     put(new, scaled("4096_golden_ticket", **{metric: 0.9}))
     code, lines = compared(capsys, old, new)
     assert code == 1
-    told = " ".join(row(lines, "4096_golden_ticket").split())
-    assert "-10.0% regressed" in told
-    assert told.count("regressed") == 1
-    assert told.endswith("regressed") == (place == 2)
+    stated = " ".join(row(lines, "4096_golden_ticket").split())
+    assert "-10.0% regressed" in stated
+    assert stated.count("regressed") == 1
+    assert stated.endswith("regressed") == (place == 2)
     assert lines[-1] == "1 regressed, 1 same (tolerance 0.02)"
     code, lines = compared(capsys, new, old)
     assert code == 0
@@ -128,8 +128,8 @@ def test_a_case_that_is_no_longer_right_is_a_regression(old, new, capsys, status
     put(new, ended("4096_golden_ticket", status, **changes))
     found, lines = compared(capsys, old, new)
     assert found == code
-    told = f"4096_golden_ticket: {status}: for a test: {status} (old: ok)"
-    assert f"{'regressed' if code else 'not compared'}: {told}" in lines
+    stated = f"4096_golden_ticket: {status}: for a test: {status} (old: ok)"
+    assert f"{'regressed' if code else 'not compared'}: {stated}" in lines
     assert lines[-1] == f"1 same, 1 {'no longer right' if code else 'not compared'} (tolerance 0.02)"
     assert compared(capsys, new, old)[0] == 0
     assert compared(capsys, new, new)[0] == 0  # it was not right before
@@ -185,25 +185,26 @@ def test_other_devices_are_refused_unless_asked_for(old, new, capsys):
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "told"), [("-0.1", "-0.1"), ("nan", "nan"), ("1", "1"), ("inf", "inf"), ("abc", '"abc"'), ("", '""')]
+    ("tolerance", "stated"),
+    [("-0.1", "-0.1"), ("nan", "nan"), ("1", "1"), ("inf", "inf"), ("abc", '"abc"'), ("", '""')],
 )
-def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, told):
+def test_a_tolerance_that_is_none_is_refused(old, new, capsys, tolerance, stated):
     code, lines = compared(capsys, old, new, f"--tolerance={tolerance}")
     assert code == 2
-    assert lines == [f"elastickv: --tolerance: must be a fraction from 0 to below 1, not {told}"]
+    assert lines == [f"elastickv: --tolerance: must be a fraction from 0 to below 1, not {stated}"]
 
 
 def test_folders_that_cannot_be_compared_are_refused(old, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     other = make(tmp_path / "other", ("4096_elementwise",))
-    for arguments, told in (
+    for arguments, stated in (
         ((old, tmp_path / "nothing"), "does not exist"),
         ((tmp_path / "empty", old), "not a results folder"),
         ((old, other), "no case in common"),
     ):
         code, lines = compared(capsys, *arguments)
         assert code == 2
-        assert told in lines[0]
+        assert stated in lines[0]
 
 
 def test_the_order_is_the_new_folders_plan(old, new, capsys):

@@ -41,9 +41,9 @@ def test_memory_and_time_grow_with_the_case(backend, workload):
 
 def test_small_cases_ask_for_what_any_node_has():
     for backend in ("cuda", "cpu"):
-        asked = demand.of_case(case(backend=backend))
-        assert asked.mem_mb <= 8 * GIB
-        assert asked.runtime <= 30
+        requested = demand.of_case(case(backend=backend))
+        assert requested.mem_mb <= 8 * GIB
+        assert requested.runtime <= 30
 
 
 def test_the_time_asked_for_covers_the_longest_that_the_measurement_may_take():
@@ -99,12 +99,12 @@ def test_a_cpu_case_asks_for_all_the_layers_that_it_rotates_over():
 def test_samples_asked_for_exactly_have_the_time_that_they_take():
     """The original's custom command: 100 samples of 128 launches, on a machine that reads 10 GB/s."""
     shape = {"seq": 8192, "heads": 64, "dim": 128, "compress": 8}
-    asked, fewer = (
+    requested, fewer = (
         case(**shape, measure={"reps": reps, "warmup": warmup, "inner_loops": 128})
         for reps, warmup in ((100, 50), (3, 1))
     )
-    full, elastic = (bytes_moved.traffic(asked)[arm].total for arm in ("full", "elastic"))
+    full, elastic = (bytes_moved.traffic(requested)[arm].total for arm in ("full", "elastic"))
     takes = 150 * 128 * (2 * full + elastic) / 10e9
-    assert demand.worker_seconds(asked, ("reps",)) > takes
-    assert demand.worker_seconds(asked, ("inner_loops",)) > takes
-    assert demand.worker_seconds(asked) == demand.worker_seconds(fewer) < takes
+    assert demand.worker_seconds(requested, ("reps",)) > takes
+    assert demand.worker_seconds(requested, ("inner_loops",)) > takes
+    assert demand.worker_seconds(requested) == demand.worker_seconds(fewer) < takes

@@ -227,11 +227,11 @@ def test_readings_after_samples_are_kept_as_ranges_and_reasons():
 
 
 def test_a_mig_instance_takes_its_boards_clocks_but_not_its_energy():
-    asked = []
-    library = FakeNvml(ClockInfo=lambda handle, kind: asked.append(handle) or 1980)
+    requested = []
+    library = FakeNvml(ClockInfo=lambda handle, kind: requested.append(handle) or 1980)
     state = gpu(library, INSTANCE)
     assert state.snapshot().sm_mhz == 1980
-    assert set(asked) == {BOARD}
+    assert set(requested) == {BOARD}
     assert state.energy() is None
     assert "MIG instance" in state.energy_reason
     library.answers["ComputeRunningProcesses"] = lambda handle: [process(7)] if handle == INSTANCE else []

@@ -20,7 +20,6 @@ FIGURE = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)? ?(?:us|ms|s|x|%|GB/s|tokens/s
 DEFINITIONS = {
     "README.md": {"1x": "no difference", "1.7x": "the default of golden.excellent"},
     "docs/architecture.md": {
-        "1%": "limit of crosscheck",
         "75%": "clock below which a round is dropped",
         "20 s": "time of the ceilings on a GPU",
         "8 s": "time of the ceilings on a CPU",

@@ -305,10 +305,10 @@ def test_a_record_of_an_older_schema_in_the_store_is_set_aside_with_one_message(
     store = jobs.RecordStore(tmp_path)
     store.path("k").write_bytes(BROKEN["old schema"])
     assert store.find("k", Measurement) is None
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"the record has schema {OLD}" in told and "measurement/2" in told
+    stated = capsys.readouterr().err
+    assert stated.count("\n") == 1 and f"the record has schema {OLD}" in stated and "measurement/2" in stated
     (aside,) = tmp_path.iterdir()
-    assert str(aside) in told and aside.read_bytes() == BROKEN["old schema"]
+    assert str(aside) in stated and aside.read_bytes() == BROKEN["old schema"]
     assert store.find("k", Measurement) is None and capsys.readouterr().err == ""
 
 
@@ -326,8 +326,8 @@ def test_a_broken_plan_or_verdict_is_a_message(tmp_path, capsys, name, fault):
     judging = ["verdict", *limits_of("verdict", results)]
     command = [*(["report", "markdown"] if name == "verdicts.json" else judging), *shared]
     assert cli.main([*command, "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"elastickv: {results / name}: ")
+    stated = capsys.readouterr().err
+    assert stated.startswith(f"elastickv: {results / name}: ")
     assert not (tmp_path / "out").exists()
 
 
@@ -374,8 +374,8 @@ BACKWARDS = """
 #include <dlfcn.h>
 #include <time.h>
 #include <sys/time.h>
-static long asked;
-static time_t past(void) { return 1700000000 - 3600 * __sync_fetch_and_add(&asked, 1); }
+static long requested;
+static time_t past(void) { return 1700000000 - 3600 * __sync_fetch_and_add(&requested, 1); }
 extern "C" time_t time(time_t* to) { time_t now = past(); if (to) *to = now; return now; }
 extern "C" int gettimeofday(struct timeval* to, void*) noexcept { to->tv_sec = past(); to->tv_usec = 0; return 0; }
 extern "C" int clock_gettime(clockid_t id, struct timespec* to) noexcept {
@@ -395,8 +395,8 @@ def test_a_clock_that_goes_backwards_changes_no_figure(cpu_build, tmp_path):
     source.write_text(BACKWARDS)
     subprocess.run(["g++", "-shared", "-fPIC", "-w", str(source), "-o", str(library), "-ldl"], check=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "LD_PRELOAD": str(library)}
-    asked = [sys.executable, "-c", "import time; print(time.time() > time.time())"]
-    assert run(asked, env=environment).stdout == "True\n"
+    requested = [sys.executable, "-c", "import time; print(time.time() > time.time())"]
+    assert run(requested, env=environment).stdout == "True\n"
     case, results = case_file(tmp_path), tmp_path / "results"
     done = run(measure_command(case, results / "results_a.json", results / ".records"), env=environment)
     assert done.returncode == 0, done.stderr

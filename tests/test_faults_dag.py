@@ -146,8 +146,8 @@ def test_of_two_runs_at_once_one_measures_and_the_other_is_told(finished: Checko
     texts = [run.communicate(timeout=FOREVER)[0] for run in pair]
     codes = [run.returncode for run in pair]
     assert 0 in codes, texts
-    told = [text for text, code in zip(texts, codes, strict=True) if code]
-    assert all("a run is in progress in this checkout (process" in text for text in told), told
+    stated = [text for text, code in zip(texts, codes, strict=True) if code]
+    assert all("a run is in progress in this checkout (process" in text for text in stated), stated
     assert not any("Traceback" in text for text in texts)
     folder = checkout.root / "results/twice"
     assert verify(folder).faults == []

@@ -47,8 +47,8 @@ def python_of_cuda() -> str:
 
 def capability() -> int:
     """90 for compute capability 9.0."""
-    asked = [python_of_cuda(), "-c", "import cupy; print(cupy.cuda.Device(0).compute_capability)"]
-    return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    requested = [python_of_cuda(), "-c", "import cupy; print(cupy.cuda.Device(0).compute_capability)"]
+    return int(subprocess.run(requested, capture_output=True, text=True, check=True).stdout)
 
 
 def command(checkout: Checkout, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -44,9 +44,9 @@ def test_a_place_that_takes_no_folder_is_refused_by_name(tmp_path, capsys):
     ):
         place = tmp_path / name
         assert main(["report", "figures", *arguments, f"--out={place}"]) == code
-        told = capsys.readouterr().err
-        assert f"{place}: {reason}" in told
-        assert ("--out: " in told) == (code == 2)
+        stated = capsys.readouterr().err
+        assert f"{place}: {reason}" in stated
+        assert ("--out: " in stated) == (code == 2)
     assert (tmp_path / "file").read_text() == ""
 
 

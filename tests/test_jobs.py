@@ -164,14 +164,14 @@ sys.exit(worker.serve({"work": work, "echo": lambda request: {"echo": request["w
 """
 
 
-def asked(folder: Path, **request: object) -> jobs.Answer:
+def requested(folder: Path, **request: object) -> jobs.Answer:
     program = folder / "program.py"
     program.write_text(WORKER, encoding="utf-8")
     return process.ask([sys.executable, str(program)], request, 60, process.environment())
 
 
 def test_a_worker_answers_what_it_was_asked(tmp_path):
-    assert asked(tmp_path, task="echo", what=[1, "x"]) == {"echo": [1, "x"]}
+    assert requested(tmp_path, task="echo", what=[1, "x"]) == {"echo": [1, "x"]}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_worker_answers_what_it_was_asked(tmp_path):
      ("defect", "failed", "ZeroDivisionError: by nothing")],
 )  # fmt: skip
 def test_every_end_of_a_worker_is_a_status_and_a_reason_beside_its_progress(tmp_path, how, status, reason):
-    answer = asked(tmp_path, task="work", how=how)
+    answer = requested(tmp_path, task="work", how=how)
     assert jobs.ended(answer)[0] == status
     assert reason in jobs.ended(answer)[1]
     assert (answer["done"], answer["current"], answer["device"]) == ({"one": {"value": 1}}, "two", "some")

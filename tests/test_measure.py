@@ -272,12 +272,12 @@ def test_bench_says_what_it_leaves_out_and_when_the_library_is_of_other_kernels(
     with (tmp_path / "kernels" / "decode" / "kernel.cpp").open("a") as source:
         source.write("int changed;\n")
     monkeypatch.chdir(tmp_path)
-    told = bench(cpu_build, *flags, "--decode_tokens=5")
-    assert (quiet.returncode, told.returncode) == (0, 0), told.stderr
+    stated = bench(cpu_build, *flags, "--decode_tokens=5")
+    assert (quiet.returncode, stated.returncode) == (0, 0), stated.stderr
     assert "note" not in quiet.stderr
-    assert f"{cpu_build}/cpu was not built from the current kernels/cpu: run elastickv build cpu" in told.stderr
-    assert "--decode_tokens has no effect without --inference" in told.stderr
-    assert json.loads(told.stdout)["inference_cycle"] is None
+    assert f"{cpu_build}/cpu was not built from the current kernels/cpu: run elastickv build cpu" in stated.stderr
+    assert "--decode_tokens has no effect without --inference" in stated.stderr
+    assert json.loads(stated.stdout)["inference_cycle"] is None
 
 
 @pytest.mark.parametrize("cycle_flags", [[], ["--inference", "--decode_tokens=50"]], ids=["attention", "cycle"])
@@ -332,11 +332,11 @@ def test_tensors_that_were_not_saved_are_told(cpu_build, tmp_path):
     file.write_text("of an earlier run")
     done = bench(cpu_build, "--dim=72", f"--save-tensors={file}")
     assert done.returncode == 0
-    told = "elastickv: note: --save-tensors: nothing was written"
-    assert done.stderr.splitlines()[-1] == f"{told}: unsupported"  # it may have had to wait for other tests' timing
+    stated = "elastickv: note: --save-tensors: nothing was written"
+    assert done.stderr.splitlines()[-1] == f"{stated}: unsupported"  # it may have had to wait for other tests' timing
     assert file.read_text() == "of an earlier run"
     saved = bench(cpu_build, "--seq=64", "--heads=2", "--dim=64", "--reps=3", f"--save-tensors={file}")
-    assert (saved.returncode, told in saved.stderr) == (0, False)
+    assert (saved.returncode, stated in saved.stderr) == (0, False)
     assert "full_out" in np.load(file)
 
 

@@ -198,7 +198,7 @@ def test_everything_shown_is_the_judged_interval(folder: Path):
     speedup = verdicts["cases"][1]["criteria"]["speedup"]
     assert speedup["low"] == pytest.approx(example("4096_golden_ticket")["statistics"]["speedup"]["low"] * 0.98)
     shown = f"{speedup['value']:.2f}x [{speedup['low']:.2f}, {speedup['high']:.2f}]"
-    told = {
+    stated = {
         "report": markdown.report(inputs),
         "page": explanation.markdown(inputs),
         "readme": readme.section(inputs, "link"),
@@ -206,20 +206,20 @@ def test_everything_shown_is_the_judged_interval(folder: Path):
         "posts": elastickv(["report", "social"], folder, "social_media_content.txt").read_text(encoding="utf-8"),
     }
     raw = "[2.385, 2.391]"
-    for place, text in told.items():
+    for place, text in stated.items():
         assert shown in text, place
         assert raw not in text, place
         assert "1.16" not in text, place  # the noisy one's
-    assert all("⭐~" in told[place] for place in ("report", "readme", "show", "posts"))
-    assert "widened: imprecise" in told["posts"]
-    assert "99% interval); its bytes" in told["posts"]  # the steady one's
+    assert all("⭐~" in stated[place] for place in ("report", "readme", "show", "posts"))
+    assert "widened: imprecise" in stated["posts"]
+    assert "99% interval); its bytes" in stated["posts"]  # the steady one's
     table = elastickv(["summarise"], folder, "summary.csv").read_text(encoding="utf-8")
     rows = {row["case"]: row for row in csv.DictReader(table.splitlines())}
     assert [row["status"] for row in rows.values()] == ["ok", "imprecise", "noisy"]
     assert float(rows["4096_golden_ticket"]["speedup_low"]) == speedup["low"]
     assert rows["1024_standard"]["speedup"] == ""
     assert rows["4096_golden_ticket"]["cycle_speedup"] == ""  # the cycle has no control
-    assert "the control is imprecise" in told["report"]
+    assert "the control is imprecise" in stated["report"]
 
 
 def test_a_cell_of_a_sweep_knows_that_it_is_imprecise(folder: Path):

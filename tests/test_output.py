@@ -80,8 +80,8 @@ def test_bench_refuses_one_file_for_record_and_tensors_unless_it_is_a_device(tmp
     monkeypatch.setattr("elastickv.measure.bench._built", lambda *_: pytest.fail("goes on"))
     (tmp_path / "link").symlink_to("same")
     assert main(["bench", *TINY, f"--out={tmp_path / 'same'}", f"--save-tensors={tmp_path / 'link'}"]) == 2
-    told = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is also the file of --out; name another one\n"
-    assert capsys.readouterr().err == told
+    stated = f"elastickv: bench: --save-tensors: {tmp_path / 'link'} is also the file of --out; name another one\n"
+    assert capsys.readouterr().err == stated
     with pytest.raises(pytest.fail.Exception, match="goes on"):
         main(["bench", *TINY, "--out=/dev/null", "--save-tensors=/dev/null"])
 
@@ -122,9 +122,9 @@ def test_bench_writes_the_very_names_given_and_keeps_links(cpu_build: Path, tmp_
 def test_a_single_launch_says_so_as_json_and_writes_nothing(cpu_build: Path, tmp_path: Path, capsys):
     done = elastickv("bench", *TINY, "--once", "--json", "--build", str(cpu_build))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    records.check(told, "once", "bench")
-    assert (told["case"]["seq"], told["backend"], told["launched"]) == (64, "cpu", 1)
+    stated = json.loads(done.stdout)
+    records.check(stated, "once", "bench")
+    assert (stated["case"]["seq"], stated["backend"], stated["launched"]) == (64, "cpu", 1)
     for flag in ("--out", "--save-tensors"):
         assert main(["bench", *TINY, "--once", f"{flag}={tmp_path / 'x'}"]) == 2
         assert f"bench: {flag}: --once measures nothing" in capsys.readouterr().err

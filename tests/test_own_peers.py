@@ -393,10 +393,10 @@ def test_what_is_no_peer_is_named_with_the_fix(tmp_path, monkeypatch, name, text
 
 def config_of(names: list[str] | None) -> matrix.Config:
     """A config in the current folder with these peers."""
-    asked = f"names: {json.dumps(names)}" if names else "reps: 240"
+    requested = f"names: {json.dumps(names)}" if names else "reps: 240"
     Path("m.yaml").write_text(
         "cases: {a: {seq: 64, heads: 2, dim: 64, compress: 2}}\nbaselines:\n  peers:\n"
-        f"    {{enable: true, {asked}}}\n",
+        f"    {{enable: true, {requested}}}\n",
         encoding="utf-8",
     )
     return matrix.load(["m.yaml"])

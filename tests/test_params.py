@@ -119,7 +119,7 @@ def test_a_kernels_own_header_uses_what_the_shared_one_defines(tmp_path):
 )
 def test_what_python_cannot_read_is_refused_with_the_header(tmp_path, line, said):
     (tmp_path / "params.h").write_text(f"struct OwnParams {{\n  {line}\n}};\n")
-    with pytest.raises(UsageError, match=r"params\.h") as told:
+    with pytest.raises(UsageError, match=r"params\.h") as stated:
         params.Definitions(tmp_path / "params.h")
-    assert said in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
+    assert said in str(stated.value)
+    assert len(str(stated.value).splitlines()) == 1

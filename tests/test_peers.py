@@ -80,11 +80,11 @@ entry = json.load(open(os.environ["ENTRY"]))
 def answer(content):
     json.dump(content, open(sys.argv[2], "w"))
 if request["task"] == "describe":
-    told = {{"times": "one call", "needs": ["torch"], "versions": json.loads(os.environ["VERSIONS"]), "refused": {{}}}}
+    each = {{"times": "one call", "needs": ["torch"], "versions": json.loads(os.environ["VERSIONS"]), "refused": {{}}}}
     def sha256(file):
         return file and hashlib.sha256(pathlib.Path(file["path"]).read_bytes()).hexdigest()
     files = {{name: {{"sha256": sha256(request["files"].get(name))}} for name in request["names"]}}
-    answer({{"described": {{name: told | file for name, file in files.items()}}}})
+    answer({{"described": {{name: each | file for name, file in files.items()}}}})
 else:
     with open(os.environ["ASKED"], "a") as file:
         print(request["case"]["id"], *request["names"], file=file)
@@ -103,15 +103,15 @@ END
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch, cpu_build):
     """A worker that needs no torch and describes every peer in the same way. Returns its requests, line by line."""
-    program, asked = tmp_path / "interpreter", tmp_path / "asked"
+    program, requested = tmp_path / "interpreter", tmp_path / "requested"
     program.write_text(STAND_IN)
     program.chmod(0o755)
     (tmp_path / "entry.json").write_text(json.dumps(entry(case_of().model_dump(mode="json"), 20.0, 10.0)))
     monkeypatch.setattr(environments, "interpreter", lambda name: program)
     monkeypatch.setenv("ENTRY", str(tmp_path / "entry.json"))
-    monkeypatch.setenv("ASKED", str(asked))
+    monkeypatch.setenv("ASKED", str(requested))
     monkeypatch.setenv("VERSIONS", json.dumps({"torch": "2.13.0"}))
-    return lambda: asked.read_text().splitlines() if asked.exists() else []
+    return lambda: requested.read_text().splitlines() if requested.exists() else []
 
 
 def run_of(*cases: DecodeCase, **more) -> dict[str, dict]:
@@ -249,8 +249,8 @@ cases:
 
 def test_peers_are_off_unless_asked_for_and_measure_attention_alone(tmp_path):
     off = plan.resolve(config_of(tmp_path, CASES))
-    asked = "baselines: {transformers: {enable: false}, peers: {enable: true, names: [torch_math, torch_flash]}}\n"
-    on = plan.resolve(config_of(tmp_path, asked + CASES))
+    requested = "baselines: {transformers: {enable: false}, peers: {enable: true, names: [torch_math, torch_flash]}}\n"
+    on = plan.resolve(config_of(tmp_path, requested + CASES))
     assert (off.peers, off.peer_cases, off.peer_records) == ((), (), [])
     assert (on.peers, on.peer_cases) == (("torch_math", "torch_flash"), ("attention",))
     assert [path.name for path in on.peer_records] == ["peers_torch_math.json", "peers_torch_flash.json"]
@@ -345,10 +345,10 @@ def test_a_peer_without_figures_has_no_number_but_its_reason(reported):
                  "full": comparison.without("incorrect", "relative error 0.02, allowed 0.001", wrong),
                  "elastic": comparison.without("failed", "relative error 0.02, allowed 0.001")}  # fmt: skip
     text, summary = reported(peer_record("torch_cudnn", {GOLDEN: incorrect}))
-    told = section_of(text, "Comparison with other libraries' kernels", "##") + section_of(
+    stated = section_of(text, "Comparison with other libraries' kernels", "##") + section_of(
         text, "Peers without figures"
     )
-    assert "incorrect" in told and "relative error 0.02" in told
+    assert "incorrect" in stated and "relative error 0.02" in stated
     assert "### Every peer" not in text
     assert summary[GOLDEN]["peer"] == summary[GOLDEN]["peer_ratio"] == ""
 
@@ -520,12 +520,12 @@ def test_users_files_run_beside_ours_and_those_that_cheat_are_refused(torch_envi
     assert done.returncode == 0, done.stderr
     made = {name: records.read(tmp_path / f"peers_{name}.json", "peers") for name in [*CHEATS, "my_kernel"]}
     unchanged = "the answer does not change with its inputs"
-    for name, told in {"keeps_its_answer": unchanged, "zeros": unchanged, "fewer_tokens": "relative error"}.items():
+    for name, stated in {"keeps_its_answer": unchanged, "zeros": unchanged, "fewer_tokens": "relative error"}.items():
         assert made[name]["status"] == "incorrect", made[name]["reason"]
-        assert told in made[name]["reason"]
+        assert stated in made[name]["reason"]
         assert "ours" not in made[name]["cases"][0]["full"]
-    for name, told in {"crashes": "SIGSEGV", "when_it_is_read": "returned a Later, not a torch.Tensor"}.items():
-        assert made[name]["status"] == "failed" and told in made[name]["reason"]
+    for name, stated in {"crashes": "SIGSEGV", "when_it_is_read": "returned a Later, not a torch.Tensor"}.items():
+        assert made[name]["status"] == "failed" and stated in made[name]["reason"]
     for name in ("honest", "my_kernel"):
         assert right(made[name]["cases"][0]["full"]) and right(made[name]["cases"][0]["elastic"]), made[name]["reason"]
         assert len(made[name]["file"]["sha256"]) == 64

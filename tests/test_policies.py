@@ -201,9 +201,9 @@ def mixed(tmp_path_factory):
 
 def test_a_table_has_the_columns_of_the_policies_in_it(mixed, tmp_path):
     rows = list(csv.DictReader(elastickv(["summarise"], mixed, "summary.csv").read_text(encoding="utf-8").splitlines()))
-    told = [(row["policy"], row["full_heads"], row["window"], row["compress"]) for row in rows]
-    assert told[:2] == [("head_budget", "8", "64", ""), ("head_budget", "16", "64", "")]
-    assert told[-1] == ("grouped", "", "256", "2")
+    stated = [(row["policy"], row["full_heads"], row["window"], row["compress"]) for row in rows]
+    assert stated[:2] == [("head_budget", "8", "64", ""), ("head_budget", "16", "64", "")]
+    assert stated[-1] == ("grouped", "", "256", "2")
     alone = judged(planned(tmp_path / "results", [swept("alone", 1024, 2, "fp16", 1.5)]))
     header = elastickv(["summarise"], alone, "summary.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     assert not {"policy", "full_heads"} & {*header} and "compress" in header
@@ -361,12 +361,12 @@ flags = cli.build_parser().parse_args(["bench", "--policy=ladder", "--coarsest=4
 try:
     bench.case_of(flags)
 except Exception as error:
-    told = str(error)
+    stated = str(error)
 default = matrix.load([sys.argv[2]]).cases["4096_golden_ticket"]
 print(json.dumps({
     "files": [path.as_posix() for path, text in written.items() if "ladder" in text and "centre" in text],
     "cases": {name: records.content(case) for name, case in cases.items()},
-    "told": told,
+    "stated": stated,
     "default": matrix.content_key(default),
 }))
 """
@@ -384,7 +384,7 @@ print(json.dumps({
     found = json.loads(done.stdout)
     assert {"docs/matrix.md", "schemas/config.schema.json", "schemas/case.schema.json"} <= {*found["files"]}
     assert found["cases"]["decode_ladder"].items() >= {"policy": "ladder", "coarsest": 8, "finest": 1}.items()
-    assert found["told"].startswith("bench: --anchor: does not apply to policy ladder")
+    assert found["stated"].startswith("bench: --anchor: does not apply to policy ladder")
     assert found["default"] == PINNED["4096_golden_ticket"]
 
 

@@ -107,7 +107,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_a_variable_that_names_no_compiler_is_refused_with_the_fix(tmp_path, monkeypatch, impatient, capsys, name):
-    said, told = UNUSABLE[name]
+    said, stated = UNUSABLE[name]
     program(tmp_path / "fails", "echo broken installation >&2; exit 1")
     program(tmp_path / "hangs", SLEEP)
     (tmp_path / "plain").write_text("")
@@ -115,9 +115,9 @@ def test_a_variable_that_names_no_compiler_is_refused_with_the_fix(tmp_path, mon
     monkeypatch.setenv("CXX", said.format(tmp=tmp_path))
     assert main(["build", "cpu", "--out", str(tmp_path / "out")]) == 3
     printed = capsys.readouterr().err
-    assert told in printed and printed.endswith(f"\nfix: {host_compiler.CHANGE}\n"), printed
+    assert stated in printed and printed.endswith(f"\nfix: {host_compiler.CHANGE}\n"), printed
     finding = doctor.host(doctor.gather(ON_CPU, gpu.Facts()), ON_CPU)
-    assert finding.level == "problem" and told in finding.found and finding.fix == host_compiler.CHANGE
+    assert finding.level == "problem" and stated in finding.found and finding.fix == host_compiler.CHANGE
     assert doctor.openmp(doctor.gather(ON_CPU, gpu.Facts()), ON_CPU) == []
 
 
@@ -133,8 +133,8 @@ def test_a_compiler_that_writes_nothing_is_not_taken_for_a_full_disk(tmp_path, m
     script = f'case "$*" in *--version*|*-E*) exec {GXX} "$@";; esac'
     monkeypatch.setenv("CXX", str(program(tmp_path / "half", script)))
     assert main(["build", "cpu", "--out", str(tmp_path / "out")]) == 3
-    told = capsys.readouterr().err
-    assert "reported success but wrote no libelastickv." in told and "df -h" not in told
+    stated = capsys.readouterr().err
+    assert "reported success but wrote no libelastickv." in stated and "df -h" not in stated
     assert doctor.gather(ON_CPU, gpu.Facts()).probe_failure == "the compiler reported success but wrote no file"
 
 
@@ -173,7 +173,7 @@ def test_long_messages_are_shown_from_their_first_error_on(before, after):
 
 @pytest.fixture
 def hanging_nvcc(tmp_path, monkeypatch, impatient) -> Path:
-    found = program(tmp_path / "bin" / "nvcc", f"echo >> {tmp_path}/asked; {SLEEP}")
+    found = program(tmp_path / "bin" / "nvcc", f"echo >> {tmp_path}/requested; {SLEEP}")
     monkeypatch.setenv("PATH", f"{found.parent}{os.pathsep}{os.environ['PATH']}")
     return found
 
@@ -186,12 +186,12 @@ def test_an_nvcc_that_hangs_is_asked_once_and_is_one_problem_of_doctor(hanging_n
     assert doctor.nvcc_targets(facts, NEEDS) == []
     with pytest.raises(MachineError, match=r"did not end within .*\nfix: set build\.compiler to nvrtc"):
         compilers.choose(80, "auto")
-    assert (tmp_path / "asked").read_text() == "\n"
+    assert (tmp_path / "requested").read_text() == "\n"
 
 
 def test_an_nvcc_that_hangs_ends_a_build_with_one_message(hanging_nvcc, tmp_path, capsys):
     assert main(["build", "image", "--architecture", "80", "--out", str(tmp_path / "out")]) == 3
-    told = capsys.readouterr().err
-    assert told.count("did not end within 0.5 s") == 1 and told.endswith("fix: set build.compiler to nvrtc\n")
+    stated = capsys.readouterr().err
+    assert stated.count("did not end within 0.5 s") == 1 and stated.endswith("fix: set build.compiler to nvrtc\n")
     with pytest.raises(MachineError, match="did not end within"):
         toolchain.cuda_home()

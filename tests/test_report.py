@@ -182,8 +182,8 @@ def test_report_without_ceilings_or_any_record(tmp_path):
 def test_report_says_what_was_built_and_by_which_command(tmp_path):
     build = section(report(cpu_folder(tmp_path)), "Build")
     made = example("4096_cpu")["build"]
-    told = rf"cpu +\| `{made['sha256'][:16]}` +\| avx512 by g\+\+ g\+\+ 12.2.0 +\| 1 +\|"
-    assert re.search(told, build)
+    stated = rf"cpu +\| `{made['sha256'][:16]}` +\| avx512 by g\+\+ g\+\+ 12.2.0 +\| 1 +\|"
+    assert re.search(stated, build)
     about = made["provenance"]
     row = rf"`{about['commit'][:12]}` +\| `{about['sources'][:16]}` +\| make run CONFIG=config/config.yaml +\| +1"
     assert re.search(row, build)
@@ -316,6 +316,6 @@ def test_a_step_refuses_what_is_no_plan_or_no_results_folder(tmp_path, capsys, s
             wrong.write_text(content, encoding="utf-8")
         arguments = [str(word) for pair in (given | {flag: wrong}).items() for word in pair]
         assert main([*step.split(), *arguments]) == 2
-        told = capsys.readouterr().err
-        assert str(wrong) in told and told.startswith("elastickv: ")
+        stated = capsys.readouterr().err
+        assert str(wrong) in stated and stated.startswith("elastickv: ")
         assert not (tmp_path / "out").exists()

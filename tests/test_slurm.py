@@ -164,10 +164,10 @@ def check_what_was_asked(squeue: Squeue, checkout: Checkout) -> None:
         assert len({row["job"] for row in squeue.jobs(rule)}) == 1
     for case in CASES:
         plan = checkout.root / RESULTS / ".plan/cases" / f"{case}.json"
-        asked = demand.of_case(case_of(json.loads(plan.read_text(encoding="utf-8"))))
+        requested = demand.of_case(case_of(json.loads(plan.read_text(encoding="utf-8"))))
         for row in squeue.jobs(MEASURE + case):
-            assert megabytes(row["memory"]) == asked.mem_mb
-            assert row["time"] == f"{asked.runtime}:00"
+            assert megabytes(row["memory"]) == requested.mem_mb
+            assert row["time"] == f"{requested.runtime}:00"
 
 
 def check_measurements(found: list[dict[str, Any]]) -> None:

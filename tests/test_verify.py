@@ -319,8 +319,8 @@ def test_tampering_with_a_record_is_found(pointer: str, value: Any, expected: st
 def test_a_status_that_the_figures_do_not_allow_is_found():
     incorrect = example("4096_incorrect")
     incorrect["correctness"]["elastic"]["relative_error"] = 1e-5
-    told = "status: found incorrect although every answer is within its tolerance, expected ok or noisy"
-    assert record_faults(incorrect) == [told]
+    stated = "status: found incorrect although every answer is within its tolerance, expected ok or noisy"
+    assert record_faults(incorrect) == [stated]
     noisy = example("4096_noisy") | {"status": "ok", "reason": None}
     assert any(fault.startswith("status: found ok although a roofline is 1.133") for fault in record_faults(noisy))
 
@@ -542,9 +542,11 @@ def test_a_record_that_the_manifest_does_not_list_is_found_and_other_files_are_n
     put(results, record)
     (results / "notes.txt").write_text("mine", encoding="utf-8")
     findings = verify(results)
-    told = [str(fault) for fault in findings.faults]
-    assert any(fault.startswith("results_4096_extra.json: (file): found a record, expected nothing") for fault in told)
-    assert any(fault.startswith("results_4096_extra.json: case.id: found 4096_extra") for fault in told)
+    stated = [str(fault) for fault in findings.faults]
+    assert any(
+        fault.startswith("results_4096_extra.json: (file): found a record, expected nothing") for fault in stated
+    )
+    assert any(fault.startswith("results_4096_extra.json: case.id: found 4096_extra") for fault in stated)
     assert "notes.txt: not listed in manifest.json, not checked" in findings.notes
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from elastickv import device, environments, matrix
 from elastickv.device.base import Backend, Mode
 from elastickv.device.opening import open_backend
+from elastickv.errors import ElastickvError
 from elastickv.measure.steps import Rotation
 from elastickv.workloads.decode import DecodeWorkload
 
@@ -123,8 +124,11 @@ def main() -> None:
     parser.add_argument("--build", default="build")
     args = parser.parse_args()
     sys.path += [str(folder) for folder in [environments.site_packages("cuda")] if folder]  # CuPy
-    with device.exclusive_device("cuda"):
-        print(measure(open_backend("cuda", args.build), args.timer))
+    try:
+        with device.exclusive_device("cuda"):
+            print(measure(open_backend("cuda", args.build), args.timer))
+    except ElastickvError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

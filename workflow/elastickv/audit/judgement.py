@@ -1,4 +1,4 @@
-"""Judges a record from the definitions (docs/architecture.md) and thresholds, independently of `verdict.py`.
+"""Judges a record from the definitions (docs/reading-a-result.md) and thresholds, independently of `verdict.py`.
 
 Covers status, verdict, mark and figures; `remade.py` checks the text of the reasons.
 """

@@ -1,4 +1,4 @@
-"""Judges controls from the definition (docs/statistics.md): a record's status, and the interval to publish."""
+"""Judges controls from the definition (docs/how-we-measure.md): a record's status, and the interval to publish."""
 
 from __future__ import annotations
 

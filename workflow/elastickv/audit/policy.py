@@ -1,6 +1,6 @@
 """The slots that a canonical decode case keeps, and when its groups close.
 
-For the default policy, implemented from its definition (docs/architecture.md); for other policies, from their files.
+For the default policy, implemented from its definition (docs/how-we-measure.md); for other policies, from their files.
 """
 
 from __future__ import annotations

