@@ -44,8 +44,11 @@ def measure_in_process(backend, case, state=None) -> Measurement:
 
 
 @pytest.fixture
-def backend(cpu_build):
+def backend(cpu_build, monkeypatch):
+    """The CPU library with a small last-level cache, so that a few layers of a tiny case are a whole rotation."""
     opened = CpuBackend(cpu_build / "cpu")
+    facts = opened.facts() | {"last_level_cache_bytes": 1 << 20}
+    monkeypatch.setattr(opened, "facts", lambda: facts)
     yield opened
     opened.free_all()
 

@@ -112,11 +112,12 @@ def install(packages, *options):
     if importlib.util.find_spec("pip") is None:
         subprocess.run([sys.executable, "-m", "ensurepip"], capture_output=True, check=False)
     requirements = [requirement for package in packages for requirement in PINS[package]]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", "--no-color", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*pip, *options, *requirements], capture_output=True, text=True, check=False)
     importlib.invalidate_caches()
     if done.returncode:
-        print("pip could not install them:", *done.stderr.strip().splitlines()[-1:])
+        errors = [line for line in done.stderr.splitlines() if line.strip()]
+        print("pip could not install them:", *errors[-1:])
     return done.returncode == 0
 
 
