@@ -549,7 +549,8 @@ def test_the_doctor_loads_users_files_and_names_what_each_lacks(torch_environmen
     assert {name.removeprefix("peer "): one["level"] for name, one in findings.items()} == {
         "torch_math": "ok", "torch_cudnn": "note", "mine": "ok", "wants": "problem", "broken": "problem",
     }  # fmt: skip
-    assert findings["peer wants"]["fix"].endswith(".envs/peers/bin/python no-such-library")
+    fix = findings["peer wants"]["fix"]
+    assert "uv pip install --python .envs/peers/bin/python" in fix and fix.endswith(" no-such-library")
     assert "No module named 'no_such_module_of_ours'" in findings["peer broken"]["found"]
 
 

@@ -35,18 +35,23 @@ def _call(out: Path, *arguments: str) -> None:
         raise MachineError(f"{' '.join(command)} reported success but wrote no {out.name}", FIX)
 
 
-def compile_library(out: Path) -> None:
-    """Compiles all kernels for each target and the dispatch code (see kernels/cpu/elastickv.cpp)."""
+def compile_objects(folder: Path) -> dict[str, Path]:
+    """Compiles all kernels for each target (see kernels/cpu/elastickv.cpp): an object file in `folder` by target."""
     headers.write("cpu", fingerprint.KERNELS)
-    source, targets = fingerprint.KERNELS / "cpu", compilers.cpu_targets()
+    source, objects = fingerprint.KERNELS / "cpu/elastickv.cpp", {}
+    for name, flags in compilers.cpu_targets().items():
+        renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
+        objects[name] = folder / f"{name}.o"
+        _call(objects[name], *flags, *renamed, "-c", str(source))
+    return objects
+
+
+def compile_library(out: Path) -> None:
+    """Compiles the kernels for each target and links them with the code that chooses one."""
     with tempfile.TemporaryDirectory(prefix="elastickv-") as scratch:
-        library = Path(scratch) / LIBRARY
-        objects = {name: library.with_suffix(f".{name}.o") for name in targets}
-        for name, flags in targets.items():
-            renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
-            _call(objects[name], *flags, *renamed, "-c", str(source / "elastickv.cpp"))
-        names = " ".join(f"X({name})" for name in targets)
-        parts = [str(source / "dispatch.cpp"), *map(str, objects.values())]
+        library, objects = Path(scratch) / LIBRARY, compile_objects(Path(scratch))
+        names = " ".join(f"X({name})" for name in objects)
+        parts = [str(fingerprint.KERNELS / "cpu/dispatch.cpp"), *map(str, objects.values())]
         _call(library, "-shared", NOTHING_UNDEFINED, f"-DELASTICKV_TARGETS={names}", *parts)
         shutil.copyfile(library, out)
 
