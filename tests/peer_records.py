@@ -25,6 +25,7 @@ def samples(ours_us: float, peer_us: float) -> sampling.Samples:
         made.us["reference"].append(ours_us * scatter)
         made.us["candidate"].append(peer_us * (2 - scatter))
         made.us["reference_again"].append(ours_us * (1 + (index * 5 % 7 - 3) * 1e-4))
+        made.us["candidate_again"].append(peer_us * (1 + (index * 3 % 7 - 3) * 1e-4))
     return made
 
 

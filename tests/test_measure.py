@@ -1,6 +1,5 @@
 """The measuring path on real CPU kernels: right answers, and a record with a status for everything that goes wrong."""
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -384,50 +383,93 @@ def test_strict_turns_a_status_into_an_exit_code(cpu_build):
 def test_a_line_on_a_noisy_record_has_no_number_but_the_reason():
     noisy, ok = example("4096_noisy"), example("4096_cpu")
     assert supervisor.describe(typed(noisy)) == f"4096_noisy: noisy ({noisy['reason']})"
-    assert "3.317x [3.299, 3.334]" in supervisor.describe(typed(ok))
+    speedup = ok["statistics"]["speedup"]
+    assert "{value:.3f}x [{low:.3f}, {high:.3f}]".format_map(speedup) in supervisor.describe(typed(ok))
 
 
-@pytest.mark.parametrize(("loops", "period"), [(2, 5), (64, 7)])
-def test_every_sample_visits_every_layer(loops, period):
-    """Else two samples of one arm would compare the memory of different layers."""
-    visited: list[int] = []
+class Recorder:
+    """A backend whose programs are strings of launches; notes what is replayed, and whether timed."""
 
-    class Recorder:
-        def program(self, calls, mode):
-            return calls
+    def __init__(self, name: str = "cuda"):
+        self.name, self.replayed = name, []
 
-        def seconds(self, *programs, lead=()):
-            timed = list(itertools.chain.from_iterable(programs))
-            assert list(itertools.chain.from_iterable(lead)) == timed
-            visited.extend(timed)
-            return len(timed) * 2e-6
+    def program(self, calls, mode):
+        return "".join(calls)
 
-    rotation = steps.Rotation(Recorder(), lambda index: index % period, loops, period, Mode())
-    for _ in range(2):
-        visited.clear()
-        assert rotation.sample() == pytest.approx(2.0)
-        assert set(visited) == set(range(period))
+    def seconds(self, *programs, lead=()):
+        self.replayed += [(program, False) for program in lead] + [(program, True) for program in programs]
+        return sum(map(len, programs)) * 2e-6
+
+    @property
+    def timed(self) -> str:
+        return "".join(program for program, timed in self.replayed if timed)
+
+
+@pytest.mark.parametrize("loops", [1, 2, 3, 5, 7, 10])
+def test_a_rotation_goes_on_from_sample_to_sample(loops):
+    """Whatever a sample holds, between two visits of a layer all others are visited."""
+    backend = Recorder()
+    rotation = steps.Rotation(backend, lambda index: "abcde"[index], loops, 5, Mode())
+    assert [rotation.sample() for _ in range(10)] == pytest.approx([2.0] * 10)
+    assert backend.timed == ("abcde" * 20)[: 10 * loops]
 
 
 def test_a_sample_follows_an_untimed_replay_and_energy_counts_every_launch():
     """A sample must not begin in a way that depends on the arm before it."""
-    replayed: list[tuple[str, bool]] = []
-
-    class Recorder:
-        def program(self, calls, mode):
-            return "".join(calls)
-
-        def seconds(self, *programs, lead=()):
-            replayed.extend((program, False) for program in lead)
-            replayed.extend((program, True) for program in programs)
-            return 8e-6
-
-    rotation = steps.Rotation(Recorder(), lambda index: "abcd"[index], 2, 4, Mode())
+    backend = Recorder()
+    rotation = steps.Rotation(backend, lambda index: "abcd"[index], 4, 4, Mode())
     assert rotation.sample() == pytest.approx(2.0)
-    assert replayed == [("ab", False), ("cd", False), ("ab", True), ("cd", True)]
-    replayed.clear()
+    assert backend.replayed == [("abcd", False), ("abcd", True)]
+    backend.replayed.clear()
     assert rotation.replay() == 4
-    assert replayed == [("ab", True), ("cd", True)]
+    assert backend.replayed == [("abcd", True)]
+    short = steps.Rotation(backend, lambda index: "abcd"[index], 3, 4, Mode())
+    assert (short.replay(), set(backend.timed)) == (6, set("abcd"))  # all layers
+
+
+class Launches:
+    """A workload of `period` launches."""
+
+    def __init__(self, period: int):
+        self.period = period
+
+    def call(self, arm: str, index: int) -> str:
+        return "x"
+
+
+@pytest.mark.parametrize(
+    ("device", "period", "inner_loops", "fixed", "us", "expected"),
+    [
+        ("cuda", 11, 64, False, 2, 66),  # rounded up: 9 of the 64 launches would find their layer warm
+        ("cuda", 11, 64, True, 2, 66),  # in `bench` too
+        ("cuda", 11, 64, False, 1000, 44),  # as many rotations as take 50 ms
+        ("cuda", 100, 64, False, 10_000, 100),  # never less than one
+        ("cuda", 1, 5, False, 2, 20),  # a graph holds at least 20
+        ("cpu", 143, 64, False, 10_000, 5),
+        ("cpu", 143, 64, False, 90_000, 1),  # a single launch
+        ("cpu", 143, 7, True, 90_000, 7),
+    ],
+)
+def test_samples_are_whole_rotations_on_a_gpu_and_may_be_one_launch_on_a_cpu(
+    device, period, inner_loops, fixed, us, expected
+):
+    class Timed(Recorder):
+        def seconds(self, *programs, lead=()):
+            return sum(map(len, programs)) * us * 1e-6
+
+    settings = tiny_case(measure={"inner_loops": inner_loops}).measure
+    graph = Mode(graph=device == "cuda")
+    assert steps.choose_loops(Timed(device), Launches(period), settings, graph, fixed) == expected
+
+
+def test_a_record_states_the_shortest_reuse_distance_and_both_controls(backend):
+    made = measure_in_process(backend, tiny_case(measure={"reps": 12, "decode_tokens": 0}))
+    layers, moved = made.resolved.layers, made.bytes
+    assert made.resolved.reuse_bytes.full == (layers - 1) * moved.full
+    assert made.resolved.reuse_bytes.elastic == (layers - 1) * moved.elastic
+    assert len(made.samples.elastic_again_us) == len(made.samples.rounds.seconds) == 12
+    assert made.statistics.elastic.count == 24
+    assert given(made.statistics.controls.elastic)
 
 
 @pytest.mark.parametrize(("steps", "compress", "lengths"), [(10, 4, [4, 4, 2]), (64, 1, [1] * 64), (3, 8, [3])])

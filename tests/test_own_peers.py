@@ -208,7 +208,9 @@ def test_a_right_answer_has_figures_for_both_caches(beside):
         assert found.ours.plain.ours.median_us == pytest.approx(2)
         assert found.ours.plain.ratio.value == pytest.approx(5e5)
         assert found.ours.dependent is None
-        assert {tuple(sorted(order)) for order in found.ours.plain.samples.order} == {("ours", "ours_again", "peer")}
+        assert {tuple(sorted(order)) for order in found.ours.plain.samples.order} == {
+            ("ours", "ours_again", "peer", "peer_again")
+        }
     assert entry.elastic.bytes < entry.full.bytes
     assert entry.elastic.correctness.anchors == "right"
     records.check(peer_record("torch_default", {"4096_cpu": entry.model_dump(mode="json")}), "peers", "right")

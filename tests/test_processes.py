@@ -26,7 +26,13 @@ def answer(speedup: float | None = 3.3, status: str = "ok", **changes) -> Measur
     content |= {"status": status, "reason": None if status == "ok" else "a loud neighbour"}
     if speedup is None:
         content |= dict.fromkeys(("statistics", "bytes", "efficiency", "inference_cycle", "original_score"))
-        content["samples"] |= {"order": [], "full_us": [], "elastic_us": [], "full_again_us": []}
+        content["samples"] |= {
+            "order": [],
+            "full_us": [],
+            "elastic_us": [],
+            "full_again_us": [],
+            "elastic_again_us": [],
+        }
         content["samples"]["dropped"] = [{"index": 0, "reason": "thermal"}]
     return Measurement.model_validate({**content, **changes})
 

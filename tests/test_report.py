@@ -108,7 +108,7 @@ def test_report_shows_figures_with_intervals_and_verdicts(tmp_path):
         "1.975x [1.974, 1.976]",
         "2.00x",
         "2.00x",
-        "0.13%",
+        "0.15% (0.13%)",
         "93.5% (94.7%)",
         "96.7% (98.0%)",
         "✅☆ golden ticket",

@@ -1,5 +1,8 @@
 """Warm-up, order and stopping rule, fed with made-up samples and clocks."""
 
+import itertools
+import math
+
 import numpy as np
 
 from elastickv.measure import sampling
@@ -13,8 +16,10 @@ def rule(**changes) -> sampling.Rule:
 
 def test_quiet_samples_stop_early_and_loud_ones_go_on():
     rng = np.random.default_rng(6)
-    quiet = sampling.interleave(lambda series: (2 if series != "candidate" else 1) * (1 + 1e-4 * rng.random()), rule())
-    loud = sampling.interleave(lambda series: (2 if series != "candidate" else 1) * (1 + rng.random()), rule())
+    quiet = sampling.interleave(
+        lambda series: (2 if series.startswith("reference") else 1) * (1 + 1e-4 * rng.random()), rule()
+    )
+    loud = sampling.interleave(lambda series: (2 if series.startswith("reference") else 1) * (1 + rng.random()), rule())
     assert (len(quiet.us["reference"]), quiet.stopped) == (sampling.FEWEST_ROUNDS, "precision")
     assert (len(loud.us["reference"]), loud.stopped) == (100, "reps")
 
@@ -43,10 +48,12 @@ def test_arms_alternate_in_recorded_rotating_order():
         taken.append(series)
         return 1.0
 
-    samples = sampling.interleave(take, rule(reps=12, fixed_reps=True))
+    samples = sampling.interleave(take, rule(reps=16, fixed_reps=True))
     assert [series for order in samples.order for series in order] == taken
     first = [order[0] for order in samples.order]
     assert {series: first.count(series) for series in sampling.SERIES} == dict.fromkeys(sampling.SERIES, 4)
+    followed = {pair for order in samples.order for pair in itertools.pairwise(order)}
+    assert followed == set(itertools.permutations(sampling.SERIES, 2))  # each series comes after each other one
 
 
 def test_throttled_rounds_are_dropped_whole_and_recorded():
@@ -109,18 +116,21 @@ def test_fixed_warm_up_takes_what_was_asked_for():
     assert sampling.warm_up(lambda _: 1.0, rule(warmup=0)) == (0, None, "warmup")
 
 
+SLOW = {"reference": 1 / 1.03, "reference_again": 1.03, "candidate": 1.0, "candidate_again": 1.0}
+
+
 def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
-    """A few slow samples at the start widen the control's interval, not the speedup's: others make up for them."""
+    """A few slow samples at the start widen the control's interval, not the ratio's: others make up for them."""
     rng = np.random.default_rng(3)
-    controls = iter([1.03] * 8 + [1.0] * 1000)
 
-    def take(series: str) -> float:
-        noise = 1 + 1e-4 * rng.random()
-        return noise * (2 * next(controls) if series == "reference_again" else {"reference": 2, "candidate": 1}[series])
+    def takes():
+        factors = {series: iter([factor] * 8 + [1.0] * 1000) for series, factor in SLOW.items()}
+        return lambda series: (
+            (1 + 1e-4 * rng.random()) * (2 if series.startswith("reference") else 1) * next(factors[series])
+        )
 
-    careless = sampling.interleave(take, rule())
-    controls = iter([1.03] * 8 + [1.0] * 1000)
-    careful = sampling.interleave(take, rule(control=0.005))
+    careless = sampling.interleave(takes(), rule())
+    careful = sampling.interleave(takes(), rule(control=0.005))
     assert len(careless) == sampling.FEWEST_ROUNDS < len(careful) < rule().reps
     control = careful.controls(0.99)["reference"]
     assert 0.995 <= control.low <= control.ratio <= control.high <= 1.005
@@ -129,8 +139,34 @@ def test_an_unsteady_control_keeps_it_going_until_it_is_steady():
 def test_a_pair_samples_two_arms_and_takes_a_control_from_its_own_arm():
     take = sampling.pair(lambda: 2.0, lambda: 1.0)
     assert {series: take(series) for series in sampling.SERIES} == {
-        "reference": 2.0, "candidate": 1.0, "reference_again": 2.0
+        "reference": 2.0, "candidate": 1.0, "reference_again": 2.0, "candidate_again": 1.0
     }  # fmt: skip
+
+
+def test_a_rounds_ratio_is_of_both_samples_of_each_arm():
+    times = {"reference": 8.0, "reference_again": 2.0, "candidate": 1.0, "candidate_again": 4.0}
+    samples = sampling.interleave(times.__getitem__, rule(reps=3, fixed_reps=True))
+    assert list(samples.ratios()) == [2.0] * 3  # sqrt(8 * 2 / (1 * 4))
+    assert samples.of("candidate") == [1.0, 4.0] * 3
+
+
+def test_an_arm_that_only_its_own_control_shows_to_be_biased_is_seen():
+    """A control of the reference alone would be exactly 1."""
+    times = {"reference": 2.0, "reference_again": 2.0, "candidate": 1.0, "candidate_again": 1.1}
+    samples = sampling.interleave(times.__getitem__, rule(reps=30, fixed_reps=True))
+    controls = samples.controls(0.99)
+    assert controls["reference"].ratio == 1
+    assert math.isclose(controls["candidate"].ratio, 1 / 1.1)
+    assert not rule(control=0.005).steady(samples)
+
+
+def test_when_each_kept_round_ended_is_kept_and_dropped_rounds_take_their_readings_along():
+    now, answers = itertools.count(), iter([None, "thermal", None])
+    samples = sampling.interleave(
+        lambda _: 1.0, rule(reps=3, fixed_reps=True), disturbed=lambda: next(answers), clock=lambda: float(next(now))
+    )
+    assert samples.seconds == [1.0, 3.0]
+    assert samples.kept(["first", "second", "third"]) == ["first", "third"]
 
 
 class Sides(Model):
@@ -140,27 +176,30 @@ class Sides(Model):
     left_us: list[float]
     right_us: list[float]
     left_again_us: list[float]
+    right_again_us: list[float]
     dropped: list[dict]
 
 
 def test_the_series_of_a_record_have_the_names_of_their_caller():
-    answers, values = iter([None, "thermal"]), iter(range(1, 7))
+    answers, values = iter([None, "thermal"]), iter(range(1, 9))
     samples = sampling.interleave(
         lambda _: float(next(values)), rule(reps=2, fixed_reps=True), disturbed=lambda: next(answers)
     )
     assert samples.named({"reference": "left", "candidate": "right"}, Sides).model_dump() == {
-        "order": [["left", "right", "left_again"]],
+        "order": [["left", "right", "right_again", "left_again"]],
         "left_us": [1.0],
         "right_us": [2.0],
-        "left_again_us": [3.0],
+        "left_again_us": [4.0],
+        "right_again_us": [3.0],
         "dropped": [
             {
                 "index": 1,
-                "order": ["left", "left_again", "right"],
+                "order": ["right", "left_again", "left", "right_again"],
                 "reason": "thermal",
-                "left": 4.0,
-                "left_again": 5.0,
-                "right": 6.0,
+                "right": 5.0,
+                "left_again": 6.0,
+                "left": 7.0,
+                "right_again": 8.0,
             }
         ],
     }

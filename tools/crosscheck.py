@@ -23,7 +23,7 @@ from elastickv import device, environments, matrix
 from elastickv.device.base import Backend, Mode
 from elastickv.device.opening import open_backend
 from elastickv.errors import ElastickvError
-from elastickv.measure.steps import Rotation
+from elastickv.measure.steps import Rotation, whole_rotations
 from elastickv.workloads.decode import DecodeWorkload
 
 LAUNCHES, WARM_UP, SAMPLES, PROFILED = 20, 3, 15, 5
@@ -49,7 +49,8 @@ def measure(backend: Backend, timer: str) -> str:
     """What the other timer and ours say of a launch; ours before and, where the device is not reset, after it."""
     workload = workload_of(backend)
     mode = Mode(graph=True)
-    rotation = Rotation(backend, lambda index: workload.call("full", index), LAUNCHES, workload.period, mode)
+    loops = whole_rotations(LAUNCHES, workload.period)
+    rotation = Rotation(backend, lambda index: workload.call("full", index), loops, workload.period, mode)
     for _ in range(WARM_UP):
         rotation.sample()
     ours = [rotation.sample() for _ in range(SAMPLES)]

@@ -116,7 +116,7 @@ def canonical_json(value: Any) -> str:
 def to_json(record: Any) -> str:
     """Indented strict JSON with one trailing newline. NaN and infinities raise ValueError.
 
-    Whatever fits into a line, and every array of numbers, is on one line.
+    Whatever fits into a line, and every array of numbers and nulls, is on one line.
     """
     return _indented(record, 0) + "\n"
 
@@ -124,7 +124,7 @@ def to_json(record: Any) -> str:
 def _indented(part: Any, indent: int) -> str:
     line = json.dumps(part, ensure_ascii=False, allow_nan=False)
     fits = indent + len(line) < WIDTH or not isinstance(part, dict | list)
-    if fits or (isinstance(part, list) and all(isinstance(item, int | float) for item in part)):
+    if fits or (isinstance(part, list) and all(isinstance(item, int | float | None) for item in part)):
         return line
     pad, pairs = "\n" + " " * (indent + 1), part.items() if isinstance(part, dict) else [(None, item) for item in part]
     items = [

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from elastickv.audit import intervals
+from elastickv.audit import intervals, series
 from elastickv.audit.finding import About
 from elastickv.audit.traffic import Moved
 
@@ -57,7 +57,11 @@ def _reachable(about: About, record: dict[str, Any], passes: Passes) -> None:
 
 def _arm(about: About, record: dict[str, Any], arm: str, nbytes: int, passes: Passes) -> None:
     """One arm's bandwidth and its shares of peak and ceiling; none of the shares where the caches were not cold."""
-    found, cold, samples = record["efficiency"][arm], record["resolved"]["cold"], record["samples"][f"{arm}_us"]
+    found, cold, samples = (
+        record["efficiency"][arm],
+        record["resolved"]["cold"],
+        series.of_side(record["samples"], arm, ARMS),
+    )
     peak, ceiling = record["device"].get("peak_gbps"), statistics.median(passes.ceiling(arm))
     shortest, longest = intervals.bounds(samples, record["case"]["measure"]["confidence"])
     times = {"": statistics.median(samples), "_low": longest, "_high": shortest}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, traffic
+from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, series, traffic
 from elastickv.audit.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
 MOST_LAYERS = 256
 FEWEST_GRAPH_LAUNCHES = 20
 ARMS = ("full", "elastic")
-SERIES = (*ARMS, "full_again")
 
 
 def check(about: About, record: dict[str, Any]) -> None:
@@ -60,12 +59,32 @@ def _bytes(about: About, found: dict[str, Any], expected: traffic.Moved) -> None
 def _samples(about: About, record: dict[str, Any]) -> bool:
     """Whether the raw samples are complete; otherwise nothing can be computed from them."""
     samples = record["samples"]
-    counts = {arm: len(samples[f"{arm}_us"]) for arm in SERIES} | {"order": len(samples["order"])}
+    taken = [name for name in samples if name.endswith("_us")]
+    counts = {name.removesuffix("_us"): len(samples[name]) for name in taken} | {"order": len(samples["order"])}
     whole = about.require(len(set(counts.values())) == 1, "samples", counts, "as many of each arm, and their order")
+    wanted = sorted(name.removesuffix("_us") for name in taken)
+    for index, order in enumerate(samples["order"]):
+        about.require(sorted(order) == wanted, f"samples.order.{index}", order, f"each of {wanted} once")
+    _rounds(about, record)
     if counts["order"] == 0:  # all were dropped
         about.require(not record.get("statistics"), "statistics", "figures", "null: there are no samples")
     about.same("throttling.dropped_rounds", record["throttling"].get("dropped_rounds"), len(samples["dropped"]))
     return whole
+
+
+def _rounds(about: About, record: dict[str, Any]) -> None:
+    """One reading for each kept round, in the order of time; how many of these ended under the power cap."""
+    rounds, stated = record["samples"].get("rounds"), record["throttling"].get("power_capped_rounds")
+    if rounds is None:
+        return
+    counts, kept = {name: len(values) for name, values in rounds.items()}, len(record["samples"]["order"])
+    about.require(set(counts.values()) <= {kept}, "samples.rounds", counts, f"{kept} of each, as many as rounds")
+    about.require(
+        rounds["seconds"] == sorted(rounds["seconds"]), "samples.rounds.seconds", "not ascending", "ascending"
+    )
+    capped = rounds.get("power_capped")
+    expected = None if capped is None else capped.count(True)
+    about.same("throttling.power_capped_rounds", stated, expected)
 
 
 def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
@@ -77,6 +96,8 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     about.same("resolved.reps", used["reps"], taken)
     attempts = {"reps": taken + len(samples["dropped"]), "warmup": used["warmup"], "inner_loops": used["inner_loops"]}
     least = {"reps": 1, "warmup": 0, "inner_loops": FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1}
+    if "reuse_bytes" in used and used["backend"] == "cuda":
+        _whole_rotations(about, used, attempts.pop("inner_loops"), settings["inner_loops"])
     for key, count in attempts.items():
         most = max(settings[key], least[key])
         if key in fixed:
@@ -93,22 +114,45 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
             about.same(f"resolved.{key}", used[key], case[key])
     cache = record["device"].get("last_level_cache_bytes")
     if cache:
-        wanted = min(max(-(-COLD * cache // bytes_moved.elastic), 1), MOST_LAYERS)
+        wanted = min(-(-COLD * cache // bytes_moved.elastic) + 1, MOST_LAYERS)
         about.require(1 <= used["layers"] <= wanted, "resolved.layers", used["layers"], f"1 to {wanted}")
-        about.same("resolved.cold", used["cold"], used["layers"] * bytes_moved.elastic >= COLD * cache)
+        others = used["layers"] - 1 if "reuse_bytes" in used else used["layers"]  # older records counted all
+        about.same("resolved.cold", used["cold"], others * bytes_moved.elastic >= COLD * cache)
+    if "reuse_bytes" in used:
+        distance = {arm: (used["layers"] - 1) * getattr(bytes_moved, arm) for arm in ARMS}
+        about.same("resolved.reuse_bytes", used["reuse_bytes"], distance)
+
+
+def _whole_rotations(about: About, used: dict[str, Any], launches: int, limit: int) -> None:
+    """On a GPU a sample is whole rotations over all layers: `limit` launches at most, rounded up to these.
+
+    A workload may need two rotations until what a launch does repeats.
+    """
+    layers, least = used["layers"], FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1
+    about.require(launches % layers == 0, "resolved.inner_loops", launches, f"a multiple of the {layers} layers")
+    rounded = [-(-limit // rotation) * rotation for rotation in (layers, 2 * layers)]
+    if "inner_loops" in used.get("fixed", []):
+        about.require(launches in rounded, "resolved.inner_loops", launches, f"{limit}, rounded up to whole rotations")
+    else:
+        most = max(*rounded, -(-least // (2 * layers)) * 2 * layers)
+        about.require(launches <= most, "resolved.inner_loops", launches, f"at most {most}")
 
 
 def _statistics(about: About, record: dict[str, Any]) -> None:
-    """Each arm's times, the speedup and the A/A control."""
+    """Each arm's times, the speedup and the A/A controls."""
     samples, settings, found = record["samples"], record["case"]["measure"], record["statistics"]
     for arm in ARMS:
-        about.same(f"statistics.{arm}", found[arm], arm_figures(samples[f"{arm}_us"], settings["truncate"]))
-    ratios = [full / elastic for full, elastic in zip(samples["full_us"], samples["elastic_us"], strict=True)]
+        times = series.of_side(samples, arm, ARMS)
+        about.same(f"statistics.{arm}", found[arm], arm_figures(times, settings["truncate"]))
+    ratios = series.ratios(samples, *ARMS)
     confidence, others = settings["confidence"], processes.values(record, "speedup")
     intervals.check(about, "statistics.speedup", ratios, found["speedup"], confidence, others)
     about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
-    again = (samples["full_us"], samples["full_again_us"])
-    intervals.of_ratios(about, "statistics.controls.full", again, found["controls"]["full"], confidence)
+    controls = series.controls(samples, ARMS)
+    about.same("statistics.controls", sorted(found["controls"]), sorted(controls))
+    for arm, pair in controls.items():
+        if arm in found["controls"]:
+            intervals.of_ratios(about, f"statistics.controls.{arm}", pair, found["controls"][arm], confidence)
 
 
 def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:

@@ -38,11 +38,13 @@ def controls_of(record: Record) -> list[Record]:
 
 
 def judged(record: Record, limits: Record) -> Record:
-    """A measurement record with the status and the speedup's bounds that its controls allow."""
+    """A measurement record with the status and the speedup's bounds that its controls and bytes allow."""
     if record["status"] != "ok":
         return record
-    speedup = record["statistics"]["speedup"]
+    speedup, moved = record["statistics"]["speedup"], record["bytes"]
     status, shown = bounds(speedup, controls_of(record), limits, record["resolved"]["backend"])
+    if shown and moved["elastic"] < moved["full"] and shown[0] > moved["ceiling"]:
+        status, shown = "noisy", None
     low, high = shown or (speedup["low"], speedup["high"])
     statistics = record["statistics"] | {"speedup": speedup | {"low": low, "high": high}}
     return record | {"status": status, "statistics": statistics}

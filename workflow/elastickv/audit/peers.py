@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastickv.audit import correctness, intervals, rates, traffic
+from elastickv.audit import correctness, intervals, rates, series, traffic
 from elastickv.audit.finding import About
 from elastickv.audit.measurement import arm_figures
 
 MEASURED = ("ok", "noisy")
 CACHES = ("full", "elastic")
+SIDES = ("peer", "ours")
 BEYOND_PEAK = 1.02
 
 
@@ -49,18 +50,21 @@ def _cache(
 def _within_peak(about: About, where: str, record: dict[str, Any], moved: int, found: dict[str, Any]) -> None:
     """No time is below what the bytes take at the datasheet's peak."""
     peak = record["device"].get("peak_gbps")
-    for side in ("peer", "ours"):
+    for side in SIDES:
         least = moved / (peak * BEYOND_PEAK * 1e3) if peak else 0
         took = found[side]["median_us"]
         about.require(took >= least, f"{where}.{side}.median_us", took, f"at least {least:.4g} us, of {moved} bytes")
 
 
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:
-    """Times of both kernels, their ratio, and the control of ours."""
-    samples = found["samples"]
-    for side in ("peer", "ours"):
-        about.same(f"{where}.{side}", found[side], arm_figures(samples[f"{side}_us"], settings["truncate"]))
-    peer, ours, again = (samples[f"{arm}_us"] for arm in ("peer", "ours", "ours_again"))
-    confidence = settings["confidence"]
-    intervals.of_ratios(about, f"{where}.ratio", (peer, ours), found["ratio"], confidence)
-    intervals.of_ratios(about, f"{where}.controls.ours", (ours, again), found["controls"]["ours"], confidence)
+    """Times of both kernels, their ratio, and the controls."""
+    samples, confidence = found["samples"], settings["confidence"]
+    for side in SIDES:
+        times = series.of_side(samples, side, SIDES)
+        about.same(f"{where}.{side}", found[side], arm_figures(times, settings["truncate"]))
+    intervals.check(about, f"{where}.ratio", series.ratios(samples, *SIDES), found["ratio"], confidence)
+    controls = series.controls(samples, SIDES)
+    about.same(f"{where}.controls", sorted(found["controls"]), sorted(controls))
+    for side, pair in controls.items():
+        if side in found["controls"]:
+            intervals.of_ratios(about, f"{where}.controls.{side}", pair, found["controls"][side], confidence)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import intervals
+from elastickv.audit import intervals, series
 from elastickv.audit.finding import About
 
-SERIES = ("full", "elastic", "full_again")
+ARMS = ("full", "elastic")
 
 
 def values(record: dict[str, Any], name: str) -> list[float | None]:
@@ -35,13 +35,17 @@ def check(about: About, record: dict[str, Any]) -> None:
     middle = statistics.median_low(ok if quiet else speedups)
     published = runs[found["published"]]
     about.same("processes.published", published["speedup"]["value"], middle)
-    for series in SERIES:
-        about.same(f"samples.{series}_us", record["samples"][f"{series}_us"], published[f"{series}_us"])
+    times = {key: record["samples"][key] for key in record["samples"] if key.endswith("_us")}
+    for key, taken in times.items():
+        about.same(f"samples.{key}", taken, published.get(key))
     expected = "noisy: fewer than half of the processes were not"
     about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
 
 
 def _run(about: About, where: str, run: dict[str, Any], confidence: float) -> None:
-    speedup, control = run["speedup"], run["controls"]["full"]
-    intervals.of_ratios(about, f"{where}.speedup", (run["full_us"], run["elastic_us"]), speedup, confidence)
-    intervals.of_ratios(about, f"{where}.controls.full", (run["full_us"], run["full_again_us"]), control, confidence)
+    intervals.check(about, f"{where}.speedup", series.ratios(run, *ARMS), run["speedup"], confidence)
+    controls = series.controls(run, ARMS)
+    about.same(f"{where}.controls", sorted(run["controls"]), sorted(controls))
+    for arm, pair in controls.items():
+        if arm in run["controls"]:
+            intervals.of_ratios(about, f"{where}.controls.{arm}", pair, run["controls"][arm], confidence)

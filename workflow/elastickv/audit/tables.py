@@ -30,19 +30,22 @@ def _ends(column: str, place: str, value: str = "value") -> dict[str, str]:
 
 
 # Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
-SPEEDUP, CONTROL, CYCLE = "statistics.speedup", "statistics.controls.full", "inference_cycle"
+ARMS = ("full", "elastic")
+SPEEDUP, CONTROLS, CYCLE = "statistics.speedup", "statistics.controls", "inference_cycle"
 DECLARED = [name for name, key in (policies.every_key() | kinds.every_key()).items() if key.kind is int]
 FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim", *DECLARED)}
 FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
 FACTS |= {name: f"bytes.{name}" for name in ("ceiling_slots", "ceiling_bits")}
 FACTS |= {"full_bytes": "bytes.full", "elastic_bytes": "bytes.elastic", "byte_ceiling": "bytes.ceiling"}
 FACTS |= {"layers": "resolved.layers"}
-RESULTS = _ends("speedup", SPEEDUP) | {f"full_control_{end}": f"{CONTROL}.{end}" for end in ("ratio", "low", "high")}
-RESULTS |= {f"{arm}_us": f"statistics.{arm}.median_us" for arm in ("full", "elastic")}
+RESULTS = _ends("speedup", SPEEDUP)
+RESULTS |= {f"{arm}_control_{end}": f"{CONTROLS}.{arm}.{end}" for arm in ARMS for end in ("ratio", "low", "high")}
+RESULTS |= {f"{arm}_us": f"statistics.{arm}.median_us" for arm in ARMS}
 RESULTS |= {f"{arm}_layer_steps_per_second": f"{CYCLE}.layer_steps_per_second.{arm}" for arm in ("full", "elastic")}
 RESULTS |= {f"{name}_gbps": f"efficiency.elastic.{name}_gbps" for name in ("achieved", "ceiling", "peak")}
 RESULTS |= {
     "confidence": f"{SPEEDUP}.confidence",
+    "cv": "statistics.elastic.cv",
     "cv_trimmed": "statistics.elastic.cv_trimmed",
     "reachable_ceiling": "bytes.reachable_ceiling",
     "memory_efficiency": "efficiency.elastic.memory",
@@ -50,7 +53,8 @@ RESULTS |= {
     "full_memory_efficiency": "efficiency.full.memory",
     "full_roofline": "efficiency.full.roofline",
     "original_score": "original_score",
-    "rounds": "statistics.elastic.count",
+    "rounds": "resolved.reps",
+    "power_capped_rounds": "throttling.power_capped_rounds",
 }
 WITHHELD = _ends("cycle_speedup", f"{CYCLE}.speedup")
 # Of the entry on the full cache in the record of the peer that the row names.
@@ -63,7 +67,7 @@ OF_CASES = {
         "speedup": _interval(SPEEDUP),
         "byte ceiling": ("bytes.ceiling",),
         "reachable": ("bytes.reachable_ceiling",),
-        "CV": ("statistics.elastic.cv_trimmed",),
+        "CV (trimmed)": ("statistics.elastic.cv", "statistics.elastic.cv_trimmed"),
         "memory eff.": ("efficiency.elastic.memory", "efficiency.full.memory"),
         "roofline": ("efficiency.elastic.roofline", "efficiency.full.roofline"),
     },
@@ -80,14 +84,14 @@ OF_CASES = {
         "elastic, us": ("statistics.elastic.median_us",),
         "full, bytes": ("bytes.full",),
         "elastic, bytes": ("bytes.elastic",),
-        "A/A control": _interval(CONTROL, "ratio"),
-        "rounds": ("statistics.elastic.count", "samples.dropped"),
+        "A/A controls": tuple(place for arm in ARMS for place in _interval(f"{CONTROLS}.{arm}", "ratio")),
+        "rounds": ("resolved.reps", "samples.dropped"),
         "layers": ("resolved.layers",),
         "relative error": ("correctness.elastic.relative_error",),
     },
     "Comparison with the original's claims": {
         "speedup": _interval(SPEEDUP),
-        "CV": ("statistics.elastic.cv_trimmed",),
+        "CV (trimmed)": ("statistics.elastic.cv", "statistics.elastic.cv_trimmed"),
         "memory efficiency": ("efficiency.elastic.memory",),
         "roofline": ("efficiency.elastic.roofline",),
         "original's score": ("original_score",),

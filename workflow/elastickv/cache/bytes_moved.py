@@ -81,13 +81,18 @@ def layers(elastic_bytes: int, footprint_bytes: int, last_level_cache: int, budg
 
     footprint_bytes: what one layer allocates, both arms.
     """
-    wanted = math.ceil(COLD_FACTOR * last_level_cache / elastic_bytes)
-    return min(max(wanted, 1), MOST_LAYERS, budget // footprint_bytes)
+    between = math.ceil(COLD_FACTOR * last_level_cache / elastic_bytes)
+    return min(between + 1, MOST_LAYERS, budget // footprint_bytes)
+
+
+def reuse_bytes(arm_bytes: int, layer_count: int) -> int:
+    """The least that an arm reads and writes between two visits of the same cache: all of its other caches."""
+    return (layer_count - 1) * arm_bytes
 
 
 def is_cold(elastic_bytes: int, layer_count: int, last_level_cache: int) -> bool:
     """Whether rotating over `layer_count` caches flushes the last-level cache between visits."""
-    return layer_count * elastic_bytes >= COLD_FACTOR * last_level_cache
+    return reuse_bytes(elastic_bytes, layer_count) >= COLD_FACTOR * last_level_cache
 
 
 def gbps(nbytes: float, microseconds: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elastickv.device import cgroup, host
 from elastickv.device.host import usable_cpus
@@ -95,6 +95,10 @@ class CpuState:
     def throttled(self) -> str | None:
         """None: a CPU does not report throttling."""
         return None
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Empty: nothing is read after a round."""
+        return []
 
     def energy(self) -> None:
         """None: see NO_ENERGY."""

@@ -18,6 +18,7 @@ from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 SM, MEMORY = 1, 2  # nvmlClockType
 CLOCKS = {"SM": SM, "memory": MEMORY}
 SLOW_READINGS_EVERY = 5  # samples: temperature and power take longer to read than clocks
+RANGES = ("sm_mhz", "memory_mhz", "temperature_c", "power_w")
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -26,6 +27,7 @@ class AfterSample(NamedTuple):
 
     sm_mhz: int | None
     memory_mhz: int | None
+    power_capped: bool | None
     temperature_c: float | None = None
     power_w: float | None = None
 
@@ -112,10 +114,15 @@ class GpuState:
         clocks = {"SM": self._read("ClockInfo", SM), "memory": self._read("ClockInfo", MEMORY)}
         slow = len(self._seen) % SLOW_READINGS_EVERY == 0
         rest = (self._read("Temperature", 0), self._power().value) if slow else ()
-        self._seen.append(AfterSample(clocks["SM"], clocks["memory"], *rest))
+        capped = None if reasons.value is None else bool(bits & throttle.POWER_CAP)
+        self._seen.append(AfterSample(clocks["SM"], clocks["memory"], capped, *rest))
         self._reasons.update(throttle.names(bits))
         self._no_reasons = reasons.reason
-        return throttle.slowed(bits, {name: (clocks[name], self._rated[name]) for name in clocks})
+        return throttle.slowed(bits)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """What was read after each round, in order."""
+        return [one._asdict() for one in self._seen]
 
     def seen(self) -> Throttling:
         """What the readings after the samples came to: `readings` many, reasons by how often, ranges by quantity."""
@@ -125,7 +132,7 @@ class GpuState:
         return Throttling(
             readings=len(self._seen),
             reasons=unavailable or dict(sorted(self._reasons.items())),
-            ranges=dict(zip(AfterSample._fields, map(_range, zip(*self._seen, strict=True)), strict=True)),
+            ranges={name: _range(getattr(one, name) for one in self._seen) for name in RANGES},
         )
 
     def _power(self) -> Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # pydantic, which the environments of language models do not have
     from elastickv.schemas.measurement import Snapshot, Throttling
@@ -23,6 +23,9 @@ class State(Protocol):
 
     def throttled(self) -> str | None:
         """Called after every round: why what it timed was disturbed, or None."""
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """What each call of `throttled` read, in order: fields of a record's `samples.rounds`; empty if nothing."""
 
     def energy(self) -> float | None:
         """Joules since some moment, or None where the device does not count them."""

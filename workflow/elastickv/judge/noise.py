@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from elastickv.schemas.base import given
+from elastickv.schemas.base import given, present
 from elastickv.schemas.config import Noise
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Control, Interval
@@ -64,24 +64,46 @@ def deviation(controls: Iterable[Control]) -> float:
 
 def controls_of(record: Measurement) -> dict[str, Control]:
     """All controls of a measurement record with statistics, including those of each process, by name."""
-    found = {f"the {arm} cache": control for arm, control in record.statistics.controls}
+    found = {f"the {arm} cache": control for arm, control in present(record.statistics.controls).items()}
     several = given(record.processes)
     for number, run in enumerate(several.runs if several else [], start=1):
-        for arm, control in run.controls or ():
+        for arm, control in (present(run.controls) if run.controls else {}).items():
             found[f"the {arm} cache in process {number}"] = control
     return found
+
+
+def nothing_saved(record: Measurement) -> bool:
+    """Whether the elastic arm moves as many bytes as the full cache, so that nothing was compressed."""
+    return record.bytes.elastic >= record.bytes.full
+
+
+def beyond_bytes(record: Measurement, speedup: Interval) -> str | None:
+    """Why a speedup whose interval lies above its byte ceiling is no result, or None."""
+    ceiling, roofline = record.bytes.ceiling, record.efficiency.full.roofline
+    if nothing_saved(record) or speedup.low <= ceiling:
+        return None
+    reached = "no known share" if roofline is None else f"{roofline:.0%}"
+    return (
+        f"the speedup {speedup.value:.4g} [{speedup.low:.4g}, {speedup.high:.4g}] is above the byte ceiling "
+        f"{ceiling:.4g}x: bytes bound it only where the full arm is at its limit; that arm reached {reached} of the "
+        "read ceiling"
+    )
 
 
 def as_judged(record: Measurement, limits: Noise) -> Measurement:
     """A measurement record with the judge's status, reason and speedup. A status other than `ok` is kept.
 
-    The reason also names other load on the CPU's cores, if the record has it. The copy is not validated, since no
-    written record may have the status `imprecise`.
+    Noisy is also a speedup that is above its byte ceiling with its whole interval. The reason also names other load on
+    the CPU's cores, if the record has it. The copy is not validated, since no written record may have the status
+    `imprecise`.
     """
     if record.status != "ok":
         return record
     measured, machine = record.statistics, given(record.machine)
     found = judge(measured.speedup, controls_of(record), record.resolved.backend, limits)
+    beyond = beyond_bytes(record, found.interval) if found.interval else None
+    if beyond:
+        found = Quality("noisy", beyond, None)
     if found.status == "ok":
         return record
     load = given(machine.meanwhile) if machine else None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from elastickv import records
 from elastickv.judge import folder, noise
-from elastickv.schemas.base import given
+from elastickv.schemas.base import at, given
 from elastickv.schemas.config import Golden
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import Interval
@@ -64,9 +64,16 @@ def judge(record: Measurement, thresholds: Thresholds) -> Entry:
         roofline=efficiency_criterion(record, "roofline", thresholds.roofline),
     )
     verdict, reason = ladder(record, criteria, thresholds.excellent)
+    reason += power_capped(record)
     if record.status == "imprecise":
         reason += f"; imprecise: {record.reason}"
     return _entry(record, verdict, reason, criteria)
+
+
+def power_capped(record: Measurement) -> str:
+    """How many rounds ended under the power cap, to be put behind a reason; empty if none did."""
+    capped = at(record, ("throttling", "power_capped_rounds"))
+    return f"; {capped} of {record.resolved.reps} rounds under the power cap" if capped else ""
 
 
 def unreadable(case: str, problem: str, thresholds: Thresholds) -> Entry:
@@ -97,25 +104,7 @@ def invalidity(record: Measurement) -> str | None:
     speedup = record.statistics.speedup
     if not speedup.low <= speedup.high:
         return f"marked ok, but the bounds of its interval are swapped: {_interval_text(speedup)}"
-    return _beyond_bytes(record)
-
-
-def _beyond_bytes(record: Measurement) -> str | None:
-    """Why a speedup is invalid that exceeds its byte ceiling by more than the controls' deviation, or None."""
-    speedup, ceiling = record.statistics.speedup, record.bytes.ceiling
-    widened = record.status == "imprecise"  # the interval already includes the controls' deviation
-    stray = 1.0 if widened else noise.deviation(noise.controls_of(record).values())
-    if nothing_saved(record) or speedup.low <= ceiling * stray:
-        return None
-    return (
-        f"the speedup {_interval_text(speedup)} exceeds the byte ceiling {ceiling:.4g}x: the full cache is "
-        "slower than its bytes explain"
-    )
-
-
-def nothing_saved(record: Measurement) -> bool:
-    """Whether the elastic arm moves as many bytes as the full cache, so that nothing was compressed."""
-    return record.bytes.elastic >= record.bytes.full
+    return None
 
 
 def speedup_criterion(record: Measurement, threshold: float) -> Criterion:
@@ -148,10 +137,13 @@ def _why_missing(record: Measurement, kind: str) -> str:
 
 
 def cv_criterion(record: Measurement, threshold: float) -> Criterion:
-    """Judges the coefficient of variation of the trimmed elastic samples, which has no interval."""
-    value = record.statistics.elastic.cv_trimmed
-    outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
-    return _criterion(outcome, threshold, f"{value:.4g} {relation} {threshold:g}", value)
+    """Judges the coefficient of variation of all elastic samples, which has no interval."""
+    elastic = record.statistics.elastic
+    outcome, relation = ("pass", "is at most") if elastic.cv <= threshold else ("fail", "is above")
+    reason = (
+        f"{elastic.cv:.4g} {relation} {threshold:g}; {elastic.cv_trimmed:.4g} without the slowest and fastest samples"
+    )
+    return _criterion(outcome, threshold, reason, elastic.cv)
 
 
 def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) -> Criterion:
@@ -171,7 +163,7 @@ def at_least(measured: Interval | Bounded, threshold: float, limit: str | None) 
 def ladder(record: Measurement, criteria: Criteria, excellent: float) -> tuple[str, str]:
     """The verdict of a record with publishable numbers, and the reason why it is not higher."""
     speedup = record.statistics.speedup
-    if nothing_saved(record):
+    if noise.nothing_saved(record):
         return "same", "nothing was compressed: both arms move the same bytes"
     if speedup.high < 1:  # independent of the thresholds, which may be below 1
         return "slower", f"{_interval_text(speedup)}: slower than the full cache"

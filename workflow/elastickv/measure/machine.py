@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from elastickv.device import State, cpu_state
 from elastickv.device.cpu_state import CpuState
-from elastickv.schemas.base import given
+from elastickv.schemas.base import given, present
 from elastickv.schemas.measurement import Load, Measurement, Quota, Snapshot
 from elastickv.schemas.parts import Machine, Process, Reading
 
@@ -34,7 +34,7 @@ def with_readings(record: Measurement, state: State, begun: Snapshot, ended: Sna
         power = Reading(watts_at_end=ended.power_w, watts_after_samples=record.clocks.after.power_w)
     if given(ended.energy_j) is not None:
         energy = energy.model_copy(update={"joules": ended.energy_j - begun.energy_j})
-    throttling = state.seen().model_copy(update={"dropped_rounds": record.throttling.dropped_rounds})
+    throttling = state.seen().model_copy(update=present(record.throttling))
     return disturbed(record.model_copy(update={"throttling": throttling, "power": power, "energy": energy}))
 
 

@@ -56,6 +56,7 @@ def _run(record: Measurement) -> Run:
         full_us=record.samples.full_us,
         elastic_us=record.samples.elastic_us,
         full_again_us=record.samples.full_again_us,
+        elastic_again_us=record.samples.elastic_again_us,
     )
 
 

@@ -1,8 +1,8 @@
 """Takes samples: warm-up until stationary, interleaved rounds in rotating order, a stopping rule.
 
-This module knows neither devices nor the names of arms. A reference and a candidate are sampled in rounds; controls are
-sampled again in each round. `take(series)` returns one sample in microseconds, so tests can pass made-up ones. Callers
-map reference and candidate to their names: `pair` for input, `Samples.named` for output.
+This module knows neither devices nor the names of arms. A reference and a candidate are sampled in rounds, and each of
+them once more in every round, which is its control. `take(series)` returns one sample in microseconds, so tests can
+pass made-up ones. Callers map reference and candidate to their names: `pair` for input, `Samples.named` for output.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from elastickv.schemas.base import Model
 from elastickv.schemas.parts import Control
 
 ARMS = ("reference", "candidate")
-CONTROLS = {"reference": "reference_again"}  # an arm, and the series that samples it once more in every round
+CONTROLS = {arm: f"{arm}_again" for arm in ARMS}  # an arm, and the series that samples it once more in every round
 SERIES = (*ARMS, *CONTROLS.values())
-ORDERS = tuple(itertools.permutations(SERIES))
+# In four rounds every series takes every place once and follows every other series once (Williams, 1949, Australian
+# Journal of Scientific Research 2).
+SQUARE = ((0, 1, 3, 2), (1, 2, 0, 3), (2, 3, 1, 0), (3, 0, 2, 1))
+ORDERS = tuple(tuple(SERIES[place] for place in row) for row in SQUARE)
 FEWEST_ROUNDS = 30
 FEWEST_FOR_INTERVAL = statistics.FEWEST_FOR_BOOTSTRAP
 CHECK_EVERY = 10
@@ -66,8 +69,7 @@ class Rule:
 
     def precise(self, samples: Samples) -> bool:
         """Whether the interval of reference / candidate is narrower than `precision` to either side."""
-        reference, candidate = (samples.us[arm] for arm in ARMS)
-        ratio = statistics.ratio_interval(reference, candidate, self.confidence, STOPPING_RESAMPLES)
+        ratio = statistics.median_interval(samples.ratios(), self.confidence, STOPPING_RESAMPLES)
         return statistics.relative_half_width(ratio) < self.precision
 
     def steady(self, samples: Samples) -> bool:
@@ -100,17 +102,36 @@ class Dropped(NamedTuple):
 class Samples:
     """Raw samples in the order taken, by series, in microseconds; sample i of each belongs to round i.
 
-    `stopped`: the reason given by the rule. `dropped`: whole rounds.
+    `stopped`: the reason given by the rule. `dropped`: whole rounds. `seconds`: when each round ended, from the first
+    round's begin.
     """
 
     order: list[list[str]] = field(default_factory=list)
     us: dict[str, list[float]] = field(default_factory=lambda: {series: [] for series in SERIES})
     dropped: list[Dropped] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     stopped: str | None = None
 
     def __len__(self) -> int:
         """Rounds that were kept."""
         return len(self.order)
+
+    def kept(self, rounds: Sequence[Any]) -> list[Any]:
+        """Of one entry for each round, dropped ones too, those of the rounds that were kept."""
+        dropped = {entry.index for entry in self.dropped}
+        return [entry for index, entry in enumerate(rounds) if index not in dropped]
+
+    def ratios(self) -> np.ndarray:
+        """Of each round: reference / candidate, of the geometric means of both samples of an arm."""
+        return statistics.round_ratios(*(self.both(arm) for arm in ARMS))
+
+    def both(self, arm: str) -> tuple[list[float], list[float]]:
+        """An arm's two series."""
+        return self.us[arm], self.us[CONTROLS[arm]]
+
+    def of(self, arm: str) -> list[float]:
+        """All samples of an arm, round by round."""
+        return statistics.by_round(*self.both(arm))
 
     def controls(self, confidence: float) -> dict[str, Control]:
         """By arm: the ratio of its times to its times again."""
@@ -190,6 +211,12 @@ def stationary(series: Sequence[float], tolerance: float) -> bool:
     return not (trend and change > tolerance * np.median(window))
 
 
+def order_of(index: int) -> tuple[str, ...]:
+    """The order of round `index`. Each block of four rounds begins at the next order of the square, so that an order
+    does not always meet the same layers where samples go on in a rotation of a multiple of four."""
+    return ORDERS[(index + index // len(ORDERS)) % len(ORDERS)]
+
+
 def interleave(
     take: Callable[[str], float],
     rule: Rule,
@@ -206,16 +233,17 @@ def interleave(
     samples, began = Samples(), clock()
     for index in itertools.count():
         between(index)
-        order = ORDERS[index % len(ORDERS)]
+        order = order_of(index)
         values = {series: take(series) for series in order}
-        reason = disturbed()
+        reason, elapsed = disturbed(), clock() - began
         if reason:
             samples.dropped.append(Dropped(index, reason, values))
         else:
             samples.order.append(list(order))
+            samples.seconds.append(elapsed)
             for series, value in values.items():
                 samples.us[series].append(value)
-        samples.stopped = rule.stops(samples, clock() - began)
+        samples.stopped = rule.stops(samples, elapsed)
         if samples.stopped:
             return samples
     raise AssertionError("unreachable: itertools.count() does not end")

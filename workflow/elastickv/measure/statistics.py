@@ -146,6 +146,18 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> np.ndarr
     return np.asarray(numerator, dtype=float) / np.asarray(denominator, dtype=float)
 
 
+def by_round(times: Sequence[float], again: Sequence[float]) -> list[float]:
+    """Both samples of an arm in each round, one round after the other."""
+    return [one for both in zip(times, again, strict=True) for one in both]
+
+
+def round_ratios(
+    numerator: tuple[Sequence[float], Sequence[float]], denominator: tuple[Sequence[float], Sequence[float]]
+) -> np.ndarray:
+    """Of each round, sqrt(a a' / (b b')): a, a' are both samples of the numerator's arm, b, b' of the denominator's."""
+    return np.sqrt(ratios(numerator[0], denominator[0]) * ratios(numerator[1], denominator[1]))
+
+
 def ratio_interval(
     numerator: Sequence[float],
     denominator: Sequence[float],
@@ -153,7 +165,7 @@ def ratio_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Median of the pairwise ratios numerator / denominator with its interval: the speedup."""
+    """Median of the pairwise ratios numerator / denominator with its interval."""
     return median_interval(ratios(numerator, denominator), confidence, resamples, seed)
 
 

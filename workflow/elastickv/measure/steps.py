@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ from elastickv.schemas.measurement import (
     PurePass,
     Reachable,
     Resolved,
+    ReuseBytes,
+    Rounds,
     Samples,
     Statistics,
     Throttling,
@@ -49,47 +51,73 @@ ARMS = {"reference": "full", "candidate": "elastic"}  # what the sampler calls t
 
 
 class Rotation:
-    """One arm's replayable programs of `loops` launches each; together they visit all layers, as every sample does.
+    """One arm's launches in the order of its layers, `launches` of them a sample.
 
-    Were a sample a part of them, two samples would compare different layers' memory, not only the arms.
+    Where these are whole rotations, every sample replays the same program. Otherwise the next sample goes on where the
+    last one ended, so that between two visits of a layer all others are visited. Programs are made when needed.
     """
 
     def __init__(self, backend: Backend, call: Callable[[int], Call], loops: int, period: int, mode: Mode):
-        self.backend = backend
-        windows = max(1, math.ceil(period / loops))
-        self.launches = windows * loops
-        self.programs = [
-            backend.program([call(window * loops + i) for i in range(loops)], mode) for window in range(windows)
-        ]
+        self.backend, self.launches, self.period, self.mode = backend, loops, period, mode
+        self._calls = [call(index) for index in range(period)]
+        self._programs: dict[int, Any] = {}
+        self._next = 0
+
+    def _program(self, first: int) -> Any:
+        """The program of a sample that begins with launch `first` of the rotation."""
+        if first not in self._programs:
+            calls = [self._calls[(first + index) % self.period] for index in range(self.launches)]
+            self._programs[first] = self.backend.program(calls, self.mode)
+        return self._programs[first]
+
+    @property
+    def programs(self) -> list[Any]:
+        """Programs that together visit all layers, the first launch first."""
+        return [self._program(first) for first in range(0, self.period, self.launches)]
 
     def sample(self) -> float:
-        """Microseconds per launch of one whole rotation. On a GPU it runs once before, untimed, so that every sample
-        begins alike, whichever arm was sampled before."""
-        return self.backend.seconds(*self.programs, lead=self.programs) * 1e6 / self.launches
+        """Microseconds per launch of one sample. On a GPU it runs once before, untimed, so that every sample begins
+        alike, whichever arm was sampled before."""
+        program = self._program(self._next)
+        self._next = (self._next + self.launches) % self.period
+        return self.backend.seconds(program, lead=[program]) * 1e6 / self.launches
 
     def replay(self) -> int:
-        """Runs one whole rotation, without a lead; how many launches that is."""
-        self.backend.seconds(*self.programs)
-        return self.launches
+        """Visits all layers, without a lead; how many launches that is."""
+        programs = self.programs
+        self.backend.seconds(*programs)
+        return len(programs) * self.launches
+
+
+def whole_rotations(loops: int, period: int) -> int:
+    """`loops` rounded up to a multiple of `period`."""
+    return math.ceil(loops / period) * period
 
 
 def choose_loops(backend: Backend, workload: Workload, settings: Measure, mode: Mode, fixed: bool) -> int:
-    """Launches per program: `inner_loops`, fewer where one would take over 50 ms (a graph holds at least 20).
+    """Launches of a sample: `inner_loops`, fewer where they would take over 50 ms (a graph holds at least 20).
 
-    Unless given exactly, programs share a rotation evenly.
+    On a GPU always whole rotations: at least one, and `inner_loops` is rounded up. On a CPU a sample may be one launch.
     """
+    whole, period = backend.name == "cuda", workload.period
     if fixed:
-        return settings.inner_loops
-    trial = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
-    slowest = 0.0
+        return whole_rotations(settings.inner_loops, period) if whole else settings.inner_loops
+    least = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
+    fitting = max(1, int(SAMPLE_SECONDS / _slowest_launch(backend, workload, mode, least)))
+    if not whole:
+        return max(least, min(settings.inner_loops, fitting))
+    most = whole_rotations(max(settings.inner_loops, least), period)
+    return most if most <= fitting else whole_rotations(max(least, fitting - period + 1), period)
+
+
+def _slowest_launch(backend: Backend, workload: Workload, mode: Mode, trial: int) -> float:
+    """Seconds of a launch of the slower arm, out of a second replay of `trial` launches."""
+    seconds = []
     for arm in ARMS.values():
         program = backend.program([workload.call(arm, i) for i in range(trial)], mode)
         backend.seconds(program)
-        slowest = max(slowest, backend.seconds(program) / trial)
-    fitting = max(1, min(settings.inner_loops, int(SAMPLE_SECONDS / slowest)))
-    if fitting < workload.period:
-        fitting = math.ceil(workload.period / math.ceil(workload.period / fitting))
-    return max(fitting, FEWEST_GRAPH_LAUNCHES if mode.graph else 1)
+        seconds.append(backend.seconds(program) / trial)
+    return max(seconds)
 
 
 class Probe(NamedTuple):
@@ -253,6 +281,9 @@ def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
         backend=backend.name,
         layers=workload.layers,
         cold=workload.cold,
+        reuse_bytes=ReuseBytes(
+            **{arm: bytes_moved.reuse_bytes(workload.traffic[arm].total, workload.layers) for arm in ARMS.values()}
+        ),
         decode_shapes=_decode_shapes(backend, case, workload),
     )
 
@@ -280,7 +311,7 @@ def _wrong(correctness: Correctness) -> str | None:
 
 
 class Setup(NamedTuple):
-    """What a case is timed with. launch: what `auto` became; loops: launches of a program; fixed: see `measure`."""
+    """What a case is timed with. launch: what `auto` became; loops: launches of a sample; fixed: see `measure`."""
 
     launch: str
     mode: Mode
@@ -337,15 +368,37 @@ def _sampled(checked: Measurement, setup: Setup, state: State) -> tuple[Measurem
         show(f"  round {index} of at most {setup.rule.reps} ")
         setup.probes.take(index)
 
+    earlier = len(state.rounds())
     samples = sampling.interleave(take, setup.rule, disturbed=state.throttled, between=between)
+    rounds = _rounds(samples, state.rounds()[earlier:])
     clocks = Clocks(before=before, after=state.snapshot())
     taken = {
         "resolved": _used(checked.resolved, setup, warm_up, samples),
-        "samples": samples.named(ARMS, Samples, read_ceiling=[PurePass(**one._asdict()) for one in setup.probes.taken]),
+        "samples": samples.named(
+            ARMS, Samples, rounds=rounds, read_ceiling=[PurePass(**one._asdict()) for one in setup.probes.taken]
+        ),
         "clocks": clocks,
-        "throttling": Throttling(dropped_rounds=len(samples.dropped)),
+        "throttling": Throttling(dropped_rounds=len(samples.dropped), power_capped_rounds=_capped(rounds)),
     }
     return checked.model_copy(update=taken), samples
+
+
+def _rounds(samples: sampling.Samples, read: Sequence[dict[str, Any]]) -> Rounds:
+    """When each kept round ended, and what was read then. read: after every round; empty where nothing can be read."""
+    series = samples.kept(read)
+    found = {name: [one[name] for one in series] for name in (series[0] if series else ())}
+    known = {name: values for name, values in found.items() if name in Rounds.model_fields and _any_known(values)}
+    return Rounds(seconds=samples.seconds, **known)
+
+
+def _any_known(values: Sequence[Any]) -> bool:
+    """Whether the device reported any of these."""
+    return any(value is not None for value in values)
+
+
+def _capped(rounds: Rounds) -> int | MISSING:
+    """Kept rounds that ended under the power cap, where the device reports it."""
+    return MISSING if rounds.power_capped is MISSING else sum(map(bool, rounds.power_capped))
 
 
 def _used(resolved: Resolved, setup: Setup, warm_up: sampling.WarmUp, samples: sampling.Samples) -> Resolved:
@@ -370,8 +423,8 @@ def _figures(
 ) -> dict[str, Any]:
     """What follows from the samples: fields of a record."""
     confidence = settings.confidence
-    taken = {arm: samples.us[series] for series, arm in ARMS.items()}
-    speedup = statistics.ratio_interval(taken["full"], taken["elastic"], confidence)
+    taken, ratios = {arm: samples.of(series) for series, arm in ARMS.items()}, samples.ratios()
+    speedup = statistics.median_interval(ratios, confidence)
     controls = {ARMS[series]: control for series, control in samples.controls(confidence).items()}
     moved = {arm: workload.traffic[arm].total for arm in taken}
     copy = float(np.median(probes.bandwidths("copy")))
@@ -383,7 +436,7 @@ def _figures(
         "statistics": Statistics(
             **{arm: statistics.arm_statistics(times, settings.truncate) for arm, times in taken.items()},
             speedup=speedup,
-            autocorrelation=statistics.autocorrelation(statistics.ratios(taken["full"], taken["elastic"])),
+            autocorrelation=statistics.autocorrelation(ratios),
             controls=Controls(**controls),
         ),
         "bytes": _bytes(workload, probes, confidence),

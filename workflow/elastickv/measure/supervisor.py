@@ -20,7 +20,7 @@ from elastickv.schemas.case import AnyCase, case_of
 from elastickv.schemas.measurement import Forced, Measurement
 from elastickv.schemas.parts import BuildUsed, OnBackend
 
-SAMPLING = 5  # a finished measurement is not repeated unless how samples are taken has changed
+SAMPLING = 6  # a finished measurement is not repeated unless how samples are taken has changed
 
 
 def in_worker(backend: str, request: records.Json, timeout: float, uuid: str | None) -> jobs.Answer:

@@ -86,7 +86,9 @@ class Check:
         seed, taken = self._seed(), []
         for _ in range(2):
             self.bench.workload.refill_queries(seed)
-            taken.append(self.bench.runner.seconds(*rotation.programs) * 1e6 / rotation.launches)
+            programs = rotation.programs
+            launches = len(programs) * rotation.launches
+            taken.append(self.bench.runner.seconds(*programs) * 1e6 / launches)
         return taken[0], taken[1]
 
     def _seed(self) -> int:
@@ -95,7 +97,7 @@ class Check:
 
     def _outputs(self, rotation: Rotation) -> Iterator[tuple[int, np.ndarray]]:
         """Layer and output of every launch of a rotation."""
-        runner, loops = self.bench.runner, self.bench.loops
+        runner, loops = self.bench.runner, rotation.launches
         for window, program in enumerate(rotation.programs):
             for index, output in enumerate(runner.answers(program)):
                 yield (window * loops + index) % self.bench.workload.layers, output

@@ -91,7 +91,7 @@ class Bench:
             self._answers[cache] = self.answers(cache, self.ends)
         for layer in self.ends:
             self.workload.poison(cache, layer)
-        rotation.sample()
+        rotation.replay()
         self.backend.synchronize()
         return self.entry(self._answers[cache], lambda layer: self.workload.answer(cache, layer))
 
@@ -172,7 +172,7 @@ def _compared(bench: Bench, peer: Peer, cache: str) -> Cache:
 
 
 def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
-    """Rounds (ours, peer, ours again) in rotating order, by the sampler of every measurement."""
+    """Rounds (ours, peer, both again) in rotating order, by the sampler of every measurement."""
     settings = bench.case.measure
     take = sampling.pair(ours.sample, peer.sample)
     when = rule(settings)
@@ -187,11 +187,11 @@ def _interleaved(bench: Bench, ours: Rotation, peer: Rotation) -> Comparison:
 
 def figures(samples: sampling.Samples, truncate: float, confidence: float) -> Comparison:
     """A comparison out of its rounds, in which ours is the reference and the peer the candidate."""
-    taken = {side: samples.us[series] for series, side in SIDES.items()}
+    taken = {side: samples.of(series) for series, side in SIDES.items()}
     return Comparison(
         peer=statistics.arm_statistics(taken["peer"], truncate),
         ours=statistics.arm_statistics(taken["ours"], truncate),
-        ratio=statistics.ratio_interval(taken["peer"], taken["ours"], confidence),
+        ratio=statistics.median_interval(1 / samples.ratios(), confidence),
         controls=Controls(**{SIDES[series]: control for series, control in samples.controls(confidence).items()}),
         samples=samples.named(SIDES, Samples),
     )
@@ -208,7 +208,7 @@ def _quality(bench: Bench, compared: dict[str, Comparison], moved: int) -> tuple
                     f"{side}, {mode}: {arm.median_us:.3g} us for {moved} bytes are {reached:.0f} GB/s, more than the "
                     f"device's peak of {peak:.0f}: not all of the cache was read, or it was not cold"
                 )
-        count, fewest = one.peer.count, statistics.FEWEST_FOR_BOOTSTRAP
+        count, fewest = len(one.samples.order), statistics.FEWEST_FOR_BOOTSTRAP
         if count < fewest:
             return "noisy", f"{count} rounds are too few for an interval ({fewest}): raise baselines.peers.max_seconds"
     return "ok", None

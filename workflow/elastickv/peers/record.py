@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from elastickv.judge import noise
 from elastickv.schemas import config as keys
+from elastickv.schemas.base import present
 from elastickv.schemas.case import DecodeCase
 from elastickv.schemas.peers import Cache, Comparison, Entry, Peers, Settings
 
@@ -80,7 +81,7 @@ def _judged_cache(found: Cache, backend: str, limits: keys.Noise) -> Cache:
     for mode, compared in found.ours:
         if compared is None:
             continue
-        controls = {f"{side} ({mode})": control for side, control in compared.controls}
+        controls = {f"{side} ({mode})": control for side, control in present(compared.controls).items()}
         quality = noise.judge(compared.ratio, controls, backend, limits)
         worst = max(worst, quality, key=lambda one: noise.ORDER.index(one.status))
         shown = {"ratio": quality.interval or compared.ratio, "status": quality.status}

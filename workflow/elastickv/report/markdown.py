@@ -13,9 +13,9 @@ from elastickv.report import conditions, environment, peers, prose, sweeps, tabl
 from elastickv.report.cautions import cycle_holds, of_record
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
-from elastickv.schemas.base import at, given
+from elastickv.schemas.base import at, given, present
 from elastickv.schemas.measurement import InferenceCycle, Measurement
-from elastickv.schemas.parts import Device
+from elastickv.schemas.parts import Arm, Device
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 FOREIGN = "‡"
@@ -91,7 +91,7 @@ def results(inputs: Inputs) -> str:
         "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
         "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
         "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
-        "CV": tables.published(lambda case: percent(case.record.statistics.elastic.cv_trimmed, 2)),
+        "CV (trimmed)": tables.published(lambda case: _variation(case.record.statistics.elastic)),
         "memory eff.": tables.published(lambda case: efficiency(case, "memory_efficiency", "memory")),
         "roofline": tables.published(lambda case: efficiency(case, "roofline", "roofline")),
         "verdict": lambda case: f"{case.verdict.mark} {case.verdict.verdict.replace('_', ' ')}",
@@ -141,16 +141,22 @@ def without_result(inputs: Inputs) -> str:
     return tables.of([case for case in inputs.cases if not case.publishable], columns)
 
 
+def _variation(arm: Arm) -> str:
+    """The coefficient of variation, and that of the trimmed samples."""
+    return f"{percent(arm.cv, 2)} ({percent(arm.cv_trimmed, 2)})"
+
+
 def times_and_bytes(inputs: Inputs) -> str:
-    """The data behind the speedups: times, bytes, A/A control and sampling."""
+    """The data behind the speedups: times, bytes, A/A controls (full, elastic) and sampling."""
 
     def control(record: Measurement) -> str:
-        found = record.statistics.controls.full
-        return times_interval(Bounded(found.ratio, found.low, found.high)).replace("x", "")
+        found = present(record.statistics.controls).values()
+        bounds = (Bounded(one.ratio, one.low, one.high) for one in found)
+        return ", ".join(times_interval(one).replace("x", "") for one in bounds)
 
     def rounds(record: Measurement) -> str:
         dropped = len(record.samples.dropped)
-        return f"{record.statistics.elastic.count}" + (f" ({dropped} dropped)" if dropped else "")
+        return f"{record.resolved.reps}" + (f" ({dropped} dropped)" if dropped else "")
 
     def launch(case: Case) -> str:
         used = case.record.resolved
@@ -163,7 +169,7 @@ def times_and_bytes(inputs: Inputs) -> str:
         "elastic, us": lambda case: microseconds(case.record.statistics.elastic.median_us),
         "full, bytes": lambda case: size(case.record.bytes.full),
         "elastic, bytes": lambda case: size(case.record.bytes.elastic),
-        "A/A control": lambda case: control(case.record),
+        "A/A controls": lambda case: control(case.record),
         "rounds": lambda case: rounds(case.record),
         "layers": lambda case: environment.layers(case.record.resolved),
         "launch": launch,
@@ -177,8 +183,8 @@ def beside_the_original(inputs: Inputs) -> str:
     name, rows = _name(inputs), [ORIGINAL_CLAIMS]
     for case in inputs.publishable:
         measured, elastic, score = case.record.statistics, case.record.efficiency.elastic, case.record.original_score
-        figures = [times_interval(measured.speedup), percent(measured.elastic.cv_trimmed, 2), percent(elastic.memory)]
+        figures = [times_interval(measured.speedup), _variation(measured.elastic), percent(elastic.memory)]
         figures += [NOTHING if value is None else f"{value:.2f}" for value in (elastic.roofline, score)]
         rows.append([name(case), *figures])
-    headers = ["case", "speedup", "CV", "memory efficiency", "roofline", "original's score"]
+    headers = ["case", "speedup", "CV (trimmed)", "memory efficiency", "roofline", "original's score"]
     return tables.table(rows, headers)

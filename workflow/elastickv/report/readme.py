@@ -173,7 +173,7 @@ SECTIONS: dict[str, dict[str, Column]] = {
     "controls": {
         "case": _case,
         "A/A control": _control,
-        "rounds": _figure("record/statistics/elastic/count", str),
+        "rounds": _figure("record/resolved/reps", str),
         "CV": _figure("record/statistics/elastic/cv_trimmed", lambda value: percent(value, 2)),
         "relative error": _figure("record/correctness/elastic/relative_error", lambda value: f"{value:.1e}"),
         "allowed": _figure("record/correctness/elastic/tolerance", lambda value: f"{value:.0e}"),

@@ -58,6 +58,11 @@ def given(value: Any) -> Any:
     return None if value is MISSING else value
 
 
+def present(model: BaseModel) -> dict[str, Any]:
+    """The fields that a record has, without the optional ones that it lacks."""
+    return {name: value for name, value in model if value is not MISSING}
+
+
 def at(model: BaseModel | None, names: Iterable[str]) -> Any:
     """The value at a path of nested field names; None if any part is absent or null."""
     value: Any = model

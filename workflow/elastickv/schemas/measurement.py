@@ -83,15 +83,25 @@ class Forced(Model):
     stage: Literal["never", "always"] | MISSING = MISSING
 
 
+class ReuseBytes(Model):
+    """Bytes that an arm moves between two visits of the same cache, at the least."""
+
+    full: Count = field(unit="bytes")
+    elastic: Count = field(unit="bytes")
+
+
 class Resolved(Open):
     """The values that replaced `auto`, and the parameters that the measurement used."""
 
     backend: OnBackend
     launch: Literal["plain", "dependent"] | MISSING = MISSING
     layers: Count | MISSING = optional("L: number of caches that the samples rotate over")
-    cold: bool | MISSING = optional("whether these caches are together several times the last-level cache")
+    cold: bool | MISSING = optional(
+        "whether at least 4 times the last-level cache is read between two visits of a cache"
+    )
+    reuse_bytes: ReuseBytes | MISSING = optional("shortest reuse distance of each arm: (L - 1) x its bytes")
     graphs: bool | MISSING = optional("CUDA graphs")
-    inner_loops: Count | MISSING = optional("launches per sample", "launches")
+    inner_loops: Count | MISSING = optional("launches per sample; on a GPU a multiple of L", "launches")
     reps: Count | MISSING = optional("rounds", "rounds")
     warmup: Count | MISSING = optional("warm-up samples per arm", "samples")
     fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = optional(
@@ -130,23 +140,39 @@ class Dropped(Open):
     reason: Text
 
 
+class Rounds(Model):
+    """Each kept round: when it ended, and what the device reported then; a list that would be all null is absent."""
+
+    seconds: list[NonNegative] = field("end of the round, since the first round began", "s")
+    sm_mhz: list[Count | None] | MISSING = optional("clock of the multiprocessors", "MHz")
+    memory_mhz: list[Count | None] | MISSING = optional("clock of the memory", "MHz")
+    power_w: list[NonNegative | None] | MISSING = optional("power; null after rounds at which it was not read", "W")
+    power_capped: list[bool | None] | MISSING = optional("whether the power cap held the clocks down")
+
+
 class Samples(Model):
-    """Raw samples in the order taken; sample i of each arm belongs to round i."""
+    """Raw samples in the order taken; sample i of each series belongs to round i."""
 
     order: list[
-        Annotated[list[Literal["full", "elastic", "full_again"]], field(unique=True, min_length=3, max_length=3)]
-    ] = field("order of the arms in each round")
+        Annotated[
+            list[Literal["full", "elastic", "full_again", "elastic_again"]],
+            field(unique=True, min_length=3, max_length=4),
+        ]
+    ] = field("order of the samples in each round")
     full_us: Times
     elastic_us: Times
     full_again_us: Times
+    elastic_again_us: Times | MISSING = optional("absent in older records, which have no control of the elastic arm")
     read_ceiling: list[PurePass] = field("pure passes interleaved with the rounds: read, copy and the arms' own bytes")
     dropped: list[Dropped]
+    rounds: Rounds | MISSING = optional("absent in older records")
 
 
 class Controls(Model):
     """A/A controls by arm; both arms are sampled twice in every round."""
 
     full: Control
+    elastic: Control | MISSING = optional("absent in older records, in which only the full arm was sampled twice")
 
 
 class Statistics(Model):
@@ -154,7 +180,9 @@ class Statistics(Model):
 
     full: Arm
     elastic: Arm
-    speedup: Interval = field("median of the rounds' ratios full / elastic", "times")
+    speedup: Interval = field(
+        "median of the rounds' ratios full / elastic, of geometric means of an arm's samples", "times"
+    )
     controls: Controls
     autocorrelation: float = field(
         "lag-1 rank autocorrelation of the ratios; above 0.5, the interval may cover less than its confidence",
@@ -299,6 +327,9 @@ class Throttling(Reading):
     """Readings after every round, and the number of rounds that were dropped because of them."""
 
     dropped_rounds: Count | MISSING = optional("number of disturbed rounds", "rounds")
+    power_capped_rounds: Count | MISSING = optional(
+        "number of kept rounds that ended under the power cap, which is no disturbance", "rounds"
+    )
     readings: Count | MISSING = MISSING
     reasons: dict[str, Count] | Unavailable | MISSING = optional("number of readings by throttle reason")
     ranges: dict[str, Range | Unavailable] | MISSING = MISSING
@@ -361,6 +392,7 @@ class Run(Model):
     full_us: Times
     elastic_us: Times
     full_again_us: Times
+    elastic_again_us: Times | MISSING = MISSING
 
 
 class Processes(Model):

@@ -92,8 +92,10 @@ class Arm(Model):
     median_us: Positive = field("median", "us")
     mean_us: Positive = field("mean", "us")
     trimmed_mean_us: Positive = field("mean of the trimmed samples", "us")
-    cv: NonNegative = field("coefficient of variation, standard deviation / mean, of all samples")
-    cv_trimmed: NonNegative = field("the same for the trimmed samples; the verdict uses this one")
+    cv: NonNegative = field(
+        "coefficient of variation, standard deviation / mean, of all samples; the verdict uses this one"
+    )
+    cv_trimmed: NonNegative = field("the same for the trimmed samples")
     count: int = field("samples", "samples", ge=1)
 
 

@@ -24,8 +24,8 @@ from elastickv.schemas.parts import (
 from elastickv.schemas.rules import OBJECT, RIGHT, STRING, has, reason_unless_ok, rules, status, when
 
 Order = Annotated[
-    list[Literal["ours", "peer", "ours_again"]],
-    field("order in which the samples of a round were taken", unique=True, min_length=3, max_length=3),
+    list[Literal["ours", "peer", "ours_again", "peer_again"]],
+    field("order in which the samples of a round were taken", unique=True, min_length=3, max_length=4),
 ]
 Times = Annotated[list[Positive], field("time of one launch", "us", min_length=1)]
 COMPARED = has("resolved", "bytes", "ours", correctness=OBJECT | RIGHT)
@@ -74,6 +74,7 @@ class Dropped(Model):
     ours: Positive = field("time of one launch", "us")
     peer: Positive = field("time of one launch", "us")
     ours_again: Positive = field("time of one launch", "us")
+    peer_again: Positive | MISSING = optional("time of one launch", "us")
 
 
 class Samples(Model):
@@ -83,13 +84,15 @@ class Samples(Model):
     ours_us: Times
     peer_us: Times
     ours_again_us: Times
+    peer_again_us: Times | MISSING = optional("absent in older records, which have no control of the peer")
     dropped: list[Dropped]
 
 
 class Controls(Model):
-    """A/A controls, by the arm that is sampled twice in every round."""
+    """A/A controls of both sides, which are sampled twice in every round."""
 
     ours: Control
+    peer: Control | MISSING = optional("absent in older records, in which only ours was sampled twice")
 
 
 class Comparison(Model):
@@ -97,7 +100,9 @@ class Comparison(Model):
 
     peer: Arm
     ours: Arm
-    ratio: Interval = field("median of the rounds' ratios peer / ours with its interval; above 1, ours is faster")
+    ratio: Interval = field(
+        "median of the rounds' ratios peer / ours, of geometric means of both samples; above 1, ours is faster"
+    )
     controls: Controls
     samples: Samples
 
