@@ -5,7 +5,18 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, traffic
+from elastickv.audit import (
+    correctness,
+    cycle,
+    efficiency,
+    energy,
+    intervals,
+    policy,
+    processes,
+    rates,
+    sustained,
+    traffic,
+)
 from elastickv.audit.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
@@ -40,6 +51,7 @@ def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -
     with about.recomputing("efficiency"):
         efficiency.check(about, record, bytes_moved)
     topics = {"statistics": _statistics, "inference_cycle": cycle.check, "processes": processes.check}
+    topics["sustained"] = sustained.check
     for topic, recompute in (topics | {"energy": energy.check, "machine": energy.undisturbed}).items():
         with about.recomputing(topic):
             recompute(about, record)
@@ -104,8 +116,8 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
     for arm in ARMS:
         about.same(f"statistics.{arm}", found[arm], arm_figures(samples[f"{arm}_us"], settings["truncate"]))
     ratios = [full / elastic for full, elastic in zip(samples["full_us"], samples["elastic_us"], strict=True)]
-    confidence, others = settings["confidence"], processes.values(record, "speedup")
-    intervals.check(about, "statistics.speedup", ratios, found["speedup"], confidence, others)
+    confidence, own = settings["confidence"], processes.own(record, "speedup", found["speedup"])
+    intervals.check(about, "statistics.speedup", ratios, own, confidence)
     about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
     again = (samples["full_us"], samples["full_again_us"])
     intervals.of_ratios(about, "statistics.controls.full", again, found["controls"]["full"], confidence)
