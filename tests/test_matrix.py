@@ -151,8 +151,8 @@ def test_the_number_of_processes_is_that_of_the_backend_unless_given(load):
 
 @pytest.mark.parametrize("count", ["0", "101", "many", "1.5", "true"])
 def test_another_number_of_processes_is_refused(load, count):
-    with pytest.raises(UsageError, match="measure.processes: must be an integer or text from 1 to 100, or auto, not"):
-        load("cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2, measure: {processes: %s}}}" % count)
+    with pytest.raises(UsageError, match="must be an integer or text from 1 to 100, or auto, not"):
+        load(f"measure: {{processes: {count}}}\ncases: {{a: {SHAPE}}}")
 
 
 def test_a_dim_without_kernel_is_valid_config(load):

@@ -15,7 +15,7 @@ from results_folder import example, typed
 from elastickv import anchors, cli, formats, jobs, matrix, records, workloads
 from elastickv.build import fingerprint
 from elastickv.cache import oracle
-from elastickv.device.base import Mode
+from elastickv.device.base import Lap, Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
@@ -409,7 +409,7 @@ def test_every_sample_visits_every_layer(loops, period):
         assert set(visited) == set(range(period))
 
 
-def test_a_sample_follows_an_untimed_replay_and_energy_counts_every_launch():
+def test_a_sample_follows_an_untimed_replay_and_steady_work_counts_every_launch():
     """A sample must not begin in a way that depends on the arm before it."""
     replayed: list[tuple[str, bool]] = []
 
@@ -422,12 +422,18 @@ def test_a_sample_follows_an_untimed_replay_and_energy_counts_every_launch():
             replayed.extend((program, True) for program in programs)
             return 8e-6
 
+        def laps(self, *programs, ahead):
+            replayed.extend((program, True) for program in programs)
+            yield Lap(0.005, 0.0)
+
     rotation = steps.Rotation(Recorder(), lambda index: "abcd"[index], 2, 4, Mode())
     assert rotation.sample() == pytest.approx(2.0)
     assert replayed == [("ab", False), ("cd", False), ("ab", True), ("cd", True)]
+    steady = rotation.steady()
     replayed.clear()
-    assert rotation.replay() == 4
-    assert replayed == [("ab", True), ("cd", True)]
+    (done,) = steady.work()
+    assert done.launches == 4 * 625  # as many rotations of 8 us as take 5 ms
+    assert replayed == 625 * [("ab", True), ("cd", True)]
 
 
 @pytest.mark.parametrize(("steps", "compress", "lengths"), [(10, 4, [4, 4, 2]), (64, 1, [1] * 64), (3, 8, [3])])

@@ -152,7 +152,7 @@ def over_processes(
     logs, count = [math.log(value) for value in values], len(values)
     centre = math.fsum(logs) / count
     error = math.sqrt(math.fsum((log - centre) ** 2 for log in logs) / (count - 1) / count)
-    spread = -stdtrit(count - 1, (1 - requested) / 2) * error
+    spread = -float(stdtrit(count - 1, (1 - requested) / 2)) * error
     sides = [
         [math.log(one["value"] / one["low"]) for one in within],
         [math.log(one["high"] / one["value"]) for one in within],
