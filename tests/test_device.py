@@ -19,11 +19,13 @@ from results_folder import example
 
 from elastickv import device, matrix, records
 from elastickv.device import cgroup, cpu_state, throttle
+from elastickv.device.base import Lap
 from elastickv.device.cpu_state import CpuState
 from elastickv.device.gpu_state import GpuState
 from elastickv.device.nvml import Nvml
 from elastickv.measure import energy, machine, supervisor
-from elastickv.schemas.measurement import Measurement, Range
+from elastickv.measure.steady import Replays
+from elastickv.schemas.measurement import Drawn, Measurement, Range
 from elastickv.schemas.parts import Others, Process, Setting, Unavailable
 
 BOARD = "GPU-00112233-4455-6677-8899-aabbccddeeff"
@@ -465,51 +467,74 @@ def test_the_tightest_memory_limit_of_all_control_groups_counts(tmp_path, of_pro
 
 
 class Meter:
-    """A device that draws `watts`, on a made-up clock; its counter moves every 50 ms."""
+    """A device that draws `watts` while it works, on a made-up clock; its counter moves every `period` seconds.
 
-    def __init__(self, watts: float, period: float = 0.05):
-        self.now, self.watts, self.period = 0.0, watts, period
+    busy: share of the time in which it works.
+    """
 
-    def replay(self) -> int:
-        self.now += 0.0013
-        return 64
+    def __init__(self, watts: float, period: float = 0.05, busy: float = 1.0):
+        self.now, self.worked, self.watts, self.period, self.busy = 0.0, 0.0, watts, period, busy
+
+    def seconds(self, *programs, lead=()) -> float:
+        return 0.0013
+
+    def laps(self, *programs, ahead):
+        while True:
+            took = len(programs) * 0.0013
+            self.now += took / self.busy
+            self.worked += took
+            yield Lap(took, took / self.busy - took)
 
     def counter(self) -> float:
-        return self.now // self.period * self.period * self.watts + 1e5
+        moved = self.now // self.period * self.period
+        return moved * self.busy * self.watts + 1e5
 
     def clock(self) -> float:
         return self.now
 
+    def drawn(self):
+        return energy.of_arm(Replays(self, ["graph"], 64), self.counter, self.clock)
+
 
 def test_energy_of_a_launch_is_right_whatever_the_counters_period():
     for watts, period in ((100.0, 0.02), (640.0, 0.1)):
-        meter = Meter(watts, period)
-        taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
-        assert taken.watts == pytest.approx(watts, rel=3e-3)
-        assert taken.joules_per_launch == pytest.approx(watts * 0.0013 / 64, rel=3e-3)
-        assert taken.seconds >= energy.SECONDS
+        taken = Meter(watts, period).drawn()
+        assert taken.watts == pytest.approx(watts, rel=1e-2)
+        assert taken.joules_per_launch == pytest.approx(watts * 0.0013 / 64, rel=1e-2)
+        assert taken.seconds >= energy.SECONDS - 0.01
+        assert taken.busy == 1.0
+
+
+def test_energy_of_a_device_that_idles_is_none_and_the_share_is_recorded():
+    taken = Meter(300.0, busy=0.65).drawn()
+    assert taken.value is None
+    assert taken.busy == pytest.approx(0.65)
+    assert taken.reason == "the device worked 65.0% of the time, at least 95% needed"
+    assert Meter(300.0, busy=0.96).drawn().joules_per_launch == pytest.approx(300.0 * 0.0013 / 64, rel=1e-2)
 
 
 def test_a_counter_too_slow_to_tell_is_said_to_be():
-    meter = Meter(300.0, period=1.0)
-    taken = energy.of_arm(meter.replay, meter.counter, meter.clock)
+    meter = Meter(300.0, period=2.0)
+    taken = meter.drawn()
     assert taken.value is None
     assert "too few updates" in taken.reason
     assert meter.now < energy.LONGEST_SECONDS + 0.1
 
 
 def test_energy_per_token_is_of_one_sequence_and_of_decode_only(monkeypatch):
-    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: energy.Drawn(replay(), 100.0, 1.0, 64))
+    def drawn(joules, counter):
+        return Drawn(joules_per_launch=joules, watts=100.0, seconds=1.0, launches=64, busy=1.0)
+
+    monkeypatch.setattr(energy, "of_arm", drawn)
     state = SimpleNamespace(energy=lambda: 1.0, energy_reason=None)
     arms = {"full": lambda: 8.0, "elastic": lambda: 2.0}
     assert energy.of_arms(arms, state, 4).joules_per_token.model_dump() == {"full": 2.0, "elastic": 0.5}
     assert energy.of_arms(arms, state, None).joules_per_token.value is None
-    slow = {"full": lambda: 8.0, "elastic": lambda: 2.0}
     unavailable = Unavailable(value=None, reason="too seldom")
-    monkeypatch.setattr(energy, "of_arm", lambda replay, counter: unavailable)
-    assert energy.of_arms(slow, state, 4).joules_per_token.model_dump() == unavailable.model_dump()
+    monkeypatch.setattr(energy, "of_arm", lambda joules, counter: Drawn(value=None, reason="too seldom"))
+    assert energy.of_arms(arms, state, 4).joules_per_token.model_dump() == unavailable.model_dump()
     unread = {"value": None, "reason": cpu_state.NO_ENERGY}
-    assert energy.of_arms(slow, CpuState(), 4).model_dump() == unread
+    assert energy.of_arms(arms, CpuState(), 4).model_dump() == unread
 
 
 # On a GPU.

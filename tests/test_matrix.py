@@ -47,7 +47,8 @@ def test_default_matrix_is_the_documented_one():
         "heads": 32, "kv_heads": 32, "dim": 128, "dtype": "fp16", "cache_dtype": "int4", "compress": 1, "sinks": 4,
         "window": 256, "anchor": "value_norm", "bias": "none", "launch": "auto", "seed": 0,
         "measure": {"reps": 100, "warmup": 50, "inner_loops": 64, "truncate": 5, "decode_tokens": 64, "graphs": True,
-                    "precision": 0.005, "max_seconds": 20, "confidence": 0.99, "processes": 1},
+                    "precision": 0.005, "max_seconds": 20, "confidence": 0.99, "processes": "auto",
+                        "sustained_seconds": 2},
     }  # fmt: skip
     assert config.golden.model_dump(mode="json") == {
         "speedup": 1.95, "excellent": 1.7, "cv": 0.05, "memory_efficiency": 0.7, "roofline": 0.8
@@ -139,12 +140,19 @@ def test_case_may_override_measure_keys(load):
     assert config.cases["b"].measure == config.measure
 
 
-def test_one_process_is_what_no_word_of_it_means(load):
+def test_the_number_of_processes_is_that_of_the_backend_unless_given(load):
     said = "cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2, measure: {processes: %s}}}"
-    one, three = (load(said % count).cases["a"] for count in (1, 3))
+    auto, five = (load(said % count).cases["a"] for count in ("auto", 5))
     silent = load("cases: {a: {seq: 64, heads: 4, dim: 64, compress: 2}}").cases["a"]
-    assert matrix.content_key(one) == matrix.content_key(silent) != matrix.content_key(three)
-    assert three.measure.processes == 3
+    assert matrix.content_key(auto) == matrix.content_key(silent) != matrix.content_key(five)
+    assert [auto.measure.processes_on(backend) for backend in ("cuda", "cpu")] == [3, 1]
+    assert [five.measure.processes_on(backend) for backend in ("cuda", "cpu")] == [5, 5]
+
+
+@pytest.mark.parametrize("count", ["0", "101", "many", "1.5", "true"])
+def test_another_number_of_processes_is_refused(load, count):
+    with pytest.raises(UsageError, match="must be an integer or text from 1 to 100, or auto, not"):
+        load(f"measure: {{processes: {count}}}\ncases: {{a: {SHAPE}}}")
 
 
 def test_a_dim_without_kernel_is_valid_config(load):

@@ -14,7 +14,7 @@ from results_folder import example, typed
 from elastickv import anchors, cli, formats, jobs, matrix, records, workloads
 from elastickv.build import fingerprint
 from elastickv.cache import oracle
-from elastickv.device.base import Mode
+from elastickv.device.base import Lap, Mode
 from elastickv.device.cpu import CpuBackend
 from elastickv.device.cpu_state import CpuState
 from elastickv.measure import bench as bench_command
@@ -400,6 +400,9 @@ class Recorder:
         self.replayed += [(program, False) for program in lead] + [(program, True) for program in programs]
         return sum(map(len, programs)) * 2e-6
 
+    def laps(self, *programs, ahead):
+        yield Lap(self.seconds(*programs), 0.0)
+
     @property
     def timed(self) -> str:
         return "".join(program for program, timed in self.replayed if timed)
@@ -414,17 +417,26 @@ def test_a_rotation_goes_on_from_sample_to_sample(loops):
     assert backend.timed == ("abcde" * 20)[: 10 * loops]
 
 
-def test_a_sample_follows_an_untimed_replay_and_energy_counts_every_launch():
+def test_a_sample_follows_an_untimed_replay_and_steady_work_counts_every_launch():
     """A sample must not begin in a way that depends on the arm before it."""
     backend = Recorder()
     rotation = steps.Rotation(backend, lambda index: "abcd"[index], 4, 4, Mode())
     assert rotation.sample() == pytest.approx(2.0)
     assert backend.replayed == [("abcd", False), ("abcd", True)]
+    steady = rotation.steady()
     backend.replayed.clear()
-    assert rotation.replay() == 4
-    assert backend.replayed == [("abcd", True)]
-    short = steps.Rotation(backend, lambda index: "abcd"[index], 3, 4, Mode())
-    assert (short.replay(), set(backend.timed)) == (6, set("abcd"))  # all layers
+    (done,) = steady.work()
+    assert done.launches == 4 * 625  # as many rotations of 8 us as take 5 ms
+    assert backend.replayed == 625 * [("abcd", True)]
+
+
+def test_steady_work_visits_all_layers_where_a_sample_does_not():
+    backend = Recorder("cpu")
+    steady = steps.Rotation(backend, lambda index: "abcd"[index], 3, 4, Mode()).steady()
+    backend.replayed.clear()
+    (done,) = steady.work()
+    assert (done.launches, set(backend.timed)) == (6 * 417, set("abcd"))
+    assert done.launches == len(backend.timed)
 
 
 class Launches:

@@ -1,14 +1,17 @@
-"""One case in several processes: which of them is published, and an interval that holds them all."""
+"""One case in several processes: which of them is published, and the interval over all of them."""
 
 from __future__ import annotations
 
+import math
 import sys
+from statistics import fmean, stdev
 
 import pytest
 from results_folder import example
 
 from elastickv import cli, jobs, matrix, records
-from elastickv.measure import bench, processes, supervisor
+from elastickv.judge import verdict
+from elastickv.measure import bench, processes, steps, supervisor
 from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.parts import BuildUsed
@@ -43,39 +46,64 @@ def combined(*found: Measurement) -> Measurement:
     return made
 
 
-def test_the_published_interval_is_widened_to_the_spread_and_says_so():
-    record = combined(*(answer(value) for value in (3.1, 3.3, 3.5)))
+def test_the_published_interval_is_student_s_over_the_processes_and_says_so():
+    record = combined(*(answer(value) for value in (3.28, 3.3, 3.33)))
     speedup = record.statistics.speedup
-    assert (speedup.value, speedup.low, speedup.high) == pytest.approx((3.3, 3.1, 3.5))
-    assert speedup.method.endswith(", widened; widened to the spread of 3 processes")
+    logs = [math.log(value) for value in (3.28, 3.3, 3.33)]
+    half = 9.924843 * stdev(logs) / math.sqrt(3)  # t(0.995, 2)
+    ends = [math.exp(fmean(logs) + side * half) for side in (0, -1, 1)]
+    assert (speedup.value, speedup.low, speedup.high) == pytest.approx(ends, rel=1e-6)
+    assert speedup.method == "mean of the logarithms of 3 processes, t"
     assert record.processes.published == 1
-    assert record.processes.spread.model_dump() == pytest.approx({"low": 3.1, "high": 3.5})
-    assert supervisor.describe(record).endswith("; 3 processes: 3.100x to 3.500x")
-    cycle = record.inference_cycle.speedup
-    assert (cycle.low, cycle.high) == pytest.approx((3.1, 3.5))
+    assert record.processes.spread.model_dump() == pytest.approx({"low": 3.28, "high": 3.33})
+    assert supervisor.describe(record).endswith("; 3 processes: 3.280x to 3.330x")
+    assert record.inference_cycle.speedup == speedup.model_copy(
+        update=record.inference_cycle.speedup.model_dump(include={"low", "high", "value"})
+    )
     within = record.processes.runs[1].speedup
-    assert 3.1 < within.low < within.high < 3.5
+    assert speedup.low < within.low < within.high < speedup.high
 
 
-def test_a_spread_inside_the_interval_changes_nothing():
+def test_processes_that_agree_have_an_interval_as_wide_as_that_of_one():
     alone = answer(3.3).statistics.speedup
-    record = combined(*(answer(value) for value in (3.299, 3.3, 3.301)))
-    assert record.statistics.speedup == alone
+    record = combined(*(answer(value) for value in (3.2999, 3.3, 3.3001)))
+    speedup = record.statistics.speedup
+    assert speedup.low / speedup.value == pytest.approx(alone.low / alone.value)
+    assert speedup.high / speedup.value == pytest.approx(alone.high / alone.value)
+    assert speedup.method == "mean of the logarithms of 3 processes, t, as wide as within one"
     assert len(record.processes.runs) == 3
+
+
+@pytest.mark.parametrize("series", ["elastic_us", "elastic_again_us"])
+def test_the_largest_variation_of_any_process_is_judged(series):
+    restless = answer(3.31)
+    times = [time * (1.3 if index % 2 else 1.0) for index, time in enumerate(getattr(restless.samples, series))]
+    restless = restless.model_copy(update={"samples": restless.samples.model_copy(update={series: times})})
+    record = combined(answer(3.29), answer(3.3), restless)
+    assert record.processes.published == 1
+    assert record.processes.cv == max(run.cv for run in record.processes.runs) > 0.1
+    assert verdict.cv_criterion(record, 0.05).outcome == "fail"
+    assert record.statistics.elastic.cv_trimmed < 0.05
+
+
+def test_processes_share_the_time():
+    settings = matrix.case_from_flags({**TINY, "measure": {"max_seconds": 30}}).measure
+    assert steps.rule(settings).max_seconds == 30
+    assert steps.rule(settings, processes=3).max_seconds == 10
 
 
 def test_an_even_number_publishes_the_lower_of_the_middle_ones():
     record = combined(*(answer(value) for value in (3.4, 3.1, 3.3, 3.2)))
     assert record.processes.published == 3
-    assert record.statistics.speedup.value == pytest.approx(3.2)
+    assert record.statistics.speedup.value == pytest.approx((3.4 * 3.1 * 3.3 * 3.2) ** 0.25)
 
 
-def test_a_noisy_minority_is_not_published_but_widens():
+def test_a_noisy_minority_is_not_published_but_counts():
     responses = [answer(3.3), answer(9.0, "noisy"), answer(3.2), answer(3.4), answer(9.1, "noisy")]
     record = combined(*responses)
     assert record.status == "ok"
-    assert record.statistics.speedup.value == pytest.approx(3.3)
-    assert record.statistics.speedup.high == pytest.approx(9.1)
+    assert record.processes.published == 0
+    assert record.statistics.speedup.high > 9.1  # no process is left out
     assert [run.status for run in record.processes.runs] == ["ok", "noisy", "ok", "ok", "noisy"]
 
 

@@ -193,7 +193,7 @@ def _add_bench(commands) -> None:
     measure = parser.add_argument_group("measurement (exact values, not upper bounds as in a config)")
     for flag in ("reps", "warmup", "inner_loops", "decode_tokens"):
         measure.add_argument(f"--{flag}", type=_or_text(integer))
-    for flag in ("truncate", "max_seconds", "precision", "confidence"):
+    for flag in ("truncate", "max_seconds", "precision", "confidence", "sustained_seconds"):
         measure.add_argument(f"--{flag}", type=_or_text(number))
     more = "number of processes; each measures the whole case (default: 1)"
     measure.add_argument("--processes", type=_or_text(integer), help=more)

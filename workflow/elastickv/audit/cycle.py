@@ -38,6 +38,6 @@ def check(about: About, record: dict[str, Any]) -> None:
         series = cycle["samples"].get(f"{arm}_append_seconds") or [0]
         alone = statistics.median(series) * 1e6 / (tokens * cycle["layers"])
         about.same(f"inference_cycle.append_us.{arm}", microseconds, alone)
-    confidence, others = case["measure"]["confidence"], processes.values(record, "cycle_speedup")
+    confidence, own = case["measure"]["confidence"], processes.own(record, "cycle_speedup", cycle["speedup"])
     pair = (seconds["full"], seconds["elastic"])
-    intervals.of_ratios(about, "inference_cycle.speedup", pair, cycle["speedup"], confidence, others)
+    intervals.of_ratios(about, "inference_cycle.speedup", pair, own, confidence)

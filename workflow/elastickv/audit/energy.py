@@ -7,6 +7,8 @@ from typing import Any
 from elastickv import kinds
 from elastickv.audit.finding import About
 
+LEAST_BUSY = 0.95  # share of the time in which the device has to work
+
 
 def check(about: About, record: dict[str, Any]) -> None:
     """Nothing to check where the device reports no energy."""
@@ -14,6 +16,8 @@ def check(about: About, record: dict[str, Any]) -> None:
     for arm, taken in (energy.get("arms") or {}).items():
         if "joules_per_launch" not in taken:
             continue  # a reading with its reason
+        busy = taken.get("busy", LEAST_BUSY)  # older records lack it
+        about.require(busy >= LEAST_BUSY, f"energy.arms.{arm}.busy", busy, f"at least {LEAST_BUSY:g}, or no energy")
         expected = taken["watts"] * taken["seconds"] / taken["launches"]
         about.same(f"energy.arms.{arm}.joules_per_launch", taken["joules_per_launch"], expected)
         stated = energy["joules_per_launch"].get(arm)

@@ -7,6 +7,7 @@ Implemented from the papers, independently of `statistics.py`, which it checks: 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import NormalDist
@@ -17,7 +18,7 @@ import numpy as np
 from elastickv.audit.finding import About
 
 FEWEST = 12  # fewest samples for the bootstrap; fewer give their range
-WIDENED = "; widened to the spread of "  # and then how many processes
+LARGEST_LOG = 600  # of a bound
 AT_ONCE = 4_000_000  # indices drawn at a time
 # The parameters of every published interval. They must be compared explicitly: bounds are order statistics, so another
 # seed or number of resamples often gives the same ones, and a range uses neither.
@@ -109,24 +110,15 @@ def of_ratios(
     pair: tuple[Sequence[float], Sequence[float]],
     interval: dict[str, Any],
     requested: float,
-    processes: Sequence[float | None] = (),
 ) -> None:
     """Checks the interval of the ratios of two series of times, one ratio a round. A control's value is `ratio`."""
-    check(about, where, [above / below for above, below in zip(*pair, strict=True)], interval, requested, processes)
+    check(about, where, [above / below for above, below in zip(*pair, strict=True)], interval, requested)
 
 
-def check(
-    about: About,
-    where: str,
-    samples: Sequence[float],
-    interval: dict[str, Any],
-    requested: float,
-    processes: Sequence[float | None] = (),
-) -> None:
+def check(about: About, where: str, samples: Sequence[float], interval: dict[str, Any], requested: float) -> None:
     """Checks an interval that names its method, confidence, resamples and seed against its raw samples.
 
-    requested: its confidence; a range of few samples may have less. processes: the values that several processes found
-    (None: it had none), which the interval has to hold.
+    requested: its confidence; a range of few samples may have less.
     """
     series, stated = np.asarray(samples, dtype=float), interval["confidence"]
     allowed = {requested} | ({1 - 2.0 ** (1 - len(series))} if interval["method"].startswith("range") else set())
@@ -137,10 +129,42 @@ def check(
     for key, drawn in DRAWN.items():
         about.same(f"{where}.{key}", interval[key], drawn)
     with about.recomputing(f"{where}.low"):
-        within = bounds(samples, stated)
-        values = [found for found in processes if found is not None]
-        whole = min((within[0], *values)), max((within[1], *values))
-        for key, expected in zip(("low", "high"), whole, strict=True):
+        for key, expected in zip(("low", "high"), bounds(samples, stated), strict=True):
             about.same(f"{where}.{key}", interval[key], expected)
-        method = _method(series) + (f"{WIDENED}{len(processes)} processes" if whole != within else "")
+        method = _method(series)
         about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))
+
+
+def over_processes(
+    about: About,
+    where: str,
+    values: Sequence[float],
+    interval: dict[str, Any],
+    requested: float,
+    within: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Checks the interval of several processes' values: Student's t of their logarithms.
+
+    within: their own intervals; the middle one of their widths, to each side, is the least width.
+    """
+    from scipy.special import stdtrit
+
+    logs, count = [math.log(value) for value in values], len(values)
+    centre = math.fsum(logs) / count
+    error = math.sqrt(math.fsum((log - centre) ** 2 for log in logs) / (count - 1) / count)
+    spread = -float(stdtrit(count - 1, (1 - requested) / 2)) * error
+    sides = [
+        [math.log(one["value"] / one["low"]) for one in within],
+        [math.log(one["high"] / one["value"]) for one in within],
+    ]
+    down, up = (max(spread, statistics.median(widths or [0.0])) for widths in sides)
+    expected = {"value": centre, "low": max(centre - down, -LARGEST_LOG), "high": min(centre + up, LARGEST_LOG)}
+    for key, log in expected.items():
+        about.same(f"{where}.{key}", interval[key], math.exp(log))
+    confidence = min([requested, *(one["confidence"] for one in within)])
+    about.same(f"{where}.confidence", interval["confidence"], confidence)
+    drawn = {key: interval[key] for key in DRAWN}
+    about.require(not any(drawn.values()), where, drawn, "zeros: nothing is drawn for several processes")
+    methods = [f"mean of the logarithms of {count} processes, t{more}" for more in ("", ", as wide as within one")]
+    method = methods[max(down, up) > spread]
+    about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))

@@ -9,7 +9,7 @@ from typing import Any
 
 from elastickv.audit import noise
 
-CRITERIA = ("speedup", "cv", "memory_efficiency", "roofline")
+CRITERIA = ("speedup", "sustained", "cv", "memory_efficiency", "roofline")
 SHARES = {"memory_efficiency": "memory", "roofline": "roofline"}  # criterion -> its name in `efficiency`
 MARKS = {"excellent": "⭐", "good": "✓", "same": "=", "slower": "–", "invalid": "✗", "skipped": "·"}
 NOT_RUN = ("unsupported", "out_of_memory")
@@ -34,10 +34,12 @@ def judge(record: dict[str, Any], thresholds: dict[str, Any]) -> dict[str, Any]:
     """The expected entry of a record in `verdicts.json`, without the reasons."""
     record = noise.judged(record, thresholds["noise"])
     shown = holds(record)
-    criteria = {name: _blank(thresholds[name]) for name in CRITERIA}
+    limits = thresholds | {"sustained": thresholds["speedup"]}
+    criteria = {name: _blank(limits[name]) for name in CRITERIA}
     if shown:
         criteria |= {name: _share(record, share, thresholds[name]) for name, share in SHARES.items()}
         criteria |= {"speedup": _speedup(record, thresholds["speedup"]), "cv": _cv(record, thresholds["cv"])}
+        criteria["sustained"] = _sustained(record, thresholds["speedup"])
         verdict = _ladder(record, criteria, thresholds["excellent"])
     else:
         verdict = "skipped" if record["status"] in NOT_RUN else "invalid"
@@ -89,8 +91,19 @@ def _speedup(record: dict[str, Any], threshold: float) -> Criterion:
     return _at_least(found["value"], found["low"], found["high"], threshold, most)
 
 
+def _sustained(record: dict[str, Any], threshold: float) -> Criterion:
+    """The speedup of steady work; none where it was not measured, or exceeds what the bytes allow."""
+    if record["resolved"]["backend"] == "cpu":
+        return _blank(threshold)
+    found, ceiling = (record["statistics"].get("sustained") or {}).get("speedup"), record["bytes"]["ceiling"]
+    if not found or (found["low"] > ceiling and not _nothing_saved(record)):
+        return _blank(threshold) | {"outcome": "not_measured"}
+    return _at_least(found["value"], found["low"], found["high"], threshold, ceiling)
+
+
 def _cv(record: dict[str, Any], threshold: float) -> Criterion:
-    value = record["statistics"]["elastic"]["cv"]
+    largest = (record.get("processes") or {}).get("cv")
+    value = record["statistics"]["elastic"]["cv"] if largest is None else largest
     return _blank(threshold) | {"value": value, "outcome": "pass" if value <= threshold else "fail"}
 
 

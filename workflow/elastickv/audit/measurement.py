@@ -5,7 +5,19 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, series, traffic
+from elastickv.audit import (
+    correctness,
+    cycle,
+    efficiency,
+    energy,
+    intervals,
+    policy,
+    processes,
+    rates,
+    series,
+    sustained,
+    traffic,
+)
 from elastickv.audit.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
@@ -39,6 +51,7 @@ def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -
     with about.recomputing("efficiency"):
         efficiency.check(about, record, bytes_moved)
     topics = {"statistics": _statistics, "inference_cycle": cycle.check, "processes": processes.check}
+    topics["sustained"] = sustained.check
     for topic, recompute in (topics | {"energy": energy.check, "machine": energy.undisturbed}).items():
         with about.recomputing(topic):
             recompute(about, record)
@@ -145,8 +158,8 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
         times = series.of_side(samples, arm, ARMS)
         about.same(f"statistics.{arm}", found[arm], arm_figures(times, settings["truncate"]))
     ratios = series.ratios(samples, *ARMS)
-    confidence, others = settings["confidence"], processes.values(record, "speedup")
-    intervals.check(about, "statistics.speedup", ratios, found["speedup"], confidence, others)
+    confidence, own = settings["confidence"], processes.own(record, "speedup", found["speedup"])
+    intervals.check(about, "statistics.speedup", ratios, own, confidence)
     about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
     controls = series.controls(samples, ARMS)
     about.same("statistics.controls", sorted(found["controls"]), sorted(controls))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from elastickv import records
@@ -40,6 +40,13 @@ class DecodeLaunch(NamedTuple):
     splits: int
     warps: int
     staged: bool
+
+
+class Lap(NamedTuple):
+    """One replay in an unbroken series: seconds that it took, and that the device was idle since the one before."""
+
+    seconds: float
+    idle: float
 
 
 class Backend(Protocol):
@@ -91,6 +98,13 @@ class Backend(Protocol):
 
         lead: programs replayed just before, untimed: while they run the others are handed over, so that neither the
         host nor a program's first run after others is timed. A CPU, which does one thing after the other, ignores it.
+        """
+
+    def laps(self, *programs: Any, ahead: int) -> Iterator[Lap]:
+        """Replays `programs` again and again and yields the device's time of each replay when it has ended.
+
+        ahead: replays that are queued behind the one waited for, so that the device does not wait for the host. Closing
+        the iterator waits for those. On a CPU, where a launch returns when it is done, none are queued.
         """
 
     def synchronize(self) -> None:

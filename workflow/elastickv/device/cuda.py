@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 
 from elastickv import records
 from elastickv.device import driver, launches, limits
-from elastickv.device.base import Call, DecodeLaunch, Mode, memory_budget
+from elastickv.device.base import Call, DecodeLaunch, Lap, Mode, memory_budget
 from elastickv.device.nvml import Reading
 from elastickv.errors import MachineError
 from elastickv.schemas.case import AnyCase, DecodeCase
@@ -272,6 +274,30 @@ class CudaBackend:
         else:
             for one in program.prepared:
                 self._enqueue(one)
+
+    def laps(self, *programs: Program, ahead: int) -> Iterator[Lap]:
+        event, elapsed = self._cupy.cuda.Event, self._cupy.cuda.get_elapsed_time
+        # The events of the queued laps, of the one that is waited for, and of the one before it.
+        events = itertools.cycle([(event(), event()) for _ in range(ahead + 2)])
+        queued: deque[tuple[Any, Any]] = deque()
+        before = None
+        try:
+            while True:
+                begin, end = next(events)
+                begin.record(self._stream)
+                for program in programs:
+                    self._replay(program)
+                end.record(self._stream)
+                queued.append((begin, end))
+                if len(queued) <= ahead:
+                    continue
+                begin, end = queued.popleft()
+                end.synchronize()
+                idle = elapsed(before, begin) if before is not None else 0.0
+                yield Lap(elapsed(begin, end) / 1e3, idle / 1e3)
+                before = end
+        finally:
+            self._stream.synchronize()
 
     def synchronize(self) -> None:
         self._stream.synchronize()

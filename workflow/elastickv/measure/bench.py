@@ -19,7 +19,17 @@ from elastickv.schemas.once import Once
 
 CASE_FLAGS = (*CASE_KEYS, "backend")
 MEASURE_FLAGS = (
-    *("reps", "warmup", "inner_loops", "truncate", "precision", "max_seconds", "confidence", "processes"),
+    *(
+        "reps",
+        "warmup",
+        "inner_loops",
+        "truncate",
+        "precision",
+        "max_seconds",
+        "confidence",
+        "processes",
+        "sustained_seconds",
+    ),
     "decode_tokens",
 )
 STUDY_FLAGS = ("loop", "warps", "splits", "stage")
@@ -33,6 +43,7 @@ def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 def case_of(args: argparse.Namespace) -> AnyCase:
     """The canonical case of the flags, completed by the documented defaults."""
     flags, measure = _given(args, CASE_FLAGS), _given(args, MEASURE_FLAGS)
+    measure.setdefault("processes", 1)  # a quick look; the command's own default
     if not args.graphs:
         measure["graphs"] = False
     case = matrix.case_from_flags({"id": "bench", **flags, "measure": measure})

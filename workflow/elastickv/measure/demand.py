@@ -24,11 +24,14 @@ CHECK_CHUNK_BYTES, CHECK_COPIES = 64 * MIB, 16
 ASSUMED_LAST_LEVEL_BYTES = 64 * MIB
 ROUND_MIB = 512
 
-# Seconds: start and warm-up; sampling, per second of `max_seconds`; filling and checking a GB of full cache in NumPy.
-GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 600, 10, 60
+# Seconds of each process: start, warm-up and inference cycle; sampling, per second of its share of `max_seconds`;
+# filling and checking a GB of full cache in NumPy.
+GRACE_SECONDS, SAMPLING_FACTOR, SECONDS_PER_GB = 420, 10, 60
 # Time of exact sample counts, independent of `max_seconds`: GB/s of a slow machine; how many full and elastic
-# caches a sample of both arms and the control reads, its share of the probes included.
-SLOW_GBPS, FULL_READS, ELASTIC_READS = 1, 3, 2
+# caches a sample of both arms and of their controls reads, its share of the probes included.
+SLOW_GBPS, FULL_READS, ELASTIC_READS = 1, 3, 3
+# Blocks of steady work of a process; seconds of each that are not counted: those dropped and the last launches.
+SUSTAINED_BLOCKS, SUSTAINED_MORE_SECONDS = 4, 5
 CEILINGS_SECONDS = 600
 CEILINGS_BUFFER_MIB = 2048  # on a CPU; of it a quarter of what is free, at most
 # Peers: seconds to compile and try one; comparisons of one, and how long one may take against what
@@ -90,14 +93,16 @@ def of_ceilings(backend: str) -> Demand:
     return _demand(backend, mib, CEILINGS_SECONDS)
 
 
-def worker_seconds(case: AnyCase, fixed: Collection[str] = ()) -> float:
-    """Longest time that the process measuring a case may take: beyond it something hangs.
+def worker_seconds(case: AnyCase, fixed: Collection[str] = (), processes: int = 1) -> float:
+    """Longest time that a process measuring a case may take: beyond it something hangs.
 
-    fixed: names among reps, warmup, inner_loops of which as many are taken as given.
+    fixed: names among reps, warmup, inner_loops of which as many are taken as given. processes: as many share
+    `max_seconds`.
     """
     moved, settings = bytes_moved.traffic(case), case.measure
     size = moved["full"].total
-    seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings.max_seconds + SECONDS_PER_GB * size / 1e9
+    seconds = GRACE_SECONDS + SAMPLING_FACTOR * settings.max_seconds / processes + SECONDS_PER_GB * size / 1e9
+    seconds += SUSTAINED_BLOCKS * (settings.sustained_seconds + SUSTAINED_MORE_SECONDS)
     if fixed:
         sample = settings.inner_loops * (FULL_READS * size + ELASTIC_READS * moved["elastic"].total)
         seconds += (settings.reps + settings.warmup) * sample / (SLOW_GBPS * 1e9)
@@ -106,7 +111,9 @@ def worker_seconds(case: AnyCase, fixed: Collection[str] = ()) -> float:
 
 def case_seconds(case: AnyCase) -> float:
     """Longest time that measuring a case may take: its processes one after another."""
-    return case.measure.processes * worker_seconds(case)
+    backend = "cpu" if case.backend == "cpu" else "cuda"  # which `auto` may be
+    processes = case.measure.processes_on(backend)
+    return processes * worker_seconds(case, processes=processes)
 
 
 def _demand(backend: str, mib: float, seconds: float) -> Demand:

@@ -1,7 +1,7 @@
 """One case measured by several processes: their records, made into one. Pure.
 
 What changes from process to process and not within one, no interval of one process holds: where buffers lie, which
-clocks a process met. So the published interval is widened to the spread of all of them where that is wider.
+clocks a process met. So the published interval is that of the processes' values.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import statistics
 from collections.abc import Sequence
 
 from elastickv.jobs.job import MEASURED
+from elastickv.measure import sustained
+from elastickv.measure.statistics import by_round, over_processes, variation
 from elastickv.schemas.base import given
-from elastickv.schemas.measurement import Measurement, Processes, Run, Spread
-from elastickv.schemas.parts import Interval
+from elastickv.schemas.measurement import Measurement, Processes, Run, Spread, Sustained
+from elastickv.schemas.parts import Interval, Unavailable
 
 
 def stopped_by(record: Measurement, index: int, of: int) -> Measurement | None:
@@ -23,10 +25,11 @@ def stopped_by(record: Measurement, index: int, of: int) -> Measurement | None:
 
 
 def combine(records: Sequence[Measurement]) -> Measurement:
-    """The record of the process with the median speedup, its intervals widened to the spread of all processes.
+    """The record of the process with the median speedup, with the speedups of all processes.
 
     Of those that are ok where they are more than half, else of all, and then it is noisy: process by process the
-    machine was. `processes` keeps what every one found. With an even number the lower median is taken.
+    machine was. `processes` keeps what every one found. With an even number the lower median is taken. No process is
+    left out of an interval, however far it is from the others.
     """
     runs = [_run(one) for one in records]
     speedups = {index: run.speedup.value for index, run in enumerate(runs) if run.speedup}
@@ -38,8 +41,9 @@ def combine(records: Sequence[Measurement]) -> Measurement:
     middle = statistics.median_low(candidates.values())
     published = next(index for index, value in candidates.items() if value == middle)
     spread = Spread(low=min(speedups.values()), high=max(speedups.values()))
-    made = _widened(records[published], runs).model_copy(
-        update={"processes": Processes(published=published, spread=spread, runs=runs)}
+    largest = max(run.cv for run in runs if run.speedup)
+    made = _pooled(records[published], records, runs).model_copy(
+        update={"processes": Processes(published=published, spread=spread, cv=largest, runs=runs)}
     )
     return made if quiet else made.model_copy(update={"status": "noisy", "reason": _noise(runs)})
 
@@ -53,6 +57,7 @@ def _run(record: Measurement) -> Run:
         speedup=measured and measured.speedup,
         controls=measured and measured.controls,
         cycle_speedup=cycle and cycle.speedup,
+        cv=_variation(record) if measured else 0.0,
         full_us=record.samples.full_us,
         elastic_us=record.samples.elastic_us,
         full_again_us=record.samples.full_again_us,
@@ -60,27 +65,41 @@ def _run(record: Measurement) -> Run:
     )
 
 
+def _variation(record: Measurement) -> float:
+    """Coefficient of variation of all samples of the elastic arm."""
+    return variation(by_round(record.samples.elastic_us, record.samples.elastic_again_us))
+
+
 def _noise(runs: Sequence[Run]) -> str:
     noisy = [run.reason for run in runs if run.status == "noisy"]
     return f"{len(noisy)} of {len(runs)} processes were noisy; the first: {noisy[0]}"
 
 
-def _widened(record: Measurement, runs: Sequence[Run]) -> Measurement:
-    """The published process's record, the speedups of attention and cycle widened."""
-    speedup = widen(record.statistics.speedup, [run.speedup for run in runs])
-    made = {"statistics": record.statistics.model_copy(update={"speedup": speedup})}
+def _pooled(record: Measurement, records: Sequence[Measurement], runs: Sequence[Run]) -> Measurement:
+    """The published process's record with the speedups of all: of attention, of steady work and of the cycle."""
+    confidence, found = record.case.root.measure.confidence, record.statistics
+    pooled = {"speedup": pool(found.speedup, [run.speedup for run in runs], confidence)}
+    steady = [one.statistics.sustained for one in records if given(one.statistics)]
+    if any(isinstance(one, Sustained) for one in steady):
+        pooled["sustained"] = _sustained(steady, len(records), confidence)
+    made = {"statistics": found.model_copy(update=pooled)}
     cycle = given(record.inference_cycle)
     if cycle:
-        widened = widen(cycle.speedup, [run.cycle_speedup for run in runs])
-        made["inference_cycle"] = cycle.model_copy(update={"speedup": widened})
+        speedup = pool(cycle.speedup, [run.cycle_speedup for run in runs], confidence)
+        made["inference_cycle"] = cycle.model_copy(update={"speedup": speedup})
     return record.model_copy(update=made)
 
 
-def widen(interval: Interval, found: Sequence[Interval | None]) -> Interval:
-    """An interval widened to include the value of every process (None: no value); its method states the widening."""
-    values = [one.value for one in found if one]
-    low, high = min([interval.low, *values]), max([interval.high, *values])
-    if (low, high) == (interval.low, interval.high):
-        return interval
-    method = f"{interval.method}; widened to the spread of {len(found)} processes"
-    return interval.model_copy(update={"low": low, "high": high, "method": method})
+def pool(own: Interval, found: Sequence[Interval | None], confidence: float) -> Interval:
+    """The interval of all processes that have a value; that of the published process alone where no other has one."""
+    known = [one for one in found if one]
+    return over_processes([one.value for one in known], confidence, known) if len(known) > 1 else own
+
+
+def _sustained(found: Sequence[Sustained | Unavailable], processes: int, confidence: float) -> Sustained | Unavailable:
+    """The sustained speedup over all processes, none of which may lack its blocks."""
+    taken = [blocks for one in found if isinstance(one, Sustained) for blocks in one.runs]
+    if len(taken) < processes:
+        return Unavailable(value=None, reason=f"{processes - len(taken)} of {processes} processes have no steady work")
+    seconds = next(one.seconds for one in found if isinstance(one, Sustained))
+    return sustained.over_processes(taken, seconds, confidence)

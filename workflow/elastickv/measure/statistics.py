@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ FEWEST_BLOCKS = 3
 AUTOCORRELATED = 0.5  # above it, the interval may cover the true value less often than stated; reports add a caution
 STRONGEST = 0.95  # autocorrelation that blocks are made for: a block's length has no bound at 1
 VALUES_AT_ONCE = 4_000_000
+LARGEST_LOG = 600.0  # of a bound: two processes that differ have an interval of many orders of magnitude
 
 
 def trimmed(samples: Sequence[float], truncate: float) -> np.ndarray:
@@ -24,7 +25,7 @@ def trimmed(samples: Sequence[float], truncate: float) -> np.ndarray:
     return ordered[cut : len(ordered) - cut]
 
 
-def variation(samples: np.ndarray) -> float:
+def variation(samples: Sequence[float] | np.ndarray) -> float:
     """Coefficient of variation: standard deviation (ddof 1) over mean; 0 for a single sample."""
     return float(np.std(samples, ddof=1) / np.mean(samples)) if len(samples) > 1 else 0.0
 
@@ -178,3 +179,33 @@ def control(times: Sequence[float], again: Sequence[float], confidence: float) -
 def relative_half_width(interval: Interval) -> float:
     """Half the interval's width over its value."""
     return (interval.high - interval.low) / 2 / interval.value
+
+
+def over_processes(values: Sequence[float], confidence: float, within: Sequence[Interval] = ()) -> Interval:
+    """Mean of the log ratios of several processes (two or more), with its t interval: mean +- t s / sqrt(P).
+
+    values: a positive ratio of each process. within: the intervals inside the processes; to either side, the result is
+    no narrower than their median, and its confidence is not above the lowest of theirs.
+    """
+    from scipy.special import stdtrit
+
+    logs, count = np.log(np.asarray(values, dtype=float)), len(values)
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * float(np.std(logs, ddof=1)) / math.sqrt(count)
+    below = max(half, _median(math.log(one.value / one.low) for one in within))
+    above = max(half, _median(math.log(one.high / one.value) for one in within))
+    mean, widened = float(np.mean(logs)), (below, above) != (half, half)
+    return Interval(
+        value=math.exp(mean),
+        low=math.exp(max(mean - below, -LARGEST_LOG)),
+        high=math.exp(min(mean + above, LARGEST_LOG)),
+        confidence=min([confidence, *(one.confidence for one in within)]),
+        method=f"mean of the logarithms of {count} processes, t" + (", as wide as within one" if widened else ""),
+        resamples=0,
+        seed=0,
+    )
+
+
+def _median(values: Iterable[float]) -> float:
+    """The median; 0 of no values."""
+    known = list(values)
+    return float(np.median(known)) if known else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,10 @@ from elastickv.cache.bytes_moved import Traffic, gbps
 from elastickv.device import State
 from elastickv.device.base import Backend, Call, Mode
 from elastickv.jobs.worker import show
-from elastickv.measure import cycle, energy, machine, sampling, statistics
+from elastickv.measure import cycle, energy, machine, sampling, statistics, sustained
 from elastickv.measure.ceilings import LargeBuffer
 from elastickv.measure.record import ended
+from elastickv.measure.steady import Replays
 from elastickv.schemas.base import given
 from elastickv.schemas.case import AnyCase, DecodeCase
 from elastickv.schemas.config import Measure
@@ -39,8 +40,10 @@ from elastickv.schemas.measurement import (
     Rounds,
     Samples,
     Statistics,
+    Sustained,
     Throttling,
 )
+from elastickv.schemas.parts import Unavailable
 from elastickv.workloads.base import Workload
 
 SAMPLE_SECONDS = 0.05
@@ -82,11 +85,14 @@ class Rotation:
         self._next = (self._next + self.launches) % self.period
         return self.backend.seconds(program, lead=[program]) * 1e6 / self.launches
 
-    def replay(self) -> int:
-        """Visits all layers, without a lead; how many launches that is."""
+    def replay(self) -> None:
+        """Visits all layers once, untimed."""
+        self.backend.seconds(*self.programs)
+
+    def steady(self) -> Replays:
+        """Whole rotations, to be replayed without a pause."""
         programs = self.programs
-        self.backend.seconds(*programs)
-        return len(programs) * self.launches
+        return Replays(self.backend, programs, len(programs) * self.launches)
 
 
 def whole_rotations(loops: int, period: int) -> int:
@@ -227,13 +233,14 @@ def _too_few(record: Measurement) -> str | None:
     )
 
 
-def rule(settings: Measure, fixed: Collection[str] = ()) -> sampling.Rule:
-    """When a case stops. fixed: names among reps and warmup of which as many are taken as given."""
+def rule(settings: Measure, fixed: Collection[str] = (), processes: int = 1) -> sampling.Rule:
+    """When a case stops. fixed: names among reps and warmup of which as many are taken as given. processes: as many
+    share `max_seconds`."""
     return sampling.Rule(
         reps=settings.reps,
         warmup=settings.warmup,
         precision=settings.precision,
-        max_seconds=settings.max_seconds,
+        max_seconds=settings.max_seconds / processes,
         confidence=settings.confidence,
         control=settings.precision,
         fixed_reps="reps" in fixed,
@@ -241,11 +248,13 @@ def rule(settings: Measure, fixed: Collection[str] = ()) -> sampling.Rule:
     )
 
 
-def measure(backend: Backend, blank: Measurement, fixed: set[str], state: State) -> tuple[Measurement, Workload | None]:
+def measure(
+    backend: Backend, blank: Measurement, fixed: set[str], state: State, processes: int = 1
+) -> tuple[Measurement, Workload | None]:
     """Measures one case; returns its record and the workload (None when it could not be made).
 
     blank: the initial record, with only case, build and device. fixed: those of reps, warmup and inner_loops that are
-    exact values instead of upper bounds.
+    exact values instead of upper bounds. processes: this one is one of so many.
     """
     case = blank.case.root
     unsupported = backend.supports(case)
@@ -257,7 +266,8 @@ def measure(backend: Backend, blank: Measurement, fixed: set[str], state: State)
     except MemoryError as error:
         return ended(blank, "out_of_memory", str(error) or "allocation failed"), None
     correctness = Correctness(**workload.check())
-    checked = blank.model_copy(update={"resolved": _rotated(backend, case, workload), "correctness": correctness})
+    resolved = _rotated(backend, case, workload, processes)
+    checked = blank.model_copy(update={"resolved": resolved, "correctness": correctness})
     wrong = _wrong(correctness)
     if wrong:
         return ended(checked, "incorrect", wrong), workload
@@ -275,7 +285,7 @@ def measure(backend: Backend, blank: Measurement, fixed: set[str], state: State)
     return record, workload
 
 
-def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
+def _rotated(backend: Backend, case: AnyCase, workload: Workload, processes: int) -> Resolved:
     """What is known of a measurement once the workload is there."""
     return Resolved(
         backend=backend.name,
@@ -284,6 +294,7 @@ def _rotated(backend: Backend, case: AnyCase, workload: Workload) -> Resolved:
         reuse_bytes=ReuseBytes(
             **{arm: bytes_moved.reuse_bytes(workload.traffic[arm].total, workload.layers) for arm in ARMS.values()}
         ),
+        processes=processes,
         decode_shapes=_decode_shapes(backend, case, workload),
     )
 
@@ -322,7 +333,9 @@ class Setup(NamedTuple):
     fixed: set[str]
 
 
-def _setup(backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuffer, fixed: set[str]) -> Setup:
+def _setup(
+    backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuffer, fixed: set[str], processes: int
+) -> Setup:
     settings, launch = case.measure, backend.launch_mode(case.launch)
     mode = Mode(settings.graphs and backend.name == "cuda", launch == "dependent")
     loops = choose_loops(backend, workload, settings, mode, "inner_loops" in fixed)
@@ -331,7 +344,7 @@ def _setup(backend: Backend, case: AnyCase, workload: Workload, buffer: LargeBuf
         for arm in ARMS.values()
     }
     probes = Probes(backend, workload, buffer, loops, mode)
-    return Setup(launch, mode, loops, arms, probes, rule(settings, fixed), fixed)
+    return Setup(launch, mode, loops, arms, probes, rule(settings, fixed, processes), fixed)
 
 
 def _timed(
@@ -344,7 +357,7 @@ def _timed(
 ) -> Measurement:
     """The record with samples and what follows from them, without an inference cycle."""
     case = checked.case.root
-    setup = _setup(backend, case, workload, buffer, fixed)
+    setup = _setup(backend, case, workload, buffer, fixed, checked.resolved.processes)
     record, samples = _sampled(checked, setup, state)
     if not len(samples):
         nothing = record.model_copy(update={"energy": Energy(value=None, reason="every round was dropped")})
@@ -353,9 +366,24 @@ def _timed(
     peak = given(record.device.peak_gbps)
     record = record.model_copy(update=_figures(samples, setup.probes, workload, case.measure, peak))
     record = ended(record, *_quality(record, backend.name, setup.probes, machine.gpu_alone(state)))
-    replays = {arm: rotation.replay for arm, rotation in setup.arms.items()}
+    replays = {arm: rotation.steady for arm, rotation in setup.arms.items()}
+    if backend.name == "cuda":
+        steady = _sustained(case.measure, checked.resolved.processes, replays, state)
+        record = record.model_copy(update={"statistics": record.statistics.model_copy(update={"sustained": steady})})
     tokens = case.batch if isinstance(case, DecodeCase) else None
     return record.model_copy(update={"energy": energy.of_arms(replays, state, tokens)})
+
+
+def _sustained(
+    settings: Measure, processes: int, replays: Mapping[str, Callable[[], Replays]], state: State
+) -> Sustained | Unavailable:
+    """This process's blocks of steady work, to be combined with those of the others; or why it takes none."""
+    if not settings.sustained_seconds:
+        return Unavailable(value=None, reason="measure.sustained_seconds is 0")
+    if processes < sustained.FEWEST_PROCESSES:
+        return Unavailable(value=None, reason=sustained.too_few(processes))
+    taken = sustained.series(replays, settings.sustained_seconds, state)
+    return sustained.over_processes([taken], settings.sustained_seconds, settings.confidence)
 
 
 def _sampled(checked: Measurement, setup: Setup, state: State) -> tuple[Measurement, sampling.Samples]:

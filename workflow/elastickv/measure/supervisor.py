@@ -17,7 +17,7 @@ from elastickv.schemas import case as schemas_case
 from elastickv.schemas import config as keys
 from elastickv.schemas.base import given
 from elastickv.schemas.case import AnyCase, case_of
-from elastickv.schemas.measurement import Forced, Measurement
+from elastickv.schemas.measurement import Forced, Measurement, Sustained
 from elastickv.schemas.parts import BuildUsed, OnBackend
 
 SAMPLING = 6  # a finished measurement is not repeated unless how samples are taken has changed
@@ -64,9 +64,9 @@ class Case(jobs.Job[str, Measurement]):
 
     def _in_processes(self, uuid: str | None) -> Measurement:
         """The record combined from as many workers as the case requires, one after another."""
-        found, wanted = [], self.case.measure.processes
+        found, wanted = [], self.case.measure.processes_on(self.backend)
         for index in range(wanted):
-            one = self._in_one(uuid, None if found else self.save_tensors)
+            one = self._in_one(uuid, None if found else self.save_tensors, wanted)
             if wanted == 1:
                 return one
             stopped = processes.stopped_by(one, index, wanted)
@@ -75,18 +75,20 @@ class Case(jobs.Job[str, Measurement]):
             found.append(one)
         return processes.combine(found)
 
-    def _in_one(self, uuid: str | None, save_tensors: Path | None) -> Measurement:
-        """The result of one worker, or the reason why it has none."""
+    def _in_one(self, uuid: str | None, save_tensors: Path | None, of: int) -> Measurement:
+        """The result of one of `of` workers, or the reason why it has none."""
         request = {
             "task": "measure",
             "case": self.case.model_dump(mode="json"),
             "build": self.build,
             "built": self.built.model_dump(mode="json"),
             "fixed": list(self.fixed),
+            "processes": of,
             "save_tensors": save_tensors and str(save_tensors),
             "forced": self.forced and self.forced.model_dump(mode="json"),
         }
-        answer = in_worker(self.backend, request, demand.worker_seconds(self.case, self.fixed), uuid)
+        limit = demand.worker_seconds(self.case, self.fixed, of)
+        answer = in_worker(self.backend, request, limit, uuid)
         if "record" in answer:
             return Measurement.model_validate(answer["record"])
         return record.ended(record.unmeasured(self.case, self.backend, self.built), *jobs.ended(answer))
@@ -140,4 +142,7 @@ def describe(judged: Measurement) -> str:
         if several:
             spread = several.spread
             head += f"; {len(several.runs)} processes: {spread.low:.3f}x to {spread.high:.3f}x"
+        steady = given(measured.sustained)
+        if isinstance(steady, Sustained) and steady.speedup:
+            head += f"; sustained {steady.speedup.value:.3f}x [{steady.speedup.low:.3f}, {steady.speedup.high:.3f}]"
     return head + (f" ({judged.reason})" if judged.reason else "")

@@ -25,7 +25,7 @@ def _measure(backend: Backend, request: Json, state: State) -> Json:
     begun = state.snapshot()
     built, facts = BuildUsed.model_validate(request["built"]), Device.model_validate(backend.facts())
     blank = record.unmeasured(case_of(request["case"]), backend.name, built, facts)
-    made, workload = steps.measure(backend, blank, set(request["fixed"]), state)
+    made, workload = steps.measure(backend, blank, set(request["fixed"]), state, request["processes"])
     show()
     if request.get("save_tensors") and workload is not None:
         import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from elastickv.measure import statistics
-from elastickv.report.text import times_interval
 from elastickv.schemas.base import given
 from elastickv.schemas.measurement import Measurement, Resolved, Statistics
 
@@ -58,15 +57,6 @@ def _warming(resolved: Resolved) -> str | None:
 
 
 def _processes(record: Measurement) -> str | None:
-    several, speedup = given(record.processes), record.statistics.speedup
-    if several is None:
-        return None
-    runs, within = several.runs, several.runs[several.published].speedup
-    noisy = sum(run.status == "noisy" for run in runs)
-    texts = [f"{noisy} of {len(runs)} processes were noisy"] if noisy else []
-    if (within.low, within.high) != (speedup.low, speedup.high):
-        texts.append(
-            f"the interval is widened to the spread of {len(runs)} processes; that of the published process alone: "
-            f"{times_interval(within)}"
-        )
-    return "; ".join(texts) or None
+    several = given(record.processes)
+    noisy = sum(run.status == "noisy" for run in several.runs) if several else 0
+    return f"{noisy} of {len(several.runs)} processes were noisy" if noisy else None

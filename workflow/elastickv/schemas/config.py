@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, create_model
+from pydantic import MISSING, AfterValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, create_model
 
 from elastickv import formats, kinds, policies
 from elastickv.kinds import LARGEST_INT
@@ -88,8 +88,27 @@ class Build(Model):
     )
 
 
+# One schema of two types instead of `anyOf`, so that a message names both.
+_PROCESSES = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "maximum": 100,
+    "pattern": "^auto$(?!\n)",
+    "$comment": "or auto",
+}
+Processes = Annotated[Annotated[int, Field(ge=1, le=100)] | Literal["auto"], WithJsonSchema(_PROCESSES)]
+AUTO_PROCESSES = {"cuda": 3, "cpu": 1}
+
+
+def _may_lack_sustained(schema: dict[str, Any]) -> None:
+    """Cases of older records have no `sustained_seconds`."""
+    schema["required"] = [key for key in schema.get("required", []) if key != "sustained_seconds"]
+
+
 class Measure(Model):
     """Duration and precision of a measurement; reps, warmup and inner_loops are upper bounds."""
+
+    model_config = ConfigDict(json_schema_extra=_may_lack_sustained)
 
     reps: int = field("maximum number of rounds", "rounds", default=100, ge=3, le=1_000_000)
     warmup: int = field("maximum number of warm-up rounds", "rounds", default=50, ge=0, le=1_000_000)
@@ -105,13 +124,24 @@ class Measure(Model):
     )
     max_seconds: Real = field("maximum sampling time", "seconds", default=20, gt=0, le=MOST_SECONDS)
     confidence: Real = field("confidence of the intervals", default=0.99, gt=0.5, lt=1)
-    processes: int = field(
-        "number of processes that measure the whole case in turn; the published interval covers all of them",
+    processes: Processes = field(
+        "number of processes that measure the case in turn and share max_seconds; the published intervals cover all of "
+        "them. auto: 3 on a GPU, 1 on a CPU",
         "processes",
-        default=1,
-        ge=1,
-        le=100,
+        default="auto",
     )
+    sustained_seconds: Real = field(
+        "on a GPU with three processes or more: length of each of the four blocks of steady work in a process, "
+        "of which one more second is not counted; 0: none",
+        "seconds",
+        default=2,
+        ge=0,
+        le=3600,
+    )
+
+    def processes_on(self, backend: Literal["cuda", "cpu"]) -> int:
+        """How many processes measure a case on this backend."""
+        return AUTO_PROCESSES[backend] if self.processes == "auto" else self.processes
 
 
 class Golden(Model):

@@ -31,6 +31,7 @@ from elastickv.schemas.rules import (
     NUMBER,
     OBJECT,
     RIGHT,
+    TEXT,
     all_null,
     has,
     one_of,
@@ -44,6 +45,7 @@ ArmName = Literal["full", "elastic"]
 Times = Annotated[list[Positive], Field(description="time of one launch", json_schema_extra={"unit": "us"})]
 Seconds = Annotated[list[Positive], field("time of a sample", "s", min_length=1)]
 SERIES = ("full_us", "elastic_us", "full_again_us")
+Share = Annotated[float, Field(ge=0, le=1)]
 FIGURES = ("statistics", "efficiency", "inference_cycle", "original_score")
 
 
@@ -104,6 +106,9 @@ class Resolved(Open):
     inner_loops: Count | MISSING = optional("launches per sample; on a GPU a multiple of L", "launches")
     reps: Count | MISSING = optional("rounds", "rounds")
     warmup: Count | MISSING = optional("warm-up samples per arm", "samples")
+    processes: Count | MISSING = optional(
+        "processes that measured the case one after another, which its intervals cover", "processes"
+    )
     fixed: list[Literal["reps", "warmup", "inner_loops"]] | MISSING = optional(
         "counts that were used exactly instead of as upper bounds"
     )
@@ -175,13 +180,40 @@ class Controls(Model):
     elastic: Control | MISSING = optional("absent in older records, in which only the full arm was sampled twice")
 
 
+class Block(Model):
+    """Steady work of one arm, without the first second."""
+
+    arm: ArmName
+    launches: int = field("launches that were timed", "launches", ge=1)
+    seconds: Positive = field("their time in all", "s")
+    busy: Share = field("share of this time in which the device worked")
+    sm_mhz: NonNegative | None = field("clock of the multiprocessors at its end; null: not reported", "MHz")
+    power_w: NonNegative | None = field("power at its end; null: not reported", "W")
+
+
+class Sustained(Model):
+    """Both arms in steady work: in every process a block of full, elastic, elastic and full."""
+
+    model_config = ConfigDict(json_schema_extra=rules(when(has(speedup=NULL), has(reason=TEXT), has(reason=NULL))))
+
+    speedup: Interval | None = field("full / elastic in total time per launch, over the processes", "times")
+    reason: str | None = field("why there is no speedup, or null")
+    seconds: Positive = field("measure.sustained_seconds: a block takes at least as long", "s")
+    runs: list[Annotated[list[Block], field(min_length=4, max_length=4)]] = field("of each process", min_length=1)
+
+
 class Statistics(Model):
     """Statistics of the samples."""
 
     full: Arm
     elastic: Arm
     speedup: Interval = field(
-        "median of the rounds' ratios full / elastic, of geometric means of an arm's samples", "times"
+        "median of the rounds' ratios full / elastic, of geometric means of an arm's samples; of several processes, "
+        "the mean of these (of their logarithms)",
+        "times",
+    )
+    sustained: Sustained | Unavailable | MISSING = optional(
+        "the speedup of steady work, on a GPU; absent on a CPU and in older records"
     )
     controls: Controls
     autocorrelation: float = field(
@@ -343,12 +375,24 @@ class ReadingPerArm(Reading):
     elastic: NonNegative | MISSING = MISSING
 
 
+class Drawn(Reading):
+    """What the device drew while only one arm ran, or null with the reason."""
+
+    value: MISSING | None = MISSING
+    reason: Text | MISSING = MISSING
+    joules_per_launch: NonNegative | MISSING = optional("energy of a launch: watts x seconds / launches", "J")
+    watts: NonNegative | MISSING = optional("power between two movements of the energy counter", "W")
+    seconds: NonNegative | MISSING = optional("time of these launches", "s")
+    launches: Count | MISSING = MISSING
+    busy: Share | MISSING = optional("share of the time in which the device worked; absent in older records")
+
+
 class ReadingsOfArms(Open):
     """A reading per arm, taken while only that arm ran."""
 
-    __pydantic_extra__: dict[str, Reading] = Field(init=False)
-    full: Reading
-    elastic: Reading
+    __pydantic_extra__: dict[str, Drawn] = Field(init=False)
+    full: Drawn
+    elastic: Drawn
 
 
 _WATTS = has("watts", watts=NUMBER)
@@ -389,6 +433,9 @@ class Run(Model):
     speedup: Interval | None
     controls: Controls | None
     cycle_speedup: Interval | None
+    cv: NonNegative | MISSING = optional(
+        "coefficient of variation of all samples of the elastic arm; absent in older records"
+    )
     full_us: Times
     elastic_us: Times
     full_again_us: Times
@@ -398,11 +445,12 @@ class Run(Model):
 class Processes(Model):
     """The same case, measured by several processes independently.
 
-    The record is that of run `published`, with its speedups widened to cover all runs.
+    The record is that of run `published`, with speedups of all runs.
     """
 
     published: Count = field("index of the run whose samples and figures are in the record")
     spread: Spread
+    cv: NonNegative | MISSING = optional("the largest coefficient of variation of the runs: the verdict uses this one")
     runs: list[Run] = field("one run per process", min_length=2)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import MISSING, ConfigDict
 
-from elastickv.schemas.base import Model, Number, Positive, Text, field, version
+from elastickv.schemas.base import Model, Number, Positive, Text, field, optional, version
 from elastickv.schemas.config import Golden, Noise
 from elastickv.schemas.parts import MeasuredStatus
 from elastickv.schemas.rules import has, one_of, rules, status, when
@@ -23,7 +23,7 @@ class Criterion(Model):
     low: Number | None
     high: Number | None
     threshold: Number
-    outcome: Literal["pass", "fail", "ambiguous", "unreachable", "not_applicable"] = field(
+    outcome: Literal["pass", "fail", "ambiguous", "unreachable", "not_applicable", "not_measured"] = field(
         "ambiguous: the interval straddles the threshold; unreachable: the byte ceiling is below it"
     )
     reason: Text
@@ -33,6 +33,7 @@ class Criteria(Model):
     """The criteria of the verdict."""
 
     speedup: Criterion
+    sustained: Criterion | MISSING = optional("the speedup of steady work; absent in older files")
     cv: Criterion
     memory_efficiency: Criterion
     roofline: Criterion
@@ -49,7 +50,7 @@ class Entry(Model):
                 has(
                     mark=one_of(*_STARRED),
                     status=one_of("ok", "imprecise"),
-                    criteria=has(speedup=_PASS, cv=_PASS, memory_efficiency=_PASS),
+                    criteria=has(speedup=_PASS, sustained=_PASS, cv=_PASS, memory_efficiency=_PASS),
                 ),
             ),
             when(status("incorrect", "failed", "noisy"), has(verdict=one_of("invalid"))),
