@@ -32,10 +32,10 @@ def typed(record: dict[str, Any]) -> Measurement:
 
 
 def shortened(value: Any) -> Any:
-    """The same record with at most three samples of each kind: it is checked faster."""
+    """The same record with at most four samples of each kind: it is checked faster."""
     if isinstance(value, dict):
         return {key: shortened(item) for key, item in value.items()}
-    return [shortened(item) for item in value[:3]] if isinstance(value, list) else value
+    return [shortened(item) for item in value[:4]] if isinstance(value, list) else value
 
 
 def put(results: Path, record: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ def test_without_steady_work_nothing_is_golden():
 def test_steady_work_beyond_the_bytes_is_no_number():
     found = judged(with_steady_work(2.9, 2.9, 2.9)).criteria.sustained
     assert (found.outcome, found.value) == ("not_measured", None)
-    assert "exceeds the byte ceiling" in found.reason
+    assert "above the byte ceiling" in found.reason
 
 
 def faults(record: dict) -> list[str]:

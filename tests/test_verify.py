@@ -250,7 +250,8 @@ def test_every_derived_figure_is_recomputed(case: str):
     assert record_faults(record) == []
     parts = ("statistics", "bytes", "efficiency", "inference_cycle", "original_score")
     derived = [(path, value) for path, value in leaves({part: record[part] for part in parts})]
-    given = (".correctness.", ".samples.", ".tolerance")  # not derived: errors, raw samples, a limit
+    # Not derived: errors, raw samples and blocks, a limit.
+    given = (".correctness.", ".samples.", ".sustained.runs.", ".sustained.seconds", ".tolerance")
     derived = [
         (path, value)
         for path, value in derived
@@ -276,11 +277,22 @@ def test_an_edited_sample_is_found(series: str):
 
 # What is edited in the record of a case, a dotted path and its new value -> the beginning of the fault.
 # Every derived number is edited above; these are the others.
+RUN_1, BLOCKS_0 = "processes.runs.1", "statistics.sustained.runs.0"
 BLOCK_9 = "circular block bootstrap, block 9, widened"
 ANOTHER = [{"pid": 5, "name": "x", "memory_bytes": 1, "sm_percent": 40}]
 RECORD_TAMPERINGS = [
-    ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected 'circular"),
-    ("statistics.speedup.method", BLOCK_9, f"statistics.speedup.method: found '{BLOCK_9}', expected 'circular"),
+    ("statistics.speedup.method", "magic", "statistics.speedup.method: found 'magic', expected 'mean of"),
+    ("statistics.speedup.method", BLOCK_9, f"statistics.speedup.method: found '{BLOCK_9}', expected 'mean of"),
+    (f"{RUN_1}.speedup.method", "magic", f"{RUN_1}.speedup.method: found 'magic', expected 'circular"),
+    (f"{RUN_1}.speedup.method", BLOCK_9, f"{RUN_1}.speedup.method: found '{BLOCK_9}', expected 'circular"),
+    (f"{RUN_1}.cv", 0.0001, f"{RUN_1}.cv: found 0.0001"),
+    ("processes.cv", 0.0001, "processes.cv: found 0.0001"),
+    ("resolved.reuse_bytes.elastic", 1, "resolved.reuse_bytes.elastic: found 1"),
+    ("throttling.power_capped_rounds", 0, "throttling.power_capped_rounds: found 0, expected 3"),
+    (f"{BLOCKS_0}.1.launches", lambda launches: launches + 9000, "statistics.sustained.speedup.value: found "),
+    (f"{BLOCKS_0}.1.busy", 0.5, "statistics.sustained.speedup: found a speedup"),
+    (f"{BLOCKS_0}.0.seconds", 0.5, f"{BLOCKS_0}.0.seconds: found 0.5, expected at least 2"),
+    ("energy.arms.full.busy", 0.5, "energy.arms.full.busy: found 0.5, expected at least 0.95"),
     ("samples.read_ceiling.2.bytes", 1, "samples.read_ceiling.2.bytes: found 1, expected 67125248"),
     ("device.peak_gbps", None, "efficiency.full.peak_gbps: found 4814.0, expected null"),
     ("correctness.elastic.relative_error", 0.5, "status: found ok although correctness.elastic is wrong"),
@@ -290,7 +302,7 @@ RECORD_TAMPERINGS = [
         0.5,
         "status: found ok although inference_cycle.correctness",
     ),
-    ("correctness.full.layers_checked", [0], "correctness.full.layers_checked: found [0], expected [0, 12]"),
+    ("correctness.full.layers_checked", [0], "correctness.full.layers_checked: found [0], expected [0, 13]"),
     ("resolved.layers", 2, "resolved.cold: found true, expected false"),
     ("samples.elastic_us", lambda values: values[:-1], "samples: found "),
     ("inference_cycle.samples.elastic_seconds.3", 1.0, "inference_cycle.speedup."),
@@ -321,7 +333,7 @@ def test_a_status_that_the_figures_do_not_allow_is_found():
     stated = "status: found incorrect although every answer is within its tolerance, expected ok or noisy"
     assert record_faults(incorrect) == [stated]
     noisy = example("4096_noisy") | {"status": "ok", "reason": None}
-    assert any(fault.startswith("status: found ok although a roofline is 1.133") for fault in record_faults(noisy))
+    assert any(fault.startswith("status: found ok although a roofline is 1.132") for fault in record_faults(noisy))
 
 
 def in_processes() -> dict[str, Any]:
@@ -330,8 +342,10 @@ def in_processes() -> dict[str, Any]:
     for factor in (1.1, 1.0, 0.9):
         fields = example("4096_cpu")
         samples, measured = fields["samples"], fields["statistics"]
-        samples["elastic_us"] = [value / factor for value in samples["elastic_us"]]
-        measured["speedup"] = statistics.ratio_interval(samples["full_us"], samples["elastic_us"], 0.99).model_dump()
+        for series in ("elastic_us", "elastic_again_us"):
+            samples[series] = [value / factor for value in samples[series]]
+        both = [(samples[f"{arm}_us"], samples[f"{arm}_again_us"]) for arm in ("full", "elastic")]
+        measured["speedup"] = statistics.median_interval(statistics.round_ratios(*both), 0.99).model_dump()
         fields["inference_cycle"]["speedup"]["value"] *= factor if factor != 1 else 1
         responses.append(Measurement.model_validate(fields))
     record = processes.combine(responses).model_dump(mode="json")
@@ -346,6 +360,7 @@ def test_a_record_of_several_processes_is_checked_process_by_process():
     assert record_faults(record) == []
     for pointer, value, expected in (
         ("processes.runs.2.elastic_us.3", 1.0, "processes.runs.2.speedup."),
+        ("processes.runs.2.elastic_again_us.3", 1.0, "processes.runs.2.controls.elastic."),
         ("processes.runs.0.speedup.value", 9.0, "processes.runs.0.speedup.value: found 9.0"),
         ("processes.published", 0, "processes.published: found "),
         ("processes.spread.high", 3.4, "processes.spread.high: found 3.4"),

@@ -163,8 +163,8 @@ def over_processes(
         about.same(f"{where}.{key}", interval[key], math.exp(log))
     confidence = min([requested, *(one["confidence"] for one in within)])
     about.same(f"{where}.confidence", interval["confidence"], confidence)
-    drawn = {key: interval[key] for key in DRAWN}
-    about.require(not any(drawn.values()), where, drawn, "zeros: nothing is drawn for several processes")
+    for key in DRAWN:
+        about.same(f"{where}.{key}", interval[key], 0)  # nothing is drawn for several processes
     methods = [f"mean of the logarithms of {count} processes, t{more}" for more in ("", ", as wide as within one")]
     method = methods[max(down, up) > spread]
     about.require(interval["method"] == method, f"{where}.method", repr(interval["method"]), repr(method))

@@ -95,10 +95,17 @@ def _sustained(record: dict[str, Any], threshold: float) -> Criterion:
     """The speedup of steady work; none where it was not measured, or exceeds what the bytes allow."""
     if record["resolved"]["backend"] == "cpu":
         return _blank(threshold)
-    found, ceiling = (record["statistics"].get("sustained") or {}).get("speedup"), record["bytes"]["ceiling"]
-    if not found or (found["low"] > ceiling and not _nothing_saved(record)):
+    found = sustained(record)
+    if found is None:
         return _blank(threshold) | {"outcome": "not_measured"}
-    return _at_least(found["value"], found["low"], found["high"], threshold, ceiling)
+    return _at_least(found["value"], found["low"], found["high"], threshold, record["bytes"]["ceiling"])
+
+
+def sustained(record: dict[str, Any]) -> dict[str, Any] | None:
+    """The speedup of steady work, if there is one within what the bytes allow."""
+    found = ((record.get("statistics") or {}).get("sustained") or {}).get("speedup")
+    beyond = found and found["low"] > record["bytes"]["ceiling"] and not _nothing_saved(record)
+    return None if beyond else found
 
 
 def _cv(record: dict[str, Any], threshold: float) -> Criterion:

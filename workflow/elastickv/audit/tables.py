@@ -32,20 +32,21 @@ def _ends(column: str, place: str, value: str = "value") -> dict[str, str]:
 # Columns of summary.csv that hold numbers: of a case, and of its result, which are blank where that may not be shown.
 ARMS = ("full", "elastic")
 SPEEDUP, CONTROLS, CYCLE = "statistics.speedup", "statistics.controls", "inference_cycle"
+SUSTAINED, CV = "statistics.sustained.speedup", "processes.cv or statistics.elastic.cv"
 DECLARED = [name for name, key in (policies.every_key() | kinds.every_key()).items() if key.kind is int]
 FACTS = {name: f"case.{name}" for name in ("batch", "seq", "heads", "kv_heads", "dim", *DECLARED)}
 FACTS |= {name: f"correctness.elastic.{name}" for name in ("relative_error", "tolerance")}
 FACTS |= {name: f"bytes.{name}" for name in ("ceiling_slots", "ceiling_bits")}
 FACTS |= {"full_bytes": "bytes.full", "elastic_bytes": "bytes.elastic", "byte_ceiling": "bytes.ceiling"}
-FACTS |= {"layers": "resolved.layers"}
-RESULTS = _ends("speedup", SPEEDUP)
+FACTS |= {"layers": "resolved.layers", "processes": "resolved.processes"}
+RESULTS = _ends("speedup", SPEEDUP) | _ends("sustained", SUSTAINED)
 RESULTS |= {f"{arm}_control_{end}": f"{CONTROLS}.{arm}.{end}" for arm in ARMS for end in ("ratio", "low", "high")}
 RESULTS |= {f"{arm}_us": f"statistics.{arm}.median_us" for arm in ARMS}
 RESULTS |= {f"{arm}_layer_steps_per_second": f"{CYCLE}.layer_steps_per_second.{arm}" for arm in ("full", "elastic")}
 RESULTS |= {f"{name}_gbps": f"efficiency.elastic.{name}_gbps" for name in ("achieved", "ceiling", "peak")}
 RESULTS |= {
     "confidence": f"{SPEEDUP}.confidence",
-    "cv": "statistics.elastic.cv",
+    "cv": CV,
     "cv_trimmed": "statistics.elastic.cv_trimmed",
     "reachable_ceiling": "bytes.reachable_ceiling",
     "memory_efficiency": "efficiency.elastic.memory",
@@ -65,9 +66,10 @@ BESIDE |= _ends("peer_ratio", "full.ours.plain.ratio") | _ends("peer_ratio_depen
 OF_CASES = {
     "Results": {
         "speedup": _interval(SPEEDUP),
+        "sustained": _interval(SUSTAINED),
         "byte ceiling": ("bytes.ceiling",),
         "reachable": ("bytes.reachable_ceiling",),
-        "CV (trimmed)": ("statistics.elastic.cv", "statistics.elastic.cv_trimmed"),
+        "CV (trimmed)": (CV, "statistics.elastic.cv_trimmed"),
         "memory eff.": ("efficiency.elastic.memory", "efficiency.full.memory"),
         "roofline": ("efficiency.elastic.roofline", "efficiency.full.roofline"),
     },
@@ -86,12 +88,13 @@ OF_CASES = {
         "elastic, bytes": ("bytes.elastic",),
         "A/A controls": tuple(place for arm in ARMS for place in _interval(f"{CONTROLS}.{arm}", "ratio")),
         "rounds": ("resolved.reps", "samples.dropped"),
+        "processes": ("resolved.processes",),
         "layers": ("resolved.layers",),
         "relative error": ("correctness.elastic.relative_error",),
     },
     "Comparison with the original's claims": {
         "speedup": _interval(SPEEDUP),
-        "CV (trimmed)": ("statistics.elastic.cv", "statistics.elastic.cv_trimmed"),
+        "CV (trimmed)": (CV, "statistics.elastic.cv_trimmed"),
         "memory efficiency": ("efficiency.elastic.memory",),
         "roofline": ("efficiency.elastic.roofline",),
         "original's score": ("original_score",),
@@ -121,7 +124,13 @@ Read = Callable[[str], Record | None]  # a record of the folder by its name, Non
 
 
 def at(record: Any, place: str) -> Any:
-    """The value at a dotted path, None where there is none."""
+    """The value at a dotted path, or at the first of several (`a or b`) that has one; None where there is none."""
+    first, _, others = place.partition(" or ")
+    found = _at(record, first)
+    return at(record, others) if found is None and others else found
+
+
+def _at(record: Any, place: str) -> Any:
     for part in place.split("."):
         record = record.get(part) if isinstance(record, dict) else None
     return record
@@ -147,6 +156,8 @@ def summary_row(about: About, cells: dict[str, str], record: Record, beside: Rec
     whole = (at(record, f"{CYCLE}.speedup.confidence") or 0) >= case["measure"]["confidence"]
     cycle = results and whole and record["status"] == "ok"  # it has no control by which it could be widened
     shown = FACTS | (RESULTS if results else {}) | (WITHHELD if cycle else {})
+    if judgement.sustained(record) is None:
+        shown = {column: place for column, place in shown.items() if not place.startswith(SUSTAINED)}
     values = {column: at(record, shown.get(column, "")) for column in FACTS | RESULTS | WITHHELD}
     values |= {column: at(beside, place) for column, place in BESIDE.items()}
     for column, value in ((column, "nothing" if value is None else value) for column, value in values.items()):

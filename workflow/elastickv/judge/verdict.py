@@ -116,17 +116,24 @@ def speedup_criterion(record: Measurement, threshold: float) -> Criterion:
     return at_least(record.statistics.speedup, threshold, limit)
 
 
+def sustained(record: Measurement) -> Interval | None:
+    """The speedup of steady work, if it was measured and is not above the byte ceiling."""
+    found = given(record.statistics.sustained)
+    measured = found.speedup if isinstance(found, Sustained) else None
+    return None if measured is None or noise.beyond_bytes(record, measured) else measured
+
+
 def sustained_criterion(record: Measurement, threshold: float) -> Criterion:
     """Judges the speedup of steady work as that of the samples: its interval against the same threshold."""
     found, ceiling = given(record.statistics.sustained), record.bytes.ceiling
     if record.resolved.backend == "cpu":
-        return _not_judged(threshold, "steady work is measured on a GPU only")
+        return _not_judged(threshold, "steady work is not measured on a CPU")
     measured = found.speedup if isinstance(found, Sustained) else None
     if measured is None:
         return _criterion("not_measured", threshold, found.reason if found else "the record has no steady work")
-    if record.bytes.elastic < record.bytes.full and measured.low > ceiling:
-        beyond = f"{_interval_text(measured)} exceeds the byte ceiling {ceiling:.4g}x"
-        return _criterion("not_measured", threshold, f"{beyond}: the full cache is slower than its bytes explain")
+    beyond = noise.beyond_bytes(record, measured)
+    if beyond:
+        return _criterion("not_measured", threshold, beyond)
     limit = f"the byte ceiling {ceiling:.4g}x is below {threshold:g}x" if ceiling < threshold else None
     return at_least(measured, threshold, limit)
 
@@ -152,17 +159,19 @@ def _why_missing(record: Measurement, kind: str) -> str:
     return "no datasheet peak to compare with" + (f": {why}" if why else "")
 
 
-def cv_criterion(record: Measurement, threshold: float) -> Criterion:
-    """Judges the coefficient of variation of all elastic samples, which has no interval.
-
-    Of several processes the largest one: each is that of its own samples.
-    """
-    elastic, several = record.statistics.elastic, given(record.processes)
+def variation(record: Measurement) -> float:
+    """The coefficient of variation that is judged: of all elastic samples of a process, the largest of several."""
+    several = given(record.processes)
     largest = given(several.cv) if several else None
-    value = elastic.cv if largest is None else largest
+    return record.statistics.elastic.cv if largest is None else largest
+
+
+def cv_criterion(record: Measurement, threshold: float) -> Criterion:
+    """Judges the coefficient of variation, which has no interval."""
+    value, several = variation(record), given(record.processes)
     outcome, relation = ("pass", "is at most") if value <= threshold else ("fail", "is above")
-    among = "" if largest is None else f", the largest of {len(several.runs)} processes,"
-    trimmed = f"{elastic.cv_trimmed:.4g} without the slowest and fastest samples"
+    among = f", the largest of {len(several.runs)} processes," if several else ""
+    trimmed = f"{record.statistics.elastic.cv_trimmed:.4g} without the slowest and fastest samples"
     return _criterion(outcome, threshold, f"{value:.4g}{among} {relation} {threshold:g}; {trimmed}", value)
 
 

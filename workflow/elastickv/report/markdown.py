@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from elastickv import policies, records
+from elastickv.judge import verdict
 from elastickv.judge.verdict import Bounded
 from elastickv.policies.base import Policy
 from elastickv.report import conditions, environment, peers, prose, sweeps, tables
@@ -15,7 +16,7 @@ from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
 from elastickv.schemas.base import at, given, present
 from elastickv.schemas.measurement import InferenceCycle, Measurement
-from elastickv.schemas.parts import Arm, Device
+from elastickv.schemas.parts import Device
 
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 FOREIGN = "‡"
@@ -86,17 +87,24 @@ def results(inputs: Inputs) -> str:
             return NOTHING
         return percent(elastic) + (f" ({percent(full)})" if full is not None else "")
 
+    def sustained(case: Case) -> str:
+        found = verdict.sustained(case.record)
+        return times_interval(found) if found else NOTHING
+
     columns = {
         "case": _name(inputs),
         "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
+        "sustained": tables.published(sustained),
         "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
         "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
-        "CV (trimmed)": tables.published(lambda case: _variation(case.record.statistics.elastic)),
+        "CV (trimmed)": tables.published(lambda case: _variation(case.record)),
         "memory eff.": tables.published(lambda case: efficiency(case, "memory_efficiency", "memory")),
         "roofline": tables.published(lambda case: efficiency(case, "roofline", "roofline")),
         "verdict": lambda case: f"{case.verdict.mark} {case.verdict.verdict.replace('_', ' ')}",
         "why": lambda case: escape(case.verdict.reason, LONGEST_REASON),
     }
+    if not any(verdict.sustained(case.record) for case in inputs.publishable):
+        del columns["sustained"]  # of a CPU, and of single processes
     return tables.of(inputs.cases, columns)
 
 
@@ -141,9 +149,9 @@ def without_result(inputs: Inputs) -> str:
     return tables.of([case for case in inputs.cases if not case.publishable], columns)
 
 
-def _variation(arm: Arm) -> str:
-    """The coefficient of variation, and that of the trimmed samples."""
-    return f"{percent(arm.cv, 2)} ({percent(arm.cv_trimmed, 2)})"
+def _variation(record: Measurement) -> str:
+    """The coefficient of variation that is judged, and that of the published process's trimmed samples."""
+    return f"{percent(verdict.variation(record), 2)} ({percent(record.statistics.elastic.cv_trimmed, 2)})"
 
 
 def times_and_bytes(inputs: Inputs) -> str:
@@ -171,6 +179,7 @@ def times_and_bytes(inputs: Inputs) -> str:
         "elastic, bytes": lambda case: size(case.record.bytes.elastic),
         "A/A controls": lambda case: control(case.record),
         "rounds": lambda case: rounds(case.record),
+        "processes": lambda case: given(case.record.resolved.processes) or NOTHING,
         "layers": lambda case: environment.layers(case.record.resolved),
         "launch": launch,
         "relative error": lambda case: f"{case.record.correctness.elastic.relative_error:.1e}",
@@ -183,7 +192,7 @@ def beside_the_original(inputs: Inputs) -> str:
     name, rows = _name(inputs), [ORIGINAL_CLAIMS]
     for case in inputs.publishable:
         measured, elastic, score = case.record.statistics, case.record.efficiency.elastic, case.record.original_score
-        figures = [times_interval(measured.speedup), _variation(measured.elastic), percent(elastic.memory)]
+        figures = [times_interval(measured.speedup), _variation(case.record), percent(elastic.memory)]
         figures += [NOTHING if value is None else f"{value:.2f}" for value in (elastic.roofline, score)]
         rows.append([name(case), *figures])
     headers = ["case", "speedup", "CV (trimmed)", "memory efficiency", "roofline", "original's score"]

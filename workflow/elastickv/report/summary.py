@@ -12,6 +12,7 @@ from elastickv.report import cautions, peers
 from elastickv.report.text import plain
 from elastickv.schemas.base import at
 from elastickv.schemas.config import Noise
+from elastickv.schemas.measurement import Measurement
 
 NO_PEERS = peers.Peers()
 
@@ -28,6 +29,7 @@ def _fact(path: str, meaning: str) -> Column:
     return Column(path, meaning, result=False)
 
 
+SUSTAINED = ("sustained", "sustained_low", "sustained_high")
 COLUMNS = {
     "case": _fact("case.id", "case id in the matrix"),
     "status": _fact("status", "ok, imprecise, noisy, incorrect, failed, out_of_memory, unsupported"),
@@ -55,7 +57,10 @@ COLUMNS = {
     "speedup_low": Column("statistics.speedup.low", "its interval, widened where the status is imprecise"),
     "speedup_high": Column("statistics.speedup.high", "its interval, widened where the status is imprecise"),
     "confidence": Column("statistics.speedup.confidence", "confidence of all intervals"),
-    "cv": Column("statistics.elastic.cv", "coefficient of variation of all elastic samples"),
+    "processes": _fact("resolved.processes", "processes that the intervals cover"),
+    **dict.fromkeys(SUSTAINED[:1], Column("", "full / elastic in steady work, where it was measured")),
+    **dict.fromkeys(SUSTAINED[1:], Column("", "its interval")),
+    "cv": Column("", "coefficient of variation of all elastic samples, the largest of several processes"),
     "cv_trimmed": Column("statistics.elastic.cv_trimmed", "coefficient of variation of the trimmed elastic samples"),
     "full_control_ratio": Column("statistics.controls.full.ratio", "A/A control: full / full again"),
     "full_control_low": Column("statistics.controls.full.low", "its interval"),
@@ -139,10 +144,17 @@ def row(entry: folder.Entry, limits: Noise, beside: peers.Peers = NO_PEERS) -> R
         for name, column in COLUMNS.items()
         if column.path
     }
-    if problem is None and not cautions.cycle_holds(record):
-        cells |= dict.fromkeys(CYCLE_SPEEDUP)
+    if problem is None:
+        cells |= {"cv": verdict.variation(record)} | _steady_cells(record)
+        cells |= {} if cautions.cycle_holds(record) else dict.fromkeys(CYCLE_SPEEDUP)
     fastest = beside.fastest(entry.case, "full", at(record, ("device", "name")))
     return dict.fromkeys(COLUMNS) | cells | {"problem": cell(problem)} | (_peer_cells(fastest) if fastest else {})
+
+
+def _steady_cells(record: Measurement) -> Row:
+    """The sustained speedup, empty where there is none that may be shown."""
+    found = verdict.sustained(record)
+    return dict(zip(SUSTAINED, (found.value, found.low, found.high), strict=True)) if found else {}
 
 
 def _peer_cells(fastest: peers.Beside) -> Row:
