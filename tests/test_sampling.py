@@ -85,9 +85,18 @@ def test_warm_up_that_never_settles_ends_at_its_bound_and_says_so():
 
 
 def test_warm_up_ends_when_its_share_of_the_time_is_up():
+    now, taken = iter(range(1000)), iter(range(1, 1000))
+    done = sampling.warm_up(lambda _: float(next(taken)), rule(max_seconds=60), clock=lambda: next(now))
+    assert done == (16, False, "max_seconds")
+
+
+def test_warm_up_goes_on_beyond_its_share_until_it_can_be_tested():
     now = iter(range(1000))
     done = sampling.warm_up(lambda _: 1.0, rule(max_seconds=20), clock=lambda: next(now))
-    assert done == (6, None, "max_seconds")  # too few samples to tell
+    assert done == (10, True, "stationary")
+    now = iter(range(0, 10_000, 3))
+    done = sampling.warm_up(lambda _: 1.0, rule(max_seconds=20), clock=lambda: next(now))
+    assert done == (7, None, "max_seconds")  # not even in all of the time
     assert done.facts().stationary is None
 
 

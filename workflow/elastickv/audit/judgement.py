@@ -74,8 +74,8 @@ def _blank(threshold: float) -> Criterion:
     return {"value": None, "low": None, "high": None, "threshold": threshold, "outcome": "not_applicable"}
 
 
-def _at_least(value: float, low: float, high: float, threshold: float, most: float | None) -> Criterion:
-    """Judges an interval against a minimum. most: the largest reachable value, if known."""
+def _at_least(value: float, low: float, high: float, threshold: float, most: float | None = None) -> Criterion:
+    """Judges an interval against a minimum. most: the largest possible value, if there is one."""
     if most is not None and most < threshold:
         outcome = "unreachable"
     elif low >= threshold:
@@ -86,9 +86,8 @@ def _at_least(value: float, low: float, high: float, threshold: float, most: flo
 
 
 def _speedup(record: dict[str, Any], threshold: float) -> Criterion:
-    found, moved = record["statistics"]["speedup"], record["bytes"]
-    most = min(moved["ceiling"], moved["reachable_ceiling"])
-    return _at_least(found["value"], found["low"], found["high"], threshold, most)
+    found = record["statistics"]["speedup"]
+    return _at_least(found["value"], found["low"], found["high"], threshold, record["bytes"]["ceiling"])
 
 
 def _sustained(record: dict[str, Any], threshold: float) -> Criterion:
@@ -120,7 +119,7 @@ def _share(record: dict[str, Any], share: str, threshold: float) -> Criterion:
     value, low, high = (found[name] for name in (share, f"{share}_low", f"{share}_high"))
     if not record["resolved"]["cold"] or None in (value, low, high):
         return _blank(threshold)
-    return _at_least(value, low, high, threshold, found[f"pure_{share}"])
+    return _at_least(value, low, high, threshold)
 
 
 def _ladder(record: dict[str, Any], criteria: dict[str, Criterion], excellent: float) -> str:

@@ -31,7 +31,7 @@ FEWEST_ROUNDS = 30
 FEWEST_FOR_INTERVAL = statistics.FEWEST_FOR_BOOTSTRAP
 CHECK_EVERY = 10
 STOPPING_RESAMPLES = 999
-WARMUP_SHARE = 0.25  # of max_seconds
+WARMUP_SHARE = 0.25  # of max_seconds; all of it, until there are enough samples for the test
 TREND_WINDOW = 10
 TREND_LEVEL = 0.05
 TREND_TEST = f"Mann-Kendall, last {TREND_WINDOW} samples of each arm, {TREND_LEVEL:.0%}"
@@ -174,7 +174,8 @@ class WarmUp(NamedTuple):
 def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float] = time.monotonic) -> WarmUp:
     """Runs both arms in turn until both are stationary, by `stationary`.
 
-    `rule.warmup` and a quarter of `rule.max_seconds` bound it; an exact count is taken completely, then tested.
+    `rule.warmup` and a quarter of `rule.max_seconds` bound it, and all of `rule.max_seconds` while there are too few
+    samples to test; an exact count is taken completely, then tested.
     """
     began, taken = clock(), {arm: [] for arm in ARMS}
     for count in range(1, rule.warmup + 1):
@@ -184,7 +185,7 @@ def warm_up(take: Callable[[str], float], rule: Rule, clock: Callable[[], float]
             continue
         if count >= TREND_WINDOW and _all_stationary(taken, rule):
             return WarmUp(count, True, "stationary")
-        if clock() - began > rule.max_seconds * WARMUP_SHARE:
+        if clock() - began > rule.max_seconds * (WARMUP_SHARE if count >= TREND_WINDOW else 1):
             return WarmUp(count, _all_stationary(taken, rule), "max_seconds")
     return WarmUp(rule.warmup, _all_stationary(taken, rule), "warmup")
 

@@ -406,15 +406,15 @@ display(Markdown(environment.baselines(engines)), Markdown(environment.caches(en
 #
 # | mark | verdict | condition |
 # |---|---|---|
-# | ✅ | golden ticket | speedup, CV and memory efficiency reach their thresholds (☆: the roofline too) |
+# | ✅ | golden ticket | speedup (also sustained), CV and memory efficiency reach their thresholds (☆: roofline too) |
 # | ⭐ | excellent | the speedup reaches the threshold `excellent` |
 # | ✓ | good | faster |
 # | = – | same, slower | the interval holds 1; slower |
 # | ✗ · | invalid, skipped | a wrong answer or noise; not supported or out of memory |
 #
-# `~` after a mark: imprecise, the interval is widened by the deviation of the control (full cache against itself) from
-# 1. A threshold above what the bytes allow is `unreachable`, which is not a fault of the kernel. A CPU run is never
-# golden, because there is no datasheet bandwidth to compare with. The second table gives the reason of each outcome.
+# `~` after a mark: imprecise, the interval is widened by the deviation of a control (an arm against itself) from 1. A
+# threshold above what the bytes allow is `unreachable`, which is not a fault of the kernel. A CPU run is never golden,
+# because there is no datasheet bandwidth to compare with. The second table gives the reason of each outcome.
 
 # %% verdicts
 arguments = ["--cases", PLAN / "cases.json", "--results", RESULTS, "--out"]
