@@ -56,7 +56,7 @@ def test_every_figure_is_in_a_record_at_its_pointer(folder: str, section: str):
     rows = [
         [cell for cell in row.split("|")[1:-1]] for row in readme.section(inputs, "", section).splitlines()[4:] if row
     ]
-    traced = readme.cells(inputs, section)
+    _, traced = readme.cells(inputs, section)
     assert traced and len(rows) == len(traced)
     for shown, phrases in zip(rows, traced, strict=True):
         for cell, phrase in zip(shown, phrases, strict=True):

@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,20 +75,22 @@ def replaced(text: str, inputs: Inputs, folder: Path | str, link: str, name: str
 
 
 def section(inputs: Inputs, link: str, name: str = "speedups") -> str:
-    """The table of a section, with the device, the date and a link to the records."""
+    """The table of a section, with the device, the date and a link to the records; without columns that are empty."""
     device, driver = (at(inputs.device, (fact,)) for fact in ("name", "driver"))
     days = sorted(case.record.ended[:10] for case in inputs.cases if case.record)
     where = f"**{escape(device or 'no device')}**" + (f", driver {escape(driver)}" if driver else "")
     head = f"Measured on {where}, {days[-1] if days else 'never'}: [report]({link}/report.md), [records]({link}/)."
-    rows = [[phrases.text_of(cell) for cell in row] for row in cells(inputs, name)]
-    return f"{head}\n\n{table(rows, [*SECTIONS[name]])}\n"
+    titles, rows = cells(inputs, name)
+    return f"{head}\n\n{table([[phrases.text_of(cell) for cell in row] for row in rows], titles)}\n"
 
 
-def cells(inputs: Inputs, name: str) -> list[list[Phrase]]:
-    """The rows of a section; those without any figure are left out."""
+def cells(inputs: Inputs, name: str) -> tuple[list[str], list[list[Phrase]]]:
+    """The titles and the rows of a section; rows and columns without any figure are left out."""
     rows = _points(inputs) if name == "ceilings" else _cases(inputs)
     made = [[column(row) for column in SECTIONS[name].values()] for row in rows]
-    return [row for row in made if any(cell != [NOTHING] for cell in row[1:])]
+    kept = [row for row in made if any(cell != [NOTHING] for cell in row[1:])]
+    filled = [any(row[place] != [NOTHING] for row in kept) or not kept for place in range(len(SECTIONS[name]))]
+    return [*compress(SECTIONS[name], filled)], [[*compress(row, filled)] for row in kept]
 
 
 def _cases(inputs: Inputs) -> list[Row]:
@@ -129,13 +132,18 @@ def _figure(path: str, form: Form) -> Column:
     return column
 
 
-def _control(row: Row) -> Phrase:
-    """`1.000 [0.999, 1.001]`."""
-    path = "record/statistics/controls/full"
-    ratio, low, high = (
-        _figure(f"{path}/{key}", lambda number: f"{number:.3f}")(row) for key in ("ratio", "low", "high")
-    )
-    return ratio if ratio == [NOTHING] else [*ratio, " [", *low, ", ", *high, "]"]
+def _interval(path: str, value: str, form: Form) -> Column:
+    """`1.000 [0.999, 1.001]`: `value`, `low` and `high` below a path; a dash if there are none."""
+
+    def column(row: Row) -> Phrase:
+        middle, low, high = (_figure(f"{path}/{key}", form)(row) for key in (value, "low", "high"))
+        return middle if middle == [NOTHING] else [*middle, " [", *low, ", ", *high, "]"]
+
+    return column
+
+
+def _control(arm: str) -> Column:
+    return _interval(f"record/statistics/controls/{arm}", "ratio", lambda number: f"{number:.3f}")
 
 
 def _speedup(row: Row) -> Phrase:
@@ -166,15 +174,18 @@ SECTIONS: dict[str, dict[str, Column]] = {
         "full cache": _figure("record/statistics/full/median_us", _time),
         "elastic cache": _figure("record/statistics/elastic/median_us", _time),
         "speedup": _speedup,
+        "sustained": _interval("verdict/criteria/sustained", "value", times),
         "byte ceiling": _figure("verdict/byte_ceiling", times),
         "reachable": _figure("verdict/reachable_ceiling", times),
         "verdict": _judged,
     },
     "controls": {
         "case": _case,
-        "A/A control": _control,
+        "control, full cache": _control("full"),
+        "control, elastic cache": _control("elastic"),
+        "processes": _figure("record/resolved/processes", str),
         "rounds": _figure("record/resolved/reps", str),
-        "CV": _figure("record/statistics/elastic/cv_trimmed", lambda value: percent(value, 2)),
+        "CV": _figure("verdict/criteria/cv/value", lambda value: percent(value, 2)),
         "relative error": _figure("record/correctness/elastic/relative_error", lambda value: f"{value:.1e}"),
         "allowed": _figure("record/correctness/elastic/tolerance", lambda value: f"{value:.0e}"),
     },
