@@ -104,13 +104,13 @@ def reseal(results: Path) -> None:
     edit(results, "manifest.json", change)
 
 
-def faults(results: Path) -> list[str]:
-    return [str(fault) for fault in verify(results).faults]
+def faults(results: Path, unfinished: bool = False) -> list[str]:
+    return [str(fault) for fault in verify(results, unfinished).faults]
 
 
-def assert_found(results: Path, *expected: str) -> None:
+def assert_found(results: Path, *expected: str, unfinished: bool = False) -> None:
     """Each expected text is the beginning of a fault."""
-    found = faults(results)
+    found = faults(results, unfinished)
     for text in expected:
         assert any(fault.startswith(text) for fault in found), f"{text!r} is not among\n" + "\n".join(found[:20])
 
@@ -200,7 +200,7 @@ def test_a_run_killed_midway_is_clean_at_every_step(results: Path):
     gone += ["summary.csv", GOLDEN, "ceilings.json", ".plan/golden.json", ".plan/noise.json", ".plan/cases.json"]
     for name in gone:
         (results / name).unlink()
-        findings = verify(results)
+        findings = verify(results, unfinished=True)
         assert findings.faults == [], name
         assert any("an unfinished run" in note for note in findings.notes)
         assert any(".report.md.abc123.part: left by a process that was killed" in note for note in findings.notes)
@@ -210,7 +210,7 @@ def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newe
     (results / "manifest.json").unlink()
     put_at(".plan/golden.json", "speedup", 1.5)(results)
     put_at(".plan/config.json", "golden.speedup", 1.5)(results)
-    findings = verify(results)
+    findings = verify(results, unfinished=True)
     assert findings.faults == []
     assert "verdicts.json: older than .plan/golden.json: the next run rewrites it; not checked" in findings.notes
     (results / "verdicts.json").touch()
@@ -229,6 +229,13 @@ def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
     (results / "manifest.json").unlink()
     put_at(GOLDEN, "efficiency.elastic.roofline", 0.99)(results)
     assert_found(results, f"{GOLDEN}: efficiency.elastic.roofline: found 0.99, expected 0.6")
+
+
+def test_a_deleted_manifest_is_found_unless_the_run_may_be_unfinished(results: Path, capsys):
+    (results / "manifest.json").unlink()
+    assert main(["verify", str(results)]) == 1
+    assert "manifest.json: (file): found nothing, expected the list of all files with their" in capsys.readouterr().out
+    assert main(["verify", str(results), "--unfinished"]) == 0
 
 
 # Figures: the hashes agree, since the forger wrote them again
@@ -331,6 +338,8 @@ def in_processes() -> dict[str, Any]:
     for factor in (1.1, 1.0, 0.9):
         fields = example("4096_cpu")
         samples, measured = fields["samples"], fields["statistics"]
+        for name in ("full_us", "elastic_us", "full_again_us"):
+            samples[name] = [value * (1 + (factor - 1) * index * 1e-7) for index, value in enumerate(samples[name])]
         samples["elastic_us"] = [value / factor for value in samples["elastic_us"]]
         measured["speedup"] = statistics.ratio_interval(samples["full_us"], samples["elastic_us"], 0.99).model_dump()
         fields["inference_cycle"]["speedup"]["value"] *= factor if factor != 1 else 1
@@ -654,7 +663,7 @@ def test_every_number_beside_a_peer_is_looked_up(tmp_path: Path):
     for command, name in ((["summarise"], "summary.csv"), (["report", "markdown"], "report.md")):
         results_folder.elastickv(command, results, name)
     (results / "manifest.json").unlink(missing_ok=True)
-    assert faults(results) == []
+    assert faults(results, unfinished=True) == []
     replace_in("summary.csv", ",torch_cudnn,21", ",torch_cudnn,22")(results)
     replace_in("report.md", "| `torch_cudnn` | 21", "| `torch_cudnn` | 22")(results)
     assert_found(
@@ -776,3 +785,47 @@ def test_bytes_of_the_golden_shape_by_hand():
     slots = 4 + groups + (4096 - 4 - groups * 4)
     output = 32 * 128 * 2
     assert traffic.moved(case)[:2] == (32 * 4096 * 2 * 128 * 2 + 2 * output, 32 * slots * 2 * 128 * 2 + 2 * output)
+
+
+# Samples that no clock gives
+
+
+@pytest.mark.parametrize(
+    ("forged", "expected"),
+    [
+        (lambda samples: [samples["full_us"][0]] * 60, "samples.full_again_us: found 60 equal samples"),
+        (lambda samples: samples["full_us"], "samples.full_again_us: found a copy of full_us"),
+        (lambda samples: samples["full_us"][::-1], "samples.full_again_us: found a copy of full_us"),
+        (lambda samples: [value * 0.999 for value in samples["full_us"]], "samples.full_again_us: found a copy of f"),
+    ],
+    ids=["no variance", "a copy", "in another order", "in another scale"],
+)
+def test_a_control_without_samples_of_its_own_is_refused(forged, expected: str):
+    record = example("4096_golden_ticket")
+    record["samples"]["full_again_us"] = forged(record["samples"])
+    assert any(fault.startswith(expected) for fault in record_faults(record))
+
+
+def test_two_cases_with_the_same_samples_are_found(results: Path):
+    samples = json.loads((results / GOLDEN).read_text(encoding="utf-8"))["samples"]
+    put_at("results_1024_standard.json", "samples", samples)(results)
+    reseal(results)
+    assert_found(results, f"(records): samples.full_us.{GOLDEN}: found a copy of results_1024_standard.json")
+
+
+@pytest.mark.parametrize("name", ["machine", "clocks", "throttling", "power", "energy"])
+def test_a_measured_record_without_the_state_of_its_device_is_found(name: str):
+    record = example("4096_golden_ticket")
+    del record[name]
+    assert any(fault.startswith(f"{name}: found nothing") for fault in record_faults(record))
+
+
+def test_the_manifests_cases_are_those_of_its_config(results: Path):
+    def change(manifest: Any) -> None:
+        manifest["config"]["cases"] = {case["id"]: case for case in manifest["cases"]}
+        manifest["cases"].pop(1)
+
+    edit(results, "manifest.json", change)
+    assert_found(
+        results, "manifest.json: cases.4096_golden_ticket: found nothing", "manifest.json: config_sha256: found"
+    )

@@ -24,7 +24,7 @@ SHOWN = ("records", "files hashed", "figures", "fields of verdicts", "cells of t
 def run(args: argparse.Namespace) -> int:
     """Prints the faults, or one line on what was checked. Returns 1 if there are faults."""
     path = Path(args.folder)
-    findings = verify(path)
+    findings = verify(path, args.unfinished)
     if args.json:
         print(json.dumps(as_json(path, findings), indent=1, ensure_ascii=False))
     else:
@@ -32,8 +32,11 @@ def run(args: argparse.Namespace) -> int:
     return 1 if findings.faults else 0
 
 
-def verify(path: Path) -> Findings:
-    """All findings in a results folder. Raises UsageError if it is not one, MachineError if it cannot be listed."""
+def verify(path: Path, unfinished: bool = False) -> Findings:
+    """All findings in a results folder. unfinished: a missing manifest is no fault.
+
+    Raises UsageError if it is no results folder, MachineError if it cannot be listed.
+    """
     from elastickv.audit import reading, whole
 
     if not reading.is_results_folder(readable.listing(path)):
@@ -43,7 +46,7 @@ def verify(path: Path) -> Findings:
     findings = Findings()
     with np.errstate(all="ignore"):  # results of absurd samples are compared like any others
         try:
-            whole.check(reading.Folder(path, findings))
+            whole.check(reading.Folder(path, findings), unfinished)
         except OSError as error:  # the file was readable when the folder was opened
             name = os.path.relpath(error.filename or path, path)
             findings.of(name).fault("(file)", readable.reason(error), "a file that can be read")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, traffic
+from elastickv.audit import correctness, cycle, efficiency, energy, intervals, policy, processes, rates, series, traffic
 from elastickv.audit.finding import About
 
 COLD = 4  # times the last-level cache that a rotation has to cover
@@ -28,9 +28,17 @@ def check(about: About, record: dict[str, Any]) -> None:
         with about.recomputing("bytes"):
             _bytes(about, record["bytes"], bytes_moved)
     if record["status"] in ("ok", "noisy"):
+        stated(about, record)
         with about.recomputing("samples"):
             if _samples(about, record) and record["samples"]["full_us"]:
+                series.check(about, "samples", series.of_record(record))
                 _figures(about, record, bytes_moved)
+
+
+def stated(about: About, record: dict[str, Any]) -> None:
+    """A measured record states its device's state, or why it cannot: what cautions are made of."""
+    for name in ("machine", "clocks", "throttling", "power", "energy"):
+        about.require(bool(record.get(name)), name, "nothing", "readings, or the reason why there are none")
 
 
 def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:

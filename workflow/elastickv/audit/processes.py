@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from elastickv.audit import intervals
+from elastickv.audit import intervals, series
 from elastickv.audit.finding import About
 
 SERIES = ("full", "elastic", "full_again")
@@ -25,7 +25,11 @@ def check(about: About, record: dict[str, Any]) -> None:
     about.require(max(len(runs), 1) == requested, "processes.runs", stated, f"{requested}, as in the case")
     if not found:
         return
+    for arm in SERIES:
+        of_runs = {f"{index}.{arm}_us": run[f"{arm}_us"] for index, run in enumerate(runs)}
+        series.unlike(about, "processes.runs", of_runs)
     for index, run in enumerate(runs):
+        series.check(about, f"processes.runs.{index}", {name: run[name] for name in run if name.endswith("_us")})
         if run["speedup"]:
             _run(about, f"processes.runs.{index}", run, record["case"]["measure"]["confidence"])
     speedups = [value for value in values(record, "speedup") if value is not None]
@@ -35,8 +39,8 @@ def check(about: About, record: dict[str, Any]) -> None:
     middle = statistics.median_low(ok if quiet else speedups)
     published = runs[found["published"]]
     about.same("processes.published", published["speedup"]["value"], middle)
-    for series in SERIES:
-        about.same(f"samples.{series}_us", record["samples"][f"{series}_us"], published[f"{series}_us"])
+    for arm in SERIES:
+        about.same(f"samples.{arm}_us", record["samples"][f"{arm}_us"], published[f"{arm}_us"])
     expected = "noisy: fewer than half of the processes were not"
     about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
 

@@ -1,13 +1,14 @@
 """Verifies a whole results folder, complete or partial.
 
 With a manifest, the folder is a finished run: everything listed must exist and agree. Without one, a run is active or
-was killed: existing files are checked, except those that are older than their inputs and will be rewritten.
+was killed, or someone deleted it, which is a fault unless the caller expects an unfinished run. Existing files are
+checked, except those that are older than their inputs and will be rewritten.
 """
 
 from __future__ import annotations
 
 from elastickv import records
-from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, remade
+from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, remade, series
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as results_folder
 
@@ -27,8 +28,8 @@ MADE_FROM = {
 }
 
 
-def check(folder: Folder) -> None:
-    """Checks everything; `folder.findings` has the outcome."""
+def check(folder: Folder, unfinished: bool = False) -> None:
+    """Checks everything; `folder.findings` has the outcome. unfinished: a run may lack its manifest."""
     left = sorted(path.relative_to(folder.path).as_posix() for path in folder.path.rglob(".*.part"))
     killed = "left by a process that was killed while writing; may be deleted"
     folder.findings.notes += [f"{name}: {killed}" for name in left]
@@ -44,10 +45,22 @@ def check(folder: Folder) -> None:
             if record is not None:
                 with about.recomputing("(record)"):
                     recompute(about, record)
+    _no_copies(folder)
     if not finished:
         _unfinished(folder, planned)
+        if not unfinished:
+            expected = "the list of all files with their hashes, which a finished run writes (else: --unfinished)"
+            folder.findings.of("manifest.json").fault("(file)", "nothing", expected)
     if planned:
         _made(folder, planned, finished)
+
+
+def _no_copies(folder: Folder) -> None:
+    """No case has the samples of another."""
+    measured = {name: folder.record(name) for name in folder.names("results_*.json")}
+    for arm in measurement.SERIES:
+        taken = {name: series.of_record(record).get(f"{arm}_us", []) for name, record in measured.items() if record}
+        series.unlike(folder.findings.of("(records)"), f"samples.{arm}_us", taken)
 
 
 def _unfinished(folder: Folder, planned: plan.Plan | None) -> None:
