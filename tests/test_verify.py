@@ -580,7 +580,12 @@ def test_the_manifests_run_is_the_plans(results: Path):
 NEUTRAL = ("errors", "records", "system.readable", "judge.folder", "audit", "schemas.lengths")
 # What nothing else says: what formats keep per head, slots of other policies, bytes of other workloads.
 BY_THEIR_FILES = ("formats", "policies", "kinds")
-MAKERS_OF_TEXT = ("report", "judge.verdict", "schemas")  # for `remade.py` alone: they take typed records
+MAKERS_OF_TEXT = (
+    "report",
+    "judge.verdict",
+    "schemas",
+    "build.sources",
+)  # for `remade.py` alone: they take typed records
 AUDIT = sorted((ROOT / "workflow" / "elastickv" / "audit").rglob("*.py"))
 
 
@@ -829,3 +834,18 @@ def test_the_manifests_cases_are_those_of_its_config(results: Path):
     assert_found(
         results, "manifest.json: cases.4096_golden_ticket: found nothing", "manifest.json: config_sha256: found"
     )
+
+
+def test_the_fingerprint_is_one_hash_of_a_clean_folder_with_or_without_its_plan(results: Path, capsys):
+    assert main(["verify", str(results), "--fingerprint"]) == 0
+    first = capsys.readouterr().out.strip()
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    shutil.rmtree(results / ".plan")
+    manifest = ["--cases", str(results / "manifest.json"), "--results", str(results)]
+    assert main(["report", "manifest", *manifest, "--out", str(results / "manifest.json")]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(results), "--fingerprint"]) == 0
+    assert capsys.readouterr().out.strip() == first
+    (results / "report.md").write_text("edited", encoding="utf-8")
+    assert main(["verify", str(results), "--fingerprint"]) == 1
+    assert first not in capsys.readouterr().out

@@ -8,7 +8,7 @@ checked, except those that are older than their inputs and will be rewritten.
 from __future__ import annotations
 
 from elastickv import records
-from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, remade, series
+from elastickv.audit import drawn, judged, manifest, measurement, peers, plan, published, rates, remade, series
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as results_folder
 
@@ -90,6 +90,12 @@ def _made(folder: Folder, planned: plan.Plan, finished: bool) -> None:
     texts = {"report.md", published.TRACE, published.POSTS} & {*checked}
     if texts and folder.record("verdicts.json"):
         _published(folder, planned, texts)
+    if finished and folder.record("verdicts.json"):
+        with folder.findings.of("figures").recomputing("(files)"):
+            try:
+                drawn.check(folder, planned)
+            except records.RecordError as error:
+                folder.findings.of("figures").fault("(files)", str(error), "records that figures can be drawn of")
 
 
 def _published(folder: Folder, planned: plan.Plan, texts: set[str]) -> None:
