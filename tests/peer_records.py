@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from results_folder import example
 
 from elastickv import peers
@@ -17,15 +18,14 @@ ROUNDS = 24
 
 
 def samples(ours_us: float, peer_us: float) -> sampling.Samples:
-    """Rounds that scatter by a thousandth."""
-    made = sampling.Samples()
-    for index in range(ROUNDS):
-        scatter = 1 + (index * 7 % 11 - 5) * 1e-4
-        made.order.append(list(sampling.ORDERS[index % len(sampling.ORDERS)]))
-        made.us["reference"].append(ours_us * scatter)
-        made.us["candidate"].append(peer_us * (2 - scatter))
-        made.us["reference_again"].append(ours_us * (1 + (index * 5 % 7 - 3) * 1e-4))
-        made.us["candidate_again"].append(peer_us * (1 + (index * 3 % 7 - 3) * 1e-4))
+    """Rounds that scatter by a thousandth around these medians; no series is a copy of another."""
+    made, rng = sampling.Samples(), np.random.default_rng([int(1000 * ours_us), int(1000 * peer_us)])
+    centres = {"reference": ours_us, "candidate": peer_us, "reference_again": ours_us, "candidate_again": peer_us}
+    for series, centre in centres.items():
+        scatter = rng.uniform(1e-5, 1e-3, ROUNDS // 2 - 1)
+        times = centre * (1 + np.concatenate([scatter, -scatter, [0, 0]]))
+        made.us[series] = rng.permutation(times).tolist()
+    made.order = [list(sampling.ORDERS[index % len(sampling.ORDERS)]) for index in range(ROUNDS)]
     return made
 
 

@@ -105,7 +105,7 @@ def test_a_slow_arm_is_a_speedup_below_one_and_called_slower(records_of, verdict
 def test_the_sound_case_beside_them_is_measured_and_the_folder_is_clean(faulty, records_of):
     assert records_of["sound"]["status"] in ("ok", "noisy"), records_of["sound"]["reason"]
     assert records_of["sound"]["samples"]["full_us"]
-    assert verify(faulty.root / RESULTS).faults == []
+    assert verify(faulty.root / RESULTS, unfinished=True).faults == []
 
 
 @pytest.mark.slow

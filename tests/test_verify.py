@@ -104,13 +104,13 @@ def reseal(results: Path) -> None:
     edit(results, "manifest.json", change)
 
 
-def faults(results: Path) -> list[str]:
-    return [str(fault) for fault in verify(results).faults]
+def faults(results: Path, unfinished: bool = False) -> list[str]:
+    return [str(fault) for fault in verify(results, unfinished).faults]
 
 
-def assert_found(results: Path, *expected: str) -> None:
+def assert_found(results: Path, *expected: str, unfinished: bool = False) -> None:
     """Each expected text is the beginning of a fault."""
-    found = faults(results)
+    found = faults(results, unfinished)
     for text in expected:
         assert any(fault.startswith(text) for fault in found), f"{text!r} is not among\n" + "\n".join(found[:20])
 
@@ -200,7 +200,7 @@ def test_a_run_killed_midway_is_clean_at_every_step(results: Path):
     gone += ["summary.csv", GOLDEN, "ceilings.json", ".plan/golden.json", ".plan/noise.json", ".plan/cases.json"]
     for name in gone:
         (results / name).unlink()
-        findings = verify(results)
+        findings = verify(results, unfinished=True)
         assert findings.faults == [], name
         assert any("an unfinished run" in note for note in findings.notes)
         assert any(".report.md.abc123.part: left by a process that was killed" in note for note in findings.notes)
@@ -210,7 +210,7 @@ def test_what_an_unfinished_run_will_write_again_is_not_checked_and_what_is_newe
     (results / "manifest.json").unlink()
     put_at(".plan/golden.json", "speedup", 1.5)(results)
     put_at(".plan/config.json", "golden.speedup", 1.5)(results)
-    findings = verify(results)
+    findings = verify(results, unfinished=True)
     assert findings.faults == []
     assert "verdicts.json: older than .plan/golden.json: the next run rewrites it; not checked" in findings.notes
     (results / "verdicts.json").touch()
@@ -229,6 +229,13 @@ def test_an_edited_figure_of_an_unfinished_run_is_found(results: Path):
     (results / "manifest.json").unlink()
     put_at(GOLDEN, "efficiency.elastic.roofline", 0.99)(results)
     assert_found(results, f"{GOLDEN}: efficiency.elastic.roofline: found 0.99, expected 0.6")
+
+
+def test_a_deleted_manifest_is_found_unless_the_run_may_be_unfinished(results: Path, capsys):
+    (results / "manifest.json").unlink()
+    assert main(["verify", str(results)]) == 1
+    assert "manifest.json: (file): found nothing, expected the list of all files with their" in capsys.readouterr().out
+    assert main(["verify", str(results), "--unfinished"]) == 0
 
 
 # Figures: the hashes agree, since the forger wrote them again
@@ -310,6 +317,14 @@ RECORD_TAMPERINGS = [
     ("ended", "2025-11-23T09:00:00Z", "ended: found 2025-11-23T09:00:00Z, expected not before"),
     ("energy.arms.elastic.joules_per_launch", 1e-9, "energy.arms.elastic.joules_per_launch: found 1e-09"),
     ("machine.others_on_gpu.value", ANOTHER, "machine.others_on_gpu: found processes [5] at work on an ok record"),
+    (
+        "resolved.stopped",
+        "max_seconds",
+        "resolved.stopped: found max_seconds after 0.6 s, expected a time from 6.66667",
+    ),
+    ("case.measure.max_seconds", 1.5, "resolved.stopped: found precision after 0.6 s, expected max_seconds, 0.5 s"),
+    ("case.measure.precision", 1e-4, "resolved.stopped: found precision with an interval of +-0.001"),
+    ("statistics.controls.full.high", 1.006, "resolved.stopped: found precision with a control of the full arm from"),
 ]
 
 
@@ -342,8 +357,12 @@ def in_processes() -> dict[str, Any]:
     for factor in (1.1, 1.0, 0.9):
         fields = example("4096_cpu")
         samples, measured = fields["samples"], fields["statistics"]
-        for series in ("elastic_us", "elastic_again_us"):
-            samples[series] = [value / factor for value in samples[series]]
+        for name in ("full_us", "elastic_us", "full_again_us", "elastic_again_us"):
+            faster = factor if name.startswith("elastic") else 1
+            drift = [
+                1 + (factor - 1) * index * 1e-7 for index in range(len(samples[name]))
+            ]  # no process copies another
+            samples[name] = [value * by / faster for value, by in zip(samples[name], drift, strict=True)]
         both = [(samples[f"{arm}_us"], samples[f"{arm}_again_us"]) for arm in ("full", "elastic")]
         measured["speedup"] = statistics.median_interval(statistics.round_ratios(*both), 0.99).model_dump()
         fields["inference_cycle"]["speedup"]["value"] *= factor if factor != 1 else 1
@@ -585,7 +604,12 @@ def test_the_manifests_run_is_the_plans(results: Path):
 NEUTRAL = ("errors", "records", "system.readable", "judge.folder", "audit", "schemas.lengths")
 # What nothing else says: what formats keep per head, slots of other policies, bytes of other workloads.
 BY_THEIR_FILES = ("formats", "policies", "kinds")
-MAKERS_OF_TEXT = ("report", "judge.verdict", "schemas")  # for `remade.py` alone: they take typed records
+MAKERS_OF_TEXT = (
+    "report",
+    "judge.verdict",
+    "schemas",
+    "build.sources",
+)  # for `remade.py` alone: they take typed records
 AUDIT = sorted((ROOT / "workflow" / "elastickv" / "audit").rglob("*.py"))
 
 
@@ -668,7 +692,7 @@ def test_every_number_beside_a_peer_is_looked_up(tmp_path: Path):
     for command, name in ((["summarise"], "summary.csv"), (["report", "markdown"], "report.md")):
         results_folder.elastickv(command, results, name)
     (results / "manifest.json").unlink(missing_ok=True)
-    assert faults(results) == []
+    assert faults(results, unfinished=True) == []
     replace_in("summary.csv", ",torch_cudnn,21", ",torch_cudnn,22")(results)
     replace_in("report.md", "| `torch_cudnn` | 21", "| `torch_cudnn` | 22")(results)
     assert_found(
@@ -790,3 +814,89 @@ def test_bytes_of_the_golden_shape_by_hand():
     slots = 4 + groups + (4096 - 4 - groups * 4)
     output = 32 * 128 * 2
     assert traffic.moved(case)[:2] == (32 * 4096 * 2 * 128 * 2 + 2 * output, 32 * slots * 2 * 128 * 2 + 2 * output)
+
+
+# Samples that no clock gives
+
+
+@pytest.mark.parametrize("arm", ["full", "elastic"])
+@pytest.mark.parametrize(
+    ("forged", "found"),
+    [
+        (lambda times: [times[0]] * 60, "60 equal samples"),
+        (lambda times: times, "a copy of {}_us"),
+        (lambda times: times[::-1], "a copy of {}_us"),
+        (lambda times: [value * 0.999 for value in times], "a copy of {}_us"),
+    ],
+    ids=["no variance", "a copy", "in another order", "in another scale"],
+)
+def test_a_control_without_samples_of_its_own_is_refused(forged, found: str, arm: str):
+    record = example("4096_golden_ticket")
+    record["samples"][f"{arm}_again_us"] = forged(record["samples"][f"{arm}_us"])
+    expected = f"samples.{arm}_again_us: found {found.format(arm)}"
+    assert any(fault.startswith(expected) for fault in record_faults(record))
+
+
+def test_samples_beside_a_peer_are_no_copies(tmp_path: Path):
+    results = results_folder.gpu_folder(tmp_path)
+    case = example("4096_golden_ticket")["case"]
+    record = peer_records.peer_record("torch_cudnn", {case["id"]: peer_records.entry(case, 21.0, 16.6, 15.1)})
+    plain, dependent = (record["cases"][0]["full"]["ours"][mode]["samples"] for mode in ("plain", "dependent"))
+    plain["ours_again_us"] = plain["ours_us"]
+    dependent["peer_us"] = [value * 0.7 for value in plain["peer_us"]]
+    records.write(results / "peers_torch_cudnn.json", record, "peers")
+    where = f"cases.0 ({case['id']}).full.ours.plain.samples.ours_again_us"
+    assert_found(
+        results,
+        f"peers_torch_cudnn.json: {where}: found a copy of ours_us",
+        f"(records): samples.peers_torch_cudnn.json {case['id']} full dependent peer_us: found a copy of",
+        unfinished=True,
+    )
+
+
+def test_two_cases_with_the_same_samples_are_found(results: Path):
+    taken = json.loads((results / GOLDEN).read_text(encoding="utf-8"))["processes"]
+    put_at("results_1024_standard.json", "processes", taken)(results)
+    reseal(results)
+    where = f"(records): samples.{GOLDEN} 4096_golden_ticket process 1 full_us"
+    assert_found(results, f"{where}: found a copy of results_1024_standard.json 1024_standard process 1 full_us")
+
+
+def test_equal_cases_of_two_ids_have_the_same_samples(results: Path):
+    record = json.loads((results / GOLDEN).read_text(encoding="utf-8"))
+    record["case"]["id"] = "once_more"
+    (results / "results_once_more.json").write_text(json.dumps(record), encoding="utf-8")
+    assert not any(fault.startswith("(records): samples.") for fault in faults(results))
+
+
+@pytest.mark.parametrize("name", ["machine", "clocks", "throttling", "power", "energy"])
+def test_a_measured_record_without_the_state_of_its_device_is_found(name: str):
+    record = example("4096_golden_ticket")
+    del record[name]
+    assert any(fault.startswith(f"{name}: found nothing") for fault in record_faults(record))
+
+
+def test_the_manifests_cases_are_those_of_its_config(results: Path):
+    def change(manifest: Any) -> None:
+        manifest["config"]["cases"] = {case["id"]: case for case in manifest["cases"]}
+        manifest["cases"].pop(1)
+
+    edit(results, "manifest.json", change)
+    assert_found(
+        results, "manifest.json: cases.4096_golden_ticket: found nothing", "manifest.json: config_sha256: found"
+    )
+
+
+def test_the_fingerprint_is_one_hash_of_a_clean_folder_with_or_without_its_plan(results: Path, capsys):
+    assert main(["verify", str(results), "--fingerprint"]) == 0
+    first = capsys.readouterr().out.strip()
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    shutil.rmtree(results / ".plan")
+    manifest = ["--cases", str(results / "manifest.json"), "--results", str(results)]
+    assert main(["report", "manifest", *manifest, "--out", str(results / "manifest.json")]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(results), "--fingerprint"]) == 0
+    assert capsys.readouterr().out.strip() == first
+    (results / "report.md").write_text("edited", encoding="utf-8")
+    assert main(["verify", str(results), "--fingerprint"]) == 1
+    assert first not in capsys.readouterr().out

@@ -255,7 +255,11 @@ def _add_checking(commands) -> None:
     verify = commands.add_parser(
         "verify", help="check that a results folder is consistent; exit with code 1 and a list of errors if not"
     )
-    verify.add_argument("folder", metavar="DIR", help="results folder, complete or partial")
+    verify.add_argument("folder", metavar="DIR", help="results folder")
+    verify.add_argument("--unfinished", action="store_true", help="accept a run that has not written its manifest yet")
+    verify.add_argument(
+        "--fingerprint", action="store_true", help="print one hash of a consistent folder, to publish with its numbers"
+    )
     _add_json(verify)
     verify.set_defaults(module="elastickv.audit")
     compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")

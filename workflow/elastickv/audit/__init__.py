@@ -24,16 +24,22 @@ SHOWN = ("records", "files hashed", "figures", "fields of verdicts", "cells of t
 def run(args: argparse.Namespace) -> int:
     """Prints the faults, or one line on what was checked. Returns 1 if there are faults."""
     path = Path(args.folder)
-    findings = verify(path)
+    findings = verify(path, args.unfinished)
+    hash_of_all = fingerprint(path) if args.fingerprint and not findings.faults else None
     if args.json:
-        print(json.dumps(as_json(path, findings), indent=1, ensure_ascii=False))
+        print(json.dumps(as_json(path, findings) | {"fingerprint": hash_of_all}, indent=1, ensure_ascii=False))
+    elif hash_of_all:
+        print(hash_of_all)
     else:
         print("\n".join(lines(path, findings)))
     return 1 if findings.faults else 0
 
 
-def verify(path: Path) -> Findings:
-    """All findings in a results folder. Raises UsageError if it is not one, MachineError if it cannot be listed."""
+def verify(path: Path, unfinished: bool = False) -> Findings:
+    """All findings in a results folder. unfinished: a missing manifest is no fault.
+
+    Raises UsageError if it is no results folder, MachineError if it cannot be listed.
+    """
     from elastickv.audit import reading, whole
 
     if not reading.is_results_folder(readable.listing(path)):
@@ -43,11 +49,20 @@ def verify(path: Path) -> Findings:
     findings = Findings()
     with np.errstate(all="ignore"):  # results of absurd samples are compared like any others
         try:
-            whole.check(reading.Folder(path, findings))
+            whole.check(reading.Folder(path, findings), unfinished)
         except OSError as error:  # the file was readable when the folder was opened
             name = os.path.relpath(error.filename or path, path)
             findings.of(name).fault("(file)", readable.reason(error), "a file that can be read")
     return findings
+
+
+def fingerprint(path: Path) -> str | None:
+    """One hash of a folder that was found consistent; None of an unfinished run, which has no manifest."""
+    from elastickv import records
+    from elastickv.audit import identity
+
+    manifest = path / "manifest.json"
+    return identity.of(records.read(manifest, "manifest")) if manifest.exists() else None
 
 
 def lines(path: Path, findings: Findings) -> list[str]:

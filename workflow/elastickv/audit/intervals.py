@@ -27,20 +27,20 @@ DRAWN = {"resamples": 4999, "seed": 0}
 Bounds = tuple[float, float]
 
 
-def _medians(values: np.ndarray, block: int) -> np.ndarray:
+def _medians(values: np.ndarray, block: int, resamples: int) -> np.ndarray:
     """Medians of the resamples: circular blocks (Politis and Romano, 1992)."""
     count, starts_each = len(values), math.ceil(len(values) / block)
     generator = np.random.default_rng(DRAWN["seed"])
     rows = max(1, AT_ONCE // count)
     medians = []
-    for first in range(0, DRAWN["resamples"], rows):
-        starts = generator.integers(0, count, size=(min(rows, DRAWN["resamples"] - first), starts_each))
+    for first in range(0, resamples, rows):
+        starts = generator.integers(0, count, size=(min(rows, resamples - first), starts_each))
         index = (starts[:, :, np.newaxis] + np.arange(block)) % count
         medians.append(np.median(values[index.reshape(len(starts), -1)[:, :count]], axis=1))
     return np.concatenate(medians)
 
 
-def _widened(values: np.ndarray, confidence: float, block: int) -> Bounds:
+def _widened(values: np.ndarray, confidence: float, block: int, resamples: int) -> Bounds:
     """The percentile interval in logarithms about the median, widened for few blocks (Hesterberg, 2015).
 
     With K = n / block: by sqrt(K / (K - 1)) t(K - 1; 1 - a / 4) / z(1 - a / 2), a = 1 - confidence.
@@ -50,7 +50,7 @@ def _widened(values: np.ndarray, confidence: float, block: int) -> Bounds:
     centre, blocks, error = math.log(np.median(values)), len(values) / block, 1 - confidence
     quantiles = stdtrit(blocks - 1, 1 - error / 4) / NormalDist().inv_cdf(1 - error / 2)
     factor = math.sqrt(blocks / (blocks - 1)) * quantiles
-    percentiles = np.percentile(_medians(values, block), [50 * error, 100 - 50 * error])
+    percentiles = np.percentile(_medians(values, block, resamples), [50 * error, 100 - 50 * error])
     low, high = (centre + factor * (math.log(end) - centre) for end in percentiles)
     return math.exp(min(low, centre)), math.exp(max(high, centre))
 
@@ -85,16 +85,16 @@ def _method(values: np.ndarray) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _cached(values: bytes, confidence: float) -> Bounds:
+def _cached(values: bytes, confidence: float, resamples: int) -> Bounds:
     series = np.frombuffer(values)
     if _is_range(series):
         return float(series.min()), float(series.max())
-    return _widened(series, confidence, _block_of(series))
+    return _widened(series, confidence, _block_of(series), resamples)
 
 
-def bounds(samples: Sequence[float], confidence: float) -> Bounds:
+def bounds(samples: Sequence[float], confidence: float, resamples: int = DRAWN["resamples"]) -> Bounds:
     """The interval of the samples' median."""
-    return _cached(np.asarray(samples, dtype=float).tobytes(), confidence)
+    return _cached(np.asarray(samples, dtype=float).tobytes(), confidence, resamples)
 
 
 def plain(about: About, where: str, samples: Sequence[float], found: dict[str, Any], confidence: float) -> None:

@@ -15,6 +15,7 @@ from elastickv.audit import (
     processes,
     rates,
     series,
+    stopping,
     sustained,
     traffic,
 )
@@ -39,9 +40,17 @@ def check(about: About, record: dict[str, Any]) -> None:
         with about.recomputing("bytes"):
             _bytes(about, record["bytes"], bytes_moved)
     if record["status"] in ("ok", "noisy"):
+        stated(about, record)
         with about.recomputing("samples"):
             if _samples(about, record) and record["samples"]["full_us"]:
+                series.check(about, "samples", series.of(record["samples"]))
                 _figures(about, record, bytes_moved)
+
+
+def stated(about: About, record: dict[str, Any]) -> None:
+    """A measured record states its device's state, or why it cannot: what cautions are made of."""
+    for name in ("machine", "clocks", "throttling", "power", "energy"):
+        about.require(bool(record.get(name)), name, "nothing", "readings, or the reason why there are none")
 
 
 def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -> None:
@@ -51,7 +60,7 @@ def _figures(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) -
     with about.recomputing("efficiency"):
         efficiency.check(about, record, bytes_moved)
     topics = {"statistics": _statistics, "inference_cycle": cycle.check, "processes": processes.check}
-    topics["sustained"] = sustained.check
+    topics |= {"sustained": sustained.check, "resolved.stopped": stopping.check}
     for topic, recompute in (topics | {"energy": energy.check, "machine": energy.undisturbed}).items():
         with about.recomputing(topic):
             recompute(about, record)

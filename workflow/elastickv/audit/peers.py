@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from elastickv.audit import correctness, intervals, rates, series, traffic
@@ -26,6 +27,15 @@ def check(about: About, record: dict[str, Any]) -> None:
         for cache in CACHES:
             with about.recomputing(f"{where}.{cache}"):
                 _cache(about, f"{where}.{cache}", record, entry["case"], cache, entry[cache])
+
+
+def measurements(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Of every comparison of a peer's record: the case as measured, which comparison it is, and its samples."""
+    for entry in record.get("cases", []):
+        for cache in CACHES:
+            for mode, compared in (entry[cache].get("ours") or {}).items():
+                if compared:
+                    yield entry["case"], f"{cache} {mode}", compared["samples"]
 
 
 def _cache(
@@ -59,6 +69,7 @@ def _within_peak(about: About, where: str, record: dict[str, Any], moved: int, f
 def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[str, Any]) -> None:
     """Times of both kernels, their ratio, and the controls."""
     samples, confidence = found["samples"], settings["confidence"]
+    series.check(about, f"{where}.samples", series.of(samples))
     for side in SIDES:
         times = series.of_side(samples, side, SIDES)
         about.same(f"{where}.{side}", found[side], arm_figures(times, settings["truncate"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ def check(folder: Folder, manifest: dict[str, Any] | None) -> Plan | None:
         if parts[part] and part in config:
             folder.findings.of(f".plan/{part}.json").same("", parts[part], config[part])
     if manifest:
+        _as_configured(folder, manifest)
         _copy(folder, manifest, parts, cases)
         if not folder.has(".plan"):
             parts |= {name: (manifest["config"] or {}).get(name) for name in LIMITS}
@@ -56,6 +58,21 @@ def check(folder: Folder, manifest: dict[str, Any] | None) -> Plan | None:
         return None
     planned = {case: cases.get(case) for case in parts["cases"]["cases"]}
     return Plan(planned, {name: parts[name] for name in LIMITS}, results_folder.plan_file(folder.path))
+
+
+def _as_configured(folder: Folder, manifest: dict[str, Any]) -> None:
+    """The manifest's cases are all those of its config, which has the hash that it states, and limits."""
+    about, config = folder.findings.of("manifest.json", "fields of the plan"), manifest["config"]
+    if not about.require(config is not None, "config", "null", "the resolved config of the run"):
+        return
+    if manifest.get("config_sha256"):
+        digest = hashlib.sha256(records.canonical_json(config).encode()).hexdigest()
+        about.same("config_sha256", manifest["config_sha256"], digest)
+    for part in LIMITS:
+        if part not in config:
+            about.note(f"the config states no limits `{part}`: those of verdicts.json are taken")
+    if "cases" in config:
+        about.same("cases", {case["id"]: case for case in manifest["cases"]}, config["cases"])
 
 
 def _copy(folder: Folder, manifest: dict[str, Any], parts: dict[str, Any], cases: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 from elastickv.audit import intervals, series
@@ -15,6 +16,13 @@ ON_GPU = 3  # processes of `auto` on a GPU; one on a CPU
 def runs_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     """What every process found; empty where one process measured."""
     return (record.get("processes") or {}).get("runs", [])
+
+
+def measurements(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Of every process of a measurement record: the case, which process it is, and its samples."""
+    if record.get("samples"):
+        for index, samples in enumerate(runs_of(record) or [record["samples"]]):
+            yield record["case"], f"process {index + 1}", samples
 
 
 def own(record: dict[str, Any], name: str, stated: dict[str, Any]) -> dict[str, Any]:
@@ -40,6 +48,8 @@ def check(about: About, record: dict[str, Any]) -> None:
     if not found:
         return
     confidence = record["case"]["measure"]["confidence"]
+    times = {f"{index}.{name}": values for index, run in enumerate(runs) for name, values in series.of(run).items()}
+    series.check(about, "processes.runs", times)
     for index, run in enumerate(runs):
         if run["speedup"]:
             _run(about, f"processes.runs.{index}", run, confidence)
@@ -52,9 +62,8 @@ def check(about: About, record: dict[str, Any]) -> None:
     middle = statistics.median_low(ok if quiet else speedups)
     published = runs[found["published"]]
     about.same("processes.published", published["speedup"]["value"], middle)
-    times = {key: record["samples"][key] for key in record["samples"] if key.endswith("_us")}
-    for key, taken in times.items():
-        about.same(f"samples.{key}", taken, published.get(key))
+    for name, times in series.of(record["samples"]).items():
+        about.same(f"samples.{name}", times, published.get(name))
     expected = "noisy: fewer than half of the processes were not"
     about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
     _pooled(about, record, runs, confidence)

@@ -7,21 +7,28 @@ check the numbers of summary, report and posts.
 
 from __future__ import annotations
 
+import argparse
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from elastickv import records
 from elastickv.audit.finding import About
+from elastickv.build import sources as source_files
 from elastickv.judge import verdict as judge
 from elastickv.judge.folder import Entry
 from elastickv.report import markdown, social
+from elastickv.report import notebook as notebooks
 from elastickv.report import summary as summary_table
 from elastickv.report.inputs import Inputs, load
 from elastickv.schemas.config import Noise
 from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.verdict import Thresholds
 
-__all__ = ["Inputs", "load", "posts", "report", "summary", "verdict"]
+__all__ = ["FIGURES", "Inputs", "figures", "load", "notebook", "posts", "report", "sources", "summary", "verdict"]
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+FIGURES = ("svg", "png")
 
 
 def verdict(record: Measurement, thresholds: dict[str, Any]) -> dict[str, Any]:
@@ -50,3 +57,21 @@ def report(about: About, found: str, inputs: Inputs) -> None:
 def posts(inputs: Inputs) -> dict[str, Any]:
     """The posts with the trace of their numbers."""
     return records.content(social.posts(inputs))
+
+
+def figures(cases_file: Path, results: Path, out: Path) -> None:
+    """All figures, into the folder `out`."""
+    from elastickv.report import figures as drawn
+
+    drawn.run(argparse.Namespace(cases=cases_file, results=results, out=str(out)))
+
+
+def notebook() -> str:
+    """The notebook of this checkout's sources."""
+    return notebooks.notebook(CHECKOUT)
+
+
+@cache
+def sources() -> str:
+    """The hash of this checkout's sources."""
+    return source_files.sha256(CHECKOUT)

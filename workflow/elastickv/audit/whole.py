@@ -1,13 +1,28 @@
 """Verifies a whole results folder, complete or partial.
 
 With a manifest, the folder is a finished run: everything listed must exist and agree. Without one, a run is active or
-was killed: existing files are checked, except those that are older than their inputs and will be rewritten.
+was killed, or someone deleted it, which is a fault unless the caller expects an unfinished run. Existing files are
+checked, except those that are older than their inputs and will be rewritten.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from elastickv import records
-from elastickv.audit import judged, manifest, measurement, peers, plan, published, rates, remade
+from elastickv.audit import (
+    drawn,
+    judged,
+    manifest,
+    measurement,
+    peers,
+    plan,
+    processes,
+    published,
+    rates,
+    remade,
+    series,
+)
 from elastickv.audit.reading import Folder
 from elastickv.judge import folder as results_folder
 
@@ -17,6 +32,7 @@ CHECKS = {
     "*_baseline.json": rates.baseline,
     "peers_*.json": peers.check,
 }
+SAMPLES = {"results_*.json": processes.measurements, "peers_*.json": peers.measurements}
 # What is made from the records of all cases -> what it is made from besides. Patterns need not match anything.
 MADE_FROM = {
     "summary.csv": (".plan/noise.json", "peers_*.json"),
@@ -27,8 +43,8 @@ MADE_FROM = {
 }
 
 
-def check(folder: Folder) -> None:
-    """Checks everything; `folder.findings` has the outcome."""
+def check(folder: Folder, unfinished: bool = False) -> None:
+    """Checks everything; `folder.findings` has the outcome. unfinished: a run may lack its manifest."""
     left = sorted(path.relative_to(folder.path).as_posix() for path in folder.path.rglob(".*.part"))
     killed = "left by a process that was killed while writing; may be deleted"
     folder.findings.notes += [f"{name}: {killed}" for name in left]
@@ -44,10 +60,29 @@ def check(folder: Folder) -> None:
             if record is not None:
                 with about.recomputing("(record)"):
                     recompute(about, record)
+    _no_copies(folder)
     if not finished:
         _unfinished(folder, planned)
+        if not unfinished:
+            expected = "the list of all files with their hashes, which a finished run writes (else: --unfinished)"
+            folder.findings.of("manifest.json").fault("(file)", "nothing", expected)
     if planned:
         _made(folder, planned, finished)
+
+
+def _no_copies(folder: Folder) -> None:
+    """No measurement has the samples of another, in any record. Cases that differ in their id are measured once."""
+    every: dict[str, list[float]] = {}
+    seen: list[Any] = []
+    for pattern, measurements in SAMPLES.items():
+        for name in folder.names(pattern):
+            record = folder.record(name) or {}
+            for case, part, samples in measurements(record):
+                measured = (case | {"id": ""}, record.get("peer"), part)
+                if measured not in seen:
+                    every |= {f"{name} {case['id']} {part} {one}": times for one, times in series.of(samples).items()}
+                seen.append(measured)
+    series.unlike(folder.findings.of("(records)"), "samples", every)
 
 
 def _unfinished(folder: Folder, planned: plan.Plan | None) -> None:
@@ -77,6 +112,12 @@ def _made(folder: Folder, planned: plan.Plan, finished: bool) -> None:
     texts = {"report.md", published.TRACE, published.POSTS} & {*checked}
     if texts and folder.record("verdicts.json"):
         _published(folder, planned, texts)
+    if finished and folder.record("verdicts.json"):
+        with folder.findings.of("figures").recomputing("(files)"):
+            try:
+                drawn.check(folder, planned)
+            except records.RecordError as error:
+                folder.findings.of("figures").fault("(files)", str(error), "records that figures can be drawn of")
 
 
 def _published(folder: Folder, planned: plan.Plan, texts: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,11 +40,13 @@ def manifest(cases_file: Path, results: Path, out: Path) -> Manifest:
     plan, planned = cases_file.parent, folder.cases_of(cases_file)
     cases = [plan / "cases" / f"{case}.json" for case in planned.cases]
     inputs = [cases_file, *(path for name in PLANNED if (path := plan / name).exists()), *cases]
+    config = _plan_file(plan / "config.json") if (plan / "config.json").exists() else None
     return Manifest(
         schema_="manifest/2",
         elastickv=__version__,
         run=records.load(plan / "run.json", Provenance),
-        config=_plan_file(plan / "config.json") if (plan / "config.json").exists() else None,
+        config=config,
+        config_sha256=MISSING if config is None else _sha256_of(config),
         cases=[_plan_file(path) for path in cases],
         sweeps=planned.sweeps or MISSING,
         inputs=_files(results, inputs),
@@ -58,6 +61,10 @@ def outputs(results: Path) -> list[Path]:
         for path in results.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(results).parts)
     )
+
+
+def _sha256_of(config: dict[str, Any]) -> str:
+    return hashlib.sha256(records.canonical_json(config).encode()).hexdigest()
 
 
 def _plan_file(path: Path) -> dict[str, Any]:

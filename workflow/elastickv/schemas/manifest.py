@@ -25,6 +25,7 @@ class Manifest(Model):
     elastickv: Text = field("version of this package")
     run: Provenance
     config: dict[str, Any] | None = field("the resolved config")
+    config_sha256: Sha256 | MISSING = optional("of the resolved config as canonical JSON")
     cases: list[dict[str, Any]] = field("canonical")
     sweeps: dict[str, list[str]] | MISSING = optional("by sweep: the ids of its cases")
     inputs: list[File] = field("the plan; empty for a folder that was published without its plan")
