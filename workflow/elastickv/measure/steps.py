@@ -109,7 +109,8 @@ def choose_loops(backend: Backend, workload: Workload, settings: Measure, mode: 
     if fixed:
         return whole_rotations(settings.inner_loops, period) if whole else settings.inner_loops
     least = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
-    fitting = max(1, int(SAMPLE_SECONDS / _slowest_launch(backend, workload, mode, least)))
+    trial = max(least, min(settings.inner_loops, period))  # several layers, whose caches are cold
+    fitting = max(1, int(SAMPLE_SECONDS / _slowest_launch(backend, workload, mode, trial)))
     if not whole:
         return max(least, min(settings.inner_loops, fitting))
     most = whole_rotations(max(settings.inner_loops, least), period)
