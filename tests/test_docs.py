@@ -20,7 +20,6 @@ FIGURE = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)? ?(?:us|ms|s|x|%|GB/s|tokens/s
 DEFINITIONS = {
     "README.md": {"1x": "no difference", "1.7x": "the default of golden.excellent"},
     "docs/architecture.md": {
-        "75%": "clock below which a round is dropped",
         "20 s": "time of the ceilings on a GPU",
         "8 s": "time of the ceilings on a CPU",
     },
@@ -35,11 +34,14 @@ DEFINITIONS = {
         "98%": "the promise of the intervals",
         "10%": "limit of a baseline's noise on a GPU",
         "25%": "limit of a baseline's noise on a CPU",
+        "95%": "steady.LEAST_BUSY",
+        "99%": "the default of measure.confidence",
     },
     "docs/reading-a-result.md": {
         "1x": "no difference",
         "1.7x": "the default of golden.excellent",
         "5%": "the default of measure.truncate",
+        "25%": "the default of noise.widest",
         "99%": "the default of measure.confidence",
     },
     "docs/statistics.md": {"99%": "the confidence", "98%": "the promise", "30%": "drift of the simulation"},

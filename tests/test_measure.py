@@ -474,6 +474,16 @@ def test_samples_are_whole_rotations_on_a_gpu_and_may_be_one_launch_on_a_cpu(
     assert steps.choose_loops(Timed(device), Launches(period), settings, graph, fixed) == expected
 
 
+@pytest.mark.parametrize(("reps", "expected"), [(10, 50), (100, 50), (1000, 5), (100_000, 1)])
+def test_samples_of_a_cpu_are_so_short_that_all_rounds_fit_into_the_time(reps, expected):
+    class Timed(Recorder):
+        def seconds(self, *programs, lead=()):
+            return sum(map(len, programs)) * 1e-3
+
+    settings = tiny_case(measure={"inner_loops": 64, "reps": reps, "max_seconds": 20}).measure
+    assert steps.choose_loops(Timed("cpu"), Launches(8), settings, Mode(), fixed=False) == expected
+
+
 def test_a_record_states_the_shortest_reuse_distance_and_both_controls(backend):
     made = measure_in_process(backend, tiny_case(measure={"reps": 12, "decode_tokens": 0}))
     layers, moved = made.resolved.layers, made.bytes

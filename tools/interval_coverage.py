@@ -70,23 +70,27 @@ def log_ratios(cell: Cell, trials: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Arms:
-    """A made-up device: `take` and `clock` as the sampler wants them; noise is split between two arms of a round."""
+    """A made-up device: `take` and `clock` as the sampler wants them.
+
+    The speedup's noise is split between the arms of a round, that of the controls between the two samples of an arm.
+    """
 
     def __init__(self, speedup_noise: np.ndarray, control_noise: np.ndarray):
-        noise = np.stack([speedup_noise / 2, -speedup_noise / 2, speedup_noise / 2 - control_noise])
-        base = np.array([[20.0], [20.0 / SPEEDUP], [20.0]])
+        half, apart = speedup_noise / 2, control_noise / 2
+        noise = np.stack([half + apart, -half + apart, half - apart, -half - apart])
+        base = np.array([[20.0], [20.0 / SPEEDUP], [20.0], [20.0 / SPEEDUP]])
         self.times = dict(zip(sampling.SERIES, (base * np.exp(noise)).tolist(), strict=True))
         self.taken = 0
 
     def take(self, series: str) -> float:
-        """Microseconds of the next sample: three make a round, and the machine slows down all the while."""
-        index, self.taken = self.taken // 3, self.taken + 1
-        drift = 1 + 0.001 * self.taken + 0.02 * np.sin(self.taken / 60)
+        """Microseconds of the next sample: four make a round, and the machine slows down all the while."""
+        index, self.taken = self.taken // len(sampling.SERIES), self.taken + 1
+        drift = 1 + 0.00075 * self.taken + 0.02 * np.sin(self.taken / 80)
         return self.times[series][index] * drift
 
     def clock(self) -> float:
         """One unit of time a round."""
-        return self.taken / 3
+        return self.taken / len(sampling.SERIES)
 
 
 def trial(speedup_noise: np.ndarray, control_noise: np.ndarray, time_for: int) -> tuple[bool, int, float]:
@@ -94,8 +98,8 @@ def trial(speedup_noise: np.ndarray, control_noise: np.ndarray, time_for: int) -
     arms = Arms(speedup_noise, control_noise)
     rule = sampling.Rule(REPS, 0, PRECISION, time_for, CONFIDENCE)
     samples = sampling.interleave(arms.take, rule, clock=arms.clock)
-    both = [samples.us[arm] for arm in sampling.ARMS]
-    interval, ratios = statistics.ratio_interval(*both, CONFIDENCE), statistics.ratios(*both)
+    ratios = samples.ratios()
+    interval = statistics.median_interval(ratios, CONFIDENCE)
     return interval.low <= SPEEDUP <= interval.high, len(ratios), statistics.autocorrelation(ratios)
 
 

@@ -103,13 +103,17 @@ def whole_rotations(loops: int, period: int) -> int:
 def choose_loops(backend: Backend, workload: Workload, settings: Measure, mode: Mode, fixed: bool) -> int:
     """Launches of a sample: `inner_loops`, fewer where they would take over 50 ms (a graph holds at least 20).
 
-    On a GPU always whole rotations: at least one, and `inner_loops` is rounded up. On a CPU a sample may be one launch.
+    On a GPU always whole rotations: at least one, and `inner_loops` is rounded up. On a CPU a sample may be one launch,
+    and is so short that `reps` rounds fit into `max_seconds`: of many short samples few meet another process.
     """
     whole, period = backend.name == "cuda", workload.period
     if fixed:
         return whole_rotations(settings.inner_loops, period) if whole else settings.inner_loops
     least = FEWEST_GRAPH_LAUNCHES if mode.graph else 1
-    fitting = max(1, int(SAMPLE_SECONDS / _slowest_launch(backend, workload, mode, least)))
+    trial = max(least, min(settings.inner_loops, period))  # several layers, whose caches are cold
+    share = settings.max_seconds / (settings.reps * len(sampling.SERIES))
+    longest = SAMPLE_SECONDS if whole else min(SAMPLE_SECONDS, share)
+    fitting = max(1, int(longest / _slowest_launch(backend, workload, mode, trial)))
     if not whole:
         return max(least, min(settings.inner_loops, fitting))
     most = whole_rotations(max(settings.inner_loops, least), period)
