@@ -261,9 +261,13 @@ def _add_checking(commands) -> None:
     compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")
     compare.add_argument("old", metavar="OLD", help="results folder to compare against")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
-    compare.add_argument(
-        "--tolerance", type=_or_text(number), default=0.02, help="relative change that counts as no change (0.02: 2%%)"
+    tolerance = (
+        "change that counts as none (0.02: 2%%; default: 0.5%%, or 3 times the spread between processes if larger)"
     )
+    compare.add_argument("--tolerance", type=_or_text(number), help=tolerance)
+    again = "results folder of a repeated measurement of NEW: a change counts only if that has it too"
+    compare.add_argument("--confirm", metavar="AGAIN", help=again)
+    compare.add_argument("--format", choices=["text", "markdown", "json"], default="text")
     compare.add_argument("--across-devices", action="store_true", help="allow comparing records of different devices")
     compare.set_defaults(module="elastickv.judge.compare")
 
