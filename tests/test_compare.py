@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import results_folder
+from conftest import ROOT
 from results_folder import example, list_cases, make, put
 
 from elastickv.cli import main
 from elastickv.judge import changes
+
+sys.path.append(str(ROOT / "tools"))
+import comparison_power as power
 
 CASES = ("4096_golden_ticket", "1024_standard")
 
@@ -306,3 +312,24 @@ def test_the_order_is_the_new_folders_plan(old, new, capsys):
     list_cases(new, list(reversed(CASES)))
     _, lines = compared(capsys, old, new)
     assert [line.split()[0] for line in lines if line.startswith(CASES)] == list(reversed(CASES))
+
+
+@pytest.mark.parametrize("setting", power.SETTINGS, ids=lambda setting: setting.name)
+def test_equal_builds_seldom_raise_an_alarm_and_a_real_regression_does(setting):
+    rng = np.random.default_rng(7)
+    assert sum(any(power.regressed(setting, 0.0, rng)) for _ in range(100)) <= 5
+    regression = setting.promised or 0.12
+    assert sum(power.regressed(setting, regression, rng)[0] for _ in range(50)) >= 40
+
+
+def test_the_power_table_in_the_docs_is_of_this_code():
+    text = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
+    table = text.partition(power.BEGIN)[2].partition(power.END)[0]
+    assert table.startswith(power.settings())
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(power.SETTINGS)
+    for setting, row in zip(power.SETTINGS, rows, strict=True):
+        name, alarms, smallest = (cell.strip() for cell in row.strip("|").split("|"))
+        assert name == setting.name
+        assert float(alarms.rstrip("%")) / 100 <= power.ALARMS
+        assert setting.promised is None or float(smallest.rstrip("%")) / 100 <= setting.promised

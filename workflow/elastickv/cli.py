@@ -270,6 +270,20 @@ def _add_checking(commands) -> None:
     compare.add_argument("--format", choices=["text", "markdown", "json"], default="text")
     compare.add_argument("--across-devices", action="store_true", help="allow comparing records of different devices")
     compare.set_defaults(module="elastickv.judge.compare")
+    ab = commands.add_parser("ab", help="time two commits' kernels in one process; exit with code 1 on a regression")
+    ab.add_argument("base", metavar="BASE", help="git revision or checkout to compare against")
+    ab.add_argument("head", metavar="HEAD", help="git revision or checkout to judge")
+    _add_config(ab, values=False)
+    ab.add_argument("--case", action="extend", nargs="+", metavar="ID", help="cases to time (default: all)")
+    ab.add_argument("--backend", choices=["auto", "cuda", "cpu"], default="auto")
+    ab.add_argument(
+        "--tolerance", type=_or_text(number), default=0.01, help="change that counts as none (default: 0.01)"
+    )
+    repetitions = "how often the caches are allocated anew, at least 3 (default: 5)"
+    ab.add_argument("--repetitions", type=_or_text(integer), default=5, metavar="N", help=repetitions)
+    seconds = "longest sampling of one arm in one repetition (default: 5)"
+    ab.add_argument("--seconds", type=_or_text(number), default=5.0, help=seconds)
+    ab.set_defaults(module="elastickv.measure.ab")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -119,6 +119,47 @@ def outcome(worse: float, tolerance: float, significant: bool) -> str:
     return "regressed" if worse > 0 else "improved"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A ratio of times new / old that several repetitions measured: its logarithms, and the error each one states."""
+
+    logs: tuple[float, ...]
+    within: float
+
+
+class JudgedPair(NamedTuple):
+    """A pair's ratio with its interval, p value (not corrected) and outcome, as in Judged."""
+
+    factor: float
+    low: float
+    high: float
+    p_value: float
+    outcome: str
+
+
+def judge_pairs(pairs: Sequence[Pair], tolerance: float) -> list[JudgedPair]:
+    """Every pair with its outcome. Its error is by its own spread or the pooled one of all, whichever is larger."""
+    from scipy.special import stdtr, stdtrit
+
+    if not pairs:
+        return []
+    degrees = sum(len(pair.logs) - 1 for pair in pairs)
+    spread = math.sqrt(sum(float(np.var(pair.logs)) * len(pair.logs) for pair in pairs) / degrees)
+    tested = []
+    for pair in pairs:
+        log, count = float(np.mean(pair.logs)), len(pair.logs)
+        widest = max(spread, float(np.std(pair.logs, ddof=1)), pair.within)
+        error = widest / math.sqrt(count)
+        p_value = 2 * float(stdtr(degrees, -abs(log) / error)) if error else float(log == 0)
+        tested.append((log, error * float(stdtrit(degrees, (1 + CONFIDENCE) / 2)), p_value))
+    significant = holm([p_value for *_, p_value in tested], 1 - CONFIDENCE)
+    return [
+        JudgedPair(math.exp(log), math.exp(log - half), math.exp(log + half), p_value,
+                   outcome(math.exp(log) - 1, tolerance, counts))
+        for (log, half, p_value), counts in zip(tested, significant, strict=True)
+    ]  # fmt: skip
+
+
 def _tested(change: Change, spreads: Mapping[Group, Spread]) -> tuple[float, float, float]:
     """Logarithm of new / old, half of its interval's width, two-sided p value of no change."""
     from scipy.special import stdtr, stdtrit
