@@ -14,7 +14,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages of figures that no record carries, each with its device, date and source.
 NOTES = {"docs/lab-notes.md"}
 # Other generated tables, by their first and last line; the tests of their generators keep them current.
-GENERATED = (("<!-- coverage table", "<!-- end of the coverage table -->"), ("<!-- architectures:", "<!-- end of"))
+GENERATED = (
+    ("<!-- coverage table", "<!-- end of the coverage table -->"),
+    ("<!-- power table", "<!-- end of the power table -->"),
+    ("<!-- architectures:", "<!-- end of"),
+)
 FIGURE = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)? ?(?:us|ms|s|x|%|GB/s|tokens/s|mJ|J|W)(?![\w/])")
 # Figures that define something or limit it, which no measurement changes, by page.
 DEFINITIONS = {
@@ -44,7 +48,16 @@ DEFINITIONS = {
         "25%": "the default of noise.widest",
         "99%": "the default of measure.confidence",
     },
-    "docs/statistics.md": {"99%": "the confidence", "98%": "the promise", "30%": "drift of the simulation"},
+    "docs/statistics.md": {
+        "99%": "the confidence",
+        "98%": "the promise",
+        "30%": "drift of the simulation",
+        "0.5%": "the smallest tolerance, and a spread that the simulation assumes",
+        "4.5%": "the tolerance of ratios on a CPU whose spread is not known",
+        "80%": "the power",
+        "1%": "false alarms allowed, and the regression that compare has to find",
+        "3%": "the regression that ab has to find",
+    },
 }
 
 

@@ -265,11 +265,29 @@ def _add_checking(commands) -> None:
     compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")
     compare.add_argument("old", metavar="OLD", help="results folder to compare against")
     compare.add_argument("new", metavar="NEW", help="results folder to judge")
-    compare.add_argument(
-        "--tolerance", type=_or_text(number), default=0.02, help="relative change that counts as no change (0.02: 2%%)"
+    tolerance = (
+        "change that counts as none (0.02: 2%%; default: 0.5%%, or 3 times the spread between processes if larger)"
     )
+    compare.add_argument("--tolerance", type=_or_text(number), help=tolerance)
+    again = "results folder of a repeated measurement of NEW: a change counts only if that has it too"
+    compare.add_argument("--confirm", metavar="AGAIN", help=again)
+    compare.add_argument("--format", choices=["text", "markdown", "json"], default="text")
     compare.add_argument("--across-devices", action="store_true", help="allow comparing records of different devices")
     compare.set_defaults(module="elastickv.judge.compare")
+    ab = commands.add_parser("ab", help="time two commits' kernels in one process; exit with code 1 on a regression")
+    ab.add_argument("base", metavar="BASE", help="git revision or checkout to compare against")
+    ab.add_argument("head", metavar="HEAD", help="git revision or checkout to judge")
+    _add_config(ab, values=False)
+    ab.add_argument("--case", action="extend", nargs="+", metavar="ID", help="cases to time (default: all)")
+    ab.add_argument("--backend", choices=["auto", "cuda", "cpu"], default="auto")
+    ab.add_argument(
+        "--tolerance", type=_or_text(number), default=0.01, help="change that counts as none (default: 0.01)"
+    )
+    repetitions = "how often the caches are allocated anew, at least 3 (default: 5)"
+    ab.add_argument("--repetitions", type=_or_text(integer), default=5, metavar="N", help=repetitions)
+    seconds = "longest sampling of one arm in one repetition (default: 5)"
+    ab.add_argument("--seconds", type=_or_text(number), default=5.0, help=seconds)
+    ab.set_defaults(module="elastickv.measure.ab")
 
 
 def build_parser() -> argparse.ArgumentParser:

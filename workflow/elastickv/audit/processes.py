@@ -64,6 +64,9 @@ def check(about: About, record: dict[str, Any]) -> None:
     about.same("processes.published", published["speedup"]["value"], middle)
     for name, times in series.of(record["samples"]).items():
         about.same(f"samples.{name}", times, published.get(name))
+    if record.get("inference_cycle") and "layer_steps_per_second" in published:
+        rates = record["inference_cycle"]["layer_steps_per_second"]
+        about.same("processes.runs.layer_steps_per_second", published["layer_steps_per_second"], rates)
     expected = "noisy: fewer than half of the processes were not"
     about.require(quiet or record["status"] == "noisy", "status", record["status"], expected)
     _pooled(about, record, runs, confidence)

@@ -57,6 +57,7 @@ def _run(record: Measurement) -> Run:
         speedup=measured and measured.speedup,
         controls=measured and measured.controls,
         cycle_speedup=cycle and cycle.speedup,
+        layer_steps_per_second=cycle and cycle.layer_steps_per_second,
         cv=_variation(record) if measured else 0.0,
         full_us=record.samples.full_us,
         elastic_us=record.samples.elastic_us,

@@ -433,6 +433,9 @@ class Run(Model):
     speedup: Interval | None
     controls: Controls | None
     cycle_speedup: Interval | None
+    layer_steps_per_second: PerArm | MISSING | None = optional(
+        "steps of one attention layer per second in the inference cycle; absent in older records", "1/s"
+    )
     cv: NonNegative | MISSING = optional(
         "coefficient of variation of all samples of the elastic arm; absent in older records"
     )
