@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 import pytest
 from results_folder import example
@@ -62,6 +62,14 @@ def test_the_published_interval_is_student_s_over_the_processes_and_says_so():
     )
     within = record.processes.runs[1].speedup
     assert speedup.low < within.low < within.high < speedup.high
+
+
+def test_the_original_s_score_is_that_of_the_published_speedup():
+    device = example("4096_cpu")["device"] | {"peak_gbps": 1e4}
+    record = combined(*(answer(value, device=device) for value in (1.1, 1.2, 1.25)))
+    copies = [one.bytes / one.us / 1e3 for one in record.samples.read_ceiling if one.kind == "copy"]
+    expected = 0.5 * median(copies) / 1e4 + 0.5 * record.statistics.speedup.value
+    assert record.original_score == pytest.approx(expected) and expected < 1
 
 
 def test_processes_that_agree_have_an_interval_as_wide_as_that_of_one():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from elastickv.cache.bytes_moved import gbps, original_score
 from elastickv.jobs.job import MEASURED
 from elastickv.measure import sustained
 from elastickv.measure.statistics import by_round, over_processes, variation
@@ -83,12 +84,19 @@ def _pooled(record: Measurement, records: Sequence[Measurement], runs: Sequence[
     steady = [one.statistics.sustained for one in records if given(one.statistics)]
     if any(isinstance(one, Sustained) for one in steady):
         pooled["sustained"] = _sustained(steady, len(records), confidence)
-    made = {"statistics": found.model_copy(update=pooled)}
+    made = {"statistics": found.model_copy(update=pooled), "original_score": _score(record, pooled["speedup"].value)}
     cycle = given(record.inference_cycle)
     if cycle:
         speedup = pool(cycle.speedup, [run.cycle_speedup for run in runs], confidence)
         made["inference_cycle"] = cycle.model_copy(update={"speedup": speedup})
     return record.model_copy(update=made)
+
+
+def _score(record: Measurement, speedup: float) -> float | None:
+    """The original's score with the speedup of all processes; None where the published process has none."""
+    peak = given(record.device.peak_gbps)
+    copies = [gbps(one.bytes, one.us) for one in record.samples.read_ceiling if one.kind == "copy"]
+    return original_score(statistics.median(copies), peak, speedup) if peak else None
 
 
 def pool(own: Interval, found: Sequence[Interval | None], confidence: float) -> Interval:

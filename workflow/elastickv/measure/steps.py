@@ -216,12 +216,14 @@ def _quality(record: Measurement, backend: str, probes: Probes, alone: bool) -> 
     highest = max(efficiency.roofline or 0 for _, efficiency in record.efficiency)
     if backend == "cuda" and highest > bytes_moved.BEYOND_PEAK and alone:
         return "failed", f"roofline {highest:.3f} is above 1.02: the byte count is wrong or the cache was warm"
+    few = _too_few(record)
+    if few:
+        return "noisy", few
     ceilings = probes.ceiling("elastic")
     spread = float(np.ptp(ceilings) / np.median(ceilings))
     if highest > bytes_moved.BEYOND_PEAK + spread:
         return "noisy", f"roofline {highest:.3f} is above 1.02 plus the read ceiling's own spread of {spread:.3f}"
-    few = _too_few(record)
-    return ("noisy", few) if few else ("ok", None)
+    return "ok", None
 
 
 def _too_few(record: Measurement) -> str | None:
