@@ -62,7 +62,7 @@ OF_CASES = {
     "Results": {
         "speedup": _interval(SPEEDUP),
         "byte ceiling": ("bytes.ceiling",),
-        "reachable": ("bytes.reachable_ceiling",),
+        "pure pass": ("bytes.reachable_ceiling",),
         "CV": ("statistics.elastic.cv_trimmed",),
         "memory eff.": ("efficiency.elastic.memory", "efficiency.full.memory"),
         "roofline": ("efficiency.elastic.roofline", "efficiency.full.roofline"),
