@@ -39,10 +39,24 @@ def test_strong_autocorrelation_is_named(found, warned):
     assert not warned or "autocorrelation 0.51" in said[0]
 
 
-@pytest.mark.parametrize(("stationary", "warned"), [(False, True), (True, False), (None, False)])
+@pytest.mark.parametrize(("stationary", "warned"), [(False, True), (True, False), (None, True)])
 def test_a_warm_up_that_did_not_settle_is_named(stationary, warned):
     ended = {"stationary": stationary, "ended": "warmup", "test": "a test"}
     assert bool(of_record(changed("resolved", warm_up=ended))) == warned
+
+
+def test_a_warm_up_test_that_did_not_run_is_named():
+    ended = {"stationary": None, "ended": "max_seconds", "test": "a test"}
+    stated = of_record(changed("resolved", warm_up=ended, warmup=4))
+    assert "the warm-up test did not run: the warm-up of 4 samples per arm was too short" in stated[0]
+
+
+@pytest.mark.parametrize(("pure", "beaten"), [(2.3, True), (2.5, False), (None, False)])
+def test_a_case_faster_than_the_pure_pass_is_not_bounded_by_it(pure, beaten):
+    stated = of_record(changed("bytes", reachable_ceiling=pure))
+    assert (
+        stated == ["faster than the pure passes over the same bytes (2.30x): the pure pass is no bound here"] * beaten
+    )
 
 
 def spread_over(*speedups: float) -> dict:

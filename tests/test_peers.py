@@ -16,19 +16,22 @@ from types import SimpleNamespace
 
 import pytest
 from peer_records import correctness, entry, peer_record
-from results_folder import elastickv, example, judged, make
+from results_folder import elastickv, example, judged, make, planned
 
 from elastickv import device, environments, jobs, matrix, peers, records
 from elastickv.cache import oracle
 from elastickv.errors import MachineError, UsageError
 from elastickv.matrix import peers as naming
 from elastickv.peers import base, comparison, runners, supervisor
+from elastickv.peers.record import case_entry, for_peers
 from elastickv.pipeline import plan
 from elastickv.report import markdown
 from elastickv.report.inputs import load
 from elastickv.schemas import config as keys
 from elastickv.schemas.case import AnyCase, DecodeCase
+from elastickv.schemas.case import case_of as case_of_record
 from elastickv.schemas.parts import Answer
+from elastickv.schemas.peers import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"reps": 12, "warmup": 1, "inner_loops": 2, "max_seconds": 5, "decode_tokens": 10}
@@ -337,6 +340,29 @@ def test_the_report_shows_the_fastest_peer_plain_and_dependent_and_says_where_ou
     assert float(summary[GOLDEN]["peer_ratio"]) == pytest.approx(22 / 18, rel=1e-3)
     assert float(summary[GOLDEN]["peer_ratio_dependent"]) == pytest.approx(22 / 16, rel=1e-3)
     assert summary[GOLDEN]["peer"] == "torch_cudnn"
+
+
+def test_the_fastest_peer_in_any_type_stands_beside(tmp_path):
+    """A type that a library computes slowly is no measure of the library."""
+    cases = {name: example("4096_cpu") for name in ("fp16", "fp32")}
+    for name, record in cases.items():
+        record["case"] |= {"id": name, "dtype": name, "cache_dtype": name}
+    made = peer_record("torch_default", {"4096_cpu": entry(case("4096_cpu"), 27900.0, 2560.0)})
+    times = {"fp16": (27900.0, 2560.0), "fp32": (10200.0, 5000.0)}
+    settings = Settings(reps=60, max_seconds=10)
+
+    def stated(*names: str) -> str:
+        results = planned(tmp_path / "-".join(names), [cases[name] for name in names])
+        contents = [for_peers(case_of_record(cases[name]["case"]), settings) for name in names]
+        entries = [case_entry(one, entry(cases[one.id]["case"], *times[one.id])) for one in contents]
+        entries = [one.model_dump(mode="json") for one in entries]
+        records.write(results / "peers_torch_default.json", made | {"cases": entries}, "peers")
+        return section_of(markdown.report(load(judged(results) / ".plan/cases.json", results)), "Full cache")
+
+    both = stated("fp16", "fp32")
+    assert "fp32 `torch_default`: 10,200 (3.98x ours)" in line_of(both, "fp16")
+    assert "fp32 `torch_default`: 10,200 (2.04x ours)" in line_of(both, "fp32")
+    assert "fp16 only" in line_of(stated("fp16"), "fp16")
 
 
 def test_a_peer_without_figures_has_no_number_but_its_reason(reported):

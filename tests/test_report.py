@@ -24,13 +24,15 @@ from results_folder import (
     limits_of,
     list_cases,
     make,
+    planned,
     put,
     short_cycle,
 )
 
 from elastickv import records
 from elastickv.judge.verdict import Bounded
-from elastickv.report import text
+from elastickv.report import show, text
+from elastickv.schemas.verdict import Verdicts
 
 
 def report(results):
@@ -104,9 +106,10 @@ def test_report_shows_figures_with_intervals_and_verdicts(tmp_path):
     markdown = report(gpu_folder(tmp_path))
     assert markdown.startswith("# Elastic KV cache: GPU results\n\nDevice: **NVIDIA H200**, driver 580.95.05.")
     cells = row(section(markdown, "Results"), "4096_elementwise")
-    assert cells[1:9] == [
+    assert cells[1:10] == [
         "1.975x [1.971, 1.980]",
         "1.975x [1.970, 1.979]",
+        "3 processes",
         "2.00x",
         "2.00x",
         "0.15% (0.13%)",
@@ -120,11 +123,100 @@ def test_report_shows_figures_with_intervals_and_verdicts(tmp_path):
     assert "4,650" in section(markdown, "Ceilings")
 
 
+def test_the_pure_pass_is_marked_where_a_case_beats_it(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "1024_standard"))
+    record = example("4096_golden_ticket")
+    record["bytes"]["reachable_ceiling"] = 2.3
+    put(results, record)
+    markdown = report(judged(results))
+    assert row(section(markdown, "Results"), "4096_golden_ticket")[5] == "2.30x, no bound"
+    assert "no bound" not in row(section(markdown, "Results"), "1024_standard")[5]
+    assert "| pure pass" in section(markdown, "Results")
+
+
+@pytest.mark.parametrize(
+    ("stationary", "cell"), [(True, "stationary"), (False, "trend left"), (None, "test did not run")]
+)
+def test_a_row_says_how_its_warm_up_ended(tmp_path, stationary, cell):
+    results = make(tmp_path / "results", ("4096_golden_ticket",))
+    record = example("4096_golden_ticket")
+    record["resolved"]["warm_up"] = {"stationary": stationary, "ended": "warmup", "test": "a test"}
+    put(results, record)
+    assert cell in row(section(report(judged(results)), "Times, bytes and checks"), "4096_golden_ticket")
+
+
+def of_launch(launch, low):
+    """The golden example by one launch mode, with another interval of its speedup."""
+    record = example("4096_golden_ticket")
+    record["case"] |= {"id": launch, "launch": launch}
+    record["resolved"]["launch"] = launch
+    record["statistics"]["speedup"] |= {"value": low + 0.02, "low": low, "high": low + 0.04}
+    return record
+
+
+def test_plain_and_dependent_launches_stand_beside_each_other(tmp_path):
+    results = planned(tmp_path / "results", [of_launch("plain", 1.8), of_launch("dependent", 2.2)])
+    markdown = report(judged(results))
+    cells = row(section(markdown, "Plain and dependent launches"), "plain")
+    assert cells[:2] + cells[3:5] == ["`plain`", "1.82x [1.80, 1.84]", "`dependent`", "2.22x [2.20, 2.24]"]
+    assert "the other one was not" not in markdown
+    alone = report(judged(make(tmp_path / "alone", ("4096_golden_ticket",))))
+    assert "## Plain and dependent launches" not in alone
+    assert "the other one was not" in alone
+
+
+def test_the_report_names_the_settings_that_differ_from_the_defaults(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "1024_standard"))
+    assert "`measure.max_seconds`" not in section(report(judged(results)), "Settings")
+    record = example("4096_golden_ticket")
+    record["case"]["measure"]["max_seconds"] = 5
+    plan = results / ".plan/cases/4096_golden_ticket.json"
+    plan.write_text(json.dumps(record["case"]), encoding="utf-8")
+    record["resolved"]["forced"] = {"splits": 4}
+    put(results, record)
+    stated = section(report(judged(results)), "Settings")
+    assert re.search(r"`measure.max_seconds` +\| 5.* +\| 20 +\| `4096_golden_ticket` +\|", stated)
+    assert re.search(r"`--splits` +\| 4 +\| auto +\|", stated)
+
+
+def test_the_last_lines_of_a_run_say_what_would_narrow_its_intervals(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "4096_cpu", "4096_noisy"))
+
+    def stated():
+        verdicts = records.load(judged(results) / "verdicts.json", Verdicts).cases
+        return show.closing(show.measured(results), verdicts)
+
+    first, *rest = stated()
+    assert re.fullmatch(r"3 cases measured in (\d+ min )?\d+ s\.", first)
+    assert [line for line in rest if line.startswith("4096_noisy: imprecise or noisy; an idle machine")]
+    record = example("4096_golden_ticket")
+    record["resolved"]["stopped"] = "max_seconds"
+    put(results, record)
+    names = "4096_golden_ticket, 4096_cpu, 4096_noisy"
+    assert f"{names}: ended at measure.max_seconds; SET=measure.max_seconds=40 would narrow the interval." in stated()
+
+
+def test_energy_is_shown_with_the_busy_share_or_the_reason_why_there_is_none(tmp_path):
+    results = make(tmp_path / "results", ("4096_golden_ticket", "1024_standard"))
+    record = example("1024_standard")
+    nothing = {"value": None, "reason": "the device worked in 71% of the time, less than 95%"}
+    record["energy"] |= {
+        "joules_per_launch": nothing,
+        "joules_per_token": nothing,
+        "arms": {"full": nothing, "elastic": nothing},
+    }
+    put(results, record)
+    markdown = section(report(judged(results)), "State of the machine")
+    energy = markdown[markdown.index("mJ/token") :]
+    assert row(energy, "4096_golden_ticket")[6:8] == ["99.8%", "99.8%"]
+    assert row(energy, "1024_standard")[1:9] == ["–"] * 7 + ["the device worked in 71% of the time, less than 95%"]
+
+
 def test_report_shows_no_number_for_a_case_without_a_result(tmp_path):
     markdown = report(gpu_folder(tmp_path))
     for case in ("4096_noisy", *BROKEN_CASES):
         cells = row(section(markdown, "Results"), case)
-        assert cells[1] == cells[2] == cells[5] == cells[7] == "–"
+        assert cells[1] == cells[2] == cells[3] == cells[6] == cells[8] == "–"
         missing = section(markdown, "Cases without a result")
         assert example(case)["reason"] in row(missing, case)[2].replace("\\", "")
     assert "3.21x" not in markdown  # what the noisy samples would have given

@@ -495,7 +495,12 @@ FOLDER_TAMPERINGS = {
         ("report.md", "Each step appends", "Up to 9.99x faster.\n\nEach step appends", "(lines): found ")
     ],
     "a cell of a case without a result": [
-        ("report.md", "| –                     | 3.36x", "| 3.30x                 | 3.36x", "Results: `4096_noisy`")
+        (
+            "report.md",
+            "| –                     | –                 | 3.36x",
+            "| 3.30x                 | –                 | 3.36x",
+            "Results: `4096_noisy`",
+        )
     ],
     "a post": [(POSTS, *FASTER, "(text): found ")],
     "a post and its trace": [(POSTS, *FASTER, f"{TRACE}: posts.x"), (TRACE, *FASTER, "posts.x.numbers")],

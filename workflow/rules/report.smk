@@ -119,7 +119,6 @@ rule social:
     input:
         RECORDS,
         CEILINGS,
-        BASELINES,
         VERDICTS,
         CASE_FILES,
         cases=CASES,

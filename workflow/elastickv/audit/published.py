@@ -38,7 +38,7 @@ def posts(folder: Folder, inputs: remade.Inputs) -> None:
     expected = remade.posts(inputs)
     trace = folder.record(TRACE)
     if trace is not None:
-        _numbers(folder, trace, inputs)
+        _numbers(folder, trace)
         about = folder.findings.of(TRACE, "fields of the posts")
         for network, limit in LIMITS.items():
             length = trace["posts"][network]["length"]
@@ -51,14 +51,13 @@ def posts(folder: Folder, inputs: remade.Inputs) -> None:
         folder.findings.of(POSTS, "posts").same("(text)", text, file)
 
 
-def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> None:
+def _numbers(folder: Folder, trace: dict[str, Any]) -> None:
     """Every number of every post is in the trace, in order, and equals the field that it names, to its digits."""
     about = folder.findings.of(TRACE, "published numbers traced")
-    names = [trace["device"], *(each.record.model.name for each in inputs.baselines if each.record)]
     everything = {f"posts.{name}": post for name, post in trace["posts"].items()}
     everything |= {f"variants.{index}": post for index, post in enumerate(trace["variants"])}
     for where, post in everything.items():
-        written = NUMBER.findall(_without_names(post["text"], names))
+        written = NUMBER.findall(_without_name(post["text"], trace["device"]))
         stated = [number["text"] for number in post["numbers"]]
         about.require(written == stated, f"{where}.numbers", f"{stated} traced", f"{written}, as in the post")
         for index, number in enumerate(post["numbers"]):
@@ -66,13 +65,12 @@ def _numbers(folder: Folder, trace: dict[str, Any], inputs: remade.Inputs) -> No
                 _number(folder, about, f"{where}.numbers.{index}", number)
 
 
-def _without_names(text: str, names: list[str | None]) -> str:
-    """A post without the names of devices and models, whose numbers are not results."""
-    for name in filter(None, names):
-        words = re.sub(f"[^{IN_NAMES}]", " ", name).split()
-        shortened = (" ".join(words[:count]) for count in range(len(words), 0, -1))  # a post cuts long ones
-        text = text.replace(next((form for form in shortened if form in text), name), "")
-    return text
+def _without_name(text: str, name: str | None) -> str:
+    """A post without the name of the device, whose numbers are not results."""
+    words = re.sub(f"[^{IN_NAMES}]", " ", re.sub(r"\((?:R|TM)\)", "", name or "")).split()
+    shortened = (" ".join(words[:count]).rstrip(",") for count in range(len(words), 0, -1))  # a post cuts a long one
+    found = next((form for form in shortened if form in text), None)
+    return text.replace(found, "") if found else text
 
 
 def _number(folder: Folder, about: About, where: str, number: dict[str, Any]) -> None:

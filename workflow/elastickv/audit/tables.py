@@ -67,8 +67,9 @@ OF_CASES = {
     "Results": {
         "speedup": _interval(SPEEDUP),
         "sustained": _interval(SUSTAINED),
+        "interval covers": ("processes.runs",),
         "byte ceiling": ("bytes.ceiling",),
-        "reachable": ("bytes.reachable_ceiling",),
+        "pure pass": ("bytes.reachable_ceiling",),
         "CV (trimmed)": (CV, "statistics.elastic.cv_trimmed"),
         "memory eff.": ("efficiency.elastic.memory", "efficiency.full.memory"),
         "roofline": ("efficiency.elastic.roofline", "efficiency.full.roofline"),

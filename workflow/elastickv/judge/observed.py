@@ -55,7 +55,8 @@ def sides_of(record: Measurement) -> dict[str, Side]:
     bias /= _quantile(record.statistics.speedup.confidence)
 
     def side(kind: str, values: Sequence[float], within: float) -> Side:
-        return Side(tuple(map(math.log, values)), math.hypot(within, bias), group[kind])
+        shared = bias * math.sqrt(len(values))  # more processes do not make a bias smaller
+        return Side(tuple(map(math.log, values)), math.hypot(within, shared), group[kind])
 
     found = {}
     for arm in ARMS:

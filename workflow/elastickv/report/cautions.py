@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from elastickv.measure import statistics
-from elastickv.schemas.base import given
+from elastickv.report.text import times
+from elastickv.schemas.base import at, given
 from elastickv.schemas.measurement import Measurement, Resolved, Statistics
 
 BOUNDS = {"warmup": "its maximum number of samples", "max_seconds": "its share of the time"}
@@ -11,8 +12,17 @@ BOUNDS = {"warmup": "its maximum number of samples", "max_seconds": "its share o
 
 def of_record(record: Measurement) -> list[str]:
     """The cautions of one judged record with statistics."""
-    found = [_autocorrelated(record.statistics), _warming(record.resolved), _processes(record), _cycle(record)]
+    found = [
+        *(_autocorrelated(record.statistics), _warming(record.resolved), _pure_pass(record)),
+        *(_processes(record), _cycle(record)),
+    ]
     return [caution for caution in found if caution]
+
+
+def beats_pure_pass(record: Measurement) -> bool:
+    """Whether the speedup is above that of the pure passes over the same bytes, which are then no bound."""
+    pure = at(record, ("bytes", "reachable_ceiling"))
+    return pure is not None and record.statistics.speedup.value > pure
 
 
 def cycle_holds(record: Measurement) -> bool:
@@ -50,10 +60,20 @@ def _autocorrelated(measured: Statistics) -> str | None:
 
 def _warming(resolved: Resolved) -> str | None:
     warm_up = given(resolved.warm_up)
-    if warm_up is None or warm_up.stationary is not False:
+    if warm_up is None or warm_up.stationary:
         return None
+    if warm_up.stationary is None:
+        ended = f" of {count} samples per arm" if (count := given(resolved.warmup)) is not None else ""
+        return f"the warm-up test did not run: the warm-up{ended} was too short; times may still have had a trend"
     bound = BOUNDS.get(warm_up.ended, "its bound")
     return f"times still had a trend when the warm-up reached {bound}; full and elastic cache were timed in turn"
+
+
+def _pure_pass(record: Measurement) -> str | None:
+    if not beats_pure_pass(record):
+        return None
+    pure = times(record.bytes.reachable_ceiling)
+    return f"faster than the pure passes over the same bytes ({pure}): the pure pass is no bound here"
 
 
 def _processes(record: Measurement) -> str | None:

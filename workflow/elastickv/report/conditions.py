@@ -125,21 +125,41 @@ def _load(cases: list[Case]) -> str:
 
 
 def energy(inputs: Inputs) -> str:
-    """Energy per token of both arms, for the cases that have it."""
+    """Energy per token of both arms with the share of the time in which the device worked, or why there is none."""
+
+    def figure(form: str, *path: str, factor: float = 1) -> Callable[[Case], str]:
+        def shown(case: Case) -> str:
+            value = at(case.record, ("energy", *path))
+            return NOTHING if value is None else form.format(value * factor)
+
+        return shown
 
     def token(case: Case, arm: str) -> float | None:
         return at(case.record, ("energy", "joules_per_token", arm))
 
-    def watts(arm: str) -> Callable[[Case], str]:
-        return lambda case: f"{getattr(case.record.energy.arms, arm).watts:,.0f}"
+    def saved(case: Case) -> str:
+        full, elastic = token(case, "full"), token(case, "elastic")
+        return NOTHING if full is None or elastic is None else times(full / elastic)
+
+    def reason(case: Case) -> str:
+        if token(case, "full") is not None:
+            return ""
+        return escape(
+            at(case.record, ("energy", "joules_per_token", "reason")) or at(case.record, ("energy", "reason")) or ""
+        )
 
     measured = [case for case in _timed(inputs) if case.record.resolved.backend == "cuda" and case.publishable]
     columns = {
         "case": lambda case: f"`{case.id}`",
-        "full cache, mJ/token": lambda case: f"{token(case, 'full') * 1e3:.4g}",
-        "elastic, mJ/token": lambda case: f"{token(case, 'elastic') * 1e3:.4g}",
-        "full / elastic": lambda case: times(token(case, "full") / token(case, "elastic")),
-        "full, W": watts("full"),
-        "elastic, W": watts("elastic"),
+        "full cache, mJ/token": figure("{:.4g}", "joules_per_token", "full", factor=1e3),
+        "elastic, mJ/token": figure("{:.4g}", "joules_per_token", "elastic", factor=1e3),
+        "full / elastic": saved,
+        "full, W": figure("{:,.0f}", "arms", "full", "watts"),
+        "elastic, W": figure("{:,.0f}", "arms", "elastic", "watts"),
+        "full, busy": figure("{:.1%}", "arms", "full", "busy"),
+        "elastic, busy": figure("{:.1%}", "arms", "elastic", "busy"),
+        "why none": reason,
     }
-    return tables.of([case for case in measured if token(case, "full") is not None], columns)
+    if all(token(case, "full") is not None for case in measured):
+        del columns["why none"]
+    return tables.of(measured, columns)

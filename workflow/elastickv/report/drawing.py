@@ -107,7 +107,7 @@ def speedup(rows: list[SpeedupRow], goal: float, title: str) -> Any:
         )
     axes.plot([], [], "o", color=ELASTIC, label="measured, with interval")
     axes.plot([], [], "|", color=LIMIT, markersize=12, markeredgewidth=2, label="byte ceiling")
-    axes.plot([], [], "|", color=REACHABLE, markersize=12, markeredgewidth=2, label="reachable ceiling")
+    axes.plot([], [], "|", color=REACHABLE, markersize=12, markeredgewidth=2, label="pure pass")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     axes.set_yticks(range(len(rows)), [row.case for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -132,7 +132,7 @@ def against_ceilings(grid: Grid) -> Any:
     figure = figure_of(9.4, 5.2)
     panels = figure.subplots(1, 2, sharey=True)
     shape_of = {seq: SHAPES[i % len(SHAPES)] for i, seq in enumerate(grid.seqs)}
-    names = {"byte_ceiling": "byte ceiling", "reachable_ceiling": "reachable ceiling"}
+    names = {"byte_ceiling": "byte ceiling", "reachable_ceiling": "pure pass"}
     for axes, (key, name) in zip(panels, names.items(), strict=True):
         for dtype, seq, cell in cells:
             _point(axes, getattr(cell, key), cell.speedup, _colour(dtype), shape_of[seq])

@@ -14,8 +14,11 @@ from elastickv.report.text import NOTHING, escape, percent, size
 from elastickv.schemas.base import at, given
 from elastickv.schemas.baseline import Cache
 from elastickv.schemas.ceilings import Point
-from elastickv.schemas.measurement import Resolved
+from elastickv.schemas.config import Measure
+from elastickv.schemas.config import Peers as PeerSettings
+from elastickv.schemas.measurement import Measurement, Resolved
 from elastickv.schemas.parts import BuildUsed, Device, Rate
+from elastickv.schemas.peers import Peers
 from elastickv.schemas.provenance import Provenance
 
 LONGEST_COMMAND = 600
@@ -29,7 +32,8 @@ def sections(inputs: Inputs) -> dict[str, Any]:
     return {
         "machine": machine(inputs, own),
         "builds": builds([case for case in own if case.record.build]),
-        "origins": origins([case for case in inputs.cases if case.record and case.record.build]),
+        "origins": origins([record for record in _records(inputs) if record.build]),
+        "settings": settings(inputs),
         "ceilings": ceilings(inputs) if points else "",
         "no_ceilings": not points and (inputs.ceilings_problem or (record.reason if record else "no ceilings.json")),
         "beside_the_curve": beside_the_curve(inputs, points) if points else "",
@@ -82,9 +86,14 @@ def _compiled(build: BuildUsed) -> str:
     return "; ".join(f"{', '.join(targets)} {how}" for how, targets in alike.items())
 
 
-def origins(cases: list[Case]) -> str:
+def _records(inputs: Inputs) -> list[Measurement | Peers]:
+    """The records of the cases and of the peers."""
+    return [*(case.record for case in inputs.cases if case.record), *inputs.peers.records]
+
+
+def origins(records: list[Measurement | Peers]) -> str:
     """Commit, sources and command of the records, one row per distinct combination."""
-    counts = Counter(case.record.build.provenance.model_dump_json() for case in cases)
+    counts = Counter(record.build.provenance.model_dump_json() for record in records)
 
     def commit(about: Provenance) -> str:
         return f"`{about.commit[:12]}`{' with changes' if about.dirty else ''}" if about.commit else NOTHING
@@ -93,9 +102,35 @@ def origins(cases: list[Case]) -> str:
         "commit": commit,
         "sha256 of the sources": lambda about: f"`{about.sources[:16]}`",
         "command": lambda about: escape(shlex.join(about.command), LONGEST_COMMAND),
-        "cases": lambda about: str(counts[about.model_dump_json()]),
+        "records": lambda about: str(counts[about.model_dump_json()]),
     }
     return tables.of(map(Provenance.model_validate_json, counts), columns)
+
+
+def settings(inputs: Inputs) -> str:
+    """The settings of cases and peers that differ from the defaults of a matrix, each with the records that used it."""
+    used: dict[tuple[str, Any, Any], list[str]] = defaultdict(list)
+    for case in filter(lambda case: case.record, inputs.cases):
+        for name, value in case.record.case.root.measure:
+            of_workload = name == "decode_tokens" and not case.content.kind.CACHE  # other workloads have no cycle
+            default = Measure.model_fields[name].default
+            if value != default and not of_workload:
+                used[f"measure.{name}", value, default].append(case.id)
+        for name, value in given(case.record.resolved.forced) or ():
+            if given(value) is not None:
+                used[f"--{name}", value, "auto"].append(case.id)
+    for record in inputs.peers.records:
+        for name, value in record.settings:
+            default = PeerSettings.model_fields[name].default
+            if value != default:
+                used[f"baselines.peers.{name}", value, default].append(record.peer)
+    columns = {
+        "setting": lambda key: f"`{key[0]}`",
+        "used": lambda key: escape(key[1]),
+        "default": lambda key: escape(key[2]),
+        "records": lambda key: ", ".join(f"`{name}`" for name in used[key]),
+    }
+    return tables.of(used, columns)
 
 
 def ceilings(inputs: Inputs) -> str:

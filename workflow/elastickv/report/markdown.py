@@ -10,8 +10,8 @@ from elastickv import policies, records
 from elastickv.judge import verdict
 from elastickv.judge.verdict import Bounded
 from elastickv.policies.base import Policy
-from elastickv.report import conditions, environment, peers, prose, sweeps, tables
-from elastickv.report.cautions import cycle_holds, of_record
+from elastickv.report import conditions, environment, launches, peers, prose, sweeps, tables
+from elastickv.report.cautions import beats_pure_pass, cycle_holds, of_record
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times, times_interval
 from elastickv.schemas.base import at, given, present
@@ -21,6 +21,7 @@ from elastickv.schemas.parts import Device
 KINDS = {"cuda": "GPU", "cpu": "CPU"}
 FOREIGN = "‡"
 LONGEST_REASON = 600
+WARM_UPS = {True: "stationary", False: "trend left", None: "test did not run"}
 # The original's published figures (its README, "Current Achievement").
 ORIGINAL_CLAIMS = ["*the original's claim*", "1.96x", "< 5%", "73.8%", "0.82", NOTHING]
 
@@ -46,6 +47,7 @@ def report(inputs: Inputs) -> str:
         foreign_mark=FOREIGN,
         levels=" and ".join(f"{level:.0%}" if level * 100 % 1 == 0 else f"{level:.1%}" for level in confidences),
         results=results(inputs),
+        launches=launches.table(inputs.publishable),
         kept=kept(inputs),
         cautions=[(case, caution) for case in inputs.publishable for caution in of_record(case.record)],
         sweeps=sweeps.grids(inputs),
@@ -77,6 +79,12 @@ def _name(inputs: Inputs) -> Callable[[Case], str]:
     return shown
 
 
+def covered(record: Measurement) -> str:
+    """What an interval covers: `3 processes`, or `one process`, without what differs between processes."""
+    several = given(record.processes)
+    return f"{len(several.runs)} processes" if several else "one process"
+
+
 def results(inputs: Inputs) -> str:
     """One row per case: speedup with interval, ceilings, variation, efficiencies, verdict with mark and reason."""
 
@@ -91,12 +99,16 @@ def results(inputs: Inputs) -> str:
         found = verdict.sustained(case.record)
         return times_interval(found) if found else NOTHING
 
+    def pure_pass(case: Case) -> str:
+        return times(case.verdict.reachable_ceiling) + (", no bound" if beats_pure_pass(case.record) else "")
+
     columns = {
         "case": _name(inputs),
         "speedup": tables.published(lambda case: times_interval(case.record.statistics.speedup)),
         "sustained": tables.published(sustained),
+        "interval covers": tables.published(lambda case: covered(case.record)),
         "byte ceiling": lambda case: times(case.verdict.byte_ceiling),
-        "reachable": tables.published(lambda case: times(case.verdict.reachable_ceiling)),
+        "pure pass": tables.published(pure_pass),
         "CV (trimmed)": tables.published(lambda case: _variation(case.record)),
         "memory eff.": tables.published(lambda case: efficiency(case, "memory_efficiency", "memory")),
         "roofline": tables.published(lambda case: efficiency(case, "roofline", "roofline")),
@@ -171,6 +183,10 @@ def times_and_bytes(inputs: Inputs) -> str:
         order = [case.content.pass_order] if hasattr(case.content, "pass_order") else []
         return ", ".join([used.launch, "graph" if used.graphs else "no graph", *order])
 
+    def warm_up(record: Measurement) -> str:
+        found = given(record.resolved.warm_up)
+        return NOTHING if found is None else WARM_UPS[found.stationary]
+
     columns = {
         "case": _name(inputs),
         "full, us": lambda case: microseconds(case.record.statistics.full.median_us),
@@ -182,6 +198,7 @@ def times_and_bytes(inputs: Inputs) -> str:
         "processes": lambda case: given(case.record.resolved.processes) or NOTHING,
         "layers": lambda case: environment.layers(case.record.resolved),
         "launch": launch,
+        "warm-up": lambda case: warm_up(case.record),
         "relative error": lambda case: f"{case.record.correctness.elastic.relative_error:.1e}",
     }
     return tables.of(inputs.publishable, columns)

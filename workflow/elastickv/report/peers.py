@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import MISSING
+
 from elastickv.judge import folder, noise
 from elastickv.peers.record import JudgedComparison, as_judged, for_peers
 from elastickv.report import tables
-from elastickv.report.text import NOTHING, escape, microseconds, times_interval
+from elastickv.report.text import NOTHING, escape, microseconds, times, times_interval
 from elastickv.schemas import peers as schema
 from elastickv.schemas.base import at
 from elastickv.schemas.case import AnyCase
@@ -24,13 +26,17 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True)
 class Beside:
-    """One peer on one cache of one case, with judged figures. device: name of the device that measured both."""
+    """One peer on one cache of one case, with judged figures.
+
+    content: the case as planned. device: name of the device that measured both.
+    """
 
     peer: str
     case: str
     cache: str
     entry: schema.Cache
     device: str
+    content: AnyCase
 
     @property
     def us(self) -> float:
@@ -66,6 +72,11 @@ class Peers:
         candidates = [one for one in self.found if (one.case, one.cache, one.device) == wanted]
         return min(candidates, key=lambda one: one.us, default=None)
 
+    def in_any_type(self, best: Beside) -> list[Beside]:
+        """The peers on the cache and shape of `best`, in every type that its device measured."""
+        where = (best.cache, best.device, _shape(best))
+        return [one for one in self.found if (one.cache, one.device, _shape(one)) == where]
+
 
 def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peers:
     """Every `peers_*.json` of a results folder, judged by the noise limits.
@@ -87,7 +98,7 @@ def load(results: Path, cases: dict[str, AnyCase | None], limits: Noise) -> Peer
             for cache in CACHES:
                 where, found_in = (record.peer, entry.case.id, cache), getattr(entry, cache)
                 if found_in.status in noise.PUBLISHED:
-                    found.append(Beside(*where, found_in, record.device.name))
+                    found.append(Beside(*where, found_in, record.device.name, planned))
                 else:
                     without.append((*where, found_in.status, found_in.reason))
     return Peers(tuple(found), tuple(without), tuple(read), tuple(problems))
@@ -99,13 +110,17 @@ def tables_of(peers: Peers, cases: list[str], device: str | None) -> dict[str, A
     cases: ids in order. device: name of this run's device; figures of other devices are marked.
     """
     order = {case: place for place, case in enumerate(cases)}
+    several = len({one.content.dtype for one in peers.found}) > 1
+    any_type = several or any(record.backend == "cpu" for record in peers.records)
+    columns = BEST | ({"peer in any type, us": lambda best: _in_any_type(peers, best)} if any_type else {})
     best = {
-        title: tables.of(filter(None, (peers.fastest(case, cache, device) for case in cases)), BEST)
+        title: tables.of(filter(None, (peers.fastest(case, cache, device) for case in cases)), columns)
         for cache, title in CACHES.items()
     }
     timed = {one.peer for one in peers.found}  # and all of the user's files, to show which versions were tried
     return {
         "best": best,
+        "any_type": any_type,
         "each": _each(sorted(peers.found, key=lambda one: (order[one.case], one.cache != "full", one.us)), device),
         "without": _without(peers),
         "libraries": tables.of((one for one in peers.records if one.peer in timed or _read(one)), LIBRARIES),
@@ -118,6 +133,22 @@ def shown(ratio: Interval | None, mark: str = "") -> str:
         return NOTHING
     word = " (slower)" if ratio.high < 1 else " (same)" if ratio.low <= 1 else ""
     return times_interval(ratio) + mark + word
+
+
+def _shape(one: Beside) -> AnyCase:
+    """The case without its name and types."""
+    without = {"id": "", "dtype": "", "cache_dtype": "", "key_dtype": MISSING, "value_dtype": MISSING}
+    return one.content.model_copy(update=without)
+
+
+def _in_any_type(peers: Peers, best: Beside) -> str:
+    """The fastest peer on the shape in any type, with its time over ours; or the only type."""
+    found = peers.in_any_type(best)
+    if len({one.content.dtype for one in found}) == 1:
+        return f"{best.content.dtype} only"
+    one = min(found, key=lambda one: one.us)
+    ratio = one.us / best.compared("plain").ours.median_us
+    return f"{one.content.dtype} `{one.peer}`: {_us(one.us)} ({times(ratio)} ours)"
 
 
 def _us(us: float | None) -> str:

@@ -18,7 +18,7 @@ KINDS = {"cuda": "GPU", "cpu": "CPU"}
 VERDICT_WORDS = ("golden_ticket", "excellent", "good", "same", "slower", "invalid", "skipped")
 LONGEST_NAME = 48
 IN_TEMPLATES = (
-    *("confidence", "count", "interval", "measured", "of_baseline", "rate"),
+    *("confidence", "count", "interval", "launch", "measured", "of_baseline", "part", "rate"),
     *("shape", "speedup", "tally", "times", "workload"),
 )
 
@@ -118,13 +118,23 @@ def workload(case: Case) -> str:
     return case.content.kind.TITLE
 
 
+def part(case: Case) -> str:
+    """What the speedup of a post is of: the attention kernel, not a model; or another pass."""
+    return "attention kernel only" if case.content.kind.CACHE else workload(case)
+
+
+def launch(case: Case) -> str:
+    """The launch mode that a case was measured with: `plain` or `dependent`."""
+    return case.record.resolved.launch
+
+
 def shape(case: Case) -> Phrase:
-    """The case without its id: `4096 tokens x 32 heads x 128, compress 4, fp16`."""
+    """The case without its id: `batch 1 x 4096 tokens x 32 heads x 128, compress 4, fp16`."""
     content = case.content
     if not {"seq", "heads", "dim", "compress"} <= {*own_keys(content.workload)}:
         return _own_shape(case)
     phrase: Phrase = []
-    if getattr(content, "batch", 1) != 1:
+    if hasattr(content, "batch"):
         phrase += ["batch ", measured(case, "case/batch"), " x "]
     phrase += [measured(case, "case/seq"), " tokens x ", measured(case, "case/heads"), " heads x "]
     phrase += [measured(case, "case/dim")]
@@ -158,6 +168,6 @@ def _own_shape(case: Case) -> Phrase:
 
 def name(text: Any, instead: str, forbidden: tuple[str, ...]) -> str:
     """A device's or model's name, sanitised for posts: no mentions, tags, marks or reserved words."""
-    harmless = re.sub(r"[^A-Za-z0-9_ ()+,./-]", " ", plain(text))
+    harmless = re.sub(r"[^A-Za-z0-9_ ()+,./-]", " ", re.sub(r"\((R|TM)\)", "", plain(text)))
     kept = textwrap.shorten(harmless, LONGEST_NAME, placeholder="")
     return instead if not kept or any(word in kept.lower() for word in forbidden) else kept

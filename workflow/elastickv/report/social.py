@@ -1,31 +1,36 @@
 """`elastickv report social`: posts for X and LinkedIn, worded by the verdicts, with a trace of every number.
 
-A post omits whole clauses until it fits and never truncates a number. Cases of another device are not posted.
+A post omits whole clauses until it fits, then the name of the device; it never omits what was measured (shape, batch,
+types, launch mode) and never truncates a number. Cases of another device are not posted.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from elastickv import records
 from elastickv.judge import verdict
-from elastickv.report import phrases, prose
+from elastickv.report import launches, phrases, prose
 from elastickv.report.inputs import Case, Inputs, load
 from elastickv.report.phrases import Phrase
 from elastickv.report.prose import Prose
 from elastickv.schemas import lengths
+from elastickv.schemas.base import given
+from elastickv.schemas.measurement import Measurement
 from elastickv.schemas.social import Post, Posts, PublishedNumber, Social, Variant
 
 MOST_VARIANTS = 5
-ALL_CLAUSES = 5  # the highest rank of a clause in x.txt.jinja
+# Clauses of x.txt.jinja that a post may lack, the most important one first.
+CLAUSES = ("checked", "confidence", "sustained", "none golden", "intervals", "tally", "ceiling", "criteria")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the posts to `args.out` and their trace to the same path with the suffix .json."""
-    trace = posts(load(args.cases, args.results, with_peers=False))
+    trace = posts(load(args.cases, args.results, with_baselines=False, with_peers=False))
     records.save(Path(args.out).with_suffix(".json"), trace)
     x, linkedin = trace.posts.x.text, trace.posts.linkedin.text
     records.write_text(args.out, f"=== X ===\n{x}\n\n=== LinkedIn ===\n{linkedin}\n")
@@ -52,26 +57,29 @@ def _about(inputs: Inputs) -> dict[str, Any]:
     golden = any(case.golden for case in inputs.own)
     forbidden = (() if golden else ("golden",)) + (() if inputs.backend == "cuda" else ("gpu",))
     own = [case for case in inputs.cases if not inputs.is_foreign(case)]
-    same = (one for one in inputs.baselines if one.measured and inputs.device)
-    baseline = next((one for one in same if one.record.device.name == inputs.device.name), None)
+    name = phrases.name(inputs.device.name, "", forbidden) if inputs.device else ""
     return {
-        "subject": f"Elastic KV cache on {_device(inputs, forbidden)}",
+        "subject": _subject(inputs, name),
+        "shorter": [_subject(inputs, shorter) for shorter in (name.partition(",")[0], "")],
         "any_golden": golden,
         "own": own,
         "without_result": not all(case.publishable for case in own),
-        "baseline": baseline,
-        "model": baseline and phrases.name(baseline.record.model.name, "a language model", forbidden),
         "claim": claim,
         "missed": missed,
+        "sustained": verdict.sustained,
+        "covered": covered,
+        "other": lambda case: launches.other(case, inputs.own),
     }
 
 
-def _device(inputs: Inputs, forbidden: tuple[str, ...]) -> str:
+def _subject(inputs: Inputs, name: str) -> str:
+    """What a post is about. A post of a CPU begins with that."""
     kind = phrases.KINDS.get(inputs.backend or "")
     if kind is None or inputs.device is None:
-        return "an unknown device"
-    name = phrases.name(inputs.device.name, "", forbidden)
-    return f"{name} ({kind})" if name else f"a {kind}"
+        return "Elastic KV cache on an unknown device"
+    if kind == "CPU":
+        return f"On a CPU ({name}): elastic KV cache" if name else "On a CPU: elastic KV cache"
+    return f"Elastic KV cache on {name} ({kind})" if name else f"Elastic KV cache on a {kind}"
 
 
 def missed(case: Case) -> str:
@@ -85,21 +93,46 @@ def claim(case: Case) -> Phrase:
     before = {"same": "no gain over a full cache, ", "slower": "slower than a full cache, "}
     if case.verdict.verdict in before:
         return [before[case.verdict.verdict], *phrases.speedup(case)]
-    return [*phrases.speedup(case), " the speed of a full cache"]
+    return [*phrases.speedup(case), " a full cache's speed"]
+
+
+def covered(record: Measurement) -> str:
+    """Whether the interval covers one process alone, or several."""
+    return "over several processes" if given(record.processes) else "of one process"
 
 
 def _x(about: dict[str, Any], case: Case | None) -> Post:
-    """The longest form of the X post about one case that fits; without a case, that there is no result."""
-    forms = (prose.render("x.txt", case=case, most=most, **about) for most in range(ALL_CLAUSES, -1, -1))
-    posts = (_post(Prose(" ".join(form.text.split()), form.numbers), "x") for form in forms)
-    return next(post for post in posts if post.length <= post.limit)
+    """The X post about one case with every clause that fits; without a case, that there is no result."""
+    forms = [about, *(about | {"subject": shorter} for shorter in about["shorter"])]
+
+    def form(said: dict[str, Any], clauses: tuple[str, ...], *, fits: bool = True) -> Post:
+        written = prose.render("x.txt", case=case, clauses=clauses, fits=fits, **said)
+        return _post(Prose(_one_line(written.text), written.numbers), "x")
+
+    tried = ((said, clauses) for clauses in (CLAUSES[:1], ()) for said in forms)
+    found = next((pair for pair in tried if _fits(form(*pair))), None)
+    if found is None:
+        return form(forms[-1], (), fits=False)
+    said, kept = found
+    for clause in CLAUSES:
+        kept = (*kept, clause) if _fits(form(said, (*kept, clause))) else kept
+    return form(said, kept)
+
+
+def _one_line(text: str) -> str:
+    """One line, without the spaces that the clauses of a template leave before punctuation."""
+    return re.sub(r" ([;,.])(?= |$)", r"\1", " ".join(text.split()))
 
 
 def _linkedin(about: dict[str, Any], best_first: list[Case]) -> Post:
     """The LinkedIn post: as many cases as fit, best verdict first."""
     counts = range(len(best_first), -1, -1)
     forms = (prose.render("linkedin.txt", shown=best_first[:n], left_out=best_first[n:], **about) for n in counts)
-    return next(post for post in (_post(form, "linkedin") for form in forms) if post.length <= post.limit)
+    return next(filter(_fits, (_post(form, "linkedin") for form in forms)))
+
+
+def _fits(post: Post) -> bool:
+    return post.length <= post.limit
 
 
 def _post(written: Prose, network: str) -> Post:
