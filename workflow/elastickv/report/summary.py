@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,9 +171,7 @@ def columns(rows: list[Row]) -> list[str]:
 
 
 def to_csv(rows: list[Row]) -> str:
-    """CSV with `columns`; what a row lacks stays blank."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(rows), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    """CSV with `columns`; integers stay integers in columns with blanks."""
+    import pandas
+
+    return pandas.DataFrame(rows, columns=columns(rows), dtype=object).to_csv(index=False, lineterminator="\n")
