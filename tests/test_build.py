@@ -14,7 +14,7 @@ from elastickv import anchors, formats, records
 from elastickv.build import binary, compilers, cpu, cuda, fatbin, fingerprint, headers, store
 from elastickv.cli import main
 from elastickv.device import launches, limits
-from elastickv.device.params import Cache, DecodeParams
+from elastickv.device.params import Cache, CompressParams, DecodeParams
 from elastickv.errors import MachineError, UsageError
 from elastickv.schemas.build import Build, Kernel, ReadBack
 
@@ -170,9 +170,9 @@ def entry_points(capability: int) -> set[str]:
 
 
 def launched_for(capability: int) -> set[str]:
-    """The names that launches take on an architecture: decode with every dtype, format of the middle, dim and group."""
-    gpu, decode = launches.Gpu(132, capability), launches.of_kernel("decode")
-    found = headers.sources("cuda", fingerprint.KERNELS).keys() - {"decode", "decode_any", "decode_tensor"}
+    """The names that launches take on an architecture: with every dtype, format of the middle, dim and group."""
+    gpu, decode, compress = launches.Gpu(132, capability), *map(launches.of_kernel, ("decode", "compress"))
+    found = headers.sources("cuda", fingerprint.KERNELS).keys() - {"compress", "decode", "decode_any", "decode_tensor"}
     for dtype, dim, group in itertools.product(formats.exact(), limits.DECODE_DIMS, (1, 4)):
         for keys, values in itertools.product((dtype, *formats.scaled()), repeat=2):
             exact, k, v = (formats.of(name).number for name in (dtype, keys, values))
@@ -182,6 +182,7 @@ def launched_for(capability: int) -> set[str]:
             params = DecodeParams(cache=cache, group=group)
             params.touched[:2] = 260, 1000
             found.add(decode.launch(params, gpu).name)
+            found.add(compress.launch(CompressParams(cache=cache), gpu).name)
     return found
 
 

@@ -134,11 +134,12 @@ def test_a_job_elsewhere_reads_the_same_config(checkout: Checkout):
 def test_what_snakemake_lets_pass_is_refused_in_one_message(checkout: Checkout, name: str):
     text, message = LET_PASS[name]
     (checkout.root / "bad.yaml").write_text(text)
-    run = checkout.snakemake("--dry-run", "--configfile", "bad.yaml")
+    run = checkout.snakemake("--configfile", "bad.yaml")
     assert run.code == 2, run.text
     assert "elastickv: bad.yaml" in run.text
     assert message in run.text
     assert "Traceback" not in run.text
+    assert not list(checkout.root.glob("results/*/.plan"))
     assert "elastickv: bad.yaml" in made(checkout, "bad.yaml", message)
 
 
@@ -194,12 +195,15 @@ def test_make_ends_with_the_message_on_a_bad_override(clone: Checkout):
     made(clone, SMOKE, "elastickv: SET: measure.rep: unknown key", SET="backend=cpu measure.rep=5")
 
 
-@pytest.mark.parametrize("value", ["measure={rep: 5}", "measure={reps: 5"])
-def test_a_bad_value_of_snakemakes_command_line_is_named(clone: Checkout, value: str):
-    run = clone.snakemake("--dry-run", "--configfile", SMOKE, "--config", value)
+@pytest.mark.parametrize(
+    ("value", "named"), [("measure={rep: 5}", "--config"), ("measure={reps: 5", "--config"), ("backend=gpu", "backend")]
+)
+def test_a_bad_value_of_snakemakes_command_line_is_named(clone: Checkout, value: str, named: str):
+    run = clone.snakemake("--configfile", SMOKE, "--config", value)
     assert run.code == 2, run.text
-    assert "elastickv: --config" in run.text
+    assert "elastickv: " in run.text and named in run.text
     assert "Traceback" not in run.text
+    assert not (clone.root / "results/smoke/.plan").exists()
 
 
 def test_set_is_one_more_config_file(checkout: Checkout):

@@ -183,7 +183,8 @@ def test_compilers_that_are_not_there(checkout, tmp_path, monkeypatch):
 
 
 def test_a_compiler_without_openmp_and_an_nvcc_that_does_not_run(checkout, tmp_path, monkeypatch):
-    program(tmp_path / "g++", "echo 'probe.cpp:1:10: fatal error: omp.h: No such file or directory' >&2; exit 1")
+    compiles = "echo 'probe.cpp:1:10: fatal error: omp.h: No such file or directory' >&2; exit 1"
+    program(tmp_path / "g++", f'case "$*" in *-E*) echo 201703L;; *--version*) echo g++ 1;; *) {compiles};; esac')
     program(tmp_path / "nvcc", "echo 'cannot execute' >&2; exit 126")
     facts = looked_at(monkeypatch, f"{tmp_path}:/bin:/usr/bin")
     assert facts.host == str(tmp_path / "g++") and "omp.h" in facts.probe_failure

@@ -21,7 +21,7 @@ from conftest import Checkout, commands_in, plain_environment, wait_until
 
 CONFIG = "config/smoke.yaml"
 BY_HAND = os.environ.get("ELASTICKV_KILLS")
-KILLS = int(BY_HAND or 10)
+KILLS = int(BY_HAND or 6)
 
 
 def store_starts(root: Path) -> dict[str, str]:
@@ -70,7 +70,7 @@ def killed(run: subprocess.Popen[str], whole_group: bool) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("whole_group", "kills"), [(True, KILLS), (False, 4)], ids=["whole group", "make alone"])
+@pytest.mark.parametrize(("whole_group", "kills"), [(True, KILLS), (False, 2)], ids=["whole group", "make alone"])
 def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: Path, whole_group: bool, kills: int):
     root = clone.copy(tmp_path / "checkout").root
     moments = random.Random(None if BY_HAND else f"kill {whole_group}")

@@ -180,7 +180,7 @@ rule probe:
         gpu=lambda wildcards: demand.of_ceilings(wildcards.backend).gpu,
     params:
         names=lambda wildcards: "%s" if wildcards.backend == "cuda" else "%s",
-        seconds=lambda wildcards: 3 if wildcards.backend == "cuda" else 0.4,
+        seconds=lambda wildcards: 1.5 if wildcards.backend == "cuda" else 0.4,
     shell:
         "exec python hold.py {params.seconds} log 60 {params.names} > {output}"
 """

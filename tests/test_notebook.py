@@ -105,7 +105,13 @@ def test_its_own_cells_are_python_without_leftovers(cells):
 
 @pytest.mark.parametrize(
     ("capability", "control", "architectures", "ptx"),
-    [("7.5", "auto", [75], 0), ("8.7", "auto", [86], 0), ("10.0", "auto", [90], 90), ("9.0", "75, sm_61", [61, 75], 0)],
+    [
+        ("7.5", "auto", [75], 0),
+        ("8.7", "auto", [86], 0),
+        ("10.0", "auto", [90], 90),
+        ("7.5", "75, sm_61", [61, 75], 0),
+        ("9.0", "75, sm_61", [61, 75], 75),
+    ],
 )
 def test_it_compiles_for_the_gpu_found_alone_unless_told_otherwise(cells, capability, control, architectures, ptx):
     source = source_of(cells["build"])

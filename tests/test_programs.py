@@ -116,9 +116,10 @@ def test_a_variable_that_names_no_compiler_is_refused_with_the_fix(tmp_path, mon
     assert main(["build", "cpu", "--out", str(tmp_path / "out")]) == 3
     printed = capsys.readouterr().err
     assert stated in printed and printed.endswith(f"\nfix: {host_compiler.CHANGE}\n"), printed
-    finding = doctor.host(doctor.gather(ON_CPU, gpu.Facts()), ON_CPU)
+    facts = doctor.gather(ON_CPU, gpu.Facts())
+    finding = doctor.host(facts, ON_CPU)
     assert finding.level == "problem" and stated in finding.found and finding.fix == host_compiler.CHANGE
-    assert doctor.openmp(doctor.gather(ON_CPU, gpu.Facts()), ON_CPU) == []
+    assert facts.probe_failure is None and doctor.openmp(facts, ON_CPU) == []  # nothing is compiled with it
 
 
 def test_llama_cpp_is_not_compiled_with_a_variable_that_names_no_program(monkeypatch):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import lfilter
 
 from elastickv.measure import sampling, statistics
 
@@ -63,6 +62,8 @@ class Outcome(NamedTuple):
 
 def log_ratios(cell: Cell, trials: int, rng: np.random.Generator) -> np.ndarray:
     """[trials, REPS]: logarithm of measured over true speedup of each round, an AR(1) process in each row."""
+    from scipy.signal import lfilter
+
     drawn = NOISES[cell.noise](rng, (trials, SETTLE + REPS))
     series = lfilter([1], [1, -cell.autocorrelation], drawn, axis=1)[:, SETTLE:]
     spread = np.subtract(*np.quantile(series, [0.75, 0.25])) / 1.349

@@ -4,7 +4,8 @@
 
 template <>
 struct Rule<FIRST> {
-  static __device__ int close(const Group& group, Pairs& key, Pairs& value) { return group.load_both(0, key, value); }
+  template <class Vector>
+  static __device__ int close(const Group& group, Vector& key, Vector& value) { return group.load_both(0, key, value); }
 };
 
 #else

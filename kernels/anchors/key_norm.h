@@ -4,7 +4,8 @@
 
 template <>
 struct Rule<KEY_NORM> {
-  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+  template <class Vector>
+  static __device__ int close(const Group& group, Vector& key, Vector& value) {
     group.ask_for(group.v);  // prefetch all values: the chosen one is known only after the keys have arrived
     const int chosen = group.choose(group.k, key, [](double norm, double best) { return norm < best; });
     group.load(group.v, chosen, value);

@@ -4,7 +4,8 @@
 
 template <>
 struct Rule<LAST> {
-  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+  template <class Vector>
+  static __device__ int close(const Group& group, Vector& key, Vector& value) {
     return group.load_both(group.size - 1, key, value);
   }
 };

@@ -4,18 +4,20 @@
 
 template <>
 struct Rule<MEAN> {
-  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+  template <class Vector>
+  static __device__ int close(const Group& group, Vector& key, Vector& value) {
     of(group, group.k, key);
     of(group, group.v, value);
     return 0;
   }
 
-  static __device__ void of(const Group& group, const void* from, Pairs& mean) {
-    for_each_dim([&](int i, int e) { mean.x[i][e] = 0.0f; });
-    group.each(from, [&](int, const Pairs& one) {
-      for_each_dim([&](int i, int e) { mean.x[i][e] = add_rn(mean.x[i][e], one.x[i][e]); });
+  template <class Vector>
+  static __device__ void of(const Group& group, const void* from, Vector& mean) {
+    Vector::each([&](int i, int e) { mean.x[i][e] = 0.0f; });
+    group.template each<Vector>(from, [&](int, const Vector& one) {
+      Vector::each([&](int i, int e) { mean.x[i][e] = add_rn(mean.x[i][e], one.x[i][e]); });
     });
-    for_each_dim([&](int i, int e) { mean.x[i][e] = div_rn(mean.x[i][e], float(group.size)); });
+    Vector::each([&](int i, int e) { mean.x[i][e] = div_rn(mean.x[i][e], float(group.size)); });
   }
 };
 

@@ -4,7 +4,8 @@
 
 template <>
 struct Rule<VALUE_NORM> {
-  static __device__ int close(const Group& group, Pairs& key, Pairs& value) {
+  template <class Vector>
+  static __device__ int close(const Group& group, Vector& key, Vector& value) {
     group.ask_for(group.k);  // prefetch all keys: the chosen one is known only after the values have arrived
     const int chosen = group.choose(group.v, value, [](double norm, double best) { return norm > best; });
     group.load(group.k, chosen, key);

@@ -8,9 +8,11 @@ from elastickv.device.launches import Gpu, Launch
 
 THREADS = 128
 MOST_BLOCKS = 64  # of a row
+NARROW_DIM = 128  # the largest of the kernel that takes fewer registers
 
 
 def launch(params: ctypes.Structure, _gpu: Gpu) -> Launch:
     """A grid of (blocks, rows)."""
     blocks = min(-(-max(params.most_slots, 1) // (THREADS // 32)), MOST_BLOCKS)
-    return Launch("compress", (blocks, params.cache.rows, 1), THREADS)
+    name = "compress" if params.cache.dim <= NARROW_DIM else "compress_d256"
+    return Launch(name, (blocks, params.cache.rows, 1), THREADS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from elastickv import records
@@ -36,14 +38,22 @@ def _call(out: Path, *arguments: str) -> None:
 
 
 def compile_objects(folder: Path) -> dict[str, Path]:
-    """Compiles all kernels for each target (see kernels/cpu/elastickv.cpp): an object file in `folder` by target."""
+    """Compiles all kernels for each target (see kernels/cpu/elastickv.cpp): an object file in `folder` by target.
+
+    The targets are compiled at the same time, on as many threads as the machine has.
+    """
     headers.write("cpu", fingerprint.KERNELS)
-    source, objects = fingerprint.KERNELS / "cpu/elastickv.cpp", {}
-    for name, flags in compilers.cpu_targets().items():
+    source, targets = fingerprint.KERNELS / "cpu/elastickv.cpp", compilers.cpu_targets()
+    compilers.host()  # an unusable compiler is found here, once
+
+    def compile_object(name: str) -> Path:
         renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
-        objects[name] = (folder / LIBRARY).with_suffix(f".{name}.o")
-        _call(objects[name], *flags, *renamed, "-c", str(source))
-    return objects
+        compiled = (folder / LIBRARY).with_suffix(f".{name}.o")
+        _call(compiled, *targets[name], *renamed, "-c", str(source))
+        return compiled
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return dict(zip(targets, pool.map(compile_object, targets), strict=True))
 
 
 def compile_library(out: Path) -> None:

@@ -33,7 +33,7 @@ class Facts:
     """nvcc: path of the nvcc on PATH; on_path: what it reports. pinned*: the pinned nvcc's version and whether its
     environment exists. host*: the C++ compiler's command (None if there is none) and version; host_problem: what is
     wrong with it or with the variable CXX, and the fix. probe_failure: why the test program does not compile (None if
-    it does). cuda: CUDA version of the driver, None without a driver.
+    it does, or if the compiler does not work at all). cuda: CUDA version of the driver, None without a driver.
     """
 
     nvcc: str | None
@@ -59,7 +59,7 @@ def gather(needs: Needs, gpu: gpus.Facts) -> Facts:
         pinned.path is not None,
         shlex.join(command) if command else None,
         version,
-        _probe(command) if command else None,
+        _probe(command) if command and host_problem is None else None,
         gpu.cuda,
         host_problem,
     )

@@ -49,9 +49,8 @@ def autocorrelation(values: Sequence[float]) -> float:
 
     Of ranks, so that a few slow samples do not hide it (Wald and Wolfowitz, 1943, Annals of Mathematical Statistics).
     """
-    from scipy.stats import rankdata
-
-    ranks = rankdata(values)
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # equal values share their mean rank
     centred = ranks - ranks.mean()
     power = float(centred @ centred)
     return float(centred[1:] @ centred[:-1]) / power if power > 0 and len(ranks) > 2 else 0.0
