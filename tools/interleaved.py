@@ -117,7 +117,7 @@ def main() -> int:
     head, base = Checkout(args.head), Checkout(args.base)
     with head.entered():
         names = args.case or list(head.module("matrix").load(args.configfile).cases)
-        exclusive = head.module("device").exclusive(args.backend)
+        exclusive = head.module("device").exclusive_device(args.backend)
     beyond = 0
     print(f"{'case':28} {'arm':8} {'BASE us':>10} {'HEAD / BASE':>12} {'99% interval':>18} {'HEAD / HEAD':>18} rounds")
     with exclusive:

@@ -41,7 +41,7 @@ def compile_objects(folder: Path) -> dict[str, Path]:
     source, objects = fingerprint.KERNELS / "cpu/elastickv.cpp", {}
     for name, flags in compilers.cpu_targets().items():
         renamed = (f"-Delastickv=elastickv_{name}", f"-DELASTICKV_TABLE=elastickv_table_{name}")
-        objects[name] = folder / f"{name}.o"
+        objects[name] = (folder / LIBRARY).with_suffix(f".{name}.o")
         _call(objects[name], *flags, *renamed, "-c", str(source))
     return objects
 

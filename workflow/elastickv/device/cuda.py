@@ -21,6 +21,7 @@ PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CUlaunchAttributeID
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 DEFAULT_SHARED_BYTES = 48 << 10  # dynamic shared memory of a block without opting in to more
 NO_BINARY = ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "CUDA_ERROR_INVALID_IMAGE")
+FIRST_KERNEL = "advance"  # of every image: tells whether one was loaded, and for which architecture it was compiled
 DECODE = launches.of_kernel("decode")
 
 
@@ -98,14 +99,15 @@ class CudaBackend:
         self._allocated: list[int] = []
         self._properties = self._runtime.getDeviceProperties(0)
         self._facts = self._read_facts()
-        capability = 10 * self._properties["major"] + self._properties["minor"]
+        # Of the code that was loaded: an older architecture's PTX on a newer GPU lacks what the GPU could do.
+        capability = self._module.get_function(FIRST_KERNEL).ptx_version
         shared_bytes = self._runtime.deviceGetAttribute(81, 0)  # cudaDevAttrMaxSharedMemoryPerMultiprocessor
         self._gpu = launches.Gpu(self._properties["multiProcessorCount"], capability, shared_bytes)
 
     def _load(self, fatbin: Path) -> Any:
         try:
             module = self._cupy.RawModule(path=str(fatbin))
-            module.get_function("advance")
+            module.get_function(FIRST_KERNEL)
         except self._cupy.cuda.driver.CUDADriverError as error:
             if any(name in str(error) for name in NO_BINARY):
                 raise MachineError(

@@ -33,9 +33,10 @@ class Forced(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """Device properties that determine launches. capability: 10 * major + minor of the compute capability.
+    """Device properties that determine launches.
 
-    shared_bytes: shared memory per SM available to blocks.
+    capability: 10 * major + minor of the compute capability that the loaded kernels were compiled for, which is at most
+    the device's. shared_bytes: shared memory per SM available to blocks.
     """
 
     multiprocessors: int

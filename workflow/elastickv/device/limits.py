@@ -33,11 +33,12 @@ def on_cpu(case: AnyCase) -> Limit | None:
 def on_cuda(case: AnyCase, capability: int | None = None) -> Limit | None:
     """None, or what the CUDA kernels lack for a canonical case.
 
-    capability: 10 * major + minor of the GPU's compute capability; None if no GPU is known, then any will do.
+    capability: 10 * major + minor of the GPU's (or its kernels') compute capability; None if no GPU is known, then any
+    will do.
     """
     if case.launch == "dependent" and capability is not None and capability < DEPENDENT_CAPABILITY:
         has = f"{capability // 10}.{capability % 10}"
-        reason = f"launch: dependent needs compute capability 9.0, this GPU has {has}; plain and auto run here"
+        reason = f"launch: dependent needs a GPU and kernels of compute capability 9.0, not {has}; use plain or auto"
         return Limit("launch", reason, "auto")
     return _dim(case) or _rows(case)
 

@@ -268,12 +268,12 @@ FATBIN = Path("build/cuda/manifest.json")
 found = [int(line.split(", ")[-1].replace(".", "")) for line in GPUS]  # compute capability 7.5 is architecture 75
 named = [text.strip().removeprefix("sm_") for text in ARCHITECTURES.split(",")]
 chosen = found if ARCHITECTURES == "auto" else map(int, named)
-# An image also runs on later minor versions of its architecture. GPUs newer than all images compile PTX on loading.
-OLDEST_GPU, NEWEST = min(cuda.ARCHITECTURES), max(cuda.ARCHITECTURES)
+# An image also runs on later minor versions of its architecture. GPUs of later major versions compile PTX on loading.
+OLDEST_GPU = min(cuda.ARCHITECTURES)
 architectures = sorted(
     {max(known for known in cuda.ARCHITECTURES if known <= max(each, OLDEST_GPU)) for each in chosen}
 )
-ptx = NEWEST if any(each > NEWEST for each in found) else 0
+ptx = architectures[-1] if any(each // 10 > architectures[-1] // 10 for each in found) else 0
 
 if BACKEND != "cpu" and architectures:
     if any(compilers.choose(each, "auto").path is None for each in architectures):
