@@ -24,6 +24,7 @@ from elastickv.models import fetching, protocol, record, self_check, supervisor,
 from elastickv.models.refusal import Refusal, status_of
 from elastickv.schemas.baseline import Baseline, LanguageModel
 from elastickv.schemas.parts import Device, Software
+from elastickv.schemas.provenance import Provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
@@ -34,6 +35,7 @@ HEAD = record.Head(
     model=LanguageModel(name="m"),
     device=Device(name="a CPU"),
     software=Software(elastickv="0"),
+    provenance=Provenance(commit=None, dirty=None, sources="0" * 64, command=["elastickv"]),
     started=Stopwatch().started,
 )
 ANSWER = {
