@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from elastickv.audit import peers
 from elastickv.audit.drawn import NOTEBOOK
 from elastickv.audit.finding import About
 from elastickv.audit.reading import Folder
@@ -26,7 +27,6 @@ OF_COMMIT = Path(__file__).with_name("of_commit.py")
 RECORDS = ("results_*.json", "ceilings.json", "*_baseline.json", "peers_*.json")
 GIT_FIX = "install git, e.g. apt-get install git"
 SECONDS = 600
-MEASURED = ("ok", "noisy")
 Json = dict[str, Any]
 
 
@@ -60,7 +60,7 @@ def _case(record: Json) -> Json | None:
     """The case whose kernels a record's fingerprint is of: of a peer's record, the first that was measured."""
     entries = record.get("cases")
     if entries:
-        return next((entry for entry in entries if entry["status"] in MEASURED), entries[0])["case"]
+        return next((entry for entry in entries if entry["status"] in peers.MEASURED), entries[0])["case"]
     return record.get("case")
 
 

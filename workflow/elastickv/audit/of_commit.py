@@ -60,7 +60,8 @@ def _config(command: list[str]) -> Json:
 
     files, overrides = _words(command)
     for file in files:
-        if not Path(file).is_file():
+        inside = Path(file).resolve().is_relative_to(Path().resolve())
+        if not (inside and Path(file).is_file()):
             raise Unknown(f"the commit has no file {file}, which the recorded command names")
     config = matrix.load(files or [matrix.CONFIG_DEFAULT], overrides)
     planned = plan.resolve(config)
