@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from elastickv import device, environments, jobs, records
+from elastickv.build import sources
 from elastickv.errors import UsageError
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.models import fetching, protocol, record, self_check, supervisor, text
@@ -327,6 +328,7 @@ def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
     """The reason of a record that is `failed` and valid."""
     made = supervisor.baseline(engine, settings_of(engine, model=model))
     check(made)
+    assert made.provenance.sources == sources.sha256(ROOT)
     assert made.status == "failed"
     return made.reason
 
