@@ -18,12 +18,14 @@ import psutil
 import pytest
 
 from elastickv import device, environments, jobs, records
+from elastickv.build import sources
 from elastickv.errors import UsageError
 from elastickv.measure.stopwatch import Stopwatch
 from elastickv.models import fetching, protocol, record, self_check, supervisor, text
 from elastickv.models.refusal import Refusal, status_of
 from elastickv.schemas.baseline import Baseline, LanguageModel
 from elastickv.schemas.parts import Device, Software
+from elastickv.schemas.provenance import Provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 TRANSFORMERS, GGUF = supervisor.ENGINES["transformers"], supervisor.ENGINES["gguf"]
@@ -34,6 +36,7 @@ HEAD = record.Head(
     model=LanguageModel(name="m"),
     device=Device(name="a CPU"),
     software=Software(elastickv="0"),
+    provenance=Provenance(commit=None, dirty=None, sources="0" * 64, command=["elastickv"]),
     started=Stopwatch().started,
 )
 ANSWER = {
@@ -325,6 +328,7 @@ def refused(model: str, engine: supervisor.Engine = TRANSFORMERS) -> str:
     """The reason of a record that is `failed` and valid."""
     made = supervisor.baseline(engine, settings_of(engine, model=model))
     check(made)
+    assert made.provenance.sources == sources.sha256(ROOT)
     assert made.status == "failed"
     return made.reason
 

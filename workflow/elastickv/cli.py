@@ -260,6 +260,8 @@ def _add_checking(commands) -> None:
     verify.add_argument(
         "--fingerprint", action="store_true", help="print one hash of a consistent folder, to publish with its numbers"
     )
+    text = "also compare with the commit that made it, by that commit's code: a revision, or a checkout's path"
+    verify.add_argument("--against", metavar="COMMIT", help=text)
     _add_json(verify)
     verify.set_defaults(module="elastickv.audit")
     compare = commands.add_parser("compare", help="compare two results folders; exit with code 1 on a regression")

@@ -18,13 +18,22 @@ from elastickv.errors import UsageError
 from elastickv.system import readable
 
 MOST_SHOWN = 50
-SHOWN = ("records", "files hashed", "figures", "fields of verdicts", "cells of the summary", "published numbers traced")
+SHOWN = (
+    "records",
+    "files hashed",
+    "figures",
+    "fields of verdicts",
+    "cells of the summary",
+    "published numbers traced",
+    "provenances",
+    "fingerprints",
+)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the faults, or one line on what was checked. Returns 1 if there are faults."""
     path = Path(args.folder)
-    findings = verify(path, args.unfinished)
+    findings = verify(path, args.unfinished, args.against)
     hash_of_all = fingerprint(path) if args.fingerprint and not findings.faults else None
     if args.json:
         print(json.dumps(as_json(path, findings) | {"fingerprint": hash_of_all}, indent=1, ensure_ascii=False))
@@ -35,11 +44,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if findings.faults else 0
 
 
-def verify(path: Path, unfinished: bool = False) -> Findings:
-    """All findings in a results folder. unfinished: a missing manifest is no fault.
+def verify(path: Path, unfinished: bool = False, against: str | None = None) -> Findings:
+    """All findings in a results folder. unfinished: a missing manifest is no fault. against: a commit to compare with.
 
-    Raises UsageError if it is no results folder, MachineError if it cannot be listed.
+    Raises UsageError if it is no results folder, MachineError if it cannot be listed; see also `against.check`.
     """
+    from elastickv.audit import against as commits
     from elastickv.audit import reading, whole
 
     if not reading.is_results_folder(readable.listing(path)):
@@ -47,9 +57,12 @@ def verify(path: Path, unfinished: bool = False) -> Findings:
     import numpy as np
 
     findings = Findings()
+    folder = reading.Folder(path, findings)
+    if against is not None:
+        commits.check(folder, against)
     with np.errstate(all="ignore"):  # results of absurd samples are compared like any others
         try:
-            whole.check(reading.Folder(path, findings), unfinished)
+            whole.check(folder, unfinished)
         except OSError as error:  # the file was readable when the folder was opened
             name = os.path.relpath(error.filename or path, path)
             findings.of(name).fault("(file)", readable.reason(error), "a file that can be read")

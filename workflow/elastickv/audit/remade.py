@@ -1,8 +1,8 @@
 """Generates tables and texts again with the code that wrote them, and compares them exactly.
 
-This is the only module of `verify` that imports the code that wrote the folder. Equal texts show that nothing was
-edited, not that a figure is right: `judgement.py` checks verdicts independently, and `tables.py` and `published.py`
-check the numbers of summary, report and posts.
+With `of_commit.py`, which runs a commit's own code, this is the only module of `verify` that imports code that writes
+folders. Equal texts show that nothing was edited, not that a figure is right: `judgement.py` checks verdicts
+independently, and `tables.py` and `published.py` check the numbers of summary, report and posts.
 """
 
 from __future__ import annotations

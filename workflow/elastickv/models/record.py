@@ -14,6 +14,7 @@ from elastickv.models import protocol
 from elastickv.schemas.base import given
 from elastickv.schemas.baseline import Baseline, Cache, LanguageModel, MeasuredRate, Passage
 from elastickv.schemas.parts import Device, OnBackend, Software
+from elastickv.schemas.provenance import Provenance
 
 CONFIDENCE = 0.99
 # Relative half-width of the decode rate's interval beyond which a reader calls a record `noisy`; the record is `ok`.
@@ -30,6 +31,7 @@ class Head:
     model: LanguageModel
     device: Device | None
     software: Software
+    provenance: Provenance
     started: str
     text: Passage | None = None
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from elastickv import device, environments, jobs, records
+from elastickv.build import provenance
 from elastickv.device import host
 from elastickv.errors import MachineError
 from elastickv.measure.stopwatch import Stopwatch
@@ -153,6 +154,7 @@ def baseline(
         model=LanguageModel(name=settings.wanted),
         device=None,
         software=Software(**device.software()),
+        provenance=provenance.here(),
         started=watch.started,
     )
     try:

@@ -8,6 +8,7 @@ from pydantic import MISSING, ConfigDict
 
 from elastickv.schemas.base import Count, Model, Positive, Sha256, Text, Time, field, optional, version
 from elastickv.schemas.parts import Device, OnBackend, Rate, Reason, Software
+from elastickv.schemas.provenance import Provenance
 from elastickv.schemas.rules import NUMBER, OBJECT, STRING, all_null, has, reason_unless_ok, rules, status, when
 
 RATES = ("prefill_tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
@@ -105,6 +106,7 @@ class Baseline(Model):
     model: LanguageModel
     device: Device | None
     software: Software
+    provenance: Provenance | MISSING = optional("of the run that measured it; older records lack it")
     started: Time
     ended: Time
     dtype: str | MISSING | None = MISSING
