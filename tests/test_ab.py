@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from elastickv.cli import main
 from elastickv.errors import UsageError
-from elastickv.measure import ab, checkouts
+from elastickv.measure import ab, ab_worker, checkouts
 
 ROOT = Path(__file__).parents[1]
 MATRIX = """
@@ -64,6 +66,23 @@ def test_an_interval_wider_than_the_tolerance_is_unclear_and_the_last_line_says_
     last = ab.text(cases, found, 0.01)[-1]
     assert "unclear" in last.partition("(tolerance 0.01)")[0]
     assert last.endswith("more --repetitions, more --seconds or less other load narrow it")
+
+
+class MadeUp:
+    """A side whose samples scatter around a time."""
+
+    def __init__(self, us: float):
+        self.us, self.rng = us, np.random.default_rng(int(1000 * us))
+
+    def sampler(self, arm: str, loops: int) -> Callable[[], float]:
+        return lambda: self.us * (1 + 0.002 * self.rng.standard_normal())
+
+
+def test_a_repetition_samples_both_sides_twice_in_every_round():
+    sides = {"head": MadeUp(10.5), "base": MadeUp(10.0)}
+    rows = [ab_worker._arm(sides, "full", 4, 0.5) for _ in range(3)]
+    assert all({*row["controls"]} == {*ab.SIDES} for row in rows)
+    assert judged(full=rows) == {"full": "regressed"}
 
 
 def test_a_biased_control_widens_the_interval():
