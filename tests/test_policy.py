@@ -148,7 +148,7 @@ def test_elementwise_byte_ceilings_of_the_design(compress, ceiling):
 
 
 def test_layers_flush_the_last_level_cache_or_say_that_they_do_not():
-    assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 100 << 30) == 12
+    assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 100 << 30) == 13
     assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 250 << 20) == 2
     assert not bytes_moved.is_cold(20 << 20, 2, 60 << 20)
     assert bytes_moved.layers(20 << 20, 100 << 20, 60 << 20, 50 << 20) == 0

@@ -64,9 +64,9 @@ def interval(case: Case, path: str) -> Phrase:
     return [times(case, f"{path}/value", digits), " [", low, ", ", high, "]"]
 
 
-def speedup(case: Case) -> Phrase:
-    """The judged speedup with its interval."""
-    found, where = case.verdict.criteria.speedup, f"/cases/{case.place}/criteria/speedup"
+def speedup(case: Case, criterion: str = "speedup") -> Phrase:
+    """The judged speedup with its interval; criterion: `speedup` or `sustained`, which must have a value."""
+    found, where = getattr(case.verdict.criteria, criterion), f"/cases/{case.place}/criteria/{criterion}"
     digits = interval_digits(found)
     value, low, high = (
         Number(f"{bound:.{digits}f}", bound, "verdicts.json", (f"{where}/{key}",))

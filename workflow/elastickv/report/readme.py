@@ -23,7 +23,7 @@ from elastickv.report.inputs import Inputs, load
 from elastickv.report.phrases import Number, Phrase
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times
-from elastickv.schemas.base import at
+from elastickv.schemas.base import at, given
 from elastickv.system import readable
 
 END = "<!-- end of results -->"
@@ -157,6 +157,11 @@ def _speedup(row: Row) -> Phrase:
     return phrases.speedup(row["case"]) if row["case"].publishable else [NOTHING]
 
 
+def _sustained(row: Row) -> Phrase:
+    found = row["case"].publishable and given(row["case"].verdict.criteria.sustained)
+    return phrases.speedup(row["case"], "sustained") if found and found.value is not None else [NOTHING]
+
+
 def _cycle_speedup(row: Row) -> Phrase:
     whole = row["case"].publishable and cycle_holds(row["case"].record)
     return phrases.interval(row["case"], "inference_cycle/speedup") if whole else [NOTHING]
@@ -181,7 +186,7 @@ SECTIONS: dict[str, dict[str, Column]] = {
         "full cache": _figure("record/statistics/full/median_us", _time),
         "elastic cache": _figure("record/statistics/elastic/median_us", _time),
         "speedup": _speedup,
-        "sustained": _interval("verdict/criteria/sustained", "value", times),
+        "sustained": _sustained,
         "byte ceiling": _figure("verdict/byte_ceiling", times),
         "pure pass": _pure_pass,
         "verdict": _judged,
