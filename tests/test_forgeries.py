@@ -330,24 +330,13 @@ FORGERIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.name)
+@pytest.mark.parametrize("forgery", [one for one in FORGERIES if one.fault], ids=lambda forgery: forgery.name)
 def test_a_forgery_with_all_hashes_rewritten(original: Path, tmp_path: Path, forgery: Forgery):
+    """What verify finds; test_against.py has the others."""
     results = shutil.copytree(original, tmp_path / "results", copy_function=shutil.copy2)
-    before = main_fingerprint(results)
     forgery.commit(results)
     found = [str(fault) for fault in verify(results).faults]
-    if forgery.fault:
-        assert any(fault.startswith(forgery.fault) for fault in found), "\n".join(found[:20])
-    else:
-        assert found == []
-        assert main_fingerprint(results) != before  # a published one contradicts the forgery
-
-
-def main_fingerprint(results: Path) -> str:
-    """What `elastickv verify --fingerprint` prints of a clean folder, without verifying it again."""
-    from elastickv.audit import fingerprint
-
-    return fingerprint(results) or ""
+    assert any(fault.startswith(forgery.fault) for fault in found), "\n".join(found[:20])
 
 
 def table() -> str:
