@@ -130,22 +130,6 @@ def test_the_report_tells_the_state_of_the_machine(tmp_path):
     assert "NVML: Not Supported" in text
 
 
-def test_older_records_have_dashes_and_nothing_invented(tmp_path):
-    results = make(tmp_path / "results", ("4096_golden_ticket", "4096_cpu"))
-    for case in ("4096_golden_ticket", "4096_cpu"):
-        record = example(case)
-        del record["machine"]
-        now = {"sm_mhz": 1980, "memory_mhz": 3201}
-        record |= {"clocks": {"before": now, "after": now}, "throttling": {"dropped_rounds": 0}}
-        record |= {"power": {"watts_at_end": 300.0}, "energy": {"joules": 600.0}}
-        records.check(record, "measurement", "an older record")
-        put(results, record)
-    loaded = inputs.load(judged(results) / ".plan/cases.json", results)
-    text = state(loaded)
-    assert "1,980" in text
-    assert "mJ" not in text and "setting" not in text
-
-
 def test_a_cpu_run_tells_the_load_of_others(tmp_path):
     results = judged(make(tmp_path / "results", ("4096_cpu",)))
     text = state(inputs.load(results / ".plan/cases.json", results))

@@ -250,7 +250,8 @@ def test_a_damaged_stored_record_is_measured_again(cpu_build, tmp_path):
 
 
 def bench(cpu_build, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "elastickv", "bench", "--build", str(cpu_build), "--backend=cpu", *flags]
+    command = [sys.executable, "-m", "elastickv", "bench", "--build", str(cpu_build), "--backend=cpu"]
+    command += ["--max_seconds=3", *flags]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -282,7 +283,7 @@ def test_bench_says_what_it_leaves_out_and_when_the_library_is_of_other_kernels(
     assert json.loads(stated.stdout)["inference_cycle"] is None
 
 
-@pytest.mark.parametrize("cycle_flags", [[], ["--inference", "--decode_tokens=50"]], ids=["attention", "cycle"])
+@pytest.mark.parametrize("cycle_flags", [[], ["--inference", "--decode_tokens=12"]], ids=["attention", "cycle"])
 def test_saved_tensors_let_anyone_recheck_the_answer(cpu_build, tmp_path, cycle_flags):
     file = tmp_path / "tensors.npz"
     flags = ["--seq=300", "--heads=4", "--kv_heads=2", "--dim=64", "--compress=4", "--window=32", "--reps=3",
