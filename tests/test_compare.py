@@ -14,8 +14,10 @@ import results_folder
 from conftest import ROOT
 from results_folder import example, list_cases, make, put
 
+from elastickv import records
 from elastickv.cli import main
 from elastickv.judge import changes, observed
+from elastickv.schemas.measurement import Measurement
 
 sys.path.append(str(ROOT / "tools"))
 import comparison_power as power
@@ -344,3 +346,11 @@ def test_the_power_table_in_the_docs_is_of_this_code():
 def test_every_metric_has_a_value_of_each_process():
     sides = observed.sides_of(results_folder.typed(example("4096_golden_ticket")))
     assert {name: len(side.logs) for name, side in sides.items()} == dict.fromkeys(METRICS, 3)
+
+
+def test_the_recorded_spread_of_a_gpu_is_that_of_the_reference():
+    reference = sorted((ROOT / "results/reference/h200").glob("results_*.json"))
+    found = observed.spreads([records.load(path, Measurement) for path in reference])
+    assert {kind: round(spread.value, 4) for (_, _, kind), spread in found.items()} == {
+        kind: changes.RECORDED["cuda", kind] for kind in ("time", "ratio")
+    }

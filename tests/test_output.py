@@ -19,7 +19,16 @@ from elastickv.cli import main
 from elastickv.errors import UsageError
 from elastickv.schemas.measurement import Measurement
 
-TINY = ("--backend=cpu", "--seq=64", "--heads=2", "--dim=64", "--reps=3", "--warmup=1", "--inner_loops=1")
+TINY = (
+    "--backend=cpu",
+    "--max_seconds=2",
+    "--seq=64",
+    "--heads=2",
+    "--dim=64",
+    "--reps=3",
+    "--warmup=1",
+    "--inner_loops=1",
+)
 
 
 def elastickv(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
