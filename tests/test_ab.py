@@ -96,6 +96,32 @@ def test_the_table_names_what_was_not_timed():
     assert lines[-2:] == ["not timed: other: for a test", "1 same (tolerance 0.01)"]
 
 
+RIGHT, WRONG, MISSING = None, ab_worker.Problem("wrong answers", wrong=True), ab_worker.Problem("no such kernel")
+
+
+@pytest.mark.parametrize(
+    ("head", "base", "broken"),
+    [(WRONG, RIGHT, True), (WRONG, WRONG, False), (RIGHT, WRONG, False), (MISSING, RIGHT, False)],
+)
+def test_wrong_answers_of_head_alone_are_a_failure(head, base, broken, capsys, monkeypatch):
+    """Everything but building and timing is real."""
+    sides = {name: MadeUp(10.0) for name in ab.SIDES}
+    for name, problem in (("head", head), ("base", base)):
+        sides[name].start = lambda configfiles, case, problem=problem: problem
+        sides[name].end = lambda: None
+
+    def timed(_, __, files, args, names):
+        request = {"configfiles": files, "repetitions": args.repetitions, "seconds": args.seconds}
+        return {"cases": {name: ab_worker._case(sides, name, request) for name in args.case or names}}
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(checkouts, "build", lambda folder, backend: None)
+    monkeypatch.setattr(ab, "_timed", timed)
+    assert main(["ab", ".", ".", "--backend=cpu", "--case", "1024_standard"]) == int(broken)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("no longer right: 1024_standard: " if broken else "not timed: 1024_standard: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "stated"),
     [

@@ -189,6 +189,15 @@ def test_the_last_lines_of_a_run_say_what_would_narrow_its_intervals(tmp_path):
     first, *rest = stated()
     assert re.fullmatch(r"3 cases measured in (\d+ min )?\d+ s\.", first)
     assert [line for line in rest if line.startswith("4096_noisy: imprecise or noisy; an idle machine")]
+    more = "SET=measure.processes=5 would help."
+    differ = f"4096_golden_ticket: the processes differ by more than measure.precision; {more}"
+    assert differ not in rest
+    record = example("4096_golden_ticket")
+    assert record["resolved"]["stopped"] == "precision"
+    speedup = record["statistics"]["speedup"]
+    speedup |= {"low": speedup["value"] * 0.99, "high": speedup["value"] * 1.01}
+    put(results, record)
+    assert differ in stated()
     record = example("4096_golden_ticket")
     record["resolved"]["stopped"] = "max_seconds"
     put(results, record)

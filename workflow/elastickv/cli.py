@@ -195,7 +195,7 @@ def _add_bench(commands) -> None:
         measure.add_argument(f"--{flag}", type=_or_text(integer))
     for flag in ("truncate", "max_seconds", "precision", "confidence", "sustained_seconds"):
         measure.add_argument(f"--{flag}", type=_or_text(number))
-    more = "number of processes; each measures the whole case (default: 1)"
+    more = "number of processes, which measure the case in turn and share max_seconds (default: 1)"
     measure.add_argument("--processes", type=_or_text(integer), help=more)
     measure.add_argument("--no-graphs", dest="graphs", action="store_false", help="plain launches without CUDA graphs")
     measure.add_argument("--inference", action="store_true", help="also time the inference cycle")

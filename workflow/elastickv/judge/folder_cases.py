@@ -66,5 +66,5 @@ def _case(folder: Path, name: str, limits: Noise) -> Case:
         return Case("unreadable", f"the record belongs to another case, {record.case.root.id}", None)
     record = noise.as_judged(record, limits)
     problem = verdict.invalidity(record)
-    # Marked ok, but an answer is out of tolerance or the speedup exceeds its byte ceiling: treated as failed.
+    # Marked ok, but an answer is out of tolerance or its bounds are swapped: treated as failed.
     return Case("failed" if problem and record.status in noise.PUBLISHED else record.status, problem, record)

@@ -34,14 +34,17 @@ HEADERS = (
 SIDES = ("base", "head")
 FEWEST_REPETITIONS = 3
 UNCLEAR = (
-    "; unclear: the interval is too wide for this tolerance; more --repetitions, more --seconds or less other load"
+    "; unclear: the interval is too wide for this tolerance; more --repetitions, more --seconds or less other load "
+    "narrow it"
 )
-UNCLEAR += " narrow it"
 SECONDS_BESIDE_SAMPLING = 120  # of one repetition of a case: caches, checks, warm-up
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds both sides, times them and prints a row for each arm of each case. Returns 1 if an arm regressed."""
+    """Builds both sides, times them and prints a row for each arm of each case. Returns 1 if an arm regressed.
+
+    Returns 1 also where HEAD's answers are wrong and BASE has no problem.
+    """
     check_tolerance(args.tolerance)
     if not (isinstance(args.repetitions, int) and args.repetitions >= FEWEST_REPETITIONS):
         raise UsageError(f"--repetitions: must be an integer of at least {FEWEST_REPETITIONS}, not {args.repetitions}")
@@ -61,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         answer = _timed({name: str(folder) for name, folder in sides.items()}, backend, files, args, list(cases))
     judged = judge(answer["cases"], args.tolerance)
     print("\n".join(text(answer["cases"], judged, args.tolerance)))
-    return 1 if any(one.outcome == "regressed" for one in judged.values()) else 0
+    broken = any(case.get("broken") for case in answer["cases"].values())
+    return 1 if broken or any(one.outcome == "regressed" for one in judged.values()) else 0
 
 
 def _timed(sides: Json, backend: str, files: list[str], args: argparse.Namespace, cases: list[str]) -> Json:
@@ -100,7 +104,11 @@ def text(cases: Json, judged: dict[tuple[str, str], JudgedPair], tolerance: floa
 
     rows = [[*place, *_cells(cases[place[0]]["arms"][place[1]], one)] for place, one in judged.items()]
     lines = [tabulate(rows, HEADERS, disable_numparse=True, tablefmt="simple"), ""] if rows else []
-    lines += [f"not timed: {name}: {case['reason']}" for name, case in cases.items() if "reason" in case]
+    untimed = {name: case for name, case in cases.items() if "reason" in case}
+    lines += [
+        f"{'no longer right' if case.get('broken') else 'not timed'}: {name}: {case['reason']}"
+        for name, case in untimed.items()
+    ]
     outcomes = [one.outcome for one in judged.values()]
     counted = [f"{outcomes.count(each)} {each}" for each in dict.fromkeys(outcomes)]
     narrower = "" if "unclear" not in outcomes else UNCLEAR

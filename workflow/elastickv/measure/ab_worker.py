@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,13 @@ def _taken() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in names}
 
 
+class Problem(NamedTuple):
+    """Why a side cannot be timed. wrong: because its answers are wrong."""
+
+    reason: str
+    wrong: bool = False
+
+
 class Side:
     """One checkout's kernels: a backend, and the workload of the case under way."""
 
@@ -71,20 +78,20 @@ class Side:
             opening = self.checkout.module("device.opening")
             self.backend = opening.open_backend(backend, self.checkout.folder / "build/ab")
 
-    def start(self, configfiles: list[str], name: str) -> str | None:
+    def start(self, configfiles: list[str], name: str) -> Problem | None:
         """Makes and checks the caches of a case; why it cannot be timed, or None."""
         module = self.checkout.module
         with self.checkout.entered():
             case = module("matrix").load(configfiles).cases[name]
             unsupported = self.backend.supports(case)
             if unsupported:
-                return unsupported
+                return Problem(unsupported)
             self.workload = module("workloads").create(self.backend, case)
             wrong = [arm for arm, entry in self.workload.check().items() if not module("cache.oracle").passes(entry)]
             dependent = self.backend.launch_mode(case.launch) == "dependent"
             graphs = case.measure.graphs and self.backend.name == "cuda"
             self.mode = module("device.base").Mode(graphs, dependent)
-        return f"wrong answers of {', '.join(wrong)} in {self.checkout.folder}" if wrong else None
+        return Problem(f"wrong answers of {', '.join(wrong)} in {self.checkout.folder}", wrong=True) if wrong else None
 
     def loops(self) -> int:
         """Launches of a program: as many as take 50 ms, no more than a rotation over all buffers needs."""
@@ -126,7 +133,10 @@ class Side:
 
 
 def _compared(request: Json) -> Json:
-    """By case and arm: what every repetition found. A case that cannot be timed has a reason instead."""
+    """By case and arm: what every repetition found. A case that cannot be timed has a reason instead.
+
+    `broken`: that HEAD's answers are wrong and BASE has no problem.
+    """
     sides = {name: Side(request[name], request["backend"]) for name in ("head", "base")}
     return {"cases": {name: _case(sides, name, request) for name in request["cases"]}}
 
@@ -135,22 +145,29 @@ def _case(sides: dict[str, Side], name: str, request: Json) -> Json:
     found: dict[str, list[Json]] = {arm: [] for arm in ARMS}
     for repetition in range(request["repetitions"]):
         show(f"  {name}: repetition {repetition + 1} of {request['repetitions']} ")
-        order = list(sides.values())[:: 1 if repetition % 2 else -1]  # who is first in memory alternates
+        order = list(sides)[:: 1 if repetition % 2 else -1]  # who is first in memory alternates
         try:
             try:
-                problems = [side.start(request["configfiles"], name) for side in order]
+                problems = {side: sides[side].start(request["configfiles"], name) for side in order}
             except MemoryError as error:
                 return {"reason": str(error) or "allocation failed"}
-            if any(problems):
-                return {"reason": next(filter(None, problems))}
+            if any(problems.values()):
+                return _untimed(problems)
             loops = sides["head"].loops()
             for arm in ARMS:
                 found[arm].append(_arm(sides, arm, loops, request["seconds"]))
         finally:
             for side in order:
-                side.end()
+                sides[side].end()
     show()
     return {"arms": found}
+
+
+def _untimed(problems: dict[str, Problem | None]) -> Json:
+    """The answer for a case that a side cannot be timed with."""
+    head, base = problems["head"], problems["base"]
+    reasons = dict.fromkeys(problem.reason for problem in (head, base) if problem)
+    return {"reason": "; ".join(reasons), "broken": bool(head and head.wrong and base is None)}
 
 
 def _arm(sides: dict[str, Side], arm: str, loops: int, seconds: float) -> Json:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from elastickv.build import store
 from elastickv.errors import MachineError, UsageError
+from elastickv.system import programs
 
 PACKAGE = Path("workflow/elastickv")
+SECONDS = 600  # longest time of a git command
 
 
 @contextmanager
@@ -40,10 +42,7 @@ def folder_of(name: str, scratch: Path) -> Iterator[Path]:
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise MachineError(f"git cannot be started: {error}", "apt-get install git, or name folders") from error
+    return programs.run(["git", *arguments], "install git, e.g. apt-get install git, or name folders", SECONDS)
 
 
 def _share_store(checkout: Path) -> None:

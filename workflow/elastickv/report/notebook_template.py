@@ -469,8 +469,8 @@ for figure in sorted((RESULTS / "figures").glob("*.png"), key=lambda path: (path
 # ### Why it matters
 # **For developers**: where decoding is limited by reading the cache, saving bytes saves time, and the freed memory
 # allows larger batches or longer contexts. The actual gain depends on launch costs, cache sizes, and the cost of
-# appending and compressing with each token. The inference cycle measures all of this, and the reachable ceiling shows
-# the effect of launch costs.
+# appending and compressing with each token. The inference cycle measures all of this, and the pure pass shows the
+# effect of launch costs.
 #
 # **For researchers**: a speedup alone says little. Compared with its byte ceiling, it shows how much of the possible
 # gain was reached, and whether a claim can be true at all. The effect of a compact cache on a model's answers is a

@@ -10,6 +10,7 @@ from pathlib import Path
 from elastickv import matrix, records
 from elastickv.errors import MachineError
 from elastickv.judge import folder
+from elastickv.measure.statistics import relative_half_width
 from elastickv.report.text import plain, times_interval
 from elastickv.schemas.base import at, given
 from elastickv.schemas.measurement import Measurement
@@ -58,13 +59,24 @@ def closing(found: list[Measurement], verdicts: list[Entry]) -> list[str]:
             most = max(getattr(record.case.root.measure, bound) for record in at_bound)
             more = f"SET=measure.{bound}={2 * most:g}"
             lines.append(f"{_names(at_bound)}: ended at measure.{bound}; {more} would narrow the interval.")
+    apart = [record for record in timed if _processes_differ(record)]
+    if apart:
+        more = f"SET=measure.processes={max(record.resolved.processes for record in apart) + 2}"
+        lines.append(f"{_names(apart)}: the processes differ by more than measure.precision; {more} would help.")
     status = {entry.case: entry.status for entry in verdicts}
     wide = [record for record in timed if status.get(record.case.root.id) in ("imprecise", "noisy")]
     if wide:
         busy = max(at(record, ("clocks", "after", "load", "others_cores")) or 0 for record in wide)
         others = f" (other processes used up to {busy:.1f} cores)" if busy >= LEAST_LOAD else ""
-        lines.append(f"{_names(wide)}: imprecise or noisy; an idle machine{others} would narrow the control.")
-    return lines if len(lines) > 1 else [*lines, "Every interval is as narrow as measure.precision asks."]
+        lines.append(f"{_names(wide)}: imprecise or noisy; an idle machine{others} would narrow the controls.")
+    return lines if len(lines) > 1 else [*lines, "Every interval is as narrow as measure.precision requires."]
+
+
+def _processes_differ(record: Measurement) -> bool:
+    """Whether the interval of several processes is wider than `precision`, at which each of them stopped by itself."""
+    found = given(record.statistics) if given(record.processes) else None
+    stopped = given(record.resolved.stopped) == "precision"
+    return bool(found) and stopped and relative_half_width(found.speedup) > record.case.root.measure.precision
 
 
 def _counted(timed: list[Measurement]) -> str:
