@@ -76,6 +76,10 @@ def test_only_a_gpu_has_steady_work():
     assert valid(record) and "sustained" not in record["statistics"]
 
 
+def test_a_baseline_states_the_sources_that_measured_it():
+    assert not valid(without(example("transformers_baseline"), "provenance"), "baseline")
+
+
 def all_dropped():
     """A noisy record of which the device throttled in every round."""
     record = example("4096_noisy")
