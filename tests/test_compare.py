@@ -69,13 +69,16 @@ def of_processes(record: dict[str, Any], factors: list[tuple[float, float]]) -> 
     def run(full: float, elastic: float) -> dict[str, Any]:
         speedup = statistics["speedup"]
         scaled = {key: speedup[key] * full / elastic for key in ("value", "low", "high")}
-        arms = {f"{arm}_us": [statistics[arm]["median_us"] * by] for arm, by in (("full", full), ("elastic", elastic))}
         found = {"speedup": speedup | scaled, "controls": statistics["controls"], "cycle_speedup": cycle}
-        return {"status": "ok", "reason": None, **found, **arms, "full_again_us": arms["full_us"]}
+        found |= {"layer_steps_per_second": record["inference_cycle"]["layer_steps_per_second"], "cv": 0.0}
+        for arm, by in (("full", full), ("elastic", elastic)):
+            found |= {f"{arm}{series}": [statistics[arm]["median_us"] * by] for series in ("_us", "_again_us")}
+        return {"status": "ok", "reason": None, **found}
 
     runs = [run(*each) for each in factors]
     values = [one["speedup"]["value"] for one in runs]
-    return record | {"processes": {"published": 0, "spread": {"low": min(values), "high": max(values)}, "runs": runs}}
+    spread = {"low": min(values), "high": max(values)}
+    return record | {"processes": {"published": 0, "spread": spread, "cv": 0.0, "runs": runs}}
 
 
 def compared(capsys: pytest.CaptureFixture, *arguments: str | Path) -> tuple[int, list[str]]:

@@ -45,12 +45,13 @@ def with_controls(name: str, *controls: tuple[float, float]) -> dict[str, Any]:
     record["statistics"]["controls"] = {"full": intervals[0], "elastic": steady}
     if controls[1:]:
         run = {"status": "ok", "reason": None, "speedup": record["statistics"]["speedup"], "cycle_speedup": None}
+        run |= {"layer_steps_per_second": None, "cv": 0.0}
         run |= {
             series: record["samples"][series]
             for series in ("full_us", "elastic_us", "full_again_us", "elastic_again_us")
         }
         runs = [run | {"controls": {"full": one, "elastic": steady}} for one in intervals]
-        record["processes"] = {"published": 0, "spread": {"low": 1.0, "high": 3.0}, "runs": runs}
+        record["processes"] = {"published": 0, "spread": {"low": 1.0, "high": 3.0}, "cv": 0.0, "runs": runs}
     return record
 
 

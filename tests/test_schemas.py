@@ -47,6 +47,39 @@ def test_what_was_timed_has_everything(name, field):
     assert not valid(record)
 
 
+def without(record, path):
+    """The record without the field at a dotted path."""
+    *within, last = path.split(".")
+    found = record
+    for name in within:
+        found = found[int(name) if name.isdigit() else name]
+    del found[last]
+    return record
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"resolved.{name}" for name in ("reuse_bytes", "processes", "stopped")),
+        *(f"samples.{name}" for name in ("elastic_again_us", "rounds")),
+        *(f"statistics.{name}" for name in ("sustained", "controls.elastic")),
+        *(f"processes.{name}" for name in ("cv", "runs.0.cv", "runs.0.elastic_again_us")),
+        *("processes.runs.1.layer_steps_per_second", "energy.arms.full.busy", "case.measure.sustained_seconds"),
+    ],
+)
+def test_a_record_of_a_gpu_has_what_its_figures_are_checked_by(path):
+    assert not valid(without(example("4096_golden_ticket"), path))
+
+
+def test_only_a_gpu_has_steady_work():
+    record = example("4096_cpu")
+    assert valid(record) and "sustained" not in record["statistics"]
+
+
+def test_a_baseline_states_the_sources_that_measured_it():
+    assert not valid(without(example("transformers_baseline"), "provenance"), "baseline")
+
+
 def all_dropped():
     """A noisy record of which the device throttled in every round."""
     record = example("4096_noisy")

@@ -46,7 +46,7 @@ def check(folder: Folder, name: str) -> None:
         builds = [{"compiled": build["compiled"], "case": case} for _, build, case in built]
         says = ask(name, Path(scratch), {"command": run["command"] if run else ["elastickv"], "builds": builds})
     stated = [(file, "build.provenance", build["provenance"]) for file, build, _ in built]
-    stated += [(file, "provenance", record["provenance"]) for file, record in made if record.get("provenance")]
+    stated += [(file, "provenance", record["provenance"]) for file, record in made if "provenance" in record]
     stated += [("manifest.json" if manifest else ".plan/run.json", "run", run)] if run else []
     for file, where, provenance in stated:
         _provenance(folder.findings.of(file, "provenances"), where, provenance, commit, says["sources"])

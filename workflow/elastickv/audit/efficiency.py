@@ -57,11 +57,8 @@ def _reachable(about: About, record: dict[str, Any], passes: Passes) -> None:
 
 def _arm(about: About, record: dict[str, Any], arm: str, nbytes: int, passes: Passes) -> None:
     """One arm's bandwidth and its shares of peak and ceiling; none of the shares where the caches were not cold."""
-    found, cold, samples = (
-        record["efficiency"][arm],
-        record["resolved"]["cold"],
-        series.of_side(record["samples"], arm, ARMS),
-    )
+    found, cold = record["efficiency"][arm], record["resolved"]["cold"]
+    samples = series.of_side(record["samples"], arm)
     peak, ceiling = record["device"].get("peak_gbps"), statistics.median(passes.ceiling(arm))
     shortest, longest = intervals.bounds(samples, record["case"]["measure"]["confidence"])
     times = {"": statistics.median(samples), "_low": longest, "_high": shortest}

@@ -16,7 +16,7 @@ def check(about: About, record: dict[str, Any]) -> None:
     for arm, taken in (energy.get("arms") or {}).items():
         if "joules_per_launch" not in taken:
             continue  # a reading with its reason
-        busy = taken.get("busy", LEAST_BUSY)  # older records lack it
+        busy = taken["busy"]
         about.require(busy >= LEAST_BUSY, f"energy.arms.{arm}.busy", busy, f"at least {LEAST_BUSY:g}, or no energy")
         expected = taken["watts"] * taken["seconds"] / taken["launches"]
         about.same(f"energy.arms.{arm}.joules_per_launch", taken["joules_per_launch"], expected)

@@ -96,9 +96,7 @@ def _samples(about: About, record: dict[str, Any]) -> bool:
 
 def _rounds(about: About, record: dict[str, Any]) -> None:
     """One reading for each kept round, in the order of time; how many of these ended under the power cap."""
-    rounds, stated = record["samples"].get("rounds"), record["throttling"].get("power_capped_rounds")
-    if rounds is None:
-        return
+    rounds, stated = record["samples"]["rounds"], record["throttling"].get("power_capped_rounds")
     counts, kept = {name: len(values) for name, values in rounds.items()}, len(record["samples"]["order"])
     about.require(set(counts.values()) <= {kept}, "samples.rounds", counts, f"{kept} of each, as many as rounds")
     about.require(
@@ -118,7 +116,7 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     about.same("resolved.reps", used["reps"], taken)
     attempts = {"reps": taken + len(samples["dropped"]), "warmup": used["warmup"], "inner_loops": used["inner_loops"]}
     least = {"reps": 1, "warmup": 0, "inner_loops": FEWEST_GRAPH_LAUNCHES if used["graphs"] else 1}
-    if "reuse_bytes" in used and used["backend"] == "cuda":
+    if used["backend"] == "cuda":
         _whole_rotations(about, used, attempts.pop("inner_loops"), settings["inner_loops"])
     for key, count in attempts.items():
         most = max(settings[key], least[key])
@@ -126,9 +124,9 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
             about.same(f"resolved.{key}", count, settings[key])
         else:
             about.require(count <= most, f"resolved.{key}", count, f"at most {most}")
-    if used.get("stopped") == "reps":
+    if used["stopped"] == "reps":
         about.same("resolved.stopped", attempts["reps"], settings["reps"])
-    if "stopped" in used and record["status"] == "ok":
+    if record["status"] == "ok":
         fewest = intervals.FEWEST
         about.require(taken >= fewest, "status", f"ok with {taken} rounds", f"noisy: an interval takes {fewest}")
     for key in ("backend", "launch"):
@@ -138,11 +136,9 @@ def _resolved(about: About, record: dict[str, Any], bytes_moved: traffic.Moved) 
     if cache:
         wanted = min(-(-COLD * cache // bytes_moved.elastic) + 1, MOST_LAYERS)
         about.require(1 <= used["layers"] <= wanted, "resolved.layers", used["layers"], f"1 to {wanted}")
-        others = used["layers"] - 1 if "reuse_bytes" in used else used["layers"]  # older records counted all
-        about.same("resolved.cold", used["cold"], others * bytes_moved.elastic >= COLD * cache)
-    if "reuse_bytes" in used:
-        distance = {arm: (used["layers"] - 1) * getattr(bytes_moved, arm) for arm in ARMS}
-        about.same("resolved.reuse_bytes", used["reuse_bytes"], distance)
+        about.same("resolved.cold", used["cold"], (used["layers"] - 1) * bytes_moved.elastic >= COLD * cache)
+    distance = {arm: (used["layers"] - 1) * getattr(bytes_moved, arm) for arm in ARMS}
+    about.same("resolved.reuse_bytes", used["reuse_bytes"], distance)
 
 
 def _whole_rotations(about: About, used: dict[str, Any], launches: int, limit: int) -> None:
@@ -164,17 +160,14 @@ def _statistics(about: About, record: dict[str, Any]) -> None:
     """Each arm's times, the speedup and the A/A controls."""
     samples, settings, found = record["samples"], record["case"]["measure"], record["statistics"]
     for arm in ARMS:
-        times = series.of_side(samples, arm, ARMS)
+        times = series.of_side(samples, arm)
         about.same(f"statistics.{arm}", found[arm], arm_figures(times, settings["truncate"]))
     ratios = series.ratios(samples, *ARMS)
     confidence, own = settings["confidence"], processes.own(record, "speedup", found["speedup"])
     intervals.check(about, "statistics.speedup", ratios, own, confidence)
     about.same("statistics.autocorrelation", found["autocorrelation"], intervals.autocorrelation(ratios))
-    controls = series.controls(samples, ARMS)
-    about.same("statistics.controls", sorted(found["controls"]), sorted(controls))
-    for arm, pair in controls.items():
-        if arm in found["controls"]:
-            intervals.of_ratios(about, f"statistics.controls.{arm}", pair, found["controls"][arm], confidence)
+    for arm, pair in series.controls(samples, ARMS).items():
+        intervals.of_ratios(about, f"statistics.controls.{arm}", pair, found["controls"][arm], confidence)
 
 
 def arm_figures(samples_us: list[float], truncate: float) -> dict[str, float]:

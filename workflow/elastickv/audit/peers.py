@@ -71,11 +71,8 @@ def _comparison(about: About, where: str, settings: dict[str, Any], found: dict[
     samples, confidence = found["samples"], settings["confidence"]
     series.check(about, f"{where}.samples", series.of(samples))
     for side in SIDES:
-        times = series.of_side(samples, side, SIDES)
+        times = series.of_side(samples, side)
         about.same(f"{where}.{side}", found[side], arm_figures(times, settings["truncate"]))
     intervals.check(about, f"{where}.ratio", series.ratios(samples, *SIDES), found["ratio"], confidence)
-    controls = series.controls(samples, SIDES)
-    about.same(f"{where}.controls", sorted(found["controls"]), sorted(controls))
-    for side, pair in controls.items():
-        if side in found["controls"]:
-            intervals.of_ratios(about, f"{where}.controls.{side}", pair, found["controls"][side], confidence)
+    for side, pair in series.controls(samples, SIDES).items():
+        intervals.of_ratios(about, f"{where}.controls.{side}", pair, found["controls"][side], confidence)

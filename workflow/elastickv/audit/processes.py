@@ -44,7 +44,7 @@ def check(about: About, record: dict[str, Any]) -> None:
     runs = runs_of(record)
     stated = f"{len(runs)} processes" if found else "one process"
     about.require(max(len(runs), 1) == wanted, "processes.runs", stated, f"{wanted}, as in the case")
-    about.same("resolved.processes", record["resolved"].get("processes", wanted), wanted)
+    about.same("resolved.processes", record["resolved"]["processes"], wanted)
     if not found:
         return
     confidence = record["case"]["measure"]["confidence"]
@@ -56,15 +56,15 @@ def check(about: About, record: dict[str, Any]) -> None:
     speedups = [run["speedup"]["value"] for run in runs if run["speedup"]]
     about.same("processes.spread", found["spread"], {"low": min(speedups), "high": max(speedups)})
     largest = max(_variation(run) for run in runs if run["speedup"])
-    about.same("processes.cv", found.get("cv"), largest)
+    about.same("processes.cv", found["cv"], largest)
     ok = [run["speedup"]["value"] for run in runs if run["status"] == "ok"]
     quiet = 2 * len(ok) > len(runs)
     middle = statistics.median_low(ok if quiet else speedups)
     published = runs[found["published"]]
     about.same("processes.published", published["speedup"]["value"], middle)
     for name, times in series.of(record["samples"]).items():
-        about.same(f"samples.{name}", times, published.get(name))
-    if record.get("inference_cycle") and "layer_steps_per_second" in published:
+        about.same(f"samples.{name}", times, published[name])
+    if record.get("inference_cycle"):
         rates = record["inference_cycle"]["layer_steps_per_second"]
         about.same("processes.runs.layer_steps_per_second", published["layer_steps_per_second"], rates)
     expected = "noisy: fewer than half of the processes were not"
@@ -86,15 +86,12 @@ def _pooled(about: About, record: dict[str, Any], runs: list[dict[str, Any]], co
 
 def _run(about: About, where: str, run: dict[str, Any], confidence: float) -> None:
     intervals.check(about, f"{where}.speedup", series.ratios(run, *ARMS), run["speedup"], confidence)
-    controls = series.controls(run, ARMS)
-    about.same(f"{where}.controls", sorted(run["controls"]), sorted(controls))
-    for arm, pair in controls.items():
-        if arm in run["controls"]:
-            intervals.of_ratios(about, f"{where}.controls.{arm}", pair, run["controls"][arm], confidence)
-    about.same(f"{where}.cv", run.get("cv"), _variation(run))
+    for arm, pair in series.controls(run, ARMS).items():
+        intervals.of_ratios(about, f"{where}.controls.{arm}", pair, run["controls"][arm], confidence)
+    about.same(f"{where}.cv", run["cv"], _variation(run))
 
 
 def _variation(run: dict[str, Any]) -> float:
     """Coefficient of variation of all samples of the elastic arm in one process."""
-    times = series.of_side(run, "elastic", ARMS)
+    times = series.of_side(run, "elastic")
     return statistics.stdev(times) / statistics.fmean(times) if len(times) > 1 else 0.0

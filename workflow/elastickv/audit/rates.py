@@ -53,8 +53,6 @@ def ceilings(about: About, record: dict[str, Any]) -> None:
 def baseline(about: About, record: dict[str, Any]) -> None:
     """Rates of a language-model baseline, and those of its cache implementations."""
     times(about, record)
-    if not record.get("provenance"):
-        about.note("states neither commit nor sources, as records of older versions")
     for name in RATES:
         if record.get(name):
             _rate(about, name, record[name])

@@ -19,12 +19,10 @@ RESAMPLES = 999  # of the interval that decides, fewer than the published one ha
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """Nothing to replay in older records, which have no times of their rounds."""
+    """Compares the reason with the time of the last round, and with the intervals of all rounds."""
     used, samples, settings = record["resolved"], record["samples"], record["case"]["measure"]
-    if "rounds" not in samples or "stopped" not in used:
-        return
     count, dropped = len(samples["order"]), [entry["index"] for entry in samples["dropped"]]
-    limit, stopped = settings["max_seconds"] / used.get("processes", 1), used["stopped"]
+    limit, stopped = settings["max_seconds"] / used["processes"], used["stopped"]
     last_kept = count + len(dropped) - 1 not in dropped  # only kept rounds have their time in the record
     took = samples["rounds"]["seconds"][-1]
     if stopped == "max_seconds" and last_kept:

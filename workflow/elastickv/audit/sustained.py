@@ -13,9 +13,9 @@ ORDER = ["full", "elastic", "elastic", "full"]
 
 
 def check(about: About, record: dict[str, Any]) -> None:
-    """The blocks of every process, and the interval over the processes. Older records have none."""
+    """The blocks of every process, and the interval over the processes. Records of a CPU have none."""
     found, settings = record["statistics"].get("sustained"), record["case"]["measure"]
-    count, seconds = processes.requested(record), settings.get("sustained_seconds", 0)
+    count, seconds = processes.requested(record), settings["sustained_seconds"]
     where = "statistics.sustained"
     if found is None:
         return

@@ -78,15 +78,12 @@ def sides_of(record: Measurement) -> dict[str, Side]:
 
 
 def _median_us(run: Run, arm: str) -> float:
-    """Of all samples of an arm in one process: of both series, where it was sampled twice."""
-    series = [getattr(run, f"{arm}_us"), given(getattr(run, f"{arm}_again_us"))]
-    both = given(run.elastic_again_us) is not None
-    return float(np.median(np.concatenate(series if both else series[:1])))
+    """Of all samples of an arm in one process."""
+    return float(np.median([*getattr(run, f"{arm}_us"), *getattr(run, f"{arm}_again_us")]))
 
 
 def _cycle_rates(runs: Sequence[Run]) -> list[PerArm]:
-    """Of every process; older records have the rate of the published one alone."""
-    return [run.layer_steps_per_second for run in runs if given(run.layer_steps_per_second)]
+    return [run.layer_steps_per_second for run in runs if run.layer_steps_per_second]
 
 
 def _cycles(runs: Sequence[Run]) -> list[Interval]:

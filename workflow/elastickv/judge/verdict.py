@@ -140,12 +140,12 @@ def sustained(record: Measurement) -> Interval | None:
 
 def sustained_criterion(record: Measurement, threshold: float) -> Criterion:
     """Judges the speedup of steady work as that of the samples: its interval against the same threshold."""
-    found = given(record.statistics.sustained)
     if record.resolved.backend == "cpu":
         return _not_judged(threshold, "steady work is not measured on a CPU")
+    found = record.statistics.sustained
     measured = found.speedup if isinstance(found, Sustained) else None
     if measured is None:
-        return _criterion("not_measured", threshold, found.reason if found else "the record has no steady work")
+        return _criterion("not_measured", threshold, found.reason)
     beyond = noise.beyond_bytes(record, measured)
     if beyond:
         return _criterion("not_measured", threshold, beyond)
@@ -176,8 +176,7 @@ def _why_missing(record: Measurement, kind: str) -> str:
 def variation(record: Measurement) -> float:
     """The coefficient of variation that is judged: of all elastic samples of a process, the largest of several."""
     several = given(record.processes)
-    largest = given(several.cv) if several else None
-    return record.statistics.elastic.cv if largest is None else largest
+    return several.cv if several else record.statistics.elastic.cv
 
 
 def cv_criterion(record: Measurement, threshold: float) -> Criterion:
@@ -225,8 +224,7 @@ def ladder(record: Measurement, criteria: Criteria, excellent: float) -> tuple[s
 
 def not_passed(criteria: Criteria) -> list[tuple[str, Criterion]]:
     """The criteria that keep a case from the golden verdict, by name."""
-    judged = ((name, given(found)) for name, found in criteria if name in GOLDEN_NEEDS)
-    return [(name, found) for name, found in judged if found and found.outcome != "pass"]
+    return [(name, found) for name, found in criteria if name in GOLDEN_NEEDS and found.outcome != "pass"]
 
 
 def _interval_text(measured: Interval | Bounded) -> str:

@@ -23,7 +23,7 @@ from elastickv.report.inputs import Inputs, load
 from elastickv.report.phrases import Number, Phrase
 from elastickv.report.tables import table
 from elastickv.report.text import NOTHING, escape, microseconds, percent, size, times
-from elastickv.schemas.base import at, given
+from elastickv.schemas.base import at
 from elastickv.system import readable
 
 END = "<!-- end of results -->"
@@ -158,7 +158,7 @@ def _speedup(row: Row) -> Phrase:
 
 
 def _sustained(row: Row) -> Phrase:
-    found = row["case"].publishable and given(row["case"].verdict.criteria.sustained)
+    found = row["case"].publishable and row["case"].verdict.criteria.sustained
     return phrases.speedup(row["case"], "sustained") if found and found.value is not None else [NOTHING]
 
 

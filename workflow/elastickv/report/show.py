@@ -110,12 +110,12 @@ def table(cases: list[Entry]) -> str:
 
 def row(case: Entry) -> list[str]:
     """One verdict entry as text, in the order of HEADERS."""
-    speedup, sustained = case.criteria.speedup, given(case.criteria.sustained)
+    speedup, sustained = case.criteria.speedup, case.criteria.sustained
     return [
         case.mark,
         case.case,
         case.verdict,
-        *(times_interval(one) if one and one.value is not None else "" for one in (speedup, sustained)),
+        *(times_interval(one) if one.value is not None else "" for one in (speedup, sustained)),
         f"{case.byte_ceiling:.2f}x" if case.byte_ceiling else "",
         plain(case.device or ""),
         textwrap.fill(plain(case.reason), REASON_WIDTH),

@@ -106,7 +106,7 @@ class Baseline(Model):
     model: LanguageModel
     device: Device | None
     software: Software
-    provenance: Provenance | MISSING = optional("of the run that measured it; older records lack it")
+    provenance: Provenance = field("of the run that measured it")
     started: Time
     ended: Time
     dtype: str | MISSING | None = MISSING

@@ -100,15 +100,8 @@ Processes = Annotated[Annotated[int, Field(ge=1, le=100)] | Literal["auto"], Wit
 AUTO_PROCESSES = {"cuda": 3, "cpu": 1}
 
 
-def _may_lack_sustained(schema: dict[str, Any]) -> None:
-    """Cases of older records have no `sustained_seconds`."""
-    schema["required"] = [key for key in schema.get("required", []) if key != "sustained_seconds"]
-
-
 class Measure(Model):
     """Duration and precision of a measurement; reps, warmup and inner_loops are upper bounds."""
-
-    model_config = ConfigDict(json_schema_extra=_may_lack_sustained)
 
     reps: int = field("maximum number of rounds", "rounds", default=100, ge=3, le=1_000_000)
     warmup: int = field("maximum number of warm-up rounds", "rounds", default=50, ge=0, le=1_000_000)

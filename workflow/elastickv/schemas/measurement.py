@@ -44,7 +44,7 @@ from elastickv.schemas.rules import (
 ArmName = Literal["full", "elastic"]
 Times = Annotated[list[Positive], Field(description="time of one launch", json_schema_extra={"unit": "us"})]
 Seconds = Annotated[list[Positive], field("time of a sample", "s", min_length=1)]
-SERIES = ("full_us", "elastic_us", "full_again_us")
+SERIES = ("full_us", "elastic_us", "full_again_us", "elastic_again_us")
 Share = Annotated[float, Field(ge=0, le=1)]
 FIGURES = ("statistics", "efficiency", "inference_cycle", "original_score")
 
@@ -161,23 +161,23 @@ class Samples(Model):
     order: list[
         Annotated[
             list[Literal["full", "elastic", "full_again", "elastic_again"]],
-            field(unique=True, min_length=3, max_length=4),
+            field(unique=True, min_length=4, max_length=4),
         ]
     ] = field("order of the samples in each round")
     full_us: Times
     elastic_us: Times
     full_again_us: Times
-    elastic_again_us: Times | MISSING = optional("absent in older records, which have no control of the elastic arm")
+    elastic_again_us: Times
     read_ceiling: list[PurePass] = field("pure passes interleaved with the rounds: read, copy and the arms' own bytes")
     dropped: list[Dropped]
-    rounds: Rounds | MISSING = optional("absent in older records")
+    rounds: Rounds
 
 
 class Controls(Model):
     """A/A controls by arm; both arms are sampled twice in every round."""
 
     full: Control
-    elastic: Control | MISSING = optional("absent in older records, in which only the full arm was sampled twice")
+    elastic: Control
 
 
 class Block(Model):
@@ -212,9 +212,7 @@ class Statistics(Model):
         "the mean of these (of their logarithms)",
         "times",
     )
-    sustained: Sustained | Unavailable | MISSING = optional(
-        "the speedup of steady work, on a GPU; absent on a CPU and in older records"
-    )
+    sustained: Sustained | Unavailable | MISSING = optional("the speedup of steady work, on a GPU; absent on a CPU")
     controls: Controls
     autocorrelation: float = field(
         "lag-1 rank autocorrelation of the ratios; above 0.5, the interval may cover less than its confidence",
@@ -378,13 +376,17 @@ class ReadingPerArm(Reading):
 class Drawn(Reading):
     """What the device drew while only one arm ran, or null with the reason."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(NEEDS_REASON) | {"dependentRequired": {"joules_per_launch": ["busy"]}}
+    )
+
     value: MISSING | None = MISSING
     reason: Text | MISSING = MISSING
     joules_per_launch: NonNegative | MISSING = optional("energy of a launch: watts x seconds / launches", "J")
     watts: NonNegative | MISSING = optional("power between two movements of the energy counter", "W")
     seconds: NonNegative | MISSING = optional("time of these launches", "s")
     launches: Count | MISSING = MISSING
-    busy: Share | MISSING = optional("share of the time in which the device worked; absent in older records")
+    busy: Share | MISSING = optional("share of the time in which the device worked")
 
 
 class ReadingsOfArms(Open):
@@ -433,16 +435,14 @@ class Run(Model):
     speedup: Interval | None
     controls: Controls | None
     cycle_speedup: Interval | None
-    layer_steps_per_second: PerArm | MISSING | None = optional(
-        "steps of one attention layer per second in the inference cycle; absent in older records", "1/s"
+    layer_steps_per_second: PerArm | None = field(
+        "steps of one attention layer per second in the inference cycle", "1/s"
     )
-    cv: NonNegative | MISSING = optional(
-        "coefficient of variation of all samples of the elastic arm; absent in older records"
-    )
+    cv: NonNegative = field("coefficient of variation of all samples of the elastic arm")
     full_us: Times
     elastic_us: Times
     full_again_us: Times
-    elastic_again_us: Times | MISSING = MISSING
+    elastic_again_us: Times
 
 
 class Processes(Model):
@@ -453,7 +453,7 @@ class Processes(Model):
 
     published: Count = field("index of the run whose samples and figures are in the record")
     spread: Spread
-    cv: NonNegative | MISSING = optional("the largest coefficient of variation of the runs: the verdict uses this one")
+    cv: NonNegative = field("the largest coefficient of variation of the runs: the verdict uses this one")
     runs: list[Run] = field("one run per process", min_length=2)
 
 
@@ -464,9 +464,11 @@ ALL_DROPPED = has("status", "samples", status=one_of("noisy")) | {
     }
 }
 _ANSWER = {"properties": RIGHT["properties"] | {"max_abs_error": NUMBER}}
+USED = ("backend", "launch", "layers", "cold", "reuse_bytes", "graphs", "inner_loops", "reps", "warmup", "processes")
+ON_GPU = has("resolved", resolved=has("backend", backend=one_of("cuda")))
 TIMED = has(
     *("correctness", "samples", *FIGURES, "bytes", "clocks", "throttling", "power", "energy"),
-    resolved=OBJECT | {"required": ["backend", "launch", "layers", "cold", "inner_loops", "reps", "warmup", "graphs"]},
+    resolved=OBJECT | has(*USED, "stopped"),
     device=OBJECT,
     build=OBJECT,
     correctness=OBJECT | has(full=_ANSWER, elastic=_ANSWER),
@@ -501,6 +503,7 @@ class Measurement(Model):
         json_schema_extra=rules(
             reason_unless_ok(),
             when(status("ok", "noisy") | {"not": ALL_DROPPED}, TIMED),
+            when(ON_GPU, has(statistics=has("sustained"))),
             when(status("incorrect"), INCORRECT),
             when(status("failed", "out_of_memory", "unsupported"), has(**all_null(*FIGURES))),
             when(ALL_DROPPED, NOTHING_LEFT),

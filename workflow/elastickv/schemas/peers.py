@@ -25,7 +25,7 @@ from elastickv.schemas.rules import OBJECT, RIGHT, STRING, has, reason_unless_ok
 
 Order = Annotated[
     list[Literal["ours", "peer", "ours_again", "peer_again"]],
-    field("order in which the samples of a round were taken", unique=True, min_length=3, max_length=4),
+    field("order in which the samples of a round were taken", unique=True, min_length=4, max_length=4),
 ]
 Times = Annotated[list[Positive], field("time of one launch", "us", min_length=1)]
 COMPARED = has("resolved", "bytes", "ours", correctness=OBJECT | RIGHT)
@@ -74,7 +74,7 @@ class Dropped(Model):
     ours: Positive = field("time of one launch", "us")
     peer: Positive = field("time of one launch", "us")
     ours_again: Positive = field("time of one launch", "us")
-    peer_again: Positive | MISSING = optional("time of one launch", "us")
+    peer_again: Positive = field("time of one launch", "us")
 
 
 class Samples(Model):
@@ -84,7 +84,7 @@ class Samples(Model):
     ours_us: Times
     peer_us: Times
     ours_again_us: Times
-    peer_again_us: Times | MISSING = optional("absent in older records, which have no control of the peer")
+    peer_again_us: Times
     dropped: list[Dropped]
 
 
@@ -92,7 +92,7 @@ class Controls(Model):
     """A/A controls of both sides, which are sampled twice in every round."""
 
     ours: Control
-    peer: Control | MISSING = optional("absent in older records, in which only ours was sampled twice")
+    peer: Control
 
 
 class Comparison(Model):

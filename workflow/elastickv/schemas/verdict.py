@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import MISSING, ConfigDict
+from pydantic import ConfigDict
 
-from elastickv.schemas.base import Model, Number, Positive, Text, field, optional, version
+from elastickv.schemas.base import Model, Number, Positive, Text, field, version
 from elastickv.schemas.config import Golden, Noise
 from elastickv.schemas.parts import MeasuredStatus
 from elastickv.schemas.rules import has, one_of, rules, status, when
@@ -33,7 +33,7 @@ class Criteria(Model):
     """The criteria of the verdict."""
 
     speedup: Criterion
-    sustained: Criterion | MISSING = optional("the speedup of steady work; absent in older files")
+    sustained: Criterion = field("the speedup of steady work")
     cv: Criterion
     memory_efficiency: Criterion
     roofline: Criterion
