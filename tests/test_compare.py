@@ -168,6 +168,18 @@ def test_the_spread_between_processes_decides_what_is_a_change(old, new, capsys)
     assert rows(compared(capsys, old, new)[1], "4096_golden_ticket")["full"] == "regressed"
 
 
+def test_a_repeated_measurement_on_another_device_or_of_other_cases_confirms_nothing(old, new, tmp_path, capsys):
+    again = shutil.copytree(new, tmp_path / "again")
+    record = example(CASES[0])
+    record["device"]["name"] = "Another"
+    put(again, record)
+    assert main(["compare", str(old), str(new), "--confirm", str(again)]) == 2
+    assert "use --across-devices" in capsys.readouterr().err
+    other = make(tmp_path / "other", ("4096_cpu",))
+    assert main(["compare", str(old), str(new), "--confirm", str(other)]) == 2
+    assert "have no case in common" in capsys.readouterr().err
+
+
 def test_a_change_counts_only_if_a_repeated_measurement_confirms_it(old, new, tmp_path, capsys):
     put(new, scaled("4096_golden_ticket", elastic=1.05))
     again = shutil.copytree(new, tmp_path / "again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(path, findings) | {"fingerprint": hash_of_all}, indent=1, ensure_ascii=False))
     elif hash_of_all:
+        for note in findings.notes:
+            print(f"note: {note}", file=sys.stderr)
         print(hash_of_all)
     else:
         print("\n".join(lines(path, findings)))

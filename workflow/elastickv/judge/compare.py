@@ -56,10 +56,13 @@ def run(args: argparse.Namespace) -> int:
     check_tolerance(args.tolerance)
     old, new = (cases_of(Path(folder)) for folder in (args.old, args.new))
     again = cases_of(Path(args.confirm)) if args.confirm else None
-    if not set(old) & set(new):
-        raise UsageError(f"{args.old} and {args.new} have no case in common: nothing to compare")
-    if not args.across_devices:
-        refuse_other_devices(old, new)
+    for folder, cases in ((args.new, new), (args.confirm, again)):
+        if cases is None:
+            continue
+        if not set(old) & set(cases):
+            raise UsageError(f"{args.old} and {folder} have no case in common: nothing to compare")
+        if not args.across_devices:
+            refuse_other_devices(old, cases)
     comparison = compare(old, new, args.tolerance)
     if again is not None:
         comparison = confirmed(comparison, compare(old, again, args.tolerance))

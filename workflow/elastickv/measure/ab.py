@@ -43,7 +43,7 @@ SECONDS_BESIDE_SAMPLING = 120  # of one repetition of a case: caches, checks, wa
 def run(args: argparse.Namespace) -> int:
     """Builds both sides, times them and prints a row for each arm of each case. Returns 1 if an arm regressed.
 
-    Returns 1 also where HEAD's answers are wrong and BASE has no problem.
+    Returns 1 also where HEAD's answers are wrong and BASE has no problem, and where no case could be timed.
     """
     check_tolerance(args.tolerance)
     if not (isinstance(args.repetitions, int) and args.repetitions >= FEWEST_REPETITIONS):
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     judged = judge(answer["cases"], args.tolerance)
     print("\n".join(text(answer["cases"], judged, args.tolerance)))
     broken = any(case.get("broken") for case in answer["cases"].values())
-    return 1 if broken or any(one.outcome == "regressed" for one in judged.values()) else 0
+    return 1 if broken or not judged or any(one.outcome == "regressed" for one in judged.values()) else 0
 
 
 def _timed(sides: Json, backend: str, files: list[str], args: argparse.Namespace, cases: list[str]) -> Json:
