@@ -20,6 +20,7 @@ from elastickv.errors import UsageError
 from elastickv.measure import demand
 from elastickv.measure.demand import Demand
 from elastickv.pipeline import message_alone, plan, runlock
+from elastickv.schemas import generate
 from elastickv.system import orphans
 
 
@@ -65,6 +66,7 @@ def begin(workflow: Any) -> Run:
     commands that only read (`--summary`) run without it next to an active run, if they would change no plan file.
     """
     if workflow.is_main_process:
+        generate.renew()  # schemas name the formats and policies that there are, and are among the sources
         provenance.announce()
         orphans.die_with_parent()  # jobs on other machines inherit the name of a parent that is none of theirs
     orphans.adopt_children()
