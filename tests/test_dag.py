@@ -87,9 +87,9 @@ def table_cases(checkout: Checkout) -> dict[str, set[str]]:
     }
 
 
-def verified(checkout: Checkout) -> tuple[int, str]:
+def verified(checkout: Checkout, *flags: str) -> tuple[int, str]:
     """Exit code and output of `elastickv verify` on the checkout's results."""
-    command = [sys.executable, "-m", "elastickv", "verify", RESULTS]
+    command = [sys.executable, "-m", "elastickv", "verify", RESULTS, *flags]
     environment = checkout.environment
     done = subprocess.run(command, cwd=checkout.root, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -273,7 +273,7 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_next_run_goes_on(checko
     os.kill(snakemake.pid, signal.SIGKILL)
     snakemake.communicate(timeout=60)
     wait_until(lambda: commands_in(checkout.root) == [])
-    code, text = verified(checkout)
+    code, text = verified(checkout, "--unfinished")
     assert code == 0, text
     assert "no manifest.json: an unfinished run" in text
     assert run_again(checkout) >= AGGREGATES
