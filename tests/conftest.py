@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import os
 import re
 import shutil
@@ -115,6 +116,11 @@ class Checkout:
         """Puts what another build folder has made into this one's store, which spares compiling."""
         shutil.copytree(build / ".store", self.root / "build/.store")
 
+    def compile_for(self, target: str) -> None:
+        """Has the CPU library compiled for one of the x86 targets alone, in a third of the time."""
+        one = f'{{"{target}": X86_TARGETS["{target}"]}}'
+        self.edit("workflow/elastickv/build/compilers.py", "return X86_TARGETS if", f"return {one} if")
+
     def edit(self, name: str, old: str, new: str) -> None:
         """Replaces `old`, which has to be there, in a file."""
         path = self.root / name
@@ -168,6 +174,20 @@ def cpu_build() -> Path:
 
     cpu.build(Path("build/cpu"))
     return ROOT / "build"
+
+
+@pytest.fixture(scope="session")
+def best_target(cpu_build: Path) -> str:
+    """The target of the CPU library that this processor runs."""
+    from elastickv.device.cpu import CpuBackend
+    from elastickv.errors import MachineError
+
+    library = CpuBackend(cpu_build / "cpu")
+    for target in library.targets():
+        with contextlib.suppress(MachineError):
+            library.use_target(target)
+            return target
+    pytest.fail("this processor runs no target")
 
 
 @pytest.fixture(scope="session")

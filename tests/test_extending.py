@@ -97,10 +97,10 @@ def test_no_case_is_identified_otherwise_when_every_example_is_added(clone, tmp_
 
 
 @pytest.fixture(scope="module")
-def before(clone, cpu_build, tmp_path_factory) -> Checkout:
+def before(clone, best_target, tmp_path_factory) -> Checkout:
     """A checkout in which cases were measured before anything was added. Not to be changed: take a `copy` of it."""
     checkout = clone.copy(tmp_path_factory.mktemp("before") / "checkout")
-    checkout.take_builds(cpu_build)
+    checkout.compile_for(best_target)
     run(checkout, *BEFORE)
     return checkout
 

@@ -43,9 +43,10 @@ FAULTY_START = """static void decode(const DecodeParams& p) {
 
 
 @pytest.fixture(scope="module")
-def faulty(clone: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def faulty(clone: Checkout, best_target: str, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with faulty kernels in which every case has been measured and judged."""
     checkout = clone.copy(tmp_path_factory.mktemp("faulty") / "checkout")
+    checkout.compile_for(best_target)
     checkout.edit(DECODE, "\n    char* out = ", FAULTY_ANSWER)
     checkout.edit(DECODE, "static void decode(const DecodeParams& p) {\n", FAULTY_START)
     config = {"results": RESULTS, "backend": "cpu", "measure": MEASURE, "cases": CASES}

@@ -81,7 +81,7 @@ def test_a_killed_make_run_goes_on_and_loses_nothing(clone: Checkout, tmp_path: 
         began = time.monotonic()
         if done % 2:  # however slow the machine is, some fall into and behind measurements
             wait_until(lambda run=run: measures(root) or run.poll() is not None, 600)
-        time.sleep(moments.uniform(0.5, 6.0 if done % 2 else 25.0))
+        time.sleep(moments.uniform(0.5, 6.0 if done % 2 else 15.0))
         moment = time.monotonic() - began
         was_killed = killed(run, whole_group)
         wait_until(lambda: commands_in(root) == [])
