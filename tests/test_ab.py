@@ -88,6 +88,7 @@ def test_a_repetition_samples_both_sides_twice_in_every_round():
 def test_a_biased_control_widens_the_interval():
     assert judged(full=repetitions(1.03, 1.03, 1.03))["full"] == "regressed"
     assert judged(full=repetitions(1.03, 1.03, 1.03, control=1.03))["full"] == "unclear"
+    assert judged(full=repetitions(*[1.03] * 20, control=1.03))["full"] == "unclear"  # repeating removes no bias
 
 
 def test_the_table_names_what_was_not_timed():

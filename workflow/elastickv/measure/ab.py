@@ -95,7 +95,8 @@ def pair_of(rows: list[Json]) -> Pair:
     errors = [math.log(row["high"] / row["low"]) / 2 / quantile for row in rows]
     within = math.sqrt(sum(error**2 for error in errors) / len(errors))
     bias = max(abs(sum(math.log(row["controls"][side]["ratio"]) for row in rows)) / len(rows) for side in SIDES)
-    return Pair(tuple(math.log(row["ratio"]) for row in rows), math.hypot(within, bias))
+    shared = bias * math.sqrt(len(rows))  # more repetitions do not make a bias smaller
+    return Pair(tuple(math.log(row["ratio"]) for row in rows), math.hypot(within, shared))
 
 
 def text(cases: Json, judged: dict[tuple[str, str], JudgedPair], tolerance: float) -> list[str]:
